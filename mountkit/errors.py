@@ -1,0 +1,63 @@
+"""One tree of errors. Each class carries its exit code; each instance says what to do next."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MountkitError(Exception):
+    """Base of every error that mountkit raises on purpose.
+
+    Parameters
+    ----------
+    message:
+        What happened, naming the file, the mount or the bucket it happened to.
+    hint:
+        What to do next, best of all a command to run.
+    """
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(MountkitError):
+    """An argument that makes no sense: a URL that is none, an option mountkit owns itself."""
+
+    exit_code = 2
+
+
+class MountUnavailableError(MountkitError):
+    """The mount cannot be had: a missing tool, a target in use, a daemon or a store out of reach."""
+
+    exit_code = 69
+
+
+class VerificationError(MountkitError):
+    """The store does not hold what it should: a file is missing, truncated or altered."""
+
+    exit_code = 74
+
+
+class NotDurableError(MountkitError):
+    """Bytes that were written are not proven to be in the store (yet)."""
+
+    exit_code = 75
+
+
+class PermissionDeniedError(MountkitError):
+    """The store refused the credentials, or what they may do is not enough."""
+
+    exit_code = 77
+
+
+class ConfigurationError(MountkitError):
+    """A setting is missing or wrong: no credentials, no such bucket, a bucket in another region."""
+
+    exit_code = 78

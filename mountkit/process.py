@@ -1,0 +1,185 @@
+"""Start, watch and stop a daemon, and recognise it again later without trusting its PID alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from mountkit.errors import MountUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TAIL_BYTES = 8192
+KILL_GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process, told from a stranger that got the same PID later (F38).
+
+    ``started`` is in seconds since the epoch, as the kernel's clock ticks give it.
+    """
+
+    pid: int
+    started: float
+    executable: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity | None:
+        """The identity of a running process, or None if there is none with this PID."""
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    return None
+                return cls(pid, process.create_time(), process.exe())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return None
+
+    @classmethod
+    def mine(cls) -> ProcessIdentity:
+        """The identity of the calling process."""
+        process = psutil.Process()
+        return cls(process.pid, process.create_time(), process.exe())
+
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        now = ProcessIdentity.of(self.pid)
+        return (
+            now is not None
+            and abs(now.started - self.started) < 0.05
+            and now.executable == self.executable
+        )
+
+    def send(self, number: signal.Signals) -> bool:
+        """Signal this very process. Returns False if it no longer runs."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            # The descriptor pins the process, so that a PID re-used in between is not signalled.
+            if not self.alive():
+                return False
+            signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the end of this process. True if it ended."""
+        if not self.alive():
+            return True
+        try:
+            psutil.Process(self.pid).wait(timeout)
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.TimeoutExpired:
+            return not self.alive()
+        return True
+
+    def stop(self, grace: float = KILL_GRACE_SECONDS) -> bool:
+        """SIGTERM, then SIGKILL after ``grace`` seconds. True if it is gone in the end."""
+        if not self.send(signal.SIGTERM):
+            return True
+        if self.wait(grace):
+            return True
+        self.send(signal.SIGKILL)
+        return self.wait(grace)
+
+
+class Daemon:
+    """A child process in a session of its own, with its output kept in a private log file.
+
+    The output goes to a file and not to a pipe, so that the daemon outlives whoever started it.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self.log = log
+        identity = ProcessIdentity.of(process.pid)
+        # A child that is already gone still needs a name in the record; nobody is signalled by it.
+        self.identity = identity or ProcessIdentity(process.pid, 0.0, "")
+
+    @classmethod
+    def start(cls, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Daemon:
+        """Start ``argv`` with exactly ``env``; its output is appended to ``log`` (mode 0600).
+
+        Raises
+        ------
+        MountUnavailableError
+            If the program cannot be started.
+        """
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise MountUnavailableError(
+                f"{argv[0]} cannot be started: {error.strerror}.",
+                hint=f"Check that it is there and may be run: ls -l {argv[0]}",
+            ) from error
+        finally:
+            os.close(descriptor)
+        return cls(process, log)
+
+    def poll(self) -> int | None:
+        """The exit status if the daemon has ended (reaping it), or None."""
+        return self._process.poll()
+
+    def wait(self, timeout: float) -> int | None:
+        """Wait at most ``timeout`` seconds; the exit status, or None if it still runs."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self, grace: float = KILL_GRACE_SECONDS) -> None:
+        """SIGTERM, then SIGKILL after ``grace`` seconds; reaps the child."""
+        if self._process.poll() is not None:
+            return
+        self._process.terminate()
+        if self.wait(grace) is None:
+            self._process.kill()
+            self.wait(grace)
+
+    def tail(self) -> str:
+        """The end of what the daemon printed, at most 8 KiB."""
+        return tail(self.log)
+
+
+def tail(log: Path, limit: int = TAIL_BYTES) -> str:
+    """The last ``limit`` bytes of a log file as text; empty if there is none."""
+    try:
+        with log.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - limit))
+            return stream.read().decode(errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def describe_exit(status: int) -> str:
+    """``exit status 1`` or ``killed by SIGKILL``, from what ``Popen.poll`` returns."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
