@@ -1,0 +1,46 @@
+# Two commands for a fresh clone: `make demo` and `make test`. Each sets up what it needs first.
+# ARGS is passed on: make demo ARGS=--keep, make test ARGS="tests/unit -x".
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+ARGS ?=
+
+# Nothing but bytecode is cached in the checkout.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mountkit
+CHECKS := $(CACHE)/checks-$(shell printf %s '$(CURDIR)' | sha256sum | cut -c1-12)
+export RUFF_CACHE_DIR := $(CHECKS)/ruff
+export MYPY_CACHE_DIR := $(CHECKS)/mypy
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CHECKS)/hypothesis
+
+# The environment holds the dependencies only and is shared by all checkouts that want the same
+# ones; the code under test is the one beside this file.
+export PYTHONPATH := $(CURDIR)
+
+.PHONY: help demo test lint venv clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Train into a bucket on this machine, kill the mount, resume, and check every claim
+	@python="$$(.ci/setup --fuse)"; exec "$$python" -m mountkit demo $(ARGS)
+
+test: lint ## Run the linters and all tests
+	@python="$$(.ci/setup --fuse)"; exec "$$python" -m pytest -o cache_dir='$(CHECKS)/pytest' $(ARGS)
+
+lint: ## Check style and types
+	@python="$$(.ci/setup)"; \
+	"$$python" -m ruff check; \
+	"$$python" -m ruff format --check; \
+	"$$python" -m mypy
+
+venv: ## Make the virtual environment and print where it is
+	@python="$$(.ci/setup)"; echo "$${python%/bin/python}"
+
+clean: ## Remove what was built here; the shared virtual environments stay
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis '$(CHECKS)'
+	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@if compgen -G '$(CACHE)/venv-*' >/dev/null; then \
+		echo "Virtual environments stay; remove them with: rm -rf $(CACHE)/venv-*"; fi
