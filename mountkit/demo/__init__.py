@@ -1,0 +1,1 @@
+"""``mountkit demo``: train into a bucket on this machine, and check every claim."""
