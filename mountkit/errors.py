@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from mountkit.spec import Unproven
 
 
 class MountkitError(Exception):
@@ -34,7 +37,7 @@ class UsageError(MountkitError):
 
 
 class MountUnavailableError(MountkitError):
-    """The mount cannot be had: a missing tool, a target in use, a daemon or a store out of reach."""
+    """The mount cannot be had: a tool is missing, the target in use, the store out of reach."""
 
     exit_code = 69
 
@@ -46,9 +49,15 @@ class VerificationError(MountkitError):
 
 
 class NotDurableError(MountkitError):
-    """Bytes that were written are not proven to be in the store (yet)."""
+    """Bytes that were written are not proven to be in the store (yet). ``unproven`` names them."""
 
     exit_code = 75
+
+    def __init__(
+        self, message: str, *, hint: str = "", unproven: tuple[Unproven, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.unproven = unproven
 
 
 class PermissionDeniedError(MountkitError):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -15,6 +14,7 @@ from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 TAIL_BYTES = 8192
 KILL_GRACE_SECONDS = 5.0

@@ -42,7 +42,9 @@ class Source:
                 f"{scheme}:// is not supported yet; only s3:// is (in {url!r}).", hint=example
             )
         if scheme != "s3":
-            raise UsageError(f"{scheme}:// in {url!r} is not a scheme mountkit knows.", hint=example)
+            raise UsageError(
+                f"{scheme}:// in {url!r} is not a scheme mountkit knows.", hint=example
+            )
         if "@" in urlsplit(url).netloc:
             raise UsageError(
                 "The source URL carries credentials; they would end up in logs.",
@@ -97,7 +99,7 @@ class MountSpec:
 
     @property
     def id(self) -> str:
-        """Twelve hex digits that are the same whenever the same place is mounted at the same path."""
+        """Twelve hex digits, the same whenever the same place is mounted at the same path."""
         return mount_id(self.source, self.target, self.store)
 
 
@@ -105,3 +107,15 @@ def mount_id(source: Source, target: str, store: StoreOptions) -> str:
     """Name a mount after what decides where its bytes go, so that a restart finds its cache."""
     words = "\0".join((source.url, target, store.endpoint_url or "", store.profile or ""))
     return hashlib.sha256(words.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """A file that the store has not attested. ``size`` in bytes, as written."""
+
+    path: str
+    size: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.size:,} bytes): {self.reason}"

@@ -82,7 +82,7 @@ class Account:
         print(line, file=sys.stderr, flush=True)
 
 
-def describe(event: dict[str, Any]) -> tuple[str, str] | None:  # noqa: PLR0911 - one an event
+def describe(event: dict[str, Any]) -> tuple[str, str] | None:
     """Put an event of the training script into a kind and a sentence; None if it needs none."""
     match event:
         case {"event": "model", "parameters": parameters, "checkpoint": None}:

@@ -1,0 +1,136 @@
+"""The functions of the public Python interface."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mountkit import checkpoints, config
+from mountkit.errors import UsageError
+from mountkit.events import Observer, silent
+from mountkit.handle import Mount, Place
+from mountkit.prover import not_proven
+from mountkit.session import Session, specify
+from mountkit.store import S3Store
+from mountkit.verify import Verdict, verify
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+
+@contextmanager
+def mount(
+    source: str,
+    target: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    profile: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    options: Mapping[str, str] | None = None,
+    on_event: Observer = silent,
+) -> Iterator[Mount]:
+    """Mount a bucket, supervise it, and drain and unmount it at the end.
+
+    Parameters
+    ----------
+    source:
+        Where to save to: ``s3://bucket/prefix``.
+    target:
+        An empty directory, or one that is made: what ``output_dir`` should be.
+    backend, endpoint_url, region, profile, cache_dir:
+        As the command-line options of the same names; what is not given comes from
+        ``MOUNTKIT_*``, ``mountkit.toml`` or the standard ``AWS_*`` variables.
+    options:
+        More options for the daemon, such as ``{"transfers": "8"}``.
+    on_event:
+        Called from any thread with the values of :mod:`mountkit.events`.
+
+    Yields
+    ------
+    Mount
+        With ``path``, ``source`` and ``latest_checkpoint()``.
+
+    Raises
+    ------
+    MountkitError
+        Before the body runs, if the mount cannot be had.
+    NotDurableError
+        After it, naming what was written and is not proven to be in the store. If the body
+        itself raised, its error is raised, with that one as a note of its context.
+    """
+    settings = config.load(
+        backend=backend,
+        endpoint_url=endpoint_url,
+        region=region,
+        profile=profile,
+        cache_dir=cache_dir,
+    )
+    pairs = [f"{name}={value}" for name, value in (options or {}).items()]
+    session = Session.open(specify(source, str(target), settings, pairs), settings, on_event)
+    ended_well = False
+    try:
+        yield session.mount
+        ended_well = True
+    finally:
+        try:
+            report = session.drain(on_event, ended_well=ended_well)
+        finally:
+            session.close()
+        if not report.complete:
+            raise not_proven(session.mount.path, report.unproven)
+
+
+def latest_checkpoint(path_or_url: str | os.PathLike[str]) -> str | None:
+    """The newest checkpoint that is proven and still intact in the store.
+
+    Parameters
+    ----------
+    path_or_url:
+        A mounted directory, or a URL.
+
+    Returns
+    -------
+    str or None
+        Its path, if a path was given, otherwise its URL; None if there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        If the path lies in no mount.
+    MountkitError
+        If the store cannot be asked.
+    """
+    place = Place.find(str(path_or_url), config.load())
+    newest = checkpoints.latest(S3Store(place.source, place.store))
+    return None if newest is None else place.child(newest.name)
+
+
+def verify_checkpoint(path_or_url: str | os.PathLike[str], level: str = "attest") -> Verdict:
+    """Compare a checkpoint's manifest with what the store holds now.
+
+    Parameters
+    ----------
+    path_or_url:
+        The checkpoint: a directory in a mount, or a URL.
+    level:
+        ``attest`` asks for the store's own checksums; ``readback`` reads every byte.
+
+    Returns
+    -------
+    Verdict
+        ``ok``, and for each file what is wrong with it, if anything.
+
+    Raises
+    ------
+    VerificationError
+        If there is no manifest, or it cannot be read.
+    MountkitError
+        If the store cannot be asked.
+    """
+    if level not in {"attest", "readback"}:
+        raise UsageError(f"There is no level {level!r}.", hint="Use attest or readback.")
+    place = Place.find(str(path_or_url).rstrip("/"), config.load())
+    return verify(S3Store(place.source, place.store), "", level=level)

@@ -1,0 +1,125 @@
+"""What mountkit asks of a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mountkit.mountinfo import MountEntry
+    from mountkit.spec import MountSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """The daemon's program and the version it gave."""
+
+    path: str
+    version: tuple[int, ...]
+
+    @property
+    def version_text(self) -> str:
+        """The version as people write it."""
+        return ".".join(str(part) for part in self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonCommand:
+    """How to start the daemon, and the files (name to text) it needs in its private directory."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file that was written through the mount and that this machine still holds.
+
+    ``path`` is relative to the mount, ``size`` in bytes, ``modified`` in seconds since the epoch.
+    ``dirty`` says that the daemon has not finished uploading it, by its own word.
+    """
+
+    path: str
+    size: int
+    modified: float
+    dirty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What the daemon says of its uploads. Never a proof: it can read empty too early.
+
+    ``waiting`` are the paths in its queue; ``errors`` maps a path to why its last try failed;
+    ``sent`` counts bytes sent since the daemon's start.
+    """
+
+    waiting: tuple[str, ...] = ()
+    errors: tuple[tuple[str, str], ...] = ()
+    sent: int = 0
+
+
+class Control(Protocol):
+    """A daemon that runs, and what it holds."""
+
+    def push(self) -> Pending:
+        """Start every waiting upload now, and say what there is.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the daemon does not answer.
+        """
+
+    def files(self, below: str = "") -> tuple[LocalFile, ...]:
+        """What was written below that directory; read without the daemon and without the mount."""
+
+    def local(self, path: str) -> Path | None:
+        """A local file with all the bytes of ``path`` as written, or None if there is none."""
+
+    def refresh(self, directory: str) -> None:
+        """Make the mount list that directory anew.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the daemon does not answer.
+        """
+
+
+class Backend(Protocol):
+    """A way to mount a bucket."""
+
+    name: ClassVar[str]
+
+    def binary(self, search_path: str) -> Binary:
+        """Find the program.
+
+        Raises
+        ------
+        MountUnavailableError
+            If there is none, or it is too old.
+        """
+
+    def check_options(self, options: Sequence[tuple[str, str]]) -> None:
+        """Refuse daemon options that mountkit sets itself.
+
+        Raises
+        ------
+        UsageError
+            Naming the option.
+        """
+
+    def command(
+        self, spec: MountSpec, binary: Binary, directory: Path, environment: Mapping[str, str]
+    ) -> DaemonCommand:
+        """How to start the daemon for ``spec``, with ``directory`` for its private files."""
+
+    def owns(self, entry: MountEntry, spec_id: str) -> bool:
+        """Whether a line of the mount table is the mount with that id."""
+
+    def control(self, spec: MountSpec, directory: Path) -> Control:
+        """Talk to the daemon of a mount."""

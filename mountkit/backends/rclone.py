@@ -1,0 +1,139 @@
+"""The rclone backend: ``rclone mount`` with a write cache, driven over a private unix socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from mountkit.backends import rclone_binary
+from mountkit.backends.protocol import Binary, Control, DaemonCommand
+from mountkit.backends.rclone_control import RcloneControl
+from mountkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mountkit.mountinfo import MountEntry
+    from mountkit.spec import MountSpec
+
+# Part of the cache's path. Changing it would orphan files that wait for their upload (F13).
+REMOTE = "mountkit"
+SOCKET_NAME = "rc.sock"
+CONFIG_NAME = "rclone.conf"
+
+# Everything about the connection is in the configuration file and not in flags, because rclone
+# names the cache after the remote *and* a hash of the flags that override it (F13).
+CONNECTION: Mapping[str, str] = {
+    "type": "s3",
+    "env_auth": "true",
+    "no_check_bucket": "true",
+    "chunk_size": "16Mi",
+    "upload_cutoff": "64Mi",
+    "upload_concurrency": "4",
+    # rclone would read each file twice more for an MD5 that only repeats the client's own word.
+    "disable_checksum": "true",
+}
+
+MOUNT_FLAGS: Mapping[str, str] = {
+    "vfs-cache-mode": "writes",
+    "vfs-write-back": "1s",
+    "vfs-cache-max-age": "24h",
+    "vfs-cache-min-free-space": "1Gi",
+    "dir-cache-time": "1m",
+    "transfers": "4",
+    "ignore-checksum": "true",
+    "write-back-cache": "true",
+    "use-mmap": "true",
+    "retries-sleep": "1s",
+    "log-level": "NOTICE",
+    "log-format": "date,time,UTC",
+}
+
+OWNED = frozenset(
+    {
+        "config", "cache-dir", "vfs-cache-mode", "devname", "daemon", "daemon-wait",
+        "rc", "rc-addr", "rc-no-auth", "rc-user", "rc-pass", "allow-non-empty", "read-only", "log-file", "dump",
+    }
+)  # fmt: skip
+SECRET_WORDS = ("secret", "password", "access-key", "token", "pass", "auth-key")
+
+
+class RcloneBackend:
+    """``rclone mount``; see :class:`mountkit.backends.protocol.Backend`."""
+
+    name: ClassVar[str] = "rclone"
+
+    def binary(self, search_path: str) -> Binary:
+        """Find rclone 1.68 or later."""
+        return rclone_binary.find(search_path)
+
+    def check_options(self, options: Sequence[tuple[str, str]]) -> None:
+        """Refuse what mountkit sets itself, what loses data, and what shows a secret."""
+        for name, value in options:
+            if name in OWNED:
+                raise UsageError(
+                    f"--option {name} is mountkit's own to set.", hint="Leave that option out."
+                )
+            if any(word in name for word in SECRET_WORDS):
+                raise UsageError(
+                    f"--option {name} would show a secret to everybody on this machine.",
+                    hint="Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+                )
+            if name == "vfs-write-back" and not value.strip("0.smhdu "):
+                raise UsageError(
+                    "--option vfs-write-back=0 drops a failed upload silently.",
+                    hint="Use 1s or more; a checkpoint's uploads start at once anyway.",
+                )
+
+    def command(
+        self, spec: MountSpec, binary: Binary, directory: Path, environment: Mapping[str, str]
+    ) -> DaemonCommand:
+        """``rclone mount`` in the foreground, with its remote control on a private socket."""
+        flags = {
+            **MOUNT_FLAGS,
+            **dict(spec.options),
+            "config": str(directory / CONFIG_NAME),
+            "cache-dir": spec.cache_dir,
+            "devname": device_name(spec.id),
+            "rc": "true",
+            "rc-addr": f"unix://{directory / SOCKET_NAME}",
+            "rc-no-auth": "true",
+        }
+        remote = f"{REMOTE}:{spec.source.bucket}/{spec.source.prefix}".rstrip("/")
+        argv = [binary.path, "mount", remote, spec.target]
+        argv += [f"--{name}={value}" for name, value in sorted(flags.items())]
+        return DaemonCommand(tuple(argv), environment, {CONFIG_NAME: configuration(spec)})
+
+    def owns(self, entry: MountEntry, spec_id: str) -> bool:
+        """Whether the entry has our device name on an rclone mount."""
+        return entry.fstype == "fuse.rclone" and entry.source == device_name(spec_id)
+
+    def control(self, spec: MountSpec, directory: Path) -> Control:
+        """The remote control and the cache of a mount."""
+        from pathlib import Path
+
+        place = Path(REMOTE) / spec.source.bucket / spec.source.prefix
+        cache = Path(spec.cache_dir)
+        return RcloneControl(
+            directory / SOCKET_NAME, cache / "vfs" / place, cache / "vfsMeta" / place
+        )
+
+
+def device_name(spec_id: str) -> str:
+    """What the mount table shows as the source of a mount of ours."""
+    return f"mountkit-{spec_id}"
+
+
+def configuration(spec: MountSpec) -> str:
+    """Rclone's configuration file for a mount. It holds no secret."""
+    values = dict(CONNECTION)
+    values["provider"] = "Other" if spec.store.endpoint_url else "AWS"
+    if spec.store.endpoint_url:
+        values["endpoint"] = spec.store.endpoint_url
+        values["force_path_style"] = "true"
+    if spec.store.region:
+        values["region"] = spec.store.region
+    if spec.store.profile:
+        values["profile"] = spec.store.profile
+    lines = [f"[{REMOTE}]"] + [f"{name} = {value}" for name, value in sorted(values.items())]
+    return "\n".join(lines) + "\n"

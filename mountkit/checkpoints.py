@@ -1,0 +1,182 @@
+"""Which checkpoints there are, which is the newest proven one, and which may go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mountkit.errors import UsageError, VerificationError
+from mountkit.manifest import Manifest, step_of
+from mountkit.spec import MANIFEST_NAME
+from mountkit.verify import inside, listing, read_manifest, verify_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from mountkit.attest import FileVerdict
+    from mountkit.manifest import FileEntry
+    from mountkit.store import ObjectInfo, Store
+
+__all__ = [
+    "Candidate",
+    "Proven",
+    "latest",
+    "remove",
+    "retention",
+    "scan",
+    "step_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A directory named like a checkpoint; ``proven`` tells whether it has a manifest."""
+
+    step: int
+    name: str
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A checkpoint whose manifest was read and whose files are intact."""
+
+    step: int
+    name: str
+    url: str
+    manifest: Manifest
+
+
+def scan(store: Store) -> tuple[Candidate, ...]:
+    """All checkpoints below the source, by step, the oldest first.
+
+    Needs one listing of directories (a request per 1,000) and one small request per checkpoint, 16
+    at a time; listing every object instead would cost a request per 1,000 files.
+    """
+    named = _by_step(store)
+    manifests = {name: inside(name, MANIFEST_NAME) for _, name in named}
+    there = store.attest_many(manifests.values())
+    return tuple(Candidate(step, name, there[manifests[name]] is not None) for step, name in named)
+
+
+def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -> Proven | None:
+    """The newest checkpoint that is proven and still intact, or None.
+
+    Directories are tried from the newest step down: one request for the manifest, and one per 1,000
+    files for their sizes and ETags. Only files whose ETag differs are looked at more closely.
+
+    Parameters
+    ----------
+    store:
+        Its source is the directory that holds the checkpoints.
+    on_skip:
+        Called with the name of each directory that was passed over, and why.
+
+    Raises
+    ------
+    MountkitError
+        If the store cannot be asked. A broken checkpoint is passed over, a broken store is not.
+
+    """
+    for step, name in reversed(_by_step(store)):
+        try:
+            manifest = read_manifest(store, name)
+        except VerificationError as error:
+            why = error.message
+        else:
+            if manifest is None:
+                why = "it has no manifest, so it was never proven"
+            else:
+                fault = _first_fault(store, name, manifest)
+                if fault is None:
+                    return Proven(step, name, store.source.child(name).url, manifest)
+                why = _sentence(fault)
+        if on_skip:
+            on_skip(name, why)
+    return None
+
+
+def retention(
+    proven: Iterable[int], keep: int | None, protected: Collection[int] = ()
+) -> tuple[int, ...]:
+    """The steps that may go, the oldest first.
+
+    Parameters
+    ----------
+    proven:
+        The steps of proven checkpoints.
+    keep:
+        How many of the newest stay; None for all. The newest one stays even for 0.
+    protected:
+        Steps that stay in any case, such as the best and the one resumed from. They do not count
+        towards ``keep``.
+
+    """
+    if keep is None:
+        return ()
+    steps = sorted(set(proven))
+    old = steps[: -max(keep, 1)]
+    return tuple(step for step in old if step not in protected)
+
+
+def remove(store: Store, name: str) -> None:
+    """Delete a checkpoint from the store: its manifest first, so that no torn one looks proven.
+
+    Raises
+    ------
+    UsageError
+        If ``name`` is not that of a checkpoint.
+    PermissionDeniedError
+        If the store refuses.
+
+    """
+    if step_of(name) is None:
+        raise UsageError(
+            f"{name!r} is not the name of a checkpoint, so it is not deleted.",
+            hint="Name a directory such as checkpoint-30.",
+        )
+    own = inside(name, MANIFEST_NAME)
+    store.delete([own])
+    store.delete(item.path for item in store.list(name, markers=True) if item.path != own)
+
+
+def _by_step(store: Store) -> tuple[tuple[int, str], ...]:
+    """Directories named like checkpoints, sorted by step.
+
+    ``checkpoint-010`` is passed over: Trainer never writes it, and it would share step 10.
+    """
+    steps = ((step_of(name), name) for name in store.directories())
+    return tuple(
+        sorted(
+            (step, name) for step, name in steps if step is not None and name.endswith(f"-{step}")
+        )
+    )
+
+
+def _first_fault(store: Store, name: str, manifest: Manifest) -> FileVerdict | None:
+    """The first file that is not intact, by the cheapest means that settle it."""
+    present = listing(store, name)
+    # What a listing settles comes first, so that nothing is read of a checkpoint that is broken.
+    unsettled = []
+    for entry in manifest.files:
+        there = present.get(entry.path)
+        if there is None or there.size != entry.size:
+            return verify_file(store, name, entry, there)
+        if not _untouched(entry, there):
+            unsettled.append((entry, there))
+    for entry, there in unsettled:
+        verdict = verify_file(store, name, entry, there)
+        if not verdict.ok:
+            return verdict
+    return None
+
+
+def _untouched(entry: FileEntry, there: ObjectInfo) -> bool:
+    return bool(entry.etag) and there.etag == entry.etag
+
+
+def _sentence(fault: FileVerdict) -> str:
+    return f"{fault.path!r} is {_WORDS[fault.problem or '']}: {fault.found}, not {fault.expected}"
+
+
+_WORDS = {"missing": "missing", "size": "of another size", "altered": "altered"}

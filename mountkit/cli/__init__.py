@@ -1,0 +1,98 @@
+"""The command line: one file a command, loaded when it is called.
+
+This is the one place where an error becomes a sentence on stderr and an exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+import click
+
+from mountkit._version import __version__
+from mountkit.errors import MountkitError
+
+# name -> the line that --help shows; kept here so that --help loads no command.
+COMMANDS = {
+    "demo": "Watch the whole story on this machine, in about a minute.",
+    "latest": "Print the newest proven checkpoint.",
+    "mount": "Mount a bucket at a directory.",
+    "run": "Mount, run a command, drain, unmount, exit with the truth.",
+    "status": "Show what is mounted.",
+    "umount": "Drain, then unmount.",
+    "verify": "Compare a checkpoint with what the store holds.",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"mountkit.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.command(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 nothing found, 2 usage, 69 no mount, 74 verification failed, "
+    "75 not durable yet, 77 no permission, 78 configuration. "
+    "MOUNTKIT_TRACEBACK=1 shows where an error came from.",
+)
+@click.version_option(__version__, prog_name="mountkit")
+def cli() -> None:
+    """Mount a bucket at the Trainer's output_dir, and prove that every checkpoint is in it."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code: Any = cli.main(words, prog_name="mountkit", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mountkit: interrupted", err=True)
+        code = 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except MountkitError as error:
+        code = show(error, as_json=wants_json(words))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def wants_json(words: list[str]) -> bool:
+    """Whether ``--format json`` was asked for, before any ``--``."""
+    own = words[: words.index("--")] if "--" in words else words
+    return "--format=json" in own or ("--format", "json") in pairwise(own)
+
+
+def show(error: MountkitError, *, as_json: bool) -> int:
+    """Say what happened and what to do next; returns the exit code."""
+    if os.environ.get("MOUNTKIT_TRACEBACK"):
+        traceback.print_exception(error)
+    click.echo(f"mountkit: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+    if as_json:
+        content = {"code": error.exit_code, "message": error.message, "hint": error.hint}
+        click.echo(json.dumps({"error": content}))
+    return error.exit_code

@@ -1,0 +1,87 @@
+"""``mountkit mount``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mountkit.cli.options import mount_options, output_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mountkit.config import Settings
+    from mountkit.spec import MountSpec
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@mount_options
+@click.option("--foreground", is_flag=True, help="Stay; SIGTERM or Ctrl-C drains and unmounts.")
+@output_format
+def command(
+    source: str, target: str, options: tuple[str, ...], foreground: bool, output: str, **flags: Any
+) -> None:
+    """Mount SOURCE (s3://bucket/prefix) at TARGET, an empty directory or a new one.
+
+    Returns when the mount serves; a supervisor stays behind and mounts again if the daemon dies.
+    With --format json the object has source, target and id.
+    """
+    import json
+
+    from mountkit import config
+    from mountkit.background import leave_behind
+    from mountkit.cli.console import say
+    from mountkit.session import specify
+    from mountkit.state import State
+
+    settings = config.load(**flags)
+    spec = specify(source, target, settings, options)
+
+    def ready() -> None:
+        say(f"{spec.source.url} is mounted at {spec.target}")
+        if output == "json":
+            content = {"source": spec.source.url, "target": spec.target, "id": spec.id}
+            click.echo(json.dumps(content))
+
+    if foreground:
+        _supervise(spec, settings, ready)
+        return
+    directory = State(config.state_root(settings)).directory(spec.id)
+    leave_behind(
+        lambda tell: _supervise(spec, settings, tell),
+        directory.supervisor_log,
+        settings.mount_timeout,
+    )
+    ready()
+
+
+def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -> None:
+    """Mount, and stay until a signal or ``mountkit umount`` ends it."""
+    import signal
+    import threading
+
+    from mountkit.cli.console import Console, say
+    from mountkit.prover import not_proven
+    from mountkit.session import Session
+
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: ended.set())
+    console = Console()
+    session = Session.open(spec, settings, console)
+    try:
+        ready()
+        while not ended.wait(0.2):
+            if session.supervisor.finished.is_set():
+                break
+        if session.asked_to_stop():
+            return
+        say("stopping; making sure that everything is in the bucket")
+        report = session.drain(console, ended_well=False)
+        if not report.complete:
+            raise not_proven(spec.target, report.unproven)
+    finally:
+        session.close()

@@ -1,0 +1,43 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _stack(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+output_format = click.option(
+    "--format",
+    "output",
+    type=click.Choice(["human", "json"]),
+    default="human",
+    help="What stdout gets: text for people, or one JSON object.",
+)
+
+store_options = _stack(
+    click.option("--endpoint-url", metavar="URL", help="The store, where it is not AWS."),
+    click.option("--region", metavar="NAME", help="The bucket's region."),
+    click.option("--profile", metavar="NAME", help="A profile of ~/.aws/config."),
+)
+
+mount_options = _stack(
+    click.option("--backend", metavar="NAME", help="auto (default) or rclone."),
+    store_options,
+    click.option("--cache-dir", metavar="DIR", help="Where files wait for their upload."),
+    click.option(
+        "--option", "options", metavar="KEY=VALUE", multiple=True, help="Passed on to the daemon."
+    ),
+)

@@ -1,0 +1,65 @@
+"""``mountkit run``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mountkit.cli.options import mount_options
+
+
+class _WithCommand(click.Command):
+    """Splits at the first ``--``, which click itself would swallow."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            index = args.index("--")
+            ctx.meta["command"] = args[index + 1 :]
+            args = args[:index]
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    cls=_WithCommand,
+    options_metavar="[OPTIONS]",
+    epilog="Exits with the command's own code, 128+N if signal N ended it, and with 75 if it ended "
+    "well but something it wrote is not proven to be in the bucket.",
+)
+@click.argument("place", nargs=-1, metavar="[SOURCE TARGET] -- COMMAND...")
+@mount_options
+def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> None:
+    """Mount SOURCE at TARGET, run COMMAND, and make sure that all it wrote is in the bucket.
+
+    Without SOURCE and TARGET those of MOUNTKIT_SOURCE and MOUNTKIT_TARGET are used; if these are
+    not set either, COMMAND simply runs, and saves to the local disk.
+    """
+    from mountkit import config
+    from mountkit.cli.console import Console, say
+    from mountkit.entrypoint import execute, run
+    from mountkit.errors import UsageError
+    from mountkit.session import specify
+
+    words = click.get_current_context().meta.get("command") or []
+    if not words:
+        raise UsageError(
+            "There is no command to run.",
+            hint="Such as: mountkit run s3://bucket/run-1 /mnt/run-1 -- python train.py",
+        )
+    if len(place) not in {0, 2}:
+        raise UsageError(
+            "Give SOURCE and TARGET, both or neither.",
+            hint="Such as: mountkit run s3://bucket/run-1 /mnt/run-1 -- python train.py",
+        )
+    settings = config.load(**flags)
+    source, target = place or (settings.source, settings.target)
+    if source is None:
+        say("no bucket is configured; the command runs without a mount")
+        click.get_current_context().exit(execute(words))
+    if target is None:
+        raise UsageError(
+            "MOUNTKIT_SOURCE is set, and MOUNTKIT_TARGET is not.",
+            hint="Set MOUNTKIT_TARGET to the directory to mount at, the output_dir.",
+        )
+    spec = specify(source, target, settings, options)
+    click.get_current_context().exit(run(spec, settings, words, Console(), say))

@@ -1,0 +1,43 @@
+"""``mountkit umount``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mountkit.cli.options import output_format
+
+
+@click.command(epilog="Exits with 75, and stays mounted, if something is not proven to be in it.")
+@click.argument("target")
+@click.option(
+    "--discard",
+    is_flag=True,
+    help="Unmount without the drain. What waits for its upload stays in the cache.",
+)
+@output_format
+def command(target: str, discard: bool, output: str, **flags: Any) -> None:
+    """Wait until all that was written to TARGET is proven to be in its bucket, then unmount it.
+
+    With --format json the object has target, files (how many were proven) and checkpoints (those
+    that got their manifest now).
+    """
+    import json
+
+    from mountkit import config
+    from mountkit.cli.console import Console, say
+    from mountkit.unmounting import unmount
+
+    settings = config.load(**flags)
+    console = Console()
+    report = unmount(target, settings, console, discard=discard)
+    console.clear()
+    if report is None:
+        say(f"{target} is unmounted")
+    else:
+        say(f"{report.files} files proven; {target} is unmounted")
+    if output == "json":
+        files = report.files if report else 0
+        names = list(report.checkpoints) if report else []
+        click.echo(json.dumps({"target": target, "files": files, "checkpoints": names}))

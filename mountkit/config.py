@@ -1,0 +1,155 @@
+"""Settings, and everything else that comes from the environment. The only reader of os.environ."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from mountkit.errors import ConfigurationError
+from mountkit.spec import StoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What a daemon gets to see. Everything else, RCLONE_* above all, could change where bytes go.
+DAEMON_VARIABLES = re.compile(
+    r"AWS_.*|PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR"
+    r"|(?:HTTP|HTTPS|NO|ALL)_PROXY|(?:http|https|no|all)_proxy|MOUNTKIT_TEST_RUN"
+)
+
+
+class Settings(BaseSettings):
+    """What a user can set: a flag wins over ``MOUNTKIT_*``, that over ``mountkit.toml``.
+
+    All durations are in seconds.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MOUNTKIT_", toml_file="mountkit.toml", extra="ignore", frozen=True
+    )
+
+    source: str | None = Field(None, description="the bucket, s3://bucket/prefix")
+    target: str | None = Field(None, description="the directory to mount it at")
+    backend: str = Field("auto", description="auto or rclone")
+    endpoint_url: str | None = Field(None, description="the store, where it is not AWS")
+    region: str | None = Field(None, description="the bucket's region")
+    profile: str | None = Field(None, description="a profile of ~/.aws/config")
+    cache_dir: Path | None = Field(None, description="where files wait for their upload")
+    state_dir: Path | None = Field(None, description="what is mounted, private to the user")
+    mount_timeout: float = Field(20.0, gt=0, description="from the daemon's start to serving")
+    stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")
+    drain_timeout: float = Field(3600.0, gt=0, description="for a whole drain, or one proof")
+    repair_timeout: float = Field(60.0, gt=0, description="a save waits for a broken mount")
+    remount_attempts: int = Field(10, ge=1, description="in a row, before the mount is given up")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def store(self) -> StoreOptions:
+        """How the store is reached; the standard AWS variables fill what nothing else set."""
+        return StoreOptions(
+            endpoint_url=self.endpoint_url
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+            or None,
+            region=self.region
+            or os.environ.get("AWS_REGION")
+            or os.environ.get("AWS_DEFAULT_REGION")
+            or None,
+            profile=self.profile or os.environ.get("AWS_PROFILE") or None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to wait for what, in seconds; a plain value for modules that read no settings."""
+
+    stall: float
+    drain: float
+    repair: float
+
+
+def limits(settings: Settings) -> Limits:
+    """The waits of the proof and the drain."""
+    return Limits(settings.stall_timeout, settings.drain_timeout, settings.repair_timeout)
+
+
+def load(**flags: Any) -> Settings:
+    """Read the settings. A flag that is None was not given and masks nothing.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the setting that is wrong and the value it has.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "a setting"
+        raise ConfigurationError(
+            f"{name} cannot be {first.get('input')!r}: {first['msg']}.",
+            hint=f"Correct --{name.replace('_', '-')}, MOUNTKIT_{name.upper()} or mountkit.toml.",
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"mountkit.toml cannot be read: {error}.", hint="Correct or remove ./mountkit.toml."
+        ) from error
+
+
+def cache_root(settings: Settings) -> Path:
+    """The directory below which each mount has a cache of its own."""
+    if settings.cache_dir is not None:
+        return settings.cache_dir.absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "mountkit" / "mounts"
+
+
+def state_root(settings: Settings) -> Path:
+    """The private directory that says what is mounted; short, for it holds sockets."""
+    if settings.state_dir is not None:
+        return settings.state_dir.absolute()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and Path(runtime).is_dir():
+        return Path(runtime) / "mountkit"
+    return Path(f"/tmp/mountkit-{os.getuid()}")  # noqa: S108 - owner and mode are checked on use
+
+
+def daemon_environment(store: StoreOptions) -> dict[str, str]:
+    """The explicit environment of a daemon: credentials and the network, nothing else."""
+    env = {name: value for name, value in os.environ.items() if DAEMON_VARIABLES.fullmatch(name)}
+    if store.profile:
+        env["AWS_PROFILE"] = store.profile
+    return env
+
+
+def command_environment() -> Mapping[str, str]:
+    """The environment for the user's own command: all of ours."""
+    return dict(os.environ)
+
+
+def search_path() -> str:
+    """Where programs are looked for."""
+    return os.environ.get("PATH", os.defpath)

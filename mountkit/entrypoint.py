@@ -1,0 +1,117 @@
+"""Mount, run a command, drain, unmount, and exit with the truth."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from mountkit import config
+from mountkit.errors import MountkitError, UsageError
+from mountkit.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+    from mountkit.drain import DrainReport
+    from mountkit.events import Observer
+    from mountkit.spec import MountSpec
+
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+NOT_DURABLE = 75
+
+
+def run(
+    spec: MountSpec,
+    settings: config.Settings,
+    command: Sequence[str],
+    observer: Observer,
+    say: Callable[[str], None],
+) -> int:
+    """Run ``command`` while ``spec`` is mounted; the exit code of the whole.
+
+    Returns
+    -------
+    int
+        The command's own code, 128+N if signal N ended it, or 75 if it ended well and not all of
+        what it wrote is proven to be in the store.
+
+    Raises
+    ------
+    MountkitError
+        If the mount cannot be had; the command has not run then.
+    """
+    session = Session.open(spec, settings, observer)
+    try:
+        say(f"{spec.source.url} is mounted at {spec.target}")
+        code = execute(command)
+        say("the command ended; making sure that everything is in the bucket")
+        report = _drain(session, observer, say, ended_well=code == 0)
+    finally:
+        _close(session, say)
+    if report is None:
+        return code or NOT_DURABLE
+    for problem in report.unproven:
+        say(f"not proven: {problem}")
+    if not report.complete:
+        say(
+            f"{len(report.unproven)} files are not proven to be in {spec.source.url}; what waits "
+            f"for its upload stays in {spec.cache_dir} until the same mount is made again"
+        )
+        return code or NOT_DURABLE
+    say(f"{report.files} files proven in {spec.source.url}")
+    return code
+
+
+def execute(command: Sequence[str]) -> int:
+    """Run a command with our signals forwarded to it; its exit code, 128+N for signal N.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be started.
+    """
+    try:
+        child = subprocess.Popen(list(command), env=dict(config.command_environment()))
+    except OSError as error:
+        raise UsageError(
+            f"{command[0]} cannot be run: {error.strerror}.",
+            hint="Check the command after the two dashes.",
+        ) from error
+
+    def forward(number: int, _: FrameType | None) -> None:
+        child.send_signal(number)
+
+    def ignore(number: int, _: FrameType | None) -> None:
+        """The terminal sent the interrupt to the command as well."""
+
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    interactive = sys.stdin is not None and sys.stdin.isatty()
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, ignore if interactive else forward)
+    try:
+        status = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
+def _drain(
+    session: Session, observer: Observer, say: Callable[[str], None], *, ended_well: bool
+) -> DrainReport | None:
+    try:
+        return session.drain(observer, ended_well=ended_well)
+    except MountkitError as error:
+        say(f"not proven: {error.message}")
+        if error.hint:
+            say(error.hint)
+        return None
+
+
+def _close(session: Session, say: Callable[[str], None]) -> None:
+    try:
+        session.close()
+    except MountkitError as error:
+        say(str(error))

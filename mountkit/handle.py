@@ -1,0 +1,151 @@
+"""A mount as those who use it see it: its paths, and whether it serves right now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import backends, config, mountinfo, probe
+from mountkit import target as targets
+from mountkit.errors import ConfigurationError, MountUnavailableError
+from mountkit.spec import Source, StoreOptions
+from mountkit.state import State, StateDirectory
+
+if TYPE_CHECKING:
+    from mountkit.backends.protocol import Control
+    from mountkit.spec import MountSpec
+    from mountkit.state import MountRecord
+    from mountkit.store import S3Store
+
+PROBE_SECONDS = 5.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mounted bucket. Any process of the same user can have one; none of them owns it."""
+
+    spec: MountSpec
+    directory: StateDirectory
+
+    @classmethod
+    def covering(cls, path: str | Path, state: State | None = None) -> Mount | None:
+        """The mount that ``path`` lies in, or None."""
+        state = state or State(config.state_root(config.load()))
+        record = state.covering(targets.resolve(path))
+        return None if record is None else cls.of(record, state)
+
+    @classmethod
+    def of(cls, record: MountRecord, state: State) -> Mount:
+        """The mount that a record describes."""
+        return cls(record.spec, state.directory(record.spec.id))
+
+    @property
+    def path(self) -> str:
+        """The directory the bucket is mounted at: what ``output_dir`` should be."""
+        return self.spec.target
+
+    @property
+    def source(self) -> str:
+        """The URL that is mounted."""
+        return self.spec.source.url
+
+    def store(self, path: str = "") -> S3Store:
+        """The store behind a directory of the mount (relative to it), asked directly."""
+        from mountkit.store import S3Store
+
+        return S3Store(self.spec.source.child(path), self.spec.store)
+
+    def control(self) -> Control:
+        """The daemon, and what it holds."""
+        return backends.load(self.spec.backend).control(self.spec, self.directory.path)
+
+    def record(self) -> MountRecord | None:
+        """What the supervisor last wrote; None once nothing is mounted any more."""
+        return self.directory.read()
+
+    def daemon_pid(self) -> int | None:
+        """The PID of the daemon, or None while there is none."""
+        record = self.record()
+        return record.daemon.pid if record and record.daemon else None
+
+    def relative(self, path: str | Path) -> str:
+        """``path``, which lies in the mount, relative to it; "" for the mount itself."""
+        return "/".join(Path(targets.resolve(path)).relative_to(self.path).parts)
+
+    def serving(self) -> bool:
+        """Whether our mount is in the table and answers."""
+        entry = mountinfo.at(self.path)
+        backend = backends.load(self.spec.backend)
+        if entry is None or not backend.owns(entry, self.spec.id):
+            return False
+        return probe.ask(self.path, PROBE_SECONDS).alive
+
+    def wait_until_serving(self, timeout: float) -> None:
+        """Wait for a repair under way, at most ``timeout`` seconds.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the mount does not come back.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.serving():
+            record = self.record()
+            state = record.state if record else "unmounted"
+            if record is None or state == "failed" or time.monotonic() > deadline:
+                raise MountUnavailableError(
+                    f"The mount at {self.path} does not serve ({state}).",
+                    hint=f"See why: mountkit status {self.path}",
+                )
+            time.sleep(POLL_SECONDS)
+
+    def latest_checkpoint(self) -> str | None:
+        """The path of the newest proven checkpoint, or None: what to resume from.
+
+        Raises
+        ------
+        MountkitError
+            If the store cannot be asked.
+        """
+        from mountkit import checkpoints
+
+        newest = checkpoints.latest(self.store())
+        return None if newest is None else str(Path(self.path) / newest.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path or a URL given by a user: where it is in the store, and how to print what is in it."""
+
+    source: Source
+    store: StoreOptions
+    prefix: str
+
+    @classmethod
+    def find(cls, path_or_url: str, settings: config.Settings) -> Place:
+        """Understand a mounted path or a URL.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is a path in no mount.
+        """
+        if "://" in path_or_url:
+            source = Source.parse(path_or_url)
+            return cls(source, settings.store, source.url)
+        mount = Mount.covering(path_or_url, State(config.state_root(settings)))
+        if mount is None:
+            raise ConfigurationError(
+                f"{path_or_url} lies in no mount of mountkit.",
+                hint="Mount the bucket first, or give its URL: s3://bucket/prefix",
+            )
+        inside = mount.relative(path_or_url)
+        prefix = str(Path(mount.path) / inside)
+        return cls(mount.spec.source.child(inside), mount.spec.store, prefix)
+
+    def child(self, name: str) -> str:
+        """The path or URL of something directly below."""
+        return f"{self.prefix}/{name}"

@@ -1,0 +1,206 @@
+"""Start the daemon and wait until it serves; take the mount away again. It acts, others decide."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import mountinfo, probe
+from mountkit import target as targets
+from mountkit.errors import MountUnavailableError
+from mountkit.process import Daemon, ProcessIdentity, describe_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mountkit.backends.protocol import Backend, Binary, Control
+    from mountkit.spec import MountSpec
+    from mountkit.state import StateDirectory
+
+POLL_SECONDS = 0.01
+BUSY_SECONDS = 5.0
+PROBE_SECONDS = 5.0
+
+
+class Mounter:
+    """One mount: its backend, its directories, and the daemon once it runs."""
+
+    def __init__(
+        self,
+        spec: MountSpec,
+        backend: Backend,
+        binary: Binary | None,
+        directory: StateDirectory,
+        fusermount: str,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.spec = spec
+        self.backend = backend
+        self.directory = directory
+        self.daemon: Daemon | None = None
+        self._binary = binary
+        self._fusermount = fusermount
+        self._environment = environment
+        self._underneath: int | None = None
+
+    @property
+    def control(self) -> Control:
+        """Talk to the daemon."""
+        return self.backend.control(self.spec, self.directory.path)
+
+    def mounted(self) -> bool:
+        """Whether the mount table shows our mount at the target."""
+        entry = mountinfo.at(self.spec.target)
+        return entry is not None and self.backend.owns(entry, self.spec.id)
+
+    def clear_target(self, leftover: ProcessIdentity | None) -> bool:
+        """Make the target ready for a mount: repair what is ours, refuse what is not (F9).
+
+        ``leftover`` is the daemon that a record of ours names, if there is one. Returns whether
+        something of ours was cleared away; what it had not uploaded waits in the cache.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the target holds files, is a file, or somebody else mounted something there.
+        """
+        stopped = leftover is not None and leftover.alive()
+        if leftover is not None and stopped:
+            leftover.stop()
+        found = False
+        # Stacked mounts are possible; each turn takes one away, and the table is short.
+        for _ in range(8):
+            entry = mountinfo.at(self.spec.target)
+            if entry is None:
+                break
+            if not self.backend.owns(entry, self.spec.id):
+                raise targets.refuse_foreign(self.spec.target, entry)
+            found = True
+            self.detach()
+        targets.make_ready(self.spec.target)
+        if self._underneath is None:
+            # Held open, it still shows the bare directory when a mount covers it.
+            self._underneath = os.open(self.spec.target, os.O_RDONLY | os.O_DIRECTORY)
+        return found or stopped
+
+    def take_strays(self) -> tuple[str, ...]:
+        """Move away what was written to the bare directory while no mount covered it.
+
+        Between a dead mount and its successor a save can reach the local disk, and the new mount
+        then hides it. Such files go to the cache's ``strays`` folder; their paths, relative to
+        the mount, are returned, so that no checkpoint they belong to is ever proven.
+        """
+        if self._underneath is None:
+            return ()
+        bare = Path(f"/proc/self/fd/{self._underneath}")
+        paths = tuple(
+            (Path(folder) / name).relative_to(bare).as_posix()
+            for folder, _, names in os.walk(bare)
+            for name in names
+        )
+        if paths:
+            away = Path(self.spec.cache_dir) / "strays" / f"{time.time():.0f}"
+            away.mkdir(parents=True, mode=0o700)
+            for entry in bare.iterdir():
+                shutil.move(entry, away / entry.name)
+        return paths
+
+    def release(self) -> None:
+        """Let go of the bare directory, once nothing is mounted there any more."""
+        if self._underneath is not None:
+            os.close(self._underneath)
+            self._underneath = None
+
+    def start(self, timeout: float) -> None:
+        """Start the daemon and wait until the mount serves, at most ``timeout`` seconds.
+
+        Raises
+        ------
+        MountUnavailableError
+            With the end of the daemon's log, if it does not come up.
+        """
+        binary = self._binary or self.backend.binary(self._environment.get("PATH", ""))
+        command = self.backend.command(self.spec, binary, self.directory.path, self._environment)
+        for name, text in command.files.items():
+            self.directory.write_file(name, text)
+        (self.directory.path / "rc.sock").unlink(missing_ok=True)
+        self.daemon = Daemon.start(command.argv, command.env, self.directory.log)
+        try:
+            self._wait_until_serving(self.daemon, timeout)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_until_serving(self, daemon: Daemon, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not self.mounted():
+            status = daemon.poll()
+            if status is not None:
+                raise self._failed(f"ended with {describe_exit(status)}", daemon)
+            if time.monotonic() > deadline:
+                raise self._failed(f"did not mount within {timeout:.0f} s", daemon)
+            time.sleep(POLL_SECONDS)
+        answer = probe.ask(self.spec.target, max(1.0, deadline - time.monotonic()))
+        if not answer.alive:
+            raise self._failed(f"mounted, but the mount answers: {answer}", daemon)
+
+    def _failed(self, what: str, daemon: Daemon) -> MountUnavailableError:
+        last = daemon.tail().splitlines()[-3:]
+        said = f" It said: {' / '.join(last)}" if last else ""
+        return MountUnavailableError(
+            f"{self.backend.name} for {self.spec.target} {what}.{said}",
+            hint=f"Read its whole log: less {self.directory.log}",
+        )
+
+    def detach(self) -> None:
+        """Take a mount of ours off the path at once, dead or alive."""
+        problem = targets.unmount(self._fusermount, self.spec.target, lazy=True)
+        if problem and self.mounted():
+            raise MountUnavailableError(
+                f"{self.spec.target} cannot be unmounted: {problem}.",
+                hint=f"Try: fusermount3 -u -z {self.spec.target}",
+            )
+
+    def kill(self) -> None:
+        """End the daemon and take its mount away, whatever state it is in."""
+        if self.daemon is not None:
+            self.daemon.stop()
+        if self.mounted():
+            self.detach()
+
+    def unmount(self, daemon: ProcessIdentity | None = None) -> None:
+        """Unmount after the drain, and see the daemon end.
+
+        A file that somebody keeps open delays this by at most 5 s (F40); it has been drained, so
+        nothing is lost when the mount is taken from under it. ``daemon`` is the one to wait for
+        when another process started it.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the mount is still in the table afterwards.
+        """
+        problem = ""
+
+        def gone() -> bool:
+            nonlocal problem
+            if not self.mounted():
+                return True
+            problem = targets.unmount(self._fusermount, self.spec.target)
+            return not self.mounted()
+
+        if not targets.wait_until(gone, BUSY_SECONDS):
+            self.detach()
+        if self.daemon is not None:
+            if self.daemon.wait(BUSY_SECONDS) is None:
+                self.daemon.stop()
+        elif daemon is not None and not daemon.wait(BUSY_SECONDS):
+            daemon.stop()
+        if self.mounted():
+            raise MountUnavailableError(
+                f"{self.spec.target} is still mounted: {problem}.",
+                hint=f"See who uses it: fuser -vm {self.spec.target}",
+            )

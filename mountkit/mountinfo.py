@@ -1,0 +1,55 @@
+"""The kernel's mount table. Reading it never touches a mount, so it never hangs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+TABLE = Path("/proc/self/mountinfo")
+OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """One line of the table. ``minor`` names the FUSE connection below /sys/fs/fuse."""
+
+    target: str
+    fstype: str
+    source: str
+    minor: int
+
+
+def _unescape(field: str) -> str:
+    # The kernel escapes blanks, newlines, '#' and backslashes only; the rest is UTF-8 as it is.
+    return OCTAL.sub(lambda match: chr(int(match.group(1), 8)), field)
+
+
+def parse(table: str) -> tuple[MountEntry, ...]:
+    """Read the text of ``/proc/self/mountinfo``; lines it cannot mean are left out."""
+    entries = []
+    for line in table.split("\n"):
+        left, separator, right = line.partition(" - ")
+        before, after = left.split(" "), right.split(" ")
+        if not separator or len(before) < 6 or len(after) < 2:
+            continue
+        _, _, minor = before[2].partition(":")
+        entries.append(
+            MountEntry(
+                target=_unescape(before[4]),
+                fstype=_unescape(after[0]),
+                source=_unescape(after[1]),
+                minor=int(minor) if minor.isdigit() else -1,
+            )
+        )
+    return tuple(entries)
+
+
+def read() -> tuple[MountEntry, ...]:
+    """The mount table as it is now."""
+    return parse(TABLE.read_bytes().decode(errors="surrogateescape"))
+
+
+def at(target: str) -> MountEntry | None:
+    """What is mounted exactly at ``target``, the topmost if several are; None if nothing is."""
+    return next((entry for entry in reversed(read()) if entry.target == target), None)

@@ -1,0 +1,160 @@
+"""Make a directory a checkpoint: prove each file in the store, then write the manifest, last."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import checkpoints, state
+from mountkit.errors import MountUnavailableError, NotDurableError
+from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
+from mountkit.manifest import FileEntry, Manifest
+from mountkit.spec import MANIFEST_NAME, Unproven
+from mountkit.uploads import Uploads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mountkit.config import Limits
+    from mountkit.handle import Mount
+
+NAMED = 5
+
+
+class Prover:
+    """Proves checkpoints below one directory of a mount (``output_dir``, relative to it)."""
+
+    def __init__(self, mount: Mount, below: str, limits: Limits, observer: Observer) -> None:
+        self._mount = mount
+        self._below = below
+        self._observer = observer
+        self._uploads = Uploads(mount, limits, observer)
+        self.store = mount.store(below)
+
+    def withdraw(self, name: str) -> None:
+        """Delete the manifest of a checkpoint that is about to be written again."""
+        self.store.delete([f"{name}/{MANIFEST_NAME}"])
+
+    def prove(
+        self, name: str, step: int, files: Sequence[str], began: float | None = None
+    ) -> Manifest:
+        """Prove every file of a checkpoint and commit it.
+
+        Parameters
+        ----------
+        name:
+            The checkpoint's directory, ``checkpoint-30``.
+        step:
+            Its global step.
+        files:
+            All its files, relative to that directory.
+        began:
+            When the save began, on the monotonic clock, in seconds; now, if not given.
+
+        Raises
+        ------
+        NotDurableError
+            Naming the files that the store has not attested; no manifest is written.
+        PermissionDeniedError
+            If the store refuses the uploads.
+        """
+        started = time.monotonic() if began is None else began
+        top = "/".join(part for part in (self._below, name) if part)
+        listed = sorted(path for path in files if path != MANIFEST_NAME)
+        self._refuse_strays(top)
+        if not listed:
+            raise NotDurableError(
+                f"{top} holds no file; there is nothing to prove.",
+                hint="See what the save wrote, and whether it failed.",
+                unproven=(Unproven(top, 0, "an empty directory"),),
+            )
+        self._observer(SaveStarted(step, len(listed)))
+
+        def proven(entry: FileEntry) -> None:
+            path = entry.path[len(top) + 1 :]
+            seconds = time.monotonic() - started
+            self._observer(FileProven(step, path, entry.size, entry.attested_by, seconds))
+
+        outcome = self._uploads.attest([f"{top}/{path}" for path in listed], top, proven)
+        self._refuse_strays(top)
+        if outcome.unproven:
+            raise not_proven(top, outcome.unproven)
+        manifest = Manifest(
+            step=step,
+            created=datetime.now(timezone.utc),
+            source=self._mount.spec.source.child(top).url,
+            files=tuple(_relative(entry, top) for entry in outcome.proven),
+        )
+        self.store.put(f"{name}/{MANIFEST_NAME}", manifest.to_bytes())
+        self._mount.directory.write_proven(state.Proven(top, step, manifest.created.isoformat()))
+        self.refresh(name)
+        size = sum(entry.size for entry in manifest.files)
+        seconds = time.monotonic() - started
+        self._observer(CheckpointProven(step, len(manifest.files), size, seconds))
+        return manifest
+
+    def remove(self, name: str) -> None:
+        """Delete a checkpoint: its manifest first, then its files in the mount and the store.
+
+        Raises
+        ------
+        PermissionDeniedError
+            If the store refuses.
+        """
+        self.withdraw(name)
+        try:
+            # Through the mount, so that the local cache gives the room back too.
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(Path(self._mount.path) / self._below / name)
+        except OSError as error:
+            self._observer(Trouble(f"{name} stays in the cache for now: {error}"))
+        checkpoints.remove(self.store, name)
+        self.refresh("")
+
+    def refresh(self, name: str) -> None:
+        """Let the mount show what was written to the store beside it."""
+        path = "/".join(part for part in (self._below, name) if part)
+        try:
+            self._mount.control().refresh(path)
+        except MountUnavailableError as error:
+            # Only what ``ls`` shows is late by the directory cache's minute.
+            self._observer(Trouble(error.message))
+
+    def _refuse_strays(self, top: str) -> None:
+        strays = [path for path in self._mount.directory.strays() if path.startswith(f"{top}/")]
+        if strays:
+            raise NotDurableError(
+                f"{strays[0]} was written to the local disk while the mount was away, as were "
+                f"{len(strays) - 1} other files of {top}.",
+                hint="Save this checkpoint again. The files are kept in "
+                f"{self._mount.spec.cache_dir}/strays",
+                unproven=tuple(Unproven(path, 0, "on the local disk only") for path in strays),
+            )
+
+
+def not_proven(what: str, unproven: Sequence[Unproven]) -> NotDurableError:
+    """The error that names the files, what the store holds, and what was expected."""
+    lines = [f"  {problem}" for problem in unproven[:NAMED]]
+    if len(unproven) > NAMED:
+        lines.append(f"  and {len(unproven) - NAMED} more")
+    count = f"{len(unproven)} file{'s' if len(unproven) != 1 else ''}"
+    return NotDurableError(
+        "\n".join([f"{what} is not proven to be in the store: {count}.", *lines]),
+        hint="See the mount and its last error: mountkit status",
+        unproven=tuple(unproven),
+    )
+
+
+def _relative(entry: FileEntry, top: str) -> FileEntry:
+    return FileEntry(
+        path=entry.path[len(top) + 1 :],
+        size=entry.size,
+        crc64nvme=entry.crc64nvme,
+        reference=entry.reference,
+        attested_by=entry.attested_by,
+        etag=entry.etag,
+    )

@@ -1,0 +1,128 @@
+"""Clients for a bucket: credentials, time limits, and the one place where their errors become ours.
+
+With ``store_errors`` the only importer of boto3 and botocore, which it loads on first use.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mountkit import store_errors
+from mountkit._version import __version__
+from mountkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import boto3
+    from mypy_boto3_s3 import S3Client
+
+    from mountkit.spec import Source, StoreOptions
+
+POOL_CONNECTIONS = 32
+
+
+class Connection:
+    """The session and the clients for one source, made on first use and shared by threads."""
+
+    def __init__(self, source: Source, options: StoreOptions) -> None:
+        self.source = source
+        self.options = options
+        self._lock = threading.RLock()
+        self._session: boto3.Session | None = None
+        self._clients: dict[bool, S3Client] = {}
+
+    def url(self, path: str) -> str:
+        """The URL of a path below the source."""
+        return self.source.child(path.rstrip("/")).url if path else self.source.url
+
+    def session(self) -> boto3.Session:
+        """The credentials and settings in use; made once."""
+        import boto3
+
+        with self._lock:
+            if self._session is None:
+                self._session = boto3.Session(
+                    profile_name=self.options.profile, region_name=self.options.region
+                )
+            return self._session
+
+    def client(self, *, quick: bool = False) -> S3Client:
+        """The client for work, or one that gives up soon, for a first look; each made once."""
+        with self._lock:
+            if quick not in self._clients:
+                self._clients[quick] = self._connect(quick=quick)
+            return self._clients[quick]
+
+    def _connect(self, *, quick: bool) -> S3Client:
+        from botocore.config import Config
+
+        _check_endpoint(self.options.endpoint_url)
+        config = Config(
+            connect_timeout=2 if quick else 10,
+            read_timeout=4 if quick else 60,
+            retries={"mode": "standard", "total_max_attempts": 2 if quick else 6},
+            max_pool_connections=POOL_CONNECTIONS,
+            # Stores other than AWS refuse the checksums boto3 adds by itself; ours are explicit.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if self.options.endpoint_url else "auto"},
+            user_agent_extra=f"mountkit/{__version__}",
+        )
+        client: S3Client = self.session().client(
+            "s3", endpoint_url=self.options.endpoint_url, config=config
+        )
+        return client
+
+    @contextmanager
+    def translated(self, doing: str, path: str = "") -> Iterator[None]:
+        """Turn what boto3 raises inside into errors of ours that name the object."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise store_errors.translate(
+                error,
+                doing=doing,
+                where=self.url(path),
+                endpoint=self.options.endpoint_url or "",
+                secrets=self._secrets(),
+            ) from error
+
+    def _secrets(self) -> tuple[str, ...]:
+        """What must never be printed, were a store to quote it."""
+        from botocore.exceptions import BotoCoreError
+
+        if self._session is None:
+            return ()
+        try:
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                return ()
+            frozen = credentials.get_frozen_credentials()
+        except BotoCoreError:
+            return ()  # The error at hand is about to say that they cannot be had.
+        return tuple(filter(None, (frozen.secret_key, frozen.token)))
+
+
+def _check_endpoint(url: str | None) -> None:
+    if url is None:
+        return
+    hint = "Give one such as --endpoint-url https://s3.example.org"
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ConfigurationError("The endpoint is not a URL.", hint=hint) from None
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            f"The endpoint URL {store_errors.safe_url(url)} carries credentials; they would end up "
+            "in logs.",
+            hint="Give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or with --profile.",
+        )
+    if not fine:
+        raise ConfigurationError(f"{url!r} is not the URL of a store.", hint=hint)

@@ -1,0 +1,208 @@
+"""Own a mount from the first check to the last byte: the one way in which everything mounts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from mountkit import backends, config, mountinfo, state
+from mountkit import target as targets
+from mountkit.drain import DrainReport, drain
+from mountkit.errors import MountUnavailableError, UsageError
+from mountkit.events import Observer, silent
+from mountkit.handle import Mount
+from mountkit.mounter import Mounter
+from mountkit.process import ProcessIdentity
+from mountkit.spec import MountSpec, Source, mount_id
+from mountkit.state import MountRecord, State
+from mountkit.store import S3Store
+from mountkit.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOCK_NAME = "lock"
+
+
+def specify(
+    source: str, target: str | Path, settings: config.Settings, options: Sequence[str] = ()
+) -> MountSpec:
+    """Put together what to mount where, and refuse what makes no sense. Touches nothing.
+
+    Raises
+    ------
+    UsageError
+        If the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own.
+    """
+    place = Source.parse(source)
+    backend = backends.choose(settings.backend)
+    pairs = []
+    for option in options:
+        name, separator, value = option.partition("=")
+        if not separator or not name:
+            raise UsageError(
+                f"--option {option!r} is not KEY=VALUE.", hint="Such as: --option transfers=8"
+            )
+        pairs.append((name.lstrip("-"), value))
+    backends.load(backend).check_options(pairs)
+    path = targets.resolve(target)
+    identifier = mount_id(place, path, settings.store)
+    return MountSpec(
+        source=place,
+        target=path,
+        backend=backend,
+        store=settings.store,
+        cache_dir=str(config.cache_root(settings) / identifier),
+        options=tuple(pairs),
+    )
+
+
+class Session:
+    """A mount that this process owns and supervises."""
+
+    def __init__(
+        self,
+        mount: Mount,
+        mounter: Mounter,
+        supervisor: Supervisor,
+        lock: FileLock,
+        limits: config.Limits,
+        unproven_before: frozenset[str],
+    ) -> None:
+        self.mount = mount
+        self.supervisor = supervisor
+        self._mounter = mounter
+        self._lock = lock
+        self._limits = limits
+        self._unproven_before = unproven_before
+
+    @classmethod
+    def open(
+        cls, spec: MountSpec, settings: config.Settings, observer: Observer = silent
+    ) -> Session:
+        """Check everything, mount, and start to supervise. Returns when the mount serves.
+
+        Raises
+        ------
+        MountUnavailableError
+            A tool is missing, the target is in use, the store or the daemon cannot be had.
+        PermissionDeniedError, ConfigurationError
+            The store refused the credentials, or has no such bucket.
+        """
+        fusermount = targets.fusermount(config.search_path())
+        backend = backends.load(spec.backend)
+        binary = backend.binary(config.search_path())
+        store = S3Store(spec.source, spec.store)
+        store.check()
+        known = State(config.state_root(settings))
+        directory = known.directory(spec.id)
+        lock = _lock_cache(spec)
+        mounter = Mounter(
+            spec, backend, binary, directory, fusermount, config.daemon_environment(spec.store)
+        )
+        try:
+            _clear_another(spec, known, fusermount)
+            earlier = directory.read()
+            mounter.clear_target(earlier.daemon if earlier else None)
+            directory.clear_stop()
+            record = MountRecord(spec, state.MOUNTING, state.now(), ProcessIdentity.mine())
+            directory.write(record)
+            try:
+                mounter.start(settings.mount_timeout)
+            except BaseException:
+                directory.clear()
+                raise
+        except BaseException:
+            mounter.release()
+            lock.release()
+            raise
+        daemon = mounter.daemon
+        record = record.change(state.SERVING, daemon=daemon.identity if daemon else None)
+        directory.write(record)
+        supervisor = Supervisor(
+            mounter,
+            record,
+            attempts=settings.remount_attempts,
+            mount_timeout=settings.mount_timeout,
+            observer=observer,
+        )
+        supervisor.start()
+        mount = Mount(spec, directory)
+        return cls(mount, mounter, supervisor, lock, config.limits(settings), _unproven(store))
+
+    def drain(self, observer: Observer = silent, *, ended_well: bool) -> DrainReport:
+        """Wait until everything that was written is proven to be in the store, or cannot be.
+
+        ``ended_well`` as for :func:`mountkit.drain.drain`, which also says what is raised.
+        """
+        return drain(
+            self.mount, self._limits, self._unproven_before, observer, ended_well=ended_well
+        )
+
+    def asked_to_stop(self) -> bool:
+        """Whether ``mountkit umount`` drained the mount and wants it gone."""
+        return self._mounter.directory.asked_to_stop()
+
+    def close(self) -> None:
+        """Stop the supervisor, unmount and let go. What was not drained stays in the cache."""
+        self.supervisor.stop()
+        try:
+            self._mounter.unmount()
+            self._mounter.directory.clear()
+        finally:
+            self._mounter.release()
+            self._lock.release()
+
+
+def _clear_another(spec: MountSpec, known: State, fusermount: str) -> None:
+    """A dead mount of ours at the same target, but of another bucket, makes way.
+
+    Files of it that still wait for their upload stay in its cache, for when it is mounted again.
+    """
+    entry = mountinfo.at(spec.target)
+    if entry is None or not entry.source.startswith("mountkit-"):
+        return
+    other = entry.source.removeprefix("mountkit-")
+    record = known.at(spec.target)
+    if other == spec.id or record is None or record.spec.id != other:
+        return
+    if record.supervisor.alive() or (record.daemon is not None and record.daemon.alive()):
+        raise MountUnavailableError(
+            f"{record.spec.source.url} is mounted at {spec.target} already.",
+            hint=f"Unmount it first: mountkit umount {spec.target}",
+        )
+    problem = targets.unmount(fusermount, spec.target, lazy=True)
+    if problem:
+        raise MountUnavailableError(
+            f"A dead mount at {spec.target} cannot be taken away: {problem}.",
+            hint=f"Try: fusermount3 -u -z {spec.target}",
+        )
+    known.directory(other).clear()
+
+
+def _unproven(store: S3Store) -> frozenset[str]:
+    """Checkpoints that were there without a manifest before this session wrote anything."""
+    from mountkit import checkpoints
+
+    return frozenset(found.name for found in checkpoints.scan(store) if not found.proven)
+
+
+def _lock_cache(spec: MountSpec) -> FileLock:
+    cache = Path(spec.cache_dir)
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(cache / LOCK_NAME, mode=0o600)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise MountUnavailableError(
+            f"{spec.source.url} is mounted at {spec.target} already, by another process.",
+            hint=f"See it: mountkit status. End it: mountkit umount {spec.target}",
+        ) from error
+    except OSError as error:
+        raise MountUnavailableError(
+            f"The cache directory {cache} cannot be used: {error.strerror}.",
+            hint="Give another one with --cache-dir.",
+        ) from error
+    return lock

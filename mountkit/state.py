@@ -1,0 +1,245 @@
+"""What is mounted on this machine: one private directory a mount, one record in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from mountkit.errors import ConfigurationError
+from mountkit.process import ProcessIdentity
+from mountkit.spec import MountSpec, Source, StoreOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+RECORD_NAME = "record.json"
+PROVEN_NAME = "proven.json"
+STRAYS_NAME = "strays.json"
+STOP_NAME = "stop"
+# A unix socket's path has room for 107 bytes (man 7 unix).
+LONGEST_DIRECTORY = 107 - len("/rc.sock")
+
+MOUNTING = "mounting"
+SERVING = "serving"
+REPAIRING = "repairing"
+DRAINING = "draining"
+FAILED = "failed"
+
+
+def now() -> str:
+    """The time as RFC 3339, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class MountRecord:
+    """A mount as its supervisor last wrote it down."""
+
+    spec: MountSpec
+    state: str
+    since: str
+    supervisor: ProcessIdentity
+    daemon: ProcessIdentity | None = None
+    remounts: int = 0
+    reason: str = ""
+
+    def change(self, state: str, **fields: Any) -> MountRecord:
+        """A copy in another state, as of now."""
+        return replace(self, state=state, since=now(), **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The newest checkpoint that was proven through a mount."""
+
+    checkpoint: str
+    step: int
+    at: str
+
+
+class StateDirectory:
+    """The directory of one mount. Mode 0700; nothing in it holds a secret all the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def log(self) -> Path:
+        """Where the daemon's output goes."""
+        return self.path / "daemon.log"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """Where a supervisor in the background writes."""
+        return self.path / "supervisor.log"
+
+    def write(self, record: MountRecord) -> None:
+        """Replace the record in one step."""
+        self._replace(RECORD_NAME, {"format": FORMAT, **asdict(record)})
+
+    def read(self) -> MountRecord | None:
+        """The record, or None if there is none."""
+        content = self._load(RECORD_NAME)
+        return None if content is None else _record(content, self.path)
+
+    def write_proven(self, proven: Proven) -> None:
+        """Remember the newest proven checkpoint, for ``status``."""
+        self._replace(PROVEN_NAME, asdict(proven))
+
+    def proven(self) -> Proven | None:
+        """The newest checkpoint that was proven through this mount, or None."""
+        content = self._load(PROVEN_NAME)
+        return None if content is None else Proven(**content)
+
+    def add_strays(self, paths: tuple[str, ...]) -> None:
+        """Remember files that reached the local disk instead of the mount."""
+        self._replace(STRAYS_NAME, {"paths": sorted({*self.strays(), *paths})})
+
+    def strays(self) -> tuple[str, ...]:
+        """Files, relative to the mount, that reached the local disk instead of it."""
+        content = self._load(STRAYS_NAME)
+        return () if content is None else tuple(content["paths"])
+
+    def ask_to_stop(self) -> None:
+        """Tell the supervisor to unmount; whatever had to be drained has been."""
+        (self.path / STOP_NAME).touch(mode=0o600)
+
+    def asked_to_stop(self) -> bool:
+        """Whether somebody asked the supervisor to unmount."""
+        return (self.path / STOP_NAME).exists()
+
+    def write_file(self, name: str, text: str) -> None:
+        """A private file for the daemon."""
+        path = self.path / name
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+
+    def clear(self) -> None:
+        """Remove the record: nothing is mounted any more. The logs stay."""
+        for name in (RECORD_NAME, PROVEN_NAME, STRAYS_NAME, STOP_NAME, "rc.sock"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def clear_stop(self) -> None:
+        """Forget a request to stop that was meant for an earlier supervisor."""
+        (self.path / STOP_NAME).unlink(missing_ok=True)
+
+    def _replace(self, name: str, content: dict[str, Any]) -> None:
+        draft = self.path / f".{name}.{os.getpid()}"
+        draft.write_text(json.dumps(content, indent=1))
+        draft.chmod(0o600)
+        draft.replace(self.path / name)
+
+    def _load(self, name: str) -> dict[str, Any] | None:
+        try:
+            content = json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{self.path / name} cannot be read: {error}.",
+                hint=f"If nothing of yours is mounted, remove it: rm -r {self.path}",
+            ) from error
+        if not isinstance(content, dict):
+            raise ConfigurationError(
+                f"{self.path / name} holds no record.", hint=f"Remove it: rm -r {self.path}"
+            )
+        return content
+
+
+class State:
+    """All mounts of this user on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def directory(self, mount_id: str) -> StateDirectory:
+        """The private directory of a mount, made if it is not there yet.
+
+        Raises
+        ------
+        ConfigurationError
+            If it cannot be made private, or its path is too long for a socket.
+        """
+        path = self.root / mount_id
+        if len(os.fsencode(path)) > LONGEST_DIRECTORY:
+            raise ConfigurationError(
+                f"The state directory {self.root} is too long a path for a unix socket.",
+                hint="Set MOUNTKIT_STATE_DIR to a shorter one.",
+            )
+        for folder in (self.root, path):
+            _make_private(folder)
+        return StateDirectory(path)
+
+    def records(self) -> tuple[MountRecord, ...]:
+        """Every mount that has a record, by target."""
+        if not self.root.is_dir():
+            return ()
+        found = [StateDirectory(path).read() for path in sorted(self.root.iterdir())]
+        return tuple(
+            sorted((record for record in found if record), key=lambda record: record.spec.target)
+        )
+
+    def at(self, target: str) -> MountRecord | None:
+        """The mount at exactly that path."""
+        return next((record for record in self.records() if record.spec.target == target), None)
+
+    def covering(self, path: str) -> MountRecord | None:
+        """The mount that a path lies in: the innermost, if several are nested."""
+        inside = [
+            record
+            for record in self.records()
+            if path == record.spec.target or path.startswith(record.spec.target + "/")
+        ]
+        return max(inside, key=lambda record: len(record.spec.target), default=None)
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The state directory {folder} cannot be made: {error.strerror}.",
+            hint="Set MOUNTKIT_STATE_DIR to a directory of your own.",
+        ) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise ConfigurationError(
+            f"The state directory {folder} belongs to somebody else.",
+            hint="Set MOUNTKIT_STATE_DIR to a directory of your own.",
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        folder.chmod(0o700)
+
+
+def _record(content: dict[str, Any], place: Path) -> MountRecord:
+    try:
+        spec = content["spec"]
+        daemon = content["daemon"]
+        return MountRecord(
+            spec=MountSpec(
+                source=Source(**spec["source"]),
+                target=spec["target"],
+                backend=spec["backend"],
+                store=StoreOptions(**spec["store"]),
+                cache_dir=spec["cache_dir"],
+                options=tuple((name, value) for name, value in spec["options"]),
+            ),
+            state=content["state"],
+            since=content["since"],
+            supervisor=ProcessIdentity(**content["supervisor"]),
+            daemon=ProcessIdentity(**daemon) if daemon else None,
+            remounts=content["remounts"],
+            reason=content["reason"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{place / RECORD_NAME} was written by another version of mountkit ({error!r}).",
+            hint=f"If nothing of yours is mounted, remove it: rm -r {place}",
+        ) from error

@@ -1,0 +1,236 @@
+"""The TrainerCallback. The only importer of transformers.
+
+Facts about Trainer are from transformers 5.23, ``trainer.py`` and ``trainer_callback.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from transformers import TrainerCallback
+
+from mountkit import checkpoints, config
+from mountkit.errors import ConfigurationError, MountkitError, UsageError
+from mountkit.events import CheckpointRemoved, Observer, Trouble, Waiting, silent
+from mountkit.handle import Mount
+from mountkit.prover import Prover
+
+if TYPE_CHECKING:
+    from mountkit.events import Event
+
+logger = logging.getLogger("mountkit")
+
+OnFailure = Literal["raise", "warn"]
+
+
+class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers ships no types
+    """Prove every checkpoint in the store, beside the training, and keep the proven ones.
+
+    Parameters
+    ----------
+    mount:
+        What :func:`mountkit.mount` gave. Not needed under ``mountkit run`` or on a mount made by
+        ``mountkit mount``: the one that covers ``args.output_dir`` is found. Where none does, the
+        callback says so once and does nothing.
+    on_failure:
+        ``raise``: a checkpoint that cannot be proven ends the training with an error that names
+        the file, what the store holds and what was expected. ``warn``: it is logged.
+    on_event:
+        Called from any thread with the values of :mod:`mountkit.events`.
+
+    Notes
+    -----
+    ``save_total_limit`` is taken over from Trainer, which deletes old checkpoints before the new
+    one could be proven and orders them by times that a bucket does not keep. Here it counts proven
+    checkpoints by step, and never touches the newest proven one, the best one, or the one the
+    training was resumed from.
+
+    One save is outstanding at most: the next one waits for its proof.
+    """
+
+    def __init__(
+        self,
+        mount: Mount | None = None,
+        *,
+        on_failure: OnFailure = "raise",
+        on_event: Observer = silent,
+    ) -> None:
+        if on_failure not in {"raise", "warn"}:
+            raise UsageError(f"on_failure cannot be {on_failure!r}.", hint="Use 'raise' or 'warn'.")
+        self._mount = mount
+        self._on_failure = on_failure
+        self._on_event = on_event
+        self._limits = config.limits(config.load())
+        self._keep: int | None = None
+        self._protected: set[int] = set()
+        self._prover: Prover | None = None
+        self._output_dir = ""
+        self._proof: Future[None] | None = None
+        self._proving = ""
+        self._began: float | None = None
+        self._known: dict[int, str] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Find the mount, see that the store can be written to, and take over retention.
+
+        Raises
+        ------
+        ConfigurationError
+            If several processes train: only one can be proven so far.
+        MountkitError
+            If the store cannot be asked, or the mount does not serve.
+        """
+        mount = self._mount or Mount.covering(args.output_dir)
+        if mount is None:
+            logger.warning(
+                "mountkit: no mount covers %s; checkpoints stay on the local disk, unproven. "
+                "To save into a bucket: mountkit run s3://BUCKET/PREFIX %s -- COMMAND",
+                args.output_dir,
+                args.output_dir,
+            )
+            return
+        if args.world_size > 1:
+            raise ConfigurationError(
+                f"{args.world_size} processes train together; mountkit proves the checkpoints of "
+                "one process so far, and would miss the files of the others.",
+                hint="Train with one process, or leave CheckpointCallback out.",
+            )
+        self._output_dir = os.path.realpath(args.output_dir)
+        below = mount.relative(args.output_dir)
+        if below.startswith(".."):
+            raise ConfigurationError(
+                f"output_dir {args.output_dir} does not lie in the mount at {mount.path}.",
+                hint=f"Set output_dir={mount.path!r}, or give CheckpointCallback no mount.",
+            )
+        mount.wait_until_serving(self._limits.repair)
+        self._mount = mount
+        self._prover = Prover(mount, below, self._limits, self._tell)
+        self._prover.store.check()
+        self._known = {
+            found.step: found.name for found in checkpoints.scan(self._prover.store) if found.proven
+        }
+        if state.global_step:
+            self._protected = {state.global_step}
+        if args.save_total_limit is not None:
+            self._keep = args.save_total_limit
+            args.save_total_limit = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Report a proof that failed; before a save, wait for the last proof and the mount."""
+        self._before_save(state.global_step, control)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The same, for saves at the end of an epoch."""
+        self._before_save(state.global_step, control)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin to prove the checkpoint that was just saved."""
+        if self._prover is None or self._mount is None:
+            return
+        self._finish_proof()
+        name = f"checkpoint-{state.global_step}"
+        top = Path(self._output_dir) / name
+        began = time.monotonic() if self._began is None else self._began
+        self._began = None
+        files = _walk(top)
+        self._proving = name
+        self._proof = self._pool.submit(
+            self._prove, self._prover, name, state.global_step, files, began, _best(state)
+        )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Wait until the last checkpoint is proven.
+
+        Raises
+        ------
+        MountkitError
+            If it cannot be, unless ``on_failure`` is ``warn``.
+        """
+        if self._keep is not None:
+            args.save_total_limit = self._keep
+        self._finish_proof()
+
+    def _before_save(self, step: int, control: Any) -> None:
+        if self._prover is None or self._mount is None:
+            return
+        if self._proof is not None and self._proof.done():
+            self._finish_proof()
+        if not control.should_save:
+            return
+        self._began = time.monotonic()
+        self._finish_proof()
+        self._mount.wait_until_serving(self._limits.repair)
+        if step in self._known:
+            # Until it is proven again, a checkpoint that is written anew is none.
+            self._prover.withdraw(self._known.pop(step))
+
+    def _finish_proof(self) -> None:
+        proof = self._proof
+        if proof is None:
+            return
+        if not proof.done():
+            self._tell(Waiting(f"the save waits until {self._proving} is proven"))
+        # Bounded: the proof itself ends when nothing moves for the stall timeout.
+        self._proof = None
+        try:
+            proof.result()
+        except MountkitError as error:
+            if self._on_failure == "raise":
+                raise
+            logger.warning("mountkit: %s", error)
+
+    def _prove(
+        self,
+        prover: Prover,
+        name: str,
+        step: int,
+        files: tuple[str, ...],
+        began: float,
+        best: int | None,
+    ) -> None:
+        prover.prove(name, step, files, began)
+        self._known[step] = name
+        self._retain(prover, step, best)
+
+    def _retain(self, prover: Prover, newest: int, best: int | None) -> None:
+        """Remove proven checkpoints beyond the limit; only ever after a newer proof."""
+        # A higher number may be left of a run that this one does not descend from.
+        protected = {*self._protected, newest}
+        if best is not None:
+            protected.add(best)
+        for step in checkpoints.retention(sorted(self._known), self._keep, protected):
+            name = self._known.pop(step)
+            prover.remove(name)
+            self._tell(CheckpointRemoved(step))
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Trouble):
+            logger.warning("mountkit: %s", event.reason)
+        self._on_event(event)
+
+
+def _walk(top: Path) -> tuple[str, ...]:
+    """Every file below a directory, relative to it. Links are none on a bucket."""
+    return tuple(
+        sorted(
+            (Path(folder) / name).relative_to(top).as_posix()
+            for folder, _, names in os.walk(top, onerror=_raise)
+            for name in names
+        )
+    )
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _best(state: Any) -> int | None:
+    """The step of the best checkpoint so far, if Trainer keeps track of one."""
+    best = state.best_model_checkpoint
+    return checkpoints.step_of(Path(best).name) if best else None

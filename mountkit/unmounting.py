@@ -1,0 +1,74 @@
+"""Unmount a mount that another process owns, or that lost its owner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mountkit import backends, config
+from mountkit import target as targets
+from mountkit.drain import DrainReport, drain
+from mountkit.errors import MountUnavailableError, NotDurableError
+from mountkit.handle import Mount
+from mountkit.mounter import Mounter
+from mountkit.prover import not_proven
+from mountkit.state import State
+
+if TYPE_CHECKING:
+    from mountkit.events import Observer
+
+STOP_SECONDS = 60.0
+
+
+def unmount(
+    target: str, settings: config.Settings, observer: Observer, *, discard: bool
+) -> DrainReport | None:
+    """Drain and unmount what is mounted at ``target``. None if nothing was drained.
+
+    Raises
+    ------
+    MountUnavailableError
+        If nothing of ours is mounted there, or it does not go away.
+    NotDurableError
+        Naming what is not proven to be in the store; the mount stays.
+    """
+    known = State(config.state_root(settings))
+    record = known.at(targets.resolve(target))
+    if record is None:
+        raise MountUnavailableError(
+            f"Nothing of mountkit is mounted at {target}.", hint="See what is: mountkit status"
+        )
+    mount = Mount.of(record, known)
+    report = None
+    if not discard:
+        report = drain(mount, config.limits(settings), frozenset(), observer, ended_well=False)
+        if not report.complete:
+            error = not_proven(mount.path, report.unproven)
+            raise NotDurableError(
+                error.message,
+                hint="It stays mounted. See why: mountkit status. "
+                f"To give these files up: mountkit umount --discard {target}",
+                unproven=report.unproven,
+            )
+    if record.supervisor.alive():
+        _let_supervisor_stop(mount)
+    else:
+        mounter = Mounter(
+            record.spec,
+            backends.load(record.spec.backend),
+            None,
+            mount.directory,
+            targets.fusermount(config.search_path()),
+            {},
+        )
+        mounter.unmount(record.daemon)
+        mount.directory.clear()
+    return report
+
+
+def _let_supervisor_stop(mount: Mount) -> None:
+    mount.directory.ask_to_stop()
+    if not targets.wait_until(lambda: mount.record() is None, STOP_SECONDS):
+        raise MountUnavailableError(
+            f"The supervisor of {mount.path} did not unmount it within {STOP_SECONDS:.0f} s.",
+            hint=f"Read its log: less {mount.directory.supervisor_log}",
+        )

@@ -1,0 +1,246 @@
+"""Files on their way to the store: push them, and ask the store until it attests each one.
+
+Steps 2 to 4 of the protocol. The daemon's own word (its queue, its cache) only says when to ask;
+it is never the proof.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import checksums
+from mountkit.attest import attest_file
+from mountkit.errors import MountUnavailableError, PermissionDeniedError
+from mountkit.events import Observer, Trouble, Waiting
+from mountkit.manifest import FileEntry
+from mountkit.spec import Unproven
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mountkit.attest import FileVerdict
+    from mountkit.backends.protocol import LocalFile, Pending
+    from mountkit.checksums import FileDigest
+    from mountkit.config import Limits
+    from mountkit.handle import Mount
+
+WORKERS = 8
+FIRST_PAUSE_SECONDS = 0.02
+LONGEST_PAUSE_SECONDS = 0.5
+# How long the store may show an older object, or none, after the daemon says it has uploaded.
+SETTLE_SECONDS = 15.0
+REFUSALS = (
+    "AccessDenied",
+    "AllAccessDisabled",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "NoSuchBucket",
+    "SignatureDoesNotMatch",
+    "StatusCode: 403",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a set of files, each in exactly one of the two."""
+
+    proven: tuple[FileEntry, ...]
+    unproven: tuple[Unproven, ...]
+
+
+class Uploads:
+    """The files of one mount on their way to its store."""
+
+    def __init__(self, mount: Mount, limits: Limits, observer: Observer) -> None:
+        self._mount = mount
+        self._limits = limits
+        self._observer = observer
+        self._control = mount.control()
+        self._store = mount.store()
+
+    def attest(
+        self,
+        paths: Iterable[str],
+        below: str = "",
+        proven: Callable[[FileEntry], None] | None = None,
+    ) -> Outcome:
+        """Push and ask until the store attests every path, or no progress is made any more.
+
+        Parameters
+        ----------
+        paths:
+            Files relative to the mount, closed by whoever wrote them.
+        below:
+            The directory that holds them all.
+        proven:
+            Called once for each file, from any thread, as it is attested.
+
+        Raises
+        ------
+        PermissionDeniedError
+            If the store refuses the daemon's credentials: waiting would not help.
+        """
+        work = _Work(self._mount, self._limits, sorted(paths), below)
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="mountkit-attest") as pool:
+            while work.open and not work.hopeless():
+                work.look(self._look(work))
+                for entry, problem in pool.map(self._ask, [work] * len(work.ready), work.ready):
+                    if entry is not None:
+                        work.done(entry)
+                        if proven is not None:
+                            proven(entry)
+                    else:
+                        work.failed(problem)
+                if work.open:
+                    waiting = work.open
+                    size = sum(work.sizes.get(path, 0) for path in waiting)
+                    self._observer(Waiting("uploading", len(waiting), size))
+                    time.sleep(work.pause())
+        return work.outcome()
+
+    def _look(self, work: _Work) -> tuple[Pending | None, Sequence[LocalFile]]:
+        pending = None
+        try:
+            pending = self._control.push()
+        except MountUnavailableError as error:
+            work.trouble = error.message
+        else:
+            for path, text in pending.errors:
+                if path in work.open and work.errors.get(path) != text:
+                    self._observer(Trouble(f"The upload of {path} failed: {text}"))
+                    _raise_if_refused(path, text)
+        return pending, self._control.files(work.below)
+
+    def _ask(self, work: _Work, path: str) -> tuple[FileEntry | None, Unproven | None]:
+        size = work.sizes.get(path, 0)
+        try:
+            reference = work.references.get(path)
+            local = self._control.local(path) or Path(self._mount.path) / path
+            if reference is None:
+                reference = checksums.digest_file(local)
+                work.references[path] = reference
+                work.sizes[path] = size = reference.size
+            verdict = attest_file(self._store, path, reference, local)
+        except OSError as error:
+            # The mount may just be away; the supervisor brings it back or gives up.
+            return None, Unproven(path, size, f"it cannot be read back: {error.strerror}")
+        if verdict.problem is not None:
+            # Written again since the reference was taken? The next round takes a new one.
+            work.references.pop(path, None)
+            return None, Unproven(path, size, describe(verdict))
+        return _entry(path, reference, verdict), None
+
+
+class _Work:
+    """What is known of the files so far, and when to stop hoping. Reads clocks, does no I/O."""
+
+    def __init__(self, mount: Mount, limits: Limits, paths: Sequence[str], below: str) -> None:
+        self.below = below
+        self.open: set[str] = set(paths)
+        self.ready: list[str] = []
+        self.references: dict[str, FileDigest] = {}
+        self.sizes: dict[str, int] = {}
+        self.errors: dict[str, str] = {}
+        self.trouble = ""
+        self._mount = mount
+        self._limits = limits
+        self._order = list(paths)
+        self._entries: dict[str, FileEntry] = {}
+        self._problems: dict[str, Unproven] = {}
+        self._complained: dict[str, float] = {}
+        self._sent = 0
+        self._began = self._progress = time.monotonic()
+        self._pause = FIRST_PAUSE_SECONDS
+
+    def look(self, seen: tuple[Pending | None, Sequence[LocalFile]]) -> None:
+        """Take in what the daemon and its cache say; decide which files to ask the store for."""
+        pending, files = seen
+        busy: set[str] = {file.path for file in files if file.dirty}
+        self.sizes.update({file.path: file.size for file in files})
+        if pending is not None:
+            self.trouble = ""
+            busy.update(pending.waiting)
+            for path in busy:
+                self._complained.pop(path, None)
+            self.errors = dict(pending.errors)
+            if pending.sent != self._sent and not self.errors:
+                self._sent = pending.sent
+                self._note_progress()
+        self.ready = [path for path in self._order if path in self.open and path not in busy]
+
+    def done(self, entry: FileEntry) -> None:
+        """The store attested a file."""
+        self.open.discard(entry.path)
+        self._entries[entry.path] = entry
+        self._note_progress()
+
+    def failed(self, problem: Unproven | None) -> None:
+        """The store was asked and does not (yet) hold the file as written."""
+        if problem is not None:
+            self._problems[problem.path] = problem
+            self._complained.setdefault(problem.path, time.monotonic())
+
+    def pause(self) -> float:
+        """Seconds until the next look: short after progress, then longer."""
+        self._pause = min(self._pause * 1.5, LONGEST_PAUSE_SECONDS)
+        return self._pause
+
+    def hopeless(self) -> bool:
+        """Whether to stop: nothing moves, the time is up, or all that is left is wrong for good."""
+        now = time.monotonic()
+        if now - self._progress > self._limits.stall or now - self._began > self._limits.drain:
+            return True
+        settle = min(SETTLE_SECONDS, self._limits.stall)
+        return bool(self.open) and all(
+            path in self._complained and now - self._complained[path] > settle for path in self.open
+        )
+
+    def outcome(self) -> Outcome:
+        """Each file, proven or with the reason why not."""
+        unproven = []
+        for path in self._order:
+            if path in self._entries:
+                continue
+            reason = self.errors.get(path) or self.trouble
+            problem = self._problems.get(path)
+            if problem is not None and not reason:
+                reason = problem.reason
+            text = reason or "its upload did not finish"
+            unproven.append(Unproven(path, self.sizes.get(path, 0), text))
+        proven = tuple(self._entries[path] for path in self._order if path in self._entries)
+        return Outcome(proven, tuple(unproven))
+
+    def _note_progress(self) -> None:
+        self._progress = time.monotonic()
+        self._pause = FIRST_PAUSE_SECONDS
+
+
+def _raise_if_refused(path: str, text: str) -> None:
+    if any(word in text for word in REFUSALS):
+        raise PermissionDeniedError(
+            f"The store refuses the upload of {path}: {text}",
+            hint="Correct the credentials or their rights, then check: mountkit status",
+        )
+
+
+def describe(verdict: FileVerdict) -> str:
+    """What the store holds and what was expected, in words."""
+    if verdict.problem == "missing":
+        return f"the store does not have it; expected {verdict.expected}"
+    return f"the store holds {verdict.found}; expected {verdict.expected}"
+
+
+def _entry(path: str, reference: FileDigest, verdict: FileVerdict) -> FileEntry:
+    return FileEntry(
+        path=path,
+        size=reference.size,
+        crc64nvme=reference.values[checksums.REFERENCE],
+        reference="mount",
+        attested_by=verdict.attested_by,
+        etag=verdict.etag,
+    )
