@@ -141,9 +141,9 @@ class Session:
             self.mount, self._limits, self._unproven_before, observer, ended_well=ended_well
         )
 
-    def asked_to_stop(self) -> bool:
-        """Whether ``mountkit umount`` drained the mount and wants it gone."""
-        return self._mounter.directory.asked_to_stop()
+    def unmounted_from_outside(self) -> bool:
+        """Whether ``mountkit umount`` drained the mount and had it taken away."""
+        return self.supervisor.stopped
 
     def close(self) -> None:
         """Stop the supervisor, unmount and let go. What was not drained stays in the cache."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mountkit.mounter import Mounter
     from mountkit.state import MountRecord
 
-TICK_SECONDS = 1.0
+TICK_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 FLAPPING_SECONDS = 5.0
@@ -91,6 +91,7 @@ class Supervisor:
         self._wake_reader, self._wake_writer = os.pipe()
         self._halt = threading.Event()
         self.finished = threading.Event()
+        self.stopped = False
         self.error: MountkitError | None = None
         self._thread = threading.Thread(
             target=self._run, name=f"mountkit-supervisor-{record.spec.id}", daemon=True
@@ -122,6 +123,7 @@ class Supervisor:
             while not self._halt.is_set():
                 action = decide(self._look(), self._attempts)
                 if action is Action.STOP:
+                    self._unmount()
                     break
                 if action is Action.GIVE_UP:
                     self._give_up()
@@ -132,6 +134,18 @@ class Supervisor:
                     self._sleep(TICK_SECONDS)
         finally:
             self.finished.set()
+
+    def _unmount(self) -> None:
+        """Somebody drained the mount from outside and asked for its end."""
+        try:
+            self._mounter.unmount()
+        except MountkitError as error:
+            self.error = error
+            self._write(self._record.change(state.FAILED, reason=error.message))
+            self._observer(MountGivenUp(error.message))
+            return
+        self.stopped = True
+        self._mounter.directory.clear()
 
     def _look(self) -> Sight:
         daemon = self._mounter.daemon

@@ -52,7 +52,8 @@ MOUNT_FLAGS: Mapping[str, str] = {
 OWNED = frozenset(
     {
         "config", "cache-dir", "vfs-cache-mode", "devname", "daemon", "daemon-wait",
-        "rc", "rc-addr", "rc-no-auth", "rc-user", "rc-pass", "allow-non-empty", "read-only", "log-file", "dump",
+        "rc", "rc-addr", "rc-no-auth", "rc-user", "rc-pass", "allow-non-empty", "read-only",
+        "log-file", "dump",
     }
 )  # fmt: skip
 SECRET_WORDS = ("secret", "password", "access-key", "token", "pass", "auth-key")

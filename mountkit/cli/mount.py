@@ -74,10 +74,9 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     session = Session.open(spec, settings, console)
     try:
         ready()
-        while not ended.wait(0.2):
-            if session.supervisor.finished.is_set():
-                break
-        if session.asked_to_stop():
+        while not ended.is_set() and not session.supervisor.finished.wait(0.2):
+            pass
+        if session.unmounted_from_outside():
             return
         say("stopping; making sure that everything is in the bucket")
         report = session.drain(console, ended_well=False)
