@@ -57,11 +57,11 @@ def run(
         say(f"not proven: {problem}")
     if not report.complete:
         say(
-            f"{len(report.unproven)} files are not proven to be in {spec.source.url}; what waits "
+            f"not all of it is proven to be in {spec.source.url}; what waits "
             f"for its upload stays in {spec.cache_dir} until the same mount is made again"
         )
         return code or NOT_DURABLE
-    say(f"{report.files} files proven in {spec.source.url}")
+    say(f"all that was written is proven to be in {spec.source.url}: {report.files} files")
     return code
 
 

@@ -77,6 +77,7 @@ class Session:
         self._lock = lock
         self._limits = limits
         self._unproven_before = unproven_before
+        self._complete = False
 
     @classmethod
     def open(
@@ -137,9 +138,11 @@ class Session:
 
         ``ended_well`` as for :func:`mountkit.drain.drain`, which also says what is raised.
         """
-        return drain(
+        report = drain(
             self.mount, self._limits, self._unproven_before, observer, ended_well=ended_well
         )
+        self._complete = report.complete
+        return report
 
     def unmounted_from_outside(self) -> bool:
         """Whether ``mountkit umount`` drained the mount and had it taken away."""
@@ -151,6 +154,9 @@ class Session:
         try:
             self._mounter.unmount()
             self._mounter.directory.clear()
+            if self._complete or self.supervisor.stopped:
+                # Proven; what stays in the cache would be held against the store the next time.
+                self.mount.control().purge()
         finally:
             self._mounter.release()
             self._lock.release()

@@ -118,4 +118,9 @@ class Unproven:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path} ({self.size:,} bytes): {self.reason}"
+        return f"{printable(self.path)} ({self.size:,} bytes): {self.reason}"
+
+
+def printable(name: str) -> str:
+    """A name as people can read it: quoted if it holds newlines or the like (F39)."""
+    return name if name.isprintable() else repr(name)

@@ -17,7 +17,7 @@ from mountkit.attest import attest_file
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
 from mountkit.events import Observer, Trouble, Waiting
 from mountkit.manifest import FileEntry
-from mountkit.spec import Unproven
+from mountkit.spec import Unproven, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -112,7 +112,7 @@ class Uploads:
         else:
             for path, text in pending.errors:
                 if path in work.open and work.errors.get(path) != text:
-                    self._observer(Trouble(f"The upload of {path} failed: {text}"))
+                    self._observer(Trouble(f"The upload of {printable(path)} failed: {text}"))
                     _raise_if_refused(path, text)
         return pending, self._control.files(work.below)
 
@@ -223,7 +223,7 @@ class _Work:
 def _raise_if_refused(path: str, text: str) -> None:
     if any(word in text for word in REFUSALS):
         raise PermissionDeniedError(
-            f"The store refuses the upload of {path}: {text}",
+            f"The store refuses the upload of {printable(path)}: {text}",
             hint="Correct the credentials or their rights, then check: mountkit status",
         )
 

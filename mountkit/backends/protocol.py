@@ -80,6 +80,9 @@ class Control(Protocol):
     def local(self, path: str) -> Path | None:
         """A local file with all the bytes of ``path`` as written, or None if there is none."""
 
+    def purge(self) -> None:
+        """Drop local copies of what has been uploaded. Only while no daemon runs."""
+
     def refresh(self, directory: str) -> None:
         """Make the mount list that directory anew.
 

@@ -127,6 +127,13 @@ class RcloneControl:
                 )
         return tuple(sorted(found, key=lambda file: file.path))
 
+    def purge(self) -> None:
+        """Empty the cache, but for files that still wait for their upload."""
+        for file in self.files():
+            if not file.dirty:
+                (self._data / file.path).unlink(missing_ok=True)
+                (self._meta / file.path).unlink(missing_ok=True)
+
     def local(self, path: str) -> Path | None:
         """The cached file, if all of it is there."""
         info = _read_info(self._meta / path)

@@ -26,6 +26,11 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size:,} B"
 
 
+def count(files: int) -> str:
+    """``1 file`` or ``8 files``."""
+    return f"{files:,} file{'' if files == 1 else 's'}"
+
+
 class Console:
     """An observer that prints. A waiting line on a terminal is rewritten in place."""
 
@@ -55,7 +60,7 @@ class Console:
         if not event.files:
             return
         self._most = max(self._most, event.size)
-        text = f"{event.reason}: {event.files} files, {megabytes(event.size)} to go"
+        text = f"{event.reason}: {count(event.files)}, {megabytes(event.size)} to go"
         if self._terminal:
             done = 1.0 - event.size / self._most if self._most else 0.0
             bar = "#" * round(20 * done)
@@ -70,7 +75,7 @@ def describe(event: Event) -> str:
     """The event in words, or "" if it is too small to be told."""
     match event:
         case events.CheckpointProven(step, files, size, seconds):
-            return f"checkpoint-{step} proven: {files} files, {megabytes(size)}, {seconds:.1f} s"
+            return f"checkpoint-{step} proven: {count(files)}, {megabytes(size)}, {seconds:.1f} s"
         case events.CheckpointRemoved(step):
             return f"checkpoint-{step} removed: a newer one is proven"
         case events.Trouble(reason):

@@ -34,6 +34,8 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     Without SOURCE and TARGET those of MOUNTKIT_SOURCE and MOUNTKIT_TARGET are used; if these are
     not set either, COMMAND simply runs, and saves to the local disk.
     """
+    import shutil
+
     from mountkit import config
     from mountkit.cli.console import Console, say
     from mountkit.entrypoint import execute, run
@@ -45,6 +47,11 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
         raise UsageError(
             "There is no command to run.",
             hint="Such as: mountkit run s3://bucket/run-1 /mnt/run-1 -- python train.py",
+        )
+    if shutil.which(words[0], path=config.search_path()) is None:
+        raise UsageError(
+            f"There is no program {words[0]!r} to run.",
+            hint="Check the command after the two dashes.",
         )
     if len(place) not in {0, 2}:
         raise UsageError(

@@ -30,6 +30,7 @@ def command(path_or_url: str, level: str, output: str, **flags: Any) -> None:
     from mountkit import config
     from mountkit.cli.console import say
     from mountkit.handle import Place
+    from mountkit.spec import printable
     from mountkit.store import S3Store
     from mountkit.verify import verify
 
@@ -41,11 +42,11 @@ def command(path_or_url: str, level: str, output: str, **flags: Any) -> None:
         for file in verdict.files:
             fault = f"{file.problem}: the store holds {file.found}, expected {file.expected}"
             said = file.attested_by if file.ok else fault
-            click.echo(f"{'ok ' if file.ok else 'BAD'}  {file.path}  {said}")
+            click.echo(f"{'ok ' if file.ok else 'BAD'}  {printable(file.path)}  {said}")
     for path in verdict.extra:
-        say(f"{path} is not in the manifest")
+        say(f"{printable(path)} is not in the manifest")
     if not verdict.ok:
-        names = ", ".join(fault.path for fault in verdict.faults)
+        names = ", ".join(printable(fault.path) for fault in verdict.faults)
         say(f"{place.prefix} is not what was proven: {names}")
         say("resume from an older one instead: mountkit latest " + place.prefix.rpartition("/")[0])
     click.get_current_context().exit(0 if verdict.ok else 74)
