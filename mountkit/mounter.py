@@ -146,6 +146,7 @@ class Mounter:
         answer = probe.ask(self.spec.target, max(1.0, deadline - time.monotonic()))
         if not answer.alive:
             raise self._failed(f"mounted, but the mount answers: {answer}", daemon)
+        self.control.confirm()
 
     def _failed(self, what: str, daemon: Daemon) -> MountUnavailableError:
         last = daemon.tail().splitlines()[-3:]

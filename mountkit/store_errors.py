@@ -131,6 +131,14 @@ def safe_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def printable(text: str) -> str:
+    """The text with control characters escaped: a name from a bucket must not forge lines."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def translate(
     error: Exception, *, doing: str, where: str, endpoint: str = "", secrets: tuple[str, ...] = ()
 ) -> MountkitError:
@@ -159,6 +167,7 @@ def translate(
 
     if isinstance(error, MountkitError):
         return error
+    where = printable(where)
     if isinstance(error, ClientError):
         found = _answered(error, doing, where, endpoint)
     else:
@@ -284,7 +293,9 @@ def _object(answer: _Answer) -> MountkitError | None:
             f"{where} was replaced while it was being read ({answer.quote}).",
             hint=f"See who else writes there, then: mountkit verify {where.rpartition('/')[0]}",
         )
-    if answer.code in _NO_OBJECT or answer.status == HTTP_MISSING:
+    # A write finds no object missing: a 404 to it means something else.
+    missing = answer.status == HTTP_MISSING and answer.doing != "write"
+    if answer.code in _NO_OBJECT or missing:
         return ObjectMissingError(
             f"{where} is not in the bucket ({answer.quote}).",
             hint=f"See what is: aws s3 ls {where}{answer.flag}",

@@ -65,6 +65,15 @@ class Pending:
 class Control(Protocol):
     """A daemon that runs, and what it holds."""
 
+    def confirm(self) -> None:
+        """See that a daemon that just came up keeps its files where ``files`` looks for them.
+
+        Raises
+        ------
+        MountUnavailableError
+            If it does not, or does not answer: nothing could ever be proven.
+        """
+
     def push(self) -> Pending:
         """Start every waiting upload now, and say what there is.
 

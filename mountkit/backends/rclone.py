@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 REMOTE = "mountkit"
 SOCKET_NAME = "rc.sock"
 CONFIG_NAME = "rclone.conf"
+BACKEND_PREFIX = "s3-"
 
 # Everything about the connection is in the configuration file and not in flags, because rclone
 # names the cache after the remote *and* a hash of the flags that override it (F13).
@@ -80,6 +81,10 @@ class RcloneBackend:
                     f"--option {name} would show a secret to everybody on this machine.",
                     hint="Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
                 )
+            if "\n" in name + value:
+                raise UsageError(
+                    f"--option {name!r} holds a line break.", hint="Give KEY=VALUE on one line."
+                )
             if name == "vfs-write-back" and not value.strip("0.smhdu "):
                 raise UsageError(
                     "--option vfs-write-back=0 drops a failed upload silently.",
@@ -92,7 +97,7 @@ class RcloneBackend:
         """``rclone mount`` in the foreground, with its remote control on a private socket."""
         flags = {
             **MOUNT_FLAGS,
-            **dict(spec.options),
+            **{name: value for name, value in spec.options if not name.startswith(BACKEND_PREFIX)},
             "config": str(directory / CONFIG_NAME),
             "cache-dir": spec.cache_dir,
             "devname": device_name(spec.id),
@@ -136,5 +141,8 @@ def configuration(spec: MountSpec) -> str:
         values["region"] = spec.store.region
     if spec.store.profile:
         values["profile"] = spec.store.profile
+    for name, value in spec.options:
+        if name.startswith(BACKEND_PREFIX):
+            values[name.removeprefix(BACKEND_PREFIX).replace("-", "_")] = value
     lines = [f"[{REMOTE}]"] + [f"{name} = {value}" for name, value in sorted(values.items())]
     return "\n".join(lines) + "\n"

@@ -71,6 +71,15 @@ class RcloneControl:
             return {}
         return body
 
+    def confirm(self) -> None:
+        """See that rclone's cache is where it is looked for; flags could move it (F13)."""
+        path = self.call("vfs/stats").get("diskCache", {}).get("path")
+        if path != str(self._data):
+            raise MountUnavailableError(
+                f"rclone keeps its cache in {path} and not in {self._data}.",
+                hint="Leave out what --option changes about the connection to the store.",
+            )
+
     def push(self) -> Pending:
         """Start every waiting upload now."""
         queue = self.call("vfs/queue").get("queue") or []

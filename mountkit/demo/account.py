@@ -42,6 +42,7 @@ class Account:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._start = time.monotonic()
+        self._waiting = ""
 
     @property
     def seconds(self) -> float:
@@ -59,6 +60,13 @@ class Account:
     def event(self, event: dict[str, Any]) -> None:
         """Print what the training script reported, if it is worth a line."""
         told = describe(event)
+        if event["event"] == "Waiting":
+            # A wait is reported again and again while it lasts; people want to hear of it once.
+            if told is None or told[1] == self._waiting:
+                return
+            self._waiting = told[1]
+        elif event["event"] == "CheckpointProven":
+            self._waiting = ""
         if told is not None:
             self.tell(*told)
 

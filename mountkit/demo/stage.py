@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 COMMAND_SECONDS = 60.0
-LIFE_SECONDS = 180.0
+LIFE_SECONDS = 900.0
 STOP_SECONDS = 30.0
 KILL_SECONDS = 5.0
 OWN_VARIABLES = ("AWS_", "MOUNTKIT_", "RCLONE_")
@@ -61,7 +61,7 @@ class Life:
         Raises
         ------
         StoryError
-            If the job has not ended after three minutes.
+            If the job has not ended after fifteen minutes.
 
         """
         deadline = time.monotonic() + LIFE_SECONDS

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 TEXT_BYTES = 1 << 20
 BLOCK = 128
-BATCH = 8
+BATCH = 4
 SEED = 7
-PAUSE_SECONDS = 60.0
+PAUSE_SECONDS = 300.0
 
 
 class Journal:
@@ -161,8 +161,12 @@ def make_narrator(journal: Journal, pauses: Sequence[int], gates: Path) -> Train
 
 def train(options: argparse.Namespace, journal: Journal) -> None:
     """Train from the newest proven checkpoint, or from scratch where there is none."""
+    import torch
     from transformers import Trainer, TrainingArguments, set_seed
 
+    # A second thread gains little on so small a model, and loses tenfold where the cores are busy
+    # with something else, such as the proof.
+    torch.set_num_threads(1)
     set_seed(SEED)
     model = make_model()
     newest = mountkit.latest_checkpoint(options.output_dir)
