@@ -84,7 +84,7 @@ def drain(
             continue
         prover = Prover(mount, below, limits, observer)
         names = {file.path[len(top) + 1 :] for file in members}
-        names.update(found.path[len(top) + 1 :] for found in mount.store().list(f"{top}/"))
+        names.update(found.path[len(top) + 1 :] for found in mount.store().list(top))
         try:
             files += len(prover.prove(name, step, sorted(names)).files)
             proven.append(top)

@@ -141,7 +141,7 @@ class _Work:
 
     def __init__(self, mount: Mount, limits: Limits, paths: Sequence[str], below: str) -> None:
         self.below = below
-        self.open: set[str] = set(paths)
+        self.open: set[str] = {path for path in paths if keeps_its_name(path)}
         self.ready: list[str] = []
         self.references: dict[str, FileDigest] = {}
         self.sizes: dict[str, int] = {}
@@ -206,6 +206,10 @@ class _Work:
         for path in self._order:
             if path in self._entries:
                 continue
+            if not keeps_its_name(path):
+                reason = "its name holds a control character, which rclone does not keep; rename it"
+                unproven.append(Unproven(path, self.sizes.get(path, 0), reason))
+                continue
             reason = self.errors.get(path) or self.trouble
             problem = self._problems.get(path)
             if problem is not None and not reason:
@@ -218,6 +222,14 @@ class _Work:
     def _note_progress(self) -> None:
         self._progress = time.monotonic()
         self._pause = FIRST_PAUSE_SECONDS
+
+
+def keeps_its_name(path: str) -> bool:
+    """Whether rclone, and the stores behind it, give a file back under the same name (F39).
+
+    rclone's standard encoding lists a control character as a symbol for it.
+    """
+    return not any(ord(character) < 32 or ord(character) == 127 for character in path)
 
 
 def _raise_if_refused(path: str, text: str) -> None:
