@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mountkit import checkpoints, config
-from mountkit.errors import UsageError
+from mountkit.errors import MountkitError, UsageError
 from mountkit.events import Observer, silent
 from mountkit.handle import Mount, Place
 from mountkit.prover import not_proven
@@ -17,6 +18,8 @@ from mountkit.verify import Verdict, verify
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
+
+logger = logging.getLogger("mountkit")
 
 
 @contextmanager
@@ -59,7 +62,7 @@ def mount(
         Before the body runs, if the mount cannot be had.
     NotDurableError
         After it, naming what was written and is not proven to be in the store. If the body
-        itself raised, its error is raised, with that one as a note of its context.
+        itself raised, its own error is raised, and what is not proven is logged.
     """
     settings = config.load(
         backend=backend,
@@ -70,17 +73,28 @@ def mount(
     )
     pairs = [f"{name}={value}" for name, value in (options or {}).items()]
     session = Session.open(specify(source, str(target), settings, pairs), settings, on_event)
-    ended_well = False
     try:
-        yield session.mount
-        ended_well = True
-    finally:
         try:
-            report = session.drain(on_event, ended_well=ended_well)
-        finally:
-            session.close()
-        if not report.complete:
-            raise not_proven(session.mount.path, report.unproven)
+            yield session.mount
+        except BaseException:
+            _drain_after_error(session, on_event)
+            raise
+        report = session.drain(on_event, ended_well=True)
+    finally:
+        session.close()
+    if not report.complete:
+        raise not_proven(session.mount.path, report.unproven)
+
+
+def _drain_after_error(session: Session, on_event: Observer) -> None:
+    """Save what can be saved; the error of the body is the one that is raised."""
+    try:
+        report = session.drain(on_event, ended_well=False)
+    except MountkitError as error:
+        logger.warning("mountkit: %s", error)
+        return
+    for problem in report.unproven:
+        logger.warning("mountkit: not proven: %s", problem)
 
 
 def latest_checkpoint(path_or_url: str | os.PathLike[str]) -> str | None:

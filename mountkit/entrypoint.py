@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mountkit import config
 from mountkit.errors import MountkitError, UsageError
@@ -14,6 +14,8 @@ from mountkit.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
+
+    from typing_extensions import Self
 
     from mountkit.drain import DrainReport
     from mountkit.events import Observer
@@ -43,14 +45,16 @@ def run(
     MountkitError
         If the mount cannot be had; the command has not run then.
     """
-    session = Session.open(spec, settings, observer)
-    try:
-        say(f"{spec.source.url} is mounted at {spec.target}")
-        code = execute(command)
-        say("the command ended; making sure that everything is in the bucket")
-        report = _drain(session, observer, say, ended_well=code == 0)
-    finally:
-        _close(session, say)
+    signals = Signals(say)
+    with signals:
+        session = Session.open(spec, settings, observer)
+        try:
+            say(f"{spec.source.url} is mounted at {spec.target}")
+            code = signals.execute(command)
+            say("the command ended; making sure that everything is in the bucket")
+            report = _drain(session, observer, say, ended_well=code == 0)
+        finally:
+            _close(session, say)
     if report is None:
         return code or NOT_DURABLE
     for problem in report.unproven:
@@ -65,37 +69,62 @@ def run(
     return code
 
 
-def execute(command: Sequence[str]) -> int:
-    """Run a command with our signals forwarded to it; its exit code, 128+N for signal N.
+class Signals:
+    """Signals while a command runs go to the command; after it they do not cut the drain short.
 
-    Raises
-    ------
-    UsageError
-        If it cannot be started.
+    Before the command runs, a signal ends everything, mount and all, as Ctrl-C does.
     """
-    try:
-        child = subprocess.Popen(list(command), env=dict(config.command_environment()))
-    except OSError as error:
-        raise UsageError(
-            f"{command[0]} cannot be run: {error.strerror}.",
-            hint="Check the command after the two dashes.",
-        ) from error
 
-    def forward(number: int, _: FrameType | None) -> None:
-        child.send_signal(number)
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ended = False
+        self._before: dict[signal.Signals, Any] = {}
+        # A terminal sends its interrupt to the command as well; twice would be once too often.
+        self._terminal = sys.stdin is not None and sys.stdin.isatty()
 
-    def ignore(number: int, _: FrameType | None) -> None:
-        """The terminal sent the interrupt to the command as well."""
+    def __enter__(self) -> Self:
+        for number in (*FORWARDED, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._receive)
+        return self
 
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
-    interactive = sys.stdin is not None and sys.stdin.isatty()
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, ignore if interactive else forward)
-    try:
-        status = child.wait()
-    finally:
-        for number, handler in before.items():
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
+
+    def execute(self, command: Sequence[str]) -> int:
+        """Run a command to its end; its exit code, or 128+N if signal N ended it.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be started.
+        """
+        try:
+            self._child = subprocess.Popen(list(command), env=dict(config.command_environment()))
+        except OSError as error:
+            raise UsageError(
+                f"{command[0]} cannot be run: {error.strerror}.",
+                hint="Check the command after the two dashes.",
+            ) from error
+        status = self._child.wait()
+        self._ended = True
+        return status if status >= 0 else 128 - status
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if self._ended:
+            name = signal.Signals(number).name
+            self._say(f"{name}: still making sure that everything is in the bucket")
+        elif self._child is None:
+            raise KeyboardInterrupt
+        elif number != signal.SIGINT or not self._terminal:
+            self._child.send_signal(number)
+
+
+def execute(command: Sequence[str], say: Callable[[str], None]) -> int:
+    """Run a command without a mount, with our signals forwarded to it; its exit code."""
+    with Signals(say) as signals:
+        return signals.execute(command)
 
 
 def _drain(

@@ -72,8 +72,20 @@ class Mount:
         return record.daemon.pid if record and record.daemon else None
 
     def relative(self, path: str | Path) -> str:
-        """``path``, which lies in the mount, relative to it; "" for the mount itself."""
-        return "/".join(Path(targets.resolve(path)).relative_to(self.path).parts)
+        """``path`` relative to the mount; "" for the mount itself.
+
+        Raises
+        ------
+        ConfigurationError
+            If it does not lie in the mount.
+        """
+        try:
+            return "/".join(Path(targets.resolve(path)).relative_to(self.path).parts)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{path} does not lie in the mount at {self.path}.",
+                hint=f"Use {self.path}, or a directory below it.",
+            ) from error
 
     def serving(self) -> bool:
         """Whether our mount is in the table and answers."""

@@ -97,6 +97,7 @@ class Session:
         binary = backend.binary(config.search_path())
         store = S3Store(spec.source, spec.store)
         store.check()
+        unproven_before = _unproven(store)
         known = State(config.state_root(settings))
         directory = known.directory(spec.id)
         lock = _lock_cache(spec)
@@ -131,7 +132,7 @@ class Session:
         )
         supervisor.start()
         mount = Mount(spec, directory)
-        return cls(mount, mounter, supervisor, lock, config.limits(settings), _unproven(store))
+        return cls(mount, mounter, supervisor, lock, config.limits(settings), unproven_before)
 
     def drain(self, observer: Observer = silent, *, ended_well: bool) -> DrainReport:
         """Wait until everything that was written is proven to be in the store, or cannot be.

@@ -117,6 +117,9 @@ class Supervisor:
         if self._thread.is_alive():
             # A start under way is bounded by the mount timeout, and so is this.
             self._thread.join(self._mount_timeout + LONGEST_PAUSE_SECONDS)
+        if not self._thread.is_alive():
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
 
     def _run(self) -> None:
         try:

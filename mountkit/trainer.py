@@ -103,11 +103,6 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             )
         self._output_dir = os.path.realpath(args.output_dir)
         below = mount.relative(args.output_dir)
-        if below.startswith(".."):
-            raise ConfigurationError(
-                f"output_dir {args.output_dir} does not lie in the mount at {mount.path}.",
-                hint=f"Set output_dir={mount.path!r}, or give CheckpointCallback no mount.",
-            )
         mount.wait_until_serving(self._limits.repair)
         self._mount = mount
         self._prover = Prover(mount, below, self._limits, self._tell)
@@ -138,7 +133,12 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         top = Path(self._output_dir) / name
         began = time.monotonic() if self._began is None else self._began
         self._began = None
-        files = _walk(top)
+        try:
+            files = _walk(top)
+        except OSError:
+            # The daemon died just after the save; what was written waits in its cache.
+            self._mount.wait_until_serving(self._limits.repair)
+            files = _walk(top)
         self._proving = name
         self._proof = self._pool.submit(
             self._prove, self._prover, name, state.global_step, files, began, _best(state)
