@@ -10,7 +10,7 @@ from mountkit import checkpoints
 from mountkit.errors import NotDurableError, VerificationError
 from mountkit.events import Observer, Trouble
 from mountkit.manifest import Manifest
-from mountkit.prover import Prover
+from mountkit.prover import Prover, stray
 from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.uploads import Uploads
 
@@ -46,7 +46,6 @@ class DrainReport:
 def drain(
     mount: Mount,
     limits: Limits,
-    unproven_before: frozenset[str],
     observer: Observer,
     *,
     ended_well: bool,
@@ -55,8 +54,6 @@ def drain(
 
     Parameters
     ----------
-    unproven_before:
-        Checkpoints that had no manifest before anything was written; none of our concern.
     ended_well:
         Whether what wrote the files says that it finished. Otherwise a checkpoint counts as
         finished only with a readable ``trainer_state.json``, which Trainer writes last.
@@ -92,7 +89,9 @@ def drain(
             unproven.extend(error.unproven)
     outcome = Uploads(mount, limits, observer).attest([file.path for file in loose])
     unproven.extend(outcome.unproven)
-    unproven.extend(_unwitnessed(mount, unproven_before, groups))
+    unproven.extend(_unwitnessed(mount, groups))
+    named = {problem.path for problem in unproven}
+    unproven.extend(stray(mount, path) for path in mount.directory.strays() if path not in named)
     return DrainReport(files + len(outcome.proven), tuple(proven), tuple(unproven))
 
 
@@ -144,10 +143,10 @@ def _finished(mount: Mount, top: str, step: int) -> bool:
     return isinstance(content, dict) and content.get("global_step") == step
 
 
-def _unwitnessed(
-    mount: Mount, before: frozenset[str], groups: Mapping[str, object]
-) -> list[Unproven]:
+def _unwitnessed(mount: Mount, groups: Mapping[str, object]) -> list[Unproven]:
     """Checkpoints this run wrote whose local bytes are gone, so that nothing can be compared."""
+    record = mount.record()
+    before = record.unproven_before if record else ()
     return [
         Unproven(found.name, 0, "its files left the local cache before anybody proved it")
         for found in checkpoints.scan(mount.store())

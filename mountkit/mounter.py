@@ -86,6 +86,12 @@ class Mounter:
             self._underneath = os.open(self.spec.target, os.O_RDONLY | os.O_DIRECTORY)
         return found or stopped
 
+    def keep_strays(self) -> None:
+        """Take strays away, and write down that there were some."""
+        strays = self.take_strays()
+        if strays:
+            self.directory.add_strays(strays)
+
     def take_strays(self) -> tuple[str, ...]:
         """Move away what was written to the bare directory while no mount covered it.
 
@@ -95,16 +101,18 @@ class Mounter:
         """
         if self._underneath is None:
             return ()
+        # The path of an open directory leads to it, and not to what is mounted over it.
         bare = Path(f"/proc/self/fd/{self._underneath}")
         paths = tuple(
             (Path(folder) / name).relative_to(bare).as_posix()
             for folder, _, names in os.walk(bare)
             for name in names
         )
-        if paths:
+        entries = list(bare.iterdir())
+        if entries:
             away = Path(self.spec.cache_dir) / "strays" / f"{time.time():.0f}"
             away.mkdir(parents=True, mode=0o700)
-            for entry in bare.iterdir():
+            for entry in entries:
                 shutil.move(entry, away / entry.name)
         return paths
 

@@ -36,8 +36,12 @@ class Prover:
         self.store = mount.store(below)
 
     def withdraw(self, name: str) -> None:
-        """Delete the manifest of a checkpoint that is about to be written again."""
+        """Delete the manifest of a checkpoint that is about to be written again, or removed."""
         self.store.delete([f"{name}/{MANIFEST_NAME}"])
+
+    def begin(self, name: str) -> None:
+        """A checkpoint is about to be saved: nothing of an earlier try counts any more."""
+        self._mount.directory.forget_strays(self._path(name))
 
     def prove(
         self, name: str, step: int, files: Sequence[str], began: float | None = None
@@ -63,7 +67,7 @@ class Prover:
             If the store refuses the uploads.
         """
         started = time.monotonic() if began is None else began
-        top = "/".join(part for part in (self._below, name) if part)
+        top = self._path(name)
         listed = sorted(path for path in files if path != MANIFEST_NAME)
         self._refuse_strays(top)
         if not listed:
@@ -117,23 +121,26 @@ class Prover:
 
     def refresh(self, name: str) -> None:
         """Let the mount show what was written to the store beside it."""
-        path = "/".join(part for part in (self._below, name) if part)
+        path = self._path(name)
         try:
             self._mount.control().refresh(path)
         except MountUnavailableError as error:
             # Only what ``ls`` shows is late by the directory cache's minute.
             self._observer(Trouble(error.message))
 
+    def _path(self, name: str) -> str:
+        return "/".join(part for part in (self._below, name) if part)
+
     def _refuse_strays(self, top: str) -> None:
         strays = [path for path in self._mount.directory.strays() if path.startswith(f"{top}/")]
         if strays:
-            raise NotDurableError(
-                f"{strays[0]} was written to the local disk while the mount was away, as were "
-                f"{len(strays) - 1} other files of {top}.",
-                hint="Save this checkpoint again. The files are kept in "
-                f"{self._mount.spec.cache_dir}/strays",
-                unproven=tuple(Unproven(path, 0, "on the local disk only") for path in strays),
-            )
+            raise not_proven(top, [stray(self._mount, path) for path in strays])
+
+
+def stray(mount: Mount, path: str) -> Unproven:
+    """A file that was written to the bare directory between two mounts."""
+    kept = f"{mount.spec.cache_dir}/strays"
+    return Unproven(path, 0, f"written to the local disk while the mount was away; kept in {kept}")
 
 
 def not_proven(what: str, unproven: Sequence[Unproven]) -> NotDurableError:

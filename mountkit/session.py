@@ -69,14 +69,12 @@ class Session:
         supervisor: Supervisor,
         lock: FileLock,
         limits: config.Limits,
-        unproven_before: frozenset[str],
     ) -> None:
         self.mount = mount
         self.supervisor = supervisor
         self._mounter = mounter
         self._lock = lock
         self._limits = limits
-        self._unproven_before = unproven_before
         self._complete = False
 
     @classmethod
@@ -109,7 +107,13 @@ class Session:
             earlier = directory.read()
             mounter.clear_target(earlier.daemon if earlier else None)
             directory.clear_stop()
-            record = MountRecord(spec, state.MOUNTING, state.now(), ProcessIdentity.mine())
+            record = MountRecord(
+                spec,
+                state.MOUNTING,
+                state.now(),
+                ProcessIdentity.mine(),
+                unproven_before=unproven_before,
+            )
             directory.write(record)
             try:
                 mounter.start(settings.mount_timeout)
@@ -132,16 +136,15 @@ class Session:
         )
         supervisor.start()
         mount = Mount(spec, directory)
-        return cls(mount, mounter, supervisor, lock, config.limits(settings), unproven_before)
+        return cls(mount, mounter, supervisor, lock, config.limits(settings))
 
     def drain(self, observer: Observer = silent, *, ended_well: bool) -> DrainReport:
         """Wait until everything that was written is proven to be in the store, or cannot be.
 
         ``ended_well`` as for :func:`mountkit.drain.drain`, which also says what is raised.
         """
-        report = drain(
-            self.mount, self._limits, self._unproven_before, observer, ended_well=ended_well
-        )
+        self._mounter.keep_strays()
+        report = drain(self.mount, self._limits, observer, ended_well=ended_well)
         self._complete = report.complete
         return report
 
@@ -189,11 +192,11 @@ def _clear_another(spec: MountSpec, known: State, fusermount: str) -> None:
     known.directory(other).clear()
 
 
-def _unproven(store: S3Store) -> frozenset[str]:
+def _unproven(store: S3Store) -> tuple[str, ...]:
     """Checkpoints that were there without a manifest before this session wrote anything."""
     from mountkit import checkpoints
 
-    return frozenset(found.name for found in checkpoints.scan(store) if not found.proven)
+    return tuple(found.name for found in checkpoints.scan(store) if not found.proven)
 
 
 def _lock_cache(spec: MountSpec) -> FileLock:

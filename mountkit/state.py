@@ -47,6 +47,8 @@ class MountRecord:
     daemon: ProcessIdentity | None = None
     remounts: int = 0
     reason: str = ""
+    # Checkpoints that had no manifest before anything was written through this mount.
+    unproven_before: tuple[str, ...] = ()
 
     def change(self, state: str, **fields: Any) -> MountRecord:
         """A copy in another state, as of now."""
@@ -104,6 +106,13 @@ class StateDirectory:
         """Files, relative to the mount, that reached the local disk instead of it."""
         content = self._load(STRAYS_NAME)
         return () if content is None else tuple(content["paths"])
+
+    def forget_strays(self, below: str) -> None:
+        """What is below that directory is about to be written again, into the mount."""
+        strays = self.strays()
+        kept = [path for path in strays if not path.startswith(f"{below}/")]
+        if len(kept) != len(strays):
+            self._replace(STRAYS_NAME, {"paths": kept})
 
     def ask_to_stop(self) -> None:
         """Tell the supervisor to unmount; whatever had to be drained has been."""
@@ -237,6 +246,7 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
             daemon=ProcessIdentity(**daemon) if daemon else None,
             remounts=content["remounts"],
             reason=content["reason"],
+            unproven_before=tuple(content["unproven_before"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(

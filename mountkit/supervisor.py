@@ -190,10 +190,10 @@ class Supervisor:
             return
         try:
             self._mounter.kill()
-            self._keep_strays()
+            self._mounter.keep_strays()
             self._mounter.clear_target(None)
             self._mounter.start(self._mount_timeout)
-            self._keep_strays()
+            self._mounter.keep_strays()
         except MountkitError as error:
             self._failures += 1
             self.error = error
@@ -211,11 +211,6 @@ class Supervisor:
             )
         )
         self._observer(Remounted(self._record.reason, time.monotonic() - began))
-
-    def _keep_strays(self) -> None:
-        strays = self._mounter.take_strays()
-        if strays:
-            self._mounter.directory.add_strays(strays)
 
     def _give_up(self) -> None:
         reason = f"{self._attempts} attempts failed, the last one: {self.error}"

@@ -166,6 +166,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._began = time.monotonic()
         self._finish_proof()
         self._mount.wait_until_serving(self._limits.repair)
+        self._prover.begin(f"checkpoint-{step}")
         if step in self._known:
             # Until it is proven again, a checkpoint that is written anew is none.
             self._prover.withdraw(self._known.pop(step))

@@ -40,7 +40,7 @@ def unmount(
     mount = Mount.of(record, known)
     report = None
     if not discard:
-        report = drain(mount, config.limits(settings), frozenset(), observer, ended_well=False)
+        report = drain(mount, config.limits(settings), observer, ended_well=False)
         if not report.complete:
             error = not_proven(mount.path, report.unproven)
             raise NotDurableError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 from mountkit.backends import rclone_binary
@@ -85,9 +86,9 @@ class RcloneBackend:
                 raise UsageError(
                     f"--option {name!r} holds a line break.", hint="Give KEY=VALUE on one line."
                 )
-            if name == "vfs-write-back" and not value.strip("0.smhdu "):
+            if name == "vfs-write-back" and not _positive(value):
                 raise UsageError(
-                    "--option vfs-write-back=0 drops a failed upload silently.",
+                    f"--option vfs-write-back={value}: 0 drops a failed upload silently.",
                     hint="Use 1s or more; a checkpoint's uploads start at once anyway.",
                 )
 
@@ -123,6 +124,12 @@ class RcloneBackend:
         return RcloneControl(
             directory / SOCKET_NAME, cache / "vfs" / place, cache / "vfsMeta" / place
         )
+
+
+def _positive(duration: str) -> bool:
+    """Whether rclone reads this as more than nothing: ``1s``, ``500ms``, ``2m``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:ms|s|m|h)", duration)
+    return match is not None and float(match.group(1)) > 0
 
 
 def device_name(spec_id: str) -> str:
