@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mountkit import store_errors
+from mountkit import store_codes, store_errors
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
@@ -168,7 +168,7 @@ class _Trial:
 
 def _denied(error: MountkitError, doing: str, url: str) -> PermissionDeniedError:
     prefix = url.rpartition("/")[0]
-    right = store_errors.PERMISSIONS[doing]
+    right = store_codes.PERMISSIONS[doing]
     left = f" The object is left behind: {url}" if doing == "delete" else ""
     return PermissionDeniedError(
         f"{error.message} {prefix} can be listed, but {right} does not work there.{left}",

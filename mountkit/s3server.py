@@ -109,10 +109,11 @@ class EmbeddedS3:
         for bucket in self._buckets:
             (self.data / bucket).mkdir(parents=True, exist_ok=True)
         self.data.mkdir(parents=True, exist_ok=True)
-        # An empty config keeps the user's remotes out; a directory cache of none shows at once what
-        # is changed in the data directory behind the server's back.
+        # An empty config keeps the user's remotes out. The short directory cache shows what is
+        # changed in the data directory behind the server's back; none at all would make it list a
+        # directory anew for each object.
         argv = [self._binary, "serve", "s3", "--config", "", "--addr", "127.0.0.1:0"]
-        argv += ["--dir-cache-time", "0s", *(["--read-only"] if self.read_only else [])]
+        argv += ["--dir-cache-time", "1s", *(["--read-only"] if self.read_only else [])]
         argv.append(str(self.data.absolute()))
         env = {
             "HOME": str(self._home()),

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mountkit import checksums, store_errors
+from mountkit import checksums, ranged, store_codes, store_errors
 from mountkit.attestation import Attestation, attestation_of
-from mountkit.errors import MountUnavailableError, VerificationError
+from mountkit.errors import VerificationError
+from mountkit.ranged import CHUNK_BYTES
 from mountkit.s3client import Connection
 from mountkit.spec import Source, StoreOptions
 
@@ -23,18 +24,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
     from mountkit.preflight import StoreFacts
 
 MIB = 1024 * 1024
-CHUNK_BYTES = 8 * MIB
-CHUNKS_AHEAD = 2
 SMALL_OBJECT_BYTES = 64 * MIB
 BATCH = 1000
 WORKERS = 16
-READ_ATTEMPTS = 4
-READ_RETRY_SECONDS = 120.0
 
 # Stores that have no batched deletion say so with one of these.
 _NO_BATCH_DELETE = frozenset(
@@ -159,7 +155,7 @@ class S3Store(Connection):
                     Bucket=self.source.bucket, Key=self.source.key(path), ChecksumMode="ENABLED"
                 )
             except self.client().exceptions.ClientError as error:
-                if store_errors.status_of(error) == store_errors.HTTP_MISSING:
+                if store_errors.status_of(error) == store_codes.HTTP_MISSING:
                     return None
                 raise
         return attestation_of(response)
@@ -218,7 +214,7 @@ class S3Store(Connection):
     def chunks(self, path: str, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The bytes of an object in order, by ranged requests.
 
-        At most ``CHUNKS_AHEAD + 1`` chunks of ``chunk_bytes`` bytes are in memory.
+        At most three chunks of ``chunk_bytes`` bytes are in memory.
 
         Raises
         ------
@@ -227,78 +223,7 @@ class S3Store(Connection):
         ObjectChangedError
             If it was replaced while it was being read.
         """
-        try:
-            first, data = self._range(path, 0, chunk_bytes, "")
-        except _EmptyObjectError:
-            return
-        yield data
-        total = int(first.get("ContentRange", "").rpartition("/")[2] or len(data))
-        offsets = iter(range(len(data), total, chunk_bytes))
-        etag = first.get("ETag", "")
-        pending: deque[Any] = deque()
-        pool = ThreadPoolExecutor(max_workers=CHUNKS_AHEAD, thread_name_prefix="read-back")
-        try:
-            while True:
-                while len(pending) < CHUNKS_AHEAD and (at := next(offsets, None)) is not None:
-                    pending.append(pool.submit(self._range, path, at, chunk_bytes, etag))
-                if not pending:
-                    return
-                yield pending.popleft().result()[1]
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _range(
-        self, path: str, start: int, length: int, etag: str
-    ) -> tuple[GetObjectOutputTypeDef, bytes]:
-        """One range of an object.
-
-        boto3 repeats a request that fails, but not one whose answer breaks off: that is done here.
-        """
-        import stamina
-        from botocore import exceptions as known
-
-        transient = (
-            known.IncompleteReadError,
-            known.ReadTimeoutError,
-            known.ResponseStreamingError,
-        )
-        key = self.source.key(path)
-        condition: Any = {"IfMatch": etag} if etag else {}
-        with self.translated("read", path):
-            for attempt in stamina.retry_context(
-                on=transient, attempts=READ_ATTEMPTS, timeout=READ_RETRY_SECONDS
-            ):
-                with attempt:
-                    try:
-                        response = self.client().get_object(
-                            Bucket=self.source.bucket,
-                            Key=key,
-                            Range=f"bytes={start}-{start + length - 1}",
-                            **condition,
-                        )
-                    except self.client().exceptions.ClientError as error:
-                        if store_errors.status_of(error) == store_errors.HTTP_RANGE and not start:
-                            raise _EmptyObjectError from error
-                        raise
-                    # A store may ignore the condition, and one that ignores ranges sends it all.
-                    self._same(path, etag, response.get("ETag", ""))
-                    with response["Body"] as body:
-                        data = body.read(length + 1)
-                    if len(data) > length:
-                        raise MountUnavailableError(
-                            f"The store ignores byte ranges, so {self.url(path)} cannot be read "
-                            "back piece by piece.",
-                            hint="Use a store that serves ranges; S3 does.",
-                        )
-                    return response, data
-        raise AssertionError  # pragma: no cover - retry_context returns or raises
-
-    def _same(self, path: str, before: str, now: str) -> None:
-        if before and now and before.strip('"') != now.strip('"'):
-            raise store_errors.ObjectChangedError(
-                f"{self.url(path)} was replaced while it was being read.",
-                hint=f"See who else writes there, then: mountkit verify {self.source.url}",
-            )
+        return ranged.chunks(self, path, chunk_bytes)
 
     def get(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> bytes | None:
         """The bytes of a small object, or None if it is not there.
@@ -317,14 +242,14 @@ class S3Store(Connection):
                 if store_errors.error_code(error) in {"NoSuchKey", "404"}:
                     return None
                 raise
-            with response["Body"] as body:
-                data = body.read(limit + 1)
+            with closing(response["Body"]) as body:
+                data = ranged.read(body, limit + 1)
         if len(data) > limit:
             raise VerificationError(
                 f"{self.url(path)} is bigger than {limit} bytes, which is too big for what it is.",
                 hint=f"See what it is: aws s3 cp {self.url(path)} - | head -c 200",
             )
-        return bytes(data)
+        return data
 
     def put(self, path: str, data: bytes) -> None:
         """Write a small object in one request; the store checks its MD5 on arrival."""
@@ -390,7 +315,3 @@ class S3Store(Connection):
 
     def _relative(self, key: str) -> str:
         return key[len(self.source.prefix) + 1 :] if self.source.prefix else key
-
-
-class _EmptyObjectError(Exception):
-    """A range of an empty object was asked for."""

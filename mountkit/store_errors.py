@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from mountkit import store_codes
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
@@ -19,80 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from botocore.exceptions import ClientError
-
-HTTP_MISSING = 404
-HTTP_PRECONDITION = 412
-HTTP_RANGE = 416
-
-_REFUSED_CREDENTIALS = frozenset(
-    {
-        "AuthFailure",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSecurity",
-        "InvalidToken",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
-        "UnrecognizedClientException",
-    }
-)
-_FORBIDDEN = frozenset(
-    {
-        "401",
-        "403",
-        "AccessDenied",
-        "AccessDeniedException",
-        "AccountProblem",
-        "AllAccessDisabled",
-        "Forbidden",
-        "MethodNotAllowed",
-        "NotSignedUp",
-        "Unauthorized",
-        "UnauthorizedAccess",
-    }
-)
-_CLOCK = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
-_REGION = frozenset(
-    {
-        "301",
-        "307",
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-        "InvalidRegion",
-        "PermanentRedirect",
-        "TemporaryRedirect",
-    }
-)
-_BUSY = frozenset(
-    {
-        "429",
-        "500",
-        "502",
-        "503",
-        "504",
-        "InternalError",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequests",
-    }
-)
-_DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"})
-_NO_OBJECT = frozenset({"NoSuchKey", "NoSuchVersion"})
-
-#: What S3 calls the right to do what a request does, by the word used for it in our messages.
-PERMISSIONS: Mapping[str, str] = {
-    "list": "s3:ListBucket",
-    "read": "s3:GetObject",
-    "attest": "s3:GetObject",
-    "write": "s3:PutObject",
-    "delete": "s3:DeleteObject",
-}
 
 _SET_CREDENTIALS = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where it is needed), "
@@ -221,7 +148,7 @@ def _answered(error: ClientError, doing: str, where: str, endpoint: str) -> Moun
     for ask in (_clock, _credentials, _bucket, _region, _object, _permission, _damage):
         if found := ask(answer):
             return found
-    busy = code in _BUSY or status >= 500 or status == 429
+    busy = code in store_codes.BUSY or status >= 500 or status == 429
     return MountUnavailableError(
         f"The store {'was too busy or failed' if busy else 'refused'} when asked to {doing} "
         f"{where} ({answer.quote}).",
@@ -230,7 +157,7 @@ def _answered(error: ClientError, doing: str, where: str, endpoint: str) -> Moun
 
 
 def _clock(answer: _Answer) -> MountkitError | None:
-    if answer.code not in _CLOCK:
+    if answer.code not in store_codes.CLOCK:
         return None
     return ConfigurationError(
         "The clock of this machine differs too much from the store's, so the store refused to "
@@ -240,7 +167,7 @@ def _clock(answer: _Answer) -> MountkitError | None:
 
 
 def _credentials(answer: _Answer) -> MountkitError | None:
-    if answer.code not in _REFUSED_CREDENTIALS:
+    if answer.code not in store_codes.REFUSED_CREDENTIALS:
         return None
     hint = "Check which credentials are in use: aws sts get-caller-identity"
     if answer.code.startswith("Expired") or answer.code == "TokenRefreshRequired":
@@ -258,7 +185,7 @@ def _bucket(answer: _Answer) -> MountkitError | None:
             f"{answer.bucket!r} is not a name a bucket can have ({answer.quote}).",
             hint=f"See which buckets there are: aws s3 ls{answer.flag}",
         )
-    missing = answer.about_bucket and answer.status == HTTP_MISSING
+    missing = answer.about_bucket and answer.status == store_codes.HTTP_MISSING
     if answer.code != "NoSuchBucket" and not missing:
         return None
     return ConfigurationError(
@@ -269,7 +196,7 @@ def _bucket(answer: _Answer) -> MountkitError | None:
 
 
 def _region(answer: _Answer) -> MountkitError | None:
-    if answer.code not in _REGION:
+    if answer.code not in store_codes.REGION:
         return None
     hint = f"Find its region: aws s3api get-bucket-location --bucket {answer.bucket}"
     if answer.right_region:
@@ -288,14 +215,14 @@ def _object(answer: _Answer) -> MountkitError | None:
             f"{where} is archived and cannot be read ({answer.quote}).",
             hint="Restore it first: aws s3api restore-object",
         )
-    if answer.code == "PreconditionFailed" or answer.status == HTTP_PRECONDITION:
+    if answer.code == "PreconditionFailed" or answer.status == store_codes.HTTP_PRECONDITION:
         return ObjectChangedError(
             f"{where} was replaced while it was being read ({answer.quote}).",
             hint=f"See who else writes there, then: mountkit verify {where.rpartition('/')[0]}",
         )
     # A write finds no object missing: a 404 to it means something else.
-    missing = answer.status == HTTP_MISSING and answer.doing != "write"
-    if answer.code in _NO_OBJECT or missing:
+    missing = answer.status == store_codes.HTTP_MISSING and answer.doing != "write"
+    if answer.code in store_codes.NO_OBJECT or missing:
         return ObjectMissingError(
             f"{where} is not in the bucket ({answer.quote}).",
             hint=f"See what is: aws s3 ls {where}{answer.flag}",
@@ -304,9 +231,9 @@ def _object(answer: _Answer) -> MountkitError | None:
 
 
 def _permission(answer: _Answer) -> MountkitError | None:
-    if answer.code not in _FORBIDDEN and answer.status not in {401, 403}:
+    if answer.code not in store_codes.FORBIDDEN and answer.status not in {401, 403}:
         return None
-    right = PERMISSIONS.get(answer.doing)
+    right = store_codes.PERMISSIONS.get(answer.doing)
     look = f"mountkit doctor {answer.where}"
     return PermissionDeniedError(
         f"The store does not allow these credentials to {answer.doing} {answer.where} "
@@ -316,7 +243,7 @@ def _permission(answer: _Answer) -> MountkitError | None:
 
 
 def _damage(answer: _Answer) -> MountkitError | None:
-    if answer.code not in _DAMAGED:
+    if answer.code not in store_codes.DAMAGED:
         return None
     return NotDurableError(
         f"{answer.where} was damaged on its way to the store, which did not keep it "

@@ -1,0 +1,45 @@
+"""Which checkpoints may go: pure arithmetic on steps."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountkit.checkpoints import retention
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize(
+    ("proven", "keep", "protected", "gone"),
+    [
+        ([800, 900, 1000, 1100], 2, set(), (800, 900)),
+        ([1100, 900, 1000, 800], 2, set(), (800, 900)),
+        ([800, 900, 1000, 1100], 2, {800}, (900,)),
+        ([800, 900], None, set(), ()),
+        ([800, 900], 0, set(), (800,)),
+        ([900], 0, set(), ()),
+        ([], 3, set(), ()),
+        ([9, 10, 100], 1, set(), (9, 10)),
+    ],
+)
+def test_retention(proven, keep, protected, gone):
+    assert retention(proven, keep, protected) == gone
+
+
+@given(
+    st.lists(st.integers(0, 200)),
+    st.none() | st.integers(-3, 10),
+    st.sets(st.integers(0, 200)),
+)
+def test_the_last_proven_and_the_protected_never_go(proven, keep, protected):
+    gone = retention(proven, keep, protected)
+    left = set(proven) - set(gone)
+    assert set(gone) <= set(proven)
+    assert not set(gone) & protected
+    assert list(gone) == sorted(gone)
+    if proven:
+        assert max(proven) in left
+    if keep is not None and proven:
+        assert len(left - protected) <= max(keep, 1)
+        assert all(step < max(proven) for step in gone)
