@@ -1,0 +1,162 @@
+"""Settings: flag, then MOUNTKIT_*, then mountkit.toml, then default; and what a daemon may see."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountkit import config
+from mountkit.errors import ConfigurationError
+from mountkit.spec import StoreOptions
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A directory without a mountkit.toml."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class TestPrecedence:
+    def test_each_source_masks_the_next(self, elsewhere, monkeypatch):
+        assert config.load().region is None
+        (elsewhere / "mountkit.toml").write_text('region = "from-file"\nprofile = "from-file"\n')
+        assert config.load().region == "from-file"
+        monkeypatch.setenv("MOUNTKIT_REGION", "from-env")
+        assert config.load().region == "from-env"
+        assert config.load(region="from-flag").region == "from-flag"
+        assert config.load(region="from-flag").profile == "from-file"
+
+    def test_a_flag_that_was_not_given_masks_nothing(self, monkeypatch):
+        monkeypatch.setenv("MOUNTKIT_REGION", "from-env")
+        assert config.load(region=None).region == "from-env"
+
+    def test_the_standard_variables_come_last(self, monkeypatch):
+        monkeypatch.setenv("AWS_REGION", "aws")
+        monkeypatch.setenv("AWS_PROFILE", "aws")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://aws")
+        assert config.load().store == StoreOptions("http://aws", "aws", "aws")
+        monkeypatch.setenv("MOUNTKIT_ENDPOINT_URL", "http://ours")
+        assert config.load(region="ours", profile="ours").store == StoreOptions(
+            "http://ours", "ours", "ours"
+        )
+
+    @pytest.mark.parametrize(
+        ("first", "second", "field"),
+        [
+            ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "endpoint_url"),
+            ("AWS_REGION", "AWS_DEFAULT_REGION", "region"),
+        ],
+    )
+    def test_of_two_standard_variables_the_closer_one(self, monkeypatch, first, second, field):
+        monkeypatch.setenv(second, "second")
+        assert getattr(config.load().store, field) == "second"
+        monkeypatch.setenv(first, "first")
+        assert getattr(config.load().store, field) == "first"
+        monkeypatch.setenv(first, "")
+        assert getattr(config.load().store, field) == "second"
+
+    @pytest.mark.xfail(strict=True, reason="an empty variable counts as set")
+    def test_an_empty_variable_is_not_set(self, monkeypatch):
+        monkeypatch.setenv("MOUNTKIT_SOURCE", "")
+        assert config.load().source is None
+
+
+class TestBadValues:
+    @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
+    def test_the_setting_and_its_value_are_named(self, monkeypatch, value):
+        monkeypatch.setenv("MOUNTKIT_STALL_TIMEOUT", value)
+        with pytest.raises(ConfigurationError) as caught:
+            config.load()
+        assert "stall_timeout" in caught.value.message
+        assert "MOUNTKIT_STALL_TIMEOUT" in caught.value.hint
+        assert caught.value.exit_code == 78
+
+    def test_a_file_that_is_no_toml(self, elsewhere):
+        (elsewhere / "mountkit.toml").write_text("region = [")
+        with pytest.raises(ConfigurationError, match=r"mountkit\.toml cannot be read"):
+            config.load()
+
+    def test_a_value_of_the_wrong_kind_in_the_file(self, elsewhere):
+        (elsewhere / "mountkit.toml").write_text("region = [1]\n")
+        with pytest.raises(ConfigurationError, match="region"):
+            config.load()
+
+
+class TestRoots:
+    def test_the_cache_goes_where_it_is_told(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert config.cache_root(config.load()) == tmp_path / "mountkit" / "mounts"
+        assert config.cache_root(config.load(cache_dir="here")) == tmp_path / "here"
+
+    def test_without_xdg_it_is_in_the_home(self, monkeypatch):
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        expected = Path(os.environ["HOME"]) / ".cache" / "mountkit" / "mounts"
+        assert config.cache_root(config.load()) == expected
+
+    @pytest.mark.xfail(strict=True, reason="a ~ is taken literally")
+    def test_a_tilde_in_a_setting_is_the_home(self, monkeypatch):
+        monkeypatch.setenv("MOUNTKIT_CACHE_DIR", "~/cache")
+        assert config.cache_root(config.load()) == Path(os.environ["HOME"]) / "cache"
+
+    def test_the_state_goes_to_the_runtime_directory_if_it_is_there(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("MOUNTKIT_STATE_DIR")
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        assert config.state_root(config.load()) == tmp_path / "mountkit"
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
+        assert config.state_root(config.load()) == Path(f"/tmp/mountkit-{os.getuid()}")
+
+    def test_it_is_absolute(self, tmp_path):
+        assert config.state_root(config.load(state_dir="here")) == tmp_path / "here"
+
+
+class TestEnvironments:
+    def test_a_daemon_gets_credentials_and_the_network(self, monkeypatch):
+        for name in ("AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE"):
+            monkeypatch.setenv(name, f"value of {name}")
+        seen = config.daemon_environment(StoreOptions())
+        for name in ("AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE"):
+            assert seen[name] == f"value of {name}"
+        assert seen["PATH"] == os.environ["PATH"]
+
+    @pytest.mark.fault(13)
+    @pytest.mark.parametrize(
+        "name", ["RCLONE_VFS_WRITE_BACK", "RCLONE_CONFIG_MOUNTKIT_TYPE", "LD_PRELOAD", "XPATH"]
+    )
+    def test_nothing_else_reaches_it(self, monkeypatch, name):
+        monkeypatch.setenv(name, "0")
+        assert name not in config.daemon_environment(StoreOptions())
+
+    @given(st.text(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ_"), max_size=12))
+    def test_no_rclone_variable_ever_passes(self, tail):
+        assert not config.DAEMON_VARIABLES.fullmatch(f"RCLONE_{tail}")
+
+    def test_a_profile_given_as_a_flag_reaches_it(self, monkeypatch):
+        monkeypatch.setenv("AWS_PROFILE", "other")
+        assert config.daemon_environment(StoreOptions(profile="mine"))["AWS_PROFILE"] == "mine"
+
+    def test_the_users_command_gets_all_of_ours(self, monkeypatch):
+        monkeypatch.setenv("RCLONE_X", "1")
+        assert config.command_environment()["RCLONE_X"] == "1"
+
+    def test_programs_are_looked_for_even_without_a_path(self, monkeypatch):
+        monkeypatch.delenv("PATH")
+        assert config.search_path() == os.defpath
+
+
+def test_limits_are_those_of_the_settings():
+    settings = config.load(stall_timeout=1, drain_timeout=2, repair_timeout=3)
+    assert config.limits(settings) == config.Limits(1.0, 2.0, 3.0)
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        config.load().region = "other"
+
+
+def test_a_default_is_documented_for_every_setting():
+    assert all(field.description for field in config.Settings.model_fields.values())

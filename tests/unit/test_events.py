@@ -1,0 +1,58 @@
+"""Events as JSON: the kind, and every field."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+
+import pytest
+
+from mountkit import events
+
+KINDS = typing.get_args(events.Event)
+SAMPLES = {"int": 3, "float": 1.5, "str": "text"}
+
+
+def sample(kind: type) -> events.Event:
+    return kind(*(SAMPLES[field.type] for field in dataclasses.fields(kind)))
+
+
+def test_an_event_keeps_its_fields():
+    event = events.FileProven(30, "model.safetensors", 1000, "crc64nvme", 1.5)
+    assert events.to_json(event) == {
+        "event": "FileProven",
+        "step": 30,
+        "path": "model.safetensors",
+        "size": 1000,
+        "attested_by": "crc64nvme",
+        "seconds": 1.5,
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_event_is_json_and_nothing_is_lost(kind):
+    event = sample(kind)
+    content = json.loads(json.dumps(events.to_json(event)))
+    name = content.pop("event")
+    assert getattr(events, name)(**content) == event
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_event_cannot_be_changed(kind):
+    event = sample(kind)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(event, dataclasses.fields(kind)[0].name, "other")
+
+
+def test_every_event_of_the_module_is_in_the_union():
+    defined = {
+        value
+        for value in vars(events).values()
+        if dataclasses.is_dataclass(value) and value.__module__ == events.__name__
+    }
+    assert defined == set(KINDS)
+
+
+def test_the_silent_observer_takes_any():
+    assert events.silent(events.Trouble("x")) is None

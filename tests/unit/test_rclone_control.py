@@ -1,0 +1,352 @@
+"""rclone's remote control, against a server that speaks it, and its cache on disk."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fakes import open_descriptors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountkit.backends import rclone_control
+from mountkit.backends.protocol import LocalFile
+from mountkit.backends.rclone_control import NOW, RcloneControl
+from mountkit.errors import MountUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Daemon(socketserver.ThreadingUnixStreamServer):
+    """Answers remote-control calls from a table, and remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, path: str) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.answers: dict[str, Callable[[dict[str, Any]], tuple[int, Any]]] = {}
+        super().__init__(path, _Handler)
+
+    def reply(self, method: str, body: Any, status: int = 200) -> None:
+        self.answers[method] = lambda _: (status, body)
+
+    def queue(self, *items: dict[str, Any]) -> None:
+        self.reply("vfs/queue", {"queue": list(items)})
+
+    def calls(self, method: str) -> list[dict[str, Any]]:
+        return [parameters for name, parameters in self.asked if name == method]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Daemon
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        parameters = json.loads(self.rfile.read(length))
+        method = self.path.removeprefix("/")
+        self.server.asked.append((method, parameters))
+        unknown = (404, {"error": f"couldn't find method {method!r}"})
+        answer = self.server.answers.get(method, lambda _: unknown)
+        status, body = answer(parameters)
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    with Daemon(str(tmp_path / "rc.sock")) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        server.reply("core/stats", {"bytes": 0})
+        server.reply("core/transferred", {"transferred": []})
+        server.reply("vfs/queue-set-expiry", {})
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def control(tmp_path) -> RcloneControl:
+    return RcloneControl(tmp_path / "rc.sock", tmp_path / "vfs", tmp_path / "vfsMeta")
+
+
+def item(name: str, **fields: Any) -> dict[str, Any]:
+    plain = {"id": 1, "size": 10, "expiry": 0.5, "tries": 0, "delay": 1.0, "uploading": False}
+    return {"name": name, **plain, **fields}
+
+
+class TestCall:
+    def test_parameters_and_answer_are_json(self, daemon, control):
+        daemon.reply("core/pid", {"pid": 12})
+        assert control.call("core/pid", a=1, b="ü") == {"pid": 12}
+        assert daemon.asked == [("core/pid", {"a": 1, "b": "ü"})]
+
+    @pytest.mark.parametrize("body", [b"", b"null", b"[1]"])
+    def test_an_answer_without_an_object_is_an_empty_one(self, daemon, control, body):
+        daemon.reply("core/pid", body)
+        assert control.call("core/pid") == {}
+
+    def test_a_refusal_has_rclones_words(self, daemon, control):
+        daemon.reply("vfs/queue", {"error": "no VFS active"}, status=500)
+        with pytest.raises(MountUnavailableError, match="refused vfs/queue: no VFS active"):
+            control.call("vfs/queue")
+
+    def test_an_answer_that_is_no_json(self, daemon, control):
+        daemon.reply("vfs/queue", b"<html>")
+        with pytest.raises(MountUnavailableError, match="does not answer vfs/queue"):
+            control.call("vfs/queue")
+
+    def test_nobody_listens(self, tmp_path, control):
+        with pytest.raises(MountUnavailableError) as caught:
+            control.push()
+        assert str(tmp_path / "rc.sock") in caught.value.message
+        assert "mountkit status" in caught.value.hint
+
+    @pytest.mark.xfail(strict=True, raises=AttributeError, reason="a refusal must be an object")
+    def test_a_refusal_that_is_no_object(self, daemon, control):
+        daemon.reply("vfs/queue", ["x"], status=500)
+        with pytest.raises(MountUnavailableError):
+            control.call("vfs/queue")
+
+    def test_no_socket_is_left_open(self, daemon, control):
+        daemon.reply("core/pid", {})
+        control.call("core/pid")
+        before = len(open_descriptors())
+        for _ in range(5):
+            control.call("core/pid")
+            with pytest.raises(MountUnavailableError):
+                control.call("no/such")
+        # The server's side of the last connections may still be closing.
+        assert len(open_descriptors()) <= before + 2
+
+
+class TestPush:
+    def test_nothing_waits(self, daemon, control):
+        daemon.queue()
+        assert control.push() == rclone_control.Pending()
+        assert not daemon.calls("vfs/queue-set-expiry")
+
+    def test_rclone_says_null_for_an_empty_queue(self, daemon, control):
+        daemon.reply("vfs/queue", {"queue": None})
+        assert control.push().waiting == ()
+
+    def test_what_waits_is_started_now(self, daemon, control):
+        daemon.queue(
+            item("waits", id=7),
+            item("uploads", id=8, uploading=True),
+            item("is due", id=9, expiry=-0.1),
+        )
+        daemon.reply("core/stats", {"bytes": 4096})
+        pending = control.push()
+        assert pending.waiting == ("waits", "uploads", "is due")
+        assert pending.errors == ()
+        assert pending.sent == 4096
+        assert daemon.calls("vfs/queue-set-expiry") == [{"id": 7, "expiry": NOW}]
+        assert NOW < 0
+
+    def test_one_that_was_uploaded_in_between_is_no_trouble(self, daemon, control):
+        daemon.queue(item("gone"))
+        daemon.reply("vfs/queue-set-expiry", {"error": "id not found in queue"}, status=500)
+        assert control.push().waiting == ("gone",)
+
+    def test_another_refusal_is(self, daemon, control):
+        daemon.queue(item("x"))
+        daemon.reply("vfs/queue-set-expiry", {"error": "denied"}, status=500)
+        with pytest.raises(MountUnavailableError, match="denied"):
+            control.push()
+
+    @pytest.mark.fault(14)
+    def test_a_failed_upload_has_its_error(self, daemon, control):
+        daemon.queue(item("bad", tries=1, expiry=10), item("unknown", tries=2, expiry=10))
+        daemon.reply(
+            "core/transferred",
+            {
+                "transferred": [
+                    {"name": "bad", "error": "an older one"},
+                    {"name": "other", "error": "not asked for"},
+                    {"name": "bad", "error": "AccessDenied: no"},
+                    {"name": "unknown", "error": ""},
+                ]
+            },
+        )
+        assert control.push().errors == (
+            ("bad", "AccessDenied: no"),
+            ("unknown", "the upload failed"),
+        )
+
+    def test_one_that_is_tried_again_right_now_has_not_failed(self, daemon, control):
+        daemon.queue(item("again", tries=1, uploading=True))
+        assert control.push().errors == ()
+        assert not daemon.calls("core/transferred")
+
+    @pytest.mark.parametrize(("tries", "pushed"), [(0, True), (2, True), (3, False), (9, False)])
+    def test_an_ill_store_is_left_its_pause(self, daemon, control, tries, pushed):
+        daemon.queue(item("bad", tries=tries, expiry=60))
+        control.push()
+        assert bool(daemon.calls("vfs/queue-set-expiry")) is pushed
+
+
+def test_refresh_forgets_the_directory(daemon, control):
+    daemon.reply("vfs/forget", {"forgotten": []})
+    control.refresh("run/checkpoint-3")
+    assert daemon.calls("vfs/forget") == [{"dir": "run/checkpoint-3"}]
+
+
+class TestConfirm:
+    @pytest.mark.fault(13)
+    def test_a_cache_in_another_place_is_an_error(self, daemon, control, tmp_path):
+        daemon.reply("vfs/stats", {"diskCache": {"path": "/cache/vfs/mountkit{_p9vl}/bucket"}})
+        with pytest.raises(MountUnavailableError, match="mountkit{_p9vl}") as caught:
+            control.confirm()
+        assert str(tmp_path / "vfs") in caught.value.message
+        assert "--option" in caught.value.hint
+
+    def test_one_where_it_is_looked_for_is_fine(self, daemon, control, tmp_path):
+        daemon.reply("vfs/stats", {"diskCache": {"path": str(tmp_path / "vfs")}})
+        control.confirm()
+
+    @pytest.mark.parametrize("body", [{}, {"diskCache": {}}])
+    def test_one_that_is_not_told_is_an_error(self, daemon, control, body):
+        daemon.reply("vfs/stats", body)
+        with pytest.raises(MountUnavailableError):
+            control.confirm()
+
+
+class Cache:
+    """rclone's two trees."""
+
+    def __init__(self, root) -> None:
+        self.data = root / "vfs"
+        self.meta = root / "vfsMeta"
+
+    def put(self, path: str, data: bytes | None, meta: bytes | dict[str, Any] | None) -> None:
+        if data is not None:
+            (self.data / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.data / path).write_bytes(data)
+        if meta is not None:
+            (self.meta / path).parent.mkdir(parents=True, exist_ok=True)
+            text = meta if isinstance(meta, bytes) else json.dumps(meta).encode()
+            (self.meta / path).write_bytes(text)
+
+
+def info(size: int, *, dirty: bool = False, ranges: Any = ...) -> dict[str, Any]:
+    whole = [{"Pos": 0, "Size": size}] if size else None
+    return {
+        "ModTime": "2024-05-06T07:08:09.5+02:00",
+        "Size": size,
+        "Rs": whole if ranges is ... else ranges,
+        "Dirty": dirty,
+    }
+
+
+@pytest.fixture
+def cache(tmp_path) -> Cache:
+    return Cache(tmp_path)
+
+
+BROKEN = [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"text"']
+
+
+class TestCache:
+    def test_there_is_none_yet(self, control):
+        assert control.files() == ()
+        assert control.local("x") is None
+        control.purge()
+
+    def test_what_was_written_is_listed(self, control, cache):
+        cache.put("run/checkpoint-3/b ü", b"12345", info(5, dirty=True))
+        cache.put("run/checkpoint-3/a", b"1", info(1))
+        cache.put("run/checkpoint-30/c", b"1", info(1))
+        modified = datetime(2024, 5, 6, 5, 8, 9, 500000, timezone.utc).timestamp()
+        expected = (
+            LocalFile("run/checkpoint-3/a", 1, modified, dirty=False),
+            LocalFile("run/checkpoint-3/b ü", 5, modified, dirty=True),
+        )
+        assert control.files("run/checkpoint-3") == expected
+        assert control.files()[:2] == expected
+        assert len(control.files()) == 3
+
+    @pytest.mark.fault(12)
+    @pytest.mark.parametrize("meta", BROKEN)
+    def test_a_record_that_cannot_be_read_counts_as_not_uploaded(self, control, cache, meta):
+        cache.put("x", b"12345", meta)
+        (file,) = control.files()
+        assert file.path == "x"
+        assert file.dirty
+        assert control.local("x") is None
+
+    @pytest.mark.parametrize(
+        ("data", "meta", "whole"),
+        [
+            (b"12345", info(5), True),
+            (b"12345", info(5, dirty=True), True),
+            (b"", info(0), True),
+            (b"12345", info(5, ranges=[{"Pos": 0, "Size": 4}]), False),
+            (b"12345", info(5, ranges=[{"Pos": 1, "Size": 4}]), False),
+            (b"12345", info(5, ranges=None), False),
+            (b"1234", info(5), False),
+            (b"123456", info(5), False),
+            (None, info(5), False),
+            (b"12345", None, False),
+        ],
+    )
+    def test_a_local_file_has_all_the_bytes_or_is_none(self, control, cache, data, meta, whole):
+        cache.put("d/x", data, meta)
+        found = control.local("d/x")
+        assert found == (cache.data / "d" / "x" if whole else None)
+
+    def test_purge_keeps_what_waits(self, control, cache):
+        cache.put("d/sent", b"1", info(1))
+        cache.put("d/waits", b"2", info(1, dirty=True))
+        cache.put("d/evicted", None, info(1))
+        for number, meta in enumerate(BROKEN):
+            cache.put(f"d/broken-{number}", b"3", meta)
+        control.purge()
+        kept = {f"broken-{number}" for number in range(len(BROKEN))} | {"waits"}
+        for tree in (cache.data, cache.meta):
+            assert {path.name for path in (tree / "d").iterdir()} == kept
+
+    @pytest.mark.xfail(strict=True, raises=AttributeError, reason="a time that is no text")
+    def test_a_record_with_a_time_that_is_none(self, control, cache):
+        cache.put("x", b"1", {**info(1), "ModTime": None})
+        assert control.files()[0].modified == 0.0
+
+
+ZONES = st.integers(-12 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+class TestTimes:
+    """As Go prints them: RFC 3339 with up to nine digits, none at the end being zero."""
+
+    @given(
+        st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=ZONES),
+        st.integers(0, 999_999_999),
+    )
+    def test_gos_times_are_read(self, moment, nanoseconds):
+        whole = moment.replace(microsecond=0)
+        fraction = f".{nanoseconds:09}".rstrip("0").rstrip(".")
+        offset = whole.strftime("%z")
+        zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
+        text = f"{whole:%Y-%m-%dT%H:%M:%S}{fraction}{zone}"
+        expected = whole.timestamp() + nanoseconds / 1e9
+        assert rclone_control._seconds(text) == pytest.approx(expected, abs=2e-6)
+
+    @pytest.mark.parametrize("text", ["", "yesterday", "2024", "2024-13-01T00:00:00Z"])
+    def test_what_is_no_time_is_the_beginning(self, text):
+        assert rclone_control._seconds(text) in {0.0, datetime(2024, 1, 1).timestamp()}
+
+    @given(st.text(st.sampled_from("0123456789-:T.Z+ "), max_size=40))
+    def test_no_text_makes_it_fail(self, text):
+        assert isinstance(rclone_control._seconds(text), float)

@@ -1,0 +1,222 @@
+"""The private directory of a mount: what is written is read back, and nobody else can read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountkit import state
+from mountkit.errors import ConfigurationError
+from mountkit.process import ProcessIdentity
+from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.state import MountRecord, Proven, State, StateDirectory
+
+TEXT = st.text(max_size=20)
+IDENTITIES = st.builds(
+    ProcessIdentity, st.integers(1, 2**22), st.floats(0, 2e9, allow_nan=False), TEXT
+)
+SPECS = st.builds(
+    MountSpec,
+    source=st.builds(Source, st.just("s3"), TEXT, TEXT),
+    target=TEXT,
+    backend=st.just("rclone"),
+    store=st.builds(StoreOptions, st.none() | TEXT, st.none() | TEXT, st.none() | TEXT),
+    cache_dir=TEXT,
+    options=st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple),
+)
+RECORDS = st.builds(
+    MountRecord,
+    spec=SPECS,
+    state=TEXT,
+    since=TEXT,
+    supervisor=IDENTITIES,
+    daemon=st.none() | IDENTITIES,
+    remounts=st.integers(0, 100),
+    reason=TEXT,
+    unproven_before=st.lists(TEXT, max_size=3).map(tuple),
+)
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def known(tmp_path) -> State:
+    return State(tmp_path / "s")
+
+
+def record_at(target: str) -> MountRecord:
+    spec = MountSpec(Source("s3", "b", "p"), target, "rclone", StoreOptions(), "/cache")
+    return MountRecord(spec, state.SERVING, state.now(), ProcessIdentity.mine())
+
+
+class TestRecord:
+    @given(RECORDS)
+    def test_what_is_written_is_read_back(self, tmp_path_factory, record):
+        directory = StateDirectory(tmp_path_factory.getbasetemp())
+        directory.write(record)
+        assert directory.read() == record
+
+    def test_a_change_keeps_the_rest_and_takes_the_time(self):
+        before = record_at("/mnt")
+        after = before.change(state.REPAIRING, reason="it died")
+        assert (after.state, after.reason) == (state.REPAIRING, "it died")
+        assert (after.spec, after.supervisor) == (before.spec, before.supervisor)
+        assert datetime.fromisoformat(after.since.replace("Z", "+00:00")).tzinfo is not None
+
+    def test_none_before_and_after(self, known):
+        directory = known.directory("1")
+        assert directory.read() is None
+        directory.write(record_at("/mnt"))
+        assert directory.read() is not None
+        directory.clear()
+        assert directory.read() is None
+
+    def test_it_is_replaced_in_one_step(self, known):
+        directory = known.directory("1")
+        directory.write(record_at("/first"))
+        with (directory.path / state.RECORD_NAME).open() as reader:
+            directory.write(record_at("/second"))
+            assert json.load(reader)["spec"]["target"] == "/first"
+        assert [path.name for path in directory.path.iterdir()] == [state.RECORD_NAME]
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"format": 1}', '{"spec": null}'])
+    def test_one_that_cannot_be_read_says_what_to_do(self, known, text):
+        directory = known.directory("1")
+        (directory.path / state.RECORD_NAME).write_text(text)
+        with pytest.raises(ConfigurationError) as caught:
+            directory.read()
+        assert str(directory.path) in caught.value.message
+        assert f"rm -r {directory.path}" in caught.value.hint
+
+    def test_the_logs_outlive_it(self, known):
+        directory = known.directory("1")
+        directory.log.write_text("daemon")
+        directory.supervisor_log.write_text("supervisor")
+        directory.write(record_at("/mnt"))
+        directory.clear()
+        assert directory.log.read_text() == "daemon"
+        assert directory.supervisor_log.read_text() == "supervisor"
+
+
+class TestNotes:
+    def test_the_newest_proven_checkpoint(self, known):
+        directory = known.directory("1")
+        assert directory.proven() is None
+        directory.write_proven(Proven("run/checkpoint-3", 3, "2024-01-01T00:00:00+00:00"))
+        assert directory.proven() == Proven("run/checkpoint-3", 3, "2024-01-01T00:00:00+00:00")
+
+    def test_strays_add_up(self, known):
+        directory = known.directory("1")
+        assert directory.strays() == ()
+        directory.add_strays(("b", "a"))
+        directory.add_strays(("c", "a"))
+        assert directory.strays() == ("a", "b", "c")
+        directory.clear()
+        assert directory.strays() == ()
+
+    def test_strays_of_a_directory_that_is_written_again_are_forgotten(self, known):
+        directory = known.directory("1")
+        directory.forget_strays("run/checkpoint-3")
+        directory.add_strays(("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3"))
+        directory.forget_strays("run/checkpoint-3")
+        assert directory.strays() == ("run/checkpoint-3", "run/checkpoint-30/a")
+
+    def test_a_request_to_stop(self, known):
+        directory = known.directory("1")
+        assert not directory.asked_to_stop()
+        directory.ask_to_stop()
+        directory.ask_to_stop()
+        assert directory.asked_to_stop()
+        directory.clear_stop()
+        directory.clear_stop()
+        assert not directory.asked_to_stop()
+
+
+class TestPrivacy:
+    def test_nobody_else_can_read_any_of_it(self, known):
+        old = os.umask(0)
+        try:
+            directory = known.directory("1")
+            directory.write(record_at("/mnt"))
+            directory.write_file("rclone.conf", "x")
+            directory.ask_to_stop()
+        finally:
+            os.umask(old)
+        assert mode(known.root) == mode(directory.path) == 0o700
+        assert {mode(path) for path in directory.path.iterdir()} == {0o600}
+
+    def test_a_directory_that_others_could_read_is_closed(self, known):
+        known.root.mkdir(mode=0o755)
+        known.directory("1")
+        assert mode(known.root) == 0o700
+
+    def test_a_link_in_its_place_is_refused(self, known, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        known.root.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ConfigurationError, match="belongs to somebody else"):
+            known.directory("1")
+
+    def test_a_file_in_its_place_is_refused(self, known):
+        known.root.write_text("")
+        with pytest.raises(ConfigurationError) as caught:
+            known.directory("1")
+        assert "MOUNTKIT_STATE_DIR" in caught.value.hint
+
+    def test_a_file_is_made_anew_and_never_through_a_link(self, known, tmp_path):
+        directory = known.directory("1")
+        (directory.path / "rclone.conf").symlink_to(tmp_path / "victim")
+        directory.write_file("rclone.conf", "text")
+        assert not (tmp_path / "victim").exists()
+        assert (directory.path / "rclone.conf").read_text() == "text"
+
+    def test_a_path_too_long_for_a_socket_is_refused(self, tmp_path):
+        longest = state.LONGEST_DIRECTORY - len("/123456789012")
+        State(tmp_path / ("x" * (longest - len(str(tmp_path)) - 1))).directory("123456789012")
+        with pytest.raises(ConfigurationError) as caught:
+            State(tmp_path / ("x" * (longest - len(str(tmp_path))))).directory("123456789012")
+        assert "MOUNTKIT_STATE_DIR" in caught.value.hint
+
+
+class TestAllMounts:
+    def test_none_where_there_is_no_directory(self, known):
+        assert known.records() == ()
+        assert known.at("/mnt") is None
+        assert known.covering("/mnt") is None
+
+    def test_they_are_listed_by_target(self, known):
+        for number, target in enumerate(("/b", "/a", "/c")):
+            known.directory(str(number)).write(record_at(target))
+        known.directory("empty")
+        assert [record.spec.target for record in known.records()] == ["/a", "/b", "/c"]
+        assert known.at("/b").spec.target == "/b"
+        assert known.at("/b/inside") is None
+
+    @pytest.mark.parametrize(
+        ("path", "target"),
+        [
+            ("/mnt/run", "/mnt/run"),
+            ("/mnt/run/checkpoint-3/model", "/mnt/run"),
+            ("/mnt/run/inner/x", "/mnt/run/inner"),
+            ("/mnt/run-2", None),
+            ("/mnt", None),
+        ],
+    )
+    def test_the_innermost_that_covers_a_path(self, known, path, target):
+        known.directory("1").write(record_at("/mnt/run"))
+        known.directory("2").write(record_at("/mnt/run/inner"))
+        found = known.covering(path)
+        assert (found and found.spec.target) == target
+
+    @pytest.mark.xfail(strict=True, reason="NotADirectoryError comes through", raises=OSError)
+    def test_a_file_among_the_directories_is_passed_over(self, known):
+        known.directory("1").write(record_at("/mnt"))
+        (known.root / "stray").write_text("")
+        assert len(known.records()) == 1
