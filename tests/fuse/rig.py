@@ -1,0 +1,440 @@
+"""What a fuse test works with: a store, a target, mountkit's commands, and what they leave.
+
+The test's own process never touches a mount: the commands and scripts it starts do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from gate import Gate
+
+import mountkit
+from mountkit import mountinfo
+from mountkit.state import SERVING, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from mountkit.s3server import EmbeddedS3
+    from mountkit.state import MountRecord
+
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
+PACKAGE = Path(mountkit.__file__).resolve().parent.parent
+MANIFEST = "mountkit-manifest.json"
+LIMIT_SECONDS = 120.0
+END_SECONDS = 15.0
+
+sys.path.insert(0, str(SCRIPTS))
+
+
+def eventually(condition: Callable[[], Any], what: str, limit: float = 60.0) -> Any:
+    """Wait until ``condition`` holds and return what it returned; fail after ``limit`` seconds."""
+    deadline = time.monotonic() + limit
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"After {limit:.0f} s: not {what}."
+        time.sleep(0.02)
+    return found
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended."""
+
+    words: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.words)}\ncode {self.code}\nout: {self.out}\nerr: {self.err}"
+
+
+class Job:
+    """A command that runs."""
+
+    def __init__(
+        self, words: Iterable[str], env: Mapping[str, str], cwd: Path, limit: float, log: Path
+    ) -> None:
+        self.words = tuple(words)
+        self._out, self._err = log.with_suffix(".out"), log.with_suffix(".err")
+        self._limit = limit
+        self._began = time.monotonic()
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                self.words,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text(errors="replace")
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def wait(self) -> Answer:
+        """Wait for the end; a command that takes too long is a failure, with what it said."""
+        try:
+            status = self.process.wait(max(1.0, self._limit - (time.monotonic() - self._began)))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(
+                f"{' '.join(self.words)}\ndid not end within {self._limit:.0f} s:\n{self.err}"
+            ) from None
+        return Answer(
+            self.words,
+            status if status >= 0 else 128 - status,
+            self._out.read_text(errors="replace"),
+            self.err,
+            time.monotonic() - self._began,
+        )
+
+
+@dataclass
+class Bucket:
+    """A bucket of the test server, seen on the server's own disk."""
+
+    server: EmbeddedS3
+    name: str
+
+    @property
+    def disk(self) -> Path:
+        return self.server.data / self.name
+
+    def files(self, prefix: str = "") -> dict[str, bytes]:
+        """Every object below a prefix by its path, without mountkit's manifests."""
+        found = self.everything(prefix)
+        return {path: data for path, data in found.items() if Path(path).name != MANIFEST}
+
+    def everything(self, prefix: str = "") -> dict[str, bytes]:
+        top = self.disk / prefix
+        return {
+            (Path(folder) / name).relative_to(top).as_posix(): (Path(folder) / name).read_bytes()
+            for folder, _, names in os.walk(top)
+            for name in names
+        }
+
+    def manifest(self, checkpoint: str) -> dict[str, Any] | None:
+        path = self.disk / checkpoint / MANIFEST
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def arrived(self, checkpoint: str) -> dict[str, int]:
+        """When the server last touched each file of a checkpoint, in nanoseconds.
+
+        That is its inode's change time: the modification time is the client's to choose.
+        """
+        top = self.disk / checkpoint
+        return {
+            path.relative_to(top).as_posix(): path.stat().st_ctime_ns
+            for path in top.rglob("*")
+            if path.is_file()
+        }
+
+    def client(self) -> Any:
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.server.endpoint_url,
+            aws_access_key_id=self.server.access_key,
+            aws_secret_access_key=self.server.secret_key,
+            region_name="us-east-1",
+        )
+
+
+@dataclass
+class Rig:
+    """One test's place: directories of its own below the run's temporary home, and one target."""
+
+    backend: str
+    server: EmbeddedS3
+    work: Path
+    python: str = sys.executable
+    settings: dict[str, str] = field(default_factory=dict)
+    _count: int = 0
+    _gates: list[Gate] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, backend: str, server: EmbeddedS3) -> Rig:
+        # Resolved, because the mount table and the command lines show the resolved path.
+        home = Path(os.environ["HOME"]).resolve()
+        rig = cls(backend, server, Path(tempfile.mkdtemp(prefix="t", dir=home)))
+        for folder in (rig.gates, rig.logs, rig.home):
+            folder.mkdir()
+        return rig
+
+    # Places
+
+    @property
+    def target(self) -> Path:
+        return self.work / "output"
+
+    @property
+    def gates(self) -> Path:
+        return self.work / "gates"
+
+    @property
+    def logs(self) -> Path:
+        return self.work / "logs"
+
+    @property
+    def home(self) -> Path:
+        return self.work / "home"
+
+    @property
+    def cache(self) -> Path:
+        return self.work / "cache"
+
+    @property
+    def state(self) -> Path:
+        return self.work / "state"
+
+    def bucket(self, name: str = "") -> Bucket:
+        """A bucket of this test's own."""
+        bucket = Bucket(self.server, name or f"b-{self.work.name.replace('_', '-')}".lower())
+        bucket.disk.mkdir(exist_ok=True)
+        return bucket
+
+    def gate(self) -> Gate:
+        """A way to the server that this test can shut."""
+        gate = Gate(self.server.endpoint_url)
+        self._gates.append(gate)
+        return gate
+
+    # Commands
+
+    def environment(self, **changes: str | None) -> dict[str, str]:
+        """The environment of the commands; a change to None takes a variable away."""
+        values: dict[str, str | None] = {
+            **os.environ,
+            "HOME": str(self.home),
+            "PYTHONPATH": str(PACKAGE),
+            "MOUNTKIT_STATE_DIR": str(self.state),
+            "MOUNTKIT_CACHE_DIR": str(self.cache),
+            "AWS_ACCESS_KEY_ID": self.server.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.server.secret_key,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **self.settings,
+            **changes,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def start(self, *words: str | Path, limit: float = LIMIT_SECONDS, **env: str | None) -> Job:
+        self._count += 1
+        log = self.logs / f"{self._count:02}"
+        return Job(map(str, words), self.environment(**env), self.work, limit, log)
+
+    def mountkit(self, *words: str | Path, limit: float = 60.0, **env: str | None) -> Answer:
+        """A mountkit command, to its end."""
+        return self.start(self.python, "-m", "mountkit", *words, limit=limit, **env).wait()
+
+    def light(self, *actions: str, target: Path | None = None) -> list[str]:
+        """The command line of the light training script."""
+        script = str(SCRIPTS / "light.py")
+        return [self.python, script, str(target or self.target), str(self.gates), *actions]
+
+    def script(self, *actions: str, target: Path | None = None) -> None:
+        """The light training script, outside of ``mountkit run``, to its end."""
+        answer = self.start(*self.light(*actions, target=target)).wait()
+        assert answer.code == 0, answer
+
+    def how(self, endpoint: str = "") -> list[str]:
+        """The options that every mount needs."""
+        endpoint = endpoint or self.server.endpoint_url
+        return ["--endpoint-url", endpoint, "--backend", self.backend]
+
+    def begin(
+        self,
+        source: str,
+        command: Iterable[str],
+        *options: str,
+        endpoint: str = "",
+        target: Path | None = None,
+        limit: float = LIMIT_SECONDS,
+        **env: str | None,
+    ) -> Job:
+        """``mountkit run``, left running."""
+        words = [source, str(target or self.target), *self.how(endpoint), *options, "--", *command]
+        return self.start(self.python, "-m", "mountkit", "run", *words, limit=limit, **env)
+
+    def run(self, source: str, command: Iterable[str], *options: str, **more: Any) -> Answer:
+        """``mountkit run``, to its end."""
+        return self.begin(source, command, *options, **more).wait()
+
+    def mount(
+        self, source: str, *options: str, endpoint: str = "", target: Path | None = None
+    ) -> Answer:
+        """``mountkit mount``, which leaves a supervisor behind."""
+        words = [source, str(target or self.target), *self.how(endpoint), *options]
+        return self.mountkit("mount", *words)
+
+    def umount(self, *options: str, target: Path | None = None, **more: Any) -> Answer:
+        return self.mountkit("umount", target or self.target, *options, **more)
+
+    def tools(self, *names: str) -> str:
+        """A PATH with only these programs on it."""
+        folder = Path(tempfile.mkdtemp(prefix="tools-", dir=self.work))
+        for name in names:
+            program = shutil.which(name)
+            assert program is not None
+            (folder / name).symlink_to(program)
+        return str(folder)
+
+    def place_python(self) -> Path:
+        """Use a Python that has nothing beside it: mountkit looks for programs there first."""
+        folder = self.work / "python"
+        folder.mkdir()
+        python = folder / "python"
+        python.symlink_to(os.path.realpath(sys.executable))
+        self.python = str(python)
+        # It does not find the virtual environment by itself any more.
+        paths = [str(PACKAGE), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+        self.settings["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+        return python
+
+    # Signals between the test and its scripts
+
+    def await_word(self, name: str, job: Job) -> None:
+        """Wait until the script says ``name``; a job that ends before that is a failure."""
+
+        def said() -> bool:
+            if (self.gates / name).exists():
+                return True
+            assert not job.ended(), f"The job ended before it said {name}:\n{job.wait()}"
+            return False
+
+        eventually(said, f"said {name}")
+
+    def await_text(self, text: str, job: Job) -> None:
+        """Wait until the job has said ``text`` on stderr; one that ends before is a failure."""
+
+        def said() -> bool:
+            if text in job.err:
+                return True
+            assert not job.ended(), f"The job ended before it said {text!r}:\n{job.wait()}"
+            return False
+
+        eventually(said, f"told {text!r}")
+
+    def say(self, name: str) -> None:
+        (self.gates / name).touch()
+
+    # What there is
+
+    def record(self, target: Path | None = None) -> MountRecord | None:
+        return State(self.state).at(str(target or self.target))
+
+    def daemon(self, target: Path | None = None) -> psutil.Process:
+        """The daemon of the mount at the target."""
+        record = self.record(target)
+        assert record is not None
+        assert record.daemon is not None
+        return psutil.Process(record.daemon.pid)
+
+    def supervisor(self, target: Path | None = None) -> psutil.Process:
+        record = self.record(target)
+        assert record is not None
+        return psutil.Process(record.supervisor.pid)
+
+    def kill(self, process: psutil.Process) -> None:
+        """SIGKILL, and see it end."""
+        process.send_signal(signal.SIGKILL)
+        gone = (psutil.STATUS_ZOMBIE, "gone")
+
+        def status() -> str:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return process.status() if process.is_running() else "gone"
+            return "gone"
+
+        eventually(lambda: status() in gone, "killed", 10)
+
+    def await_remount(self, number: int = 1) -> None:
+        """Wait until the supervisor has remounted that many times, and the mount serves."""
+
+        def served() -> bool:
+            record = self.record()
+            return record is not None and record.remounts >= number and record.state == SERVING
+
+        eventually(served, f"remounted {number} times")
+
+    def mounts(self) -> list[str]:
+        """What is mounted below this test's directory."""
+        inside = f"{self.work}/"
+        return [entry.target for entry in mountinfo.read() if entry.target.startswith(inside)]
+
+    def inside(self, path: str) -> bool:
+        """Whether a path lies in the mount."""
+        return path.startswith(f"{self.target}/")
+
+    def words(self, process: psutil.Process) -> str:
+        """Its command line; empty once it is gone."""
+        with contextlib.suppress(psutil.Error):
+            return " ".join(process.cmdline())
+        return ""
+
+    def processes(self) -> dict[psutil.Process, str]:
+        """What this test has started and still runs, by its directory's name."""
+        found = {}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                words = " ".join(process.cmdline())
+                if str(self.work) in words or str(self.work) in " ".join(
+                    process.environ().values()
+                ):
+                    found[process] = f"{process.pid} {words}"
+        return found
+
+    # The end
+
+    def left(self) -> list[str]:
+        """What is still mounted or running, after everything had time to end."""
+        psutil.wait_procs(list(self.processes()), timeout=END_SECONDS)
+        return [f"mounted: {target}" for target in self.mounts()] + [
+            f"running: {words}" for words in self.processes().values()
+        ]
+
+    def sweep(self) -> None:
+        """Take away whatever is left, and the directories."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for target in reversed(self.mounts()):
+            subprocess.run(["fusermount3", "-uz", target], check=False, timeout=10)
+        for gate in self._gates:
+            gate.close()
+        # Never through a mount that is still in it.
+        if not self.mounts():
+            shutil.rmtree(self.work, ignore_errors=True)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)

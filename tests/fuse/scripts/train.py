@@ -1,0 +1,116 @@
+"""A real Trainer on a GPT-2 of one layer, as a user would write it, with pauses for the test."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from light import wait_for
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+import mountkit
+
+
+class Watcher(TrainerCallback):
+    """Copies every save to the local disk, notes what happened, and pauses where it is told to."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.began_at = -1
+        self.ended_at = -1
+        self.saved: list[int] = []
+
+    def on_train_begin(self, args, state, control, **_):
+        self.began_at = state.global_step
+
+    def on_save(self, args, state, control, **_):
+        name = f"checkpoint-{state.global_step}"
+        self.saved.append(state.global_step)
+        shutil.copytree(Path(args.output_dir) / name, self.options.reference / name)
+
+    def on_step_end(self, args, state, control, **_):
+        self.ended_at = state.global_step
+        if state.global_step in self.options.pause_at:
+            (self.options.gates / f"at-{state.global_step}").touch()
+            wait_for(self.options.gates / f"go-{state.global_step}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("output_dir")
+    parser.add_argument("gates", type=Path)
+    parser.add_argument("reference", type=Path, help="where each save is copied to")
+    parser.add_argument("report", type=Path, help="the JSON file to write at the end")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--save-steps", type=int, required=True)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--pause-at", type=int, action="append", default=[])
+    parser.add_argument("--callback", choices=["raise", "warn", "none"], default="raise")
+    parser.add_argument("--final-model", help="save_model() to this folder, after the training")
+    parser.add_argument("--fresh", action="store_true", help="do not look for a checkpoint")
+    options = parser.parse_args()
+
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    torch.set_num_threads(1)
+    set_seed(1)
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randint(0, 64, (64, 16), generator=generator)
+    watcher = Watcher(options)
+    callbacks: list[TrainerCallback] = [watcher]
+    if options.callback != "none":
+        callbacks.append(mountkit.CheckpointCallback(on_failure=options.callback))
+    trainer = Trainer(
+        model=GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=64,
+                n_positions=16,
+                n_embd=32,
+                n_layer=1,
+                n_head=2,
+                bos_token_id=0,
+                eos_token_id=0,
+            )
+        ),
+        args=TrainingArguments(
+            output_dir=options.output_dir,
+            max_steps=options.steps,
+            save_steps=options.save_steps,
+            save_total_limit=options.limit,
+            per_device_train_batch_size=4,
+            logging_steps=1,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=[{"input_ids": row, "labels": row} for row in rows],
+        callbacks=callbacks,
+    )
+    newest = None if options.fresh else mountkit.latest_checkpoint(options.output_dir)
+    try:
+        trainer.train(resume_from_checkpoint=newest)
+        if options.final_model:
+            trainer.save_model(str(Path(options.output_dir) / options.final_model))
+    finally:
+        content = {
+            "resumed_from": newest,
+            "began_at": watcher.began_at,
+            "ended_at": watcher.ended_at,
+            "saved": watcher.saved,
+        }
+        options.report.write_text(json.dumps(content))
+
+
+if __name__ == "__main__":
+    main()

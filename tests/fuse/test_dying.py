@@ -1,0 +1,200 @@
+"""A daemon that dies, a supervisor that dies, a mount that cannot be repaired."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from light import checkpoint
+from rig import eventually
+from test_running import assert_proven
+
+if TYPE_CHECKING:
+    from rig import Bucket, Rig
+
+# Keeps files in the daemon's queue until mountkit pushes them.
+LATE = ("--option", "vfs-write-back=60s")
+
+
+@pytest.mark.fault("F6")
+def test_a_daemon_killed_between_two_saves_costs_nothing(rig: Rig, bucket: Bucket) -> None:
+    command = rig.light("save:10", "say:between", "wait:go", "save:20")
+    job = rig.begin(f"s3://{bucket.name}/run", command)
+    rig.await_word("between", job)
+    rig.kill(rig.daemon())
+    rig.await_remount()
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
+    assert "mounted again" in answer.err
+
+
+@pytest.mark.fault("F6", "F13")
+def test_files_that_waited_in_the_cache_of_a_killed_daemon_reach_the_bucket(
+    rig: Rig, bucket: Bucket
+) -> None:
+    command = rig.light("save:10", "say:between", "wait:go")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE)
+    rig.await_word("between", job)
+    assert bucket.everything("run") == {}, "something was uploaded before it was pushed"
+    rig.kill(rig.daemon())
+    rig.await_remount()
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault("F5", "F6")
+def test_a_daemon_killed_when_the_command_is_over_costs_nothing(rig: Rig, bucket: Bucket) -> None:
+    gate = rig.gate()
+    command = rig.light("save:10", "say:saved", "wait:go")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url)
+    rig.await_word("saved", job)
+    # The drain cannot end before the store is back, and by then its daemon is another one.
+    gate.shut()
+    rig.say("go")
+    eventually(lambda: "making sure" in job.err, "draining")
+    rig.kill(rig.daemon())
+    gate.open()
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault("F6")
+def test_a_daemon_killed_again_and_again(rig: Rig, bucket: Bucket) -> None:
+    steps = [10, 20, 30]
+    actions = [f for n in steps for f in (f"save:{n}", f"say:at-{n}", f"wait:go-{n}")]
+    job = rig.begin(f"s3://{bucket.name}/run", rig.light(*actions), *LATE)
+    for count, step in enumerate(steps, 1):
+        rig.await_word(f"at-{step}", job)
+        rig.kill(rig.daemon())
+        rig.await_remount(count)
+        rig.say(f"go-{step}")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    for step in steps:
+        assert_proven(bucket, f"run/checkpoint-{step}", checkpoint(step))
+
+
+@pytest.mark.fault("F6")
+def test_a_mount_that_somebody_unmounts_comes_back(rig: Rig, bucket: Bucket) -> None:
+    command = rig.light("save:10", "say:between", "wait:go", "save:20")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE)
+    rig.await_word("between", job)
+    assert rig.start("fusermount3", "-u", "-z", rig.target).wait().code == 0
+    rig.await_remount()
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
+
+
+def test_a_mount_that_cannot_be_repaired_is_given_up_in_the_end(
+    rig: Rig, bucket: Bucket, rclone: str
+) -> None:
+    # Another place for Python, so that the daemon's program beside it can be taken away.
+    python = rig.place_python()
+    program = python.parent / "rclone"
+    program.symlink_to(rclone)
+    rig.settings["MOUNTKIT_REMOUNT_ATTEMPTS"] = "2"
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    rig.settings["MOUNTKIT_REPAIR_TIMEOUT"] = "3"
+    command = rig.light("save:10", "say:saved", "wait:go")
+    job = rig.begin(
+        f"s3://{bucket.name}/run", command, *LATE, PATH=rig.tools("fusermount3"), limit=90
+    )
+    rig.await_word("saved", job)
+    program.unlink()
+    rig.kill(rig.daemon())
+    eventually(lambda: "cannot be repaired" in job.err, "given up")
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "2 attempts failed" in answer.err
+    assert "checkpoint-10/model.safetensors" in answer.err
+    assert "wait" in answer.err or "cache" in answer.err
+
+    # What it could not upload was kept, and the next run brings it.
+    program.symlink_to(rclone)
+    again = rig.run(f"s3://{bucket.name}/run", rig.light("exit:0"), PATH=rig.tools("fusermount3"))
+    assert again.code == 0, again
+    assert bucket.files("run/checkpoint-10") == checkpoint(10)
+
+
+@pytest.mark.fault("F6")
+def test_with_the_store_gone_as_well_the_run_ends_with_75(rig: Rig, bucket: Bucket) -> None:
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_REMOUNT_ATTEMPTS"] = "2"
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    rig.settings["MOUNTKIT_MOUNT_TIMEOUT"] = "5"
+    command = rig.light("save:10", "say:saved", "wait:go")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url, limit=110)
+    rig.await_word("saved", job)
+    gate.shut()
+    rig.kill(rig.daemon())
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "checkpoint-10/" in answer.err
+
+
+@pytest.mark.fault("F9", "F37")
+def test_a_leftover_of_ours_is_repaired_and_its_files_reach_the_bucket(
+    rig: Rig, bucket: Bucket
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    assert rig.mount(source, *LATE).code == 0
+    rig.script("save:10")
+    daemon = rig.daemon()
+    rig.kill(rig.supervisor())
+    rig.kill(daemon)
+    with pytest.raises(OSError, match=r"not connected|connection abort"):
+        os.statvfs(rig.target)
+    status = rig.mountkit("status", rig.target, "--format", "json")
+    assert status.code == 69, status
+    assert [mount["state"] for mount in status.json["mounts"]] == ["broken"]
+    assert status.json["mounts"][0]["pending_files"] == len(checkpoint(10))
+
+    again = rig.mount(source, *LATE)
+    assert again.code == 0, again
+    ended = rig.umount()
+    assert ended.code == 0, ended
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault("F9", "F37")
+def test_a_run_over_a_leftover_of_ours_repairs_it(rig: Rig, bucket: Bucket) -> None:
+    source = f"s3://{bucket.name}/run"
+    job = rig.begin(source, rig.light("save:10", "say:saved", "wait:go"), *LATE)
+    rig.await_word("saved", job)
+    daemon = rig.daemon()
+    job.process.kill()
+    job.process.wait()
+    # Its supervisor died with it; the daemon serves on, and the command goes on.
+    assert daemon.is_running()
+    rig.say("go")
+    eventually(lambda: not [p for p in rig.processes() if "light.py" in rig.words(p)], "ended")
+    answer = rig.run(source, rig.light("save:20"), *LATE)
+    assert answer.code == 0, answer
+    assert bucket.files("run/checkpoint-10") == checkpoint(10)
+    assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
+    with contextlib.suppress(ProcessLookupError):
+        assert not daemon.is_running()
+
+
+@pytest.mark.fault("F37")
+def test_a_mount_without_its_supervisor_is_drained_by_umount(rig: Rig, bucket: Bucket) -> None:
+    assert rig.mount(f"s3://{bucket.name}/run", *LATE).code == 0
+    rig.script("save:10")
+    rig.kill(rig.supervisor())
+    answer = rig.umount()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert rig.mounts() == []

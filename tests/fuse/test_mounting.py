@@ -1,0 +1,219 @@
+"""``mountkit mount``, ``status`` and ``umount``, and the Python interface."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from light import checkpoint
+from rig import SCRIPTS, eventually
+from test_running import assert_proven
+
+from mountkit import mountinfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rig import Answer, Bucket, Rig
+
+LATE = ("--option", "vfs-write-back=60s")
+
+
+def test_mount_status_write_umount(rig: Rig, bucket: Bucket) -> None:
+    mounted = rig.mount(f"s3://{bucket.name}/run", *LATE)
+    assert mounted.code == 0, mounted
+    assert str(rig.target) in mounted.err
+    rig.script("save:10")
+
+    told = rig.mountkit("status", "--format", "json")
+    assert told.code == 0, told
+    [mount] = told.json["mounts"]
+    assert mount["source"] == f"s3://{bucket.name}/run"
+    assert mount["target"] == str(rig.target)
+    assert mount["backend"] == rig.backend
+    assert mount["state"] == "serving"
+    assert mount["pending_files"] == len(checkpoint(10))
+    assert mount["pending_bytes"] == sum(map(len, checkpoint(10).values()))
+    assert mount["daemon_pid"] == rig.daemon().pid
+    assert mount["supervisor_pid"] == rig.supervisor().pid
+    human = rig.mountkit("status", rig.target, COLUMNS="300")
+    assert human.code == 0, human
+    assert str(rig.target) in human.out
+    assert "serving" in human.out
+
+    ended = rig.umount("--format", "json")
+    assert ended.code == 0, ended
+    assert ended.json["checkpoints"] == ["checkpoint-10"]
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert rig.mounts() == []
+    assert rig.left() == []
+    gone = rig.mountkit("status", "--format", "json")
+    assert (gone.code, gone.json) == (1, {"mounts": []})
+
+
+def test_umount_of_nothing(rig: Rig) -> None:
+    rig.target.mkdir()
+    answer = rig.umount()
+    assert answer.code == 69, answer
+    assert "Nothing" in answer.err
+
+
+def test_a_mount_in_the_foreground_drains_on_sigterm(rig: Rig, bucket: Bucket) -> None:
+    words = [f"s3://{bucket.name}/run", str(rig.target), *rig.how(), *LATE, "--foreground"]
+    job = rig.start(rig.python, "-m", "mountkit", "mount", *words)
+    rig.await_text("is mounted at", job)
+    rig.script("save:10")
+    job.process.send_signal(signal.SIGTERM)
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert rig.mounts() == []
+
+
+@pytest.mark.fault("F5")
+def test_sigterm_to_the_supervisor_in_the_background_drains(rig: Rig, bucket: Bucket) -> None:
+    assert rig.mount(f"s3://{bucket.name}/run", *LATE).code == 0
+    rig.script("save:10")
+    rig.supervisor().send_signal(signal.SIGTERM)
+    assert rig.left() == []
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault("F40")
+def test_umount_drains_and_ends_although_a_file_is_kept_open(rig: Rig, bucket: Bucket) -> None:
+    assert rig.mount(f"s3://{bucket.name}/run").code == 0
+    rig.script("save:10")
+    reader = [rig.python, "-c", "import sys; f = open(sys.argv[1]); input()"]
+    holder = subprocess.Popen(
+        [*reader, str(rig.target / "checkpoint-10/config.json")], stdin=subprocess.PIPE
+    )
+    try:
+        held = f"/proc/{holder.pid}/fd"
+        eventually(lambda: any(map(rig.inside, map(os.readlink, links(held)))), "opened")
+        answer = rig.umount()
+        assert answer.code == 0, answer
+        assert rig.mounts() == []
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+def links(folder: str) -> list[str]:
+    return [entry.path for entry in os.scandir(folder) if entry.is_symlink()]
+
+
+@pytest.mark.fault("F9")
+def test_two_mounts_at_once_are_kept_apart(rig: Rig) -> None:
+    first, second = rig.bucket("one-" + rig.bucket().name), rig.bucket("two-" + rig.bucket().name)
+    other = rig.work / "other output"
+    assert rig.mount(f"s3://{first.name}/run").code == 0
+    assert rig.mount(f"s3://{second.name}/run", target=other).code == 0
+    rig.script("save:10")
+    rig.script("save:20", target=other)
+    told = rig.mountkit("status", "--format", "json")
+    assert {mount["target"] for mount in told.json["mounts"]} == {str(rig.target), str(other)}
+    ended = rig.umount()
+    assert ended.code == 0, ended
+    assert rig.mounts() == [str(other)]
+    ended = rig.umount(target=other)
+    assert ended.code == 0, ended
+    assert {path.partition("/")[0] for path in first.everything("run")} == {"checkpoint-10"}
+    assert_proven(first, "run/checkpoint-10", checkpoint(10))
+    assert_proven(second, "run/checkpoint-20", checkpoint(20))
+    assert {path.partition("/")[0] for path in second.everything("run")} == {"checkpoint-20"}
+
+
+@pytest.mark.fault("F9")
+def test_a_place_that_is_mounted_already_is_refused(rig: Rig, bucket: Bucket) -> None:
+    source = f"s3://{bucket.name}/run"
+    assert rig.mount(source).code == 0
+    daemon = rig.daemon()
+    for answer in (rig.mount(source), rig.run(source, rig.light("say:ran"))):
+        assert answer.code == 69, answer
+        assert "mounted at" in answer.err
+        assert f"mountkit umount {rig.target}" in answer.err
+    another = rig.mount(f"s3://{bucket.name}/another")
+    assert another.code == 69, another
+    assert "mountkit umount" in another.err
+    assert not (rig.gates / "ran").exists()
+    assert rig.daemon() == daemon
+    assert daemon.is_running()
+    assert rig.umount().code == 0
+
+
+@contextlib.contextmanager
+def foreign_mount(rig: Rig, rclone: str) -> Iterator[None]:
+    """A FUSE mount at the target that is not mountkit's, though of the same kind."""
+    data = rig.work / "theirs"
+    data.mkdir()
+    (data / "precious").write_text("theirs")
+    rig.target.mkdir()
+    words = [rclone, "mount", str(data), str(rig.target), "--config", "", "--devname", "theirs"]
+    job = rig.start(*words)
+    try:
+        eventually(lambda: mountinfo.at(str(rig.target)) or job.ended(), "mounted")
+        assert not job.ended(), job.wait()
+        yield
+        assert (rig.target / "precious").read_text() == "theirs"
+    finally:
+        subprocess.run(["fusermount3", "-u", "-z", str(rig.target)], check=False)
+        job.process.terminate()
+        job.wait()
+
+
+@pytest.mark.fault("F9")
+def test_a_target_where_somebody_else_mounted_is_refused_and_stays(
+    rig: Rig, bucket: Bucket, rclone: str
+) -> None:
+    with foreign_mount(rig, rclone):
+        answer = rig.mount(f"s3://{bucket.name}/run")
+        assert answer.code == 69, answer
+        assert "theirs" in answer.err
+        ended = rig.umount()
+        assert ended.code == 69, ended
+        entry = mountinfo.at(str(rig.target))
+        assert entry is not None
+        assert entry.source == "theirs"
+
+
+def with_api(rig: Rig, bucket: Bucket, mode: str, endpoint: str = "") -> list[str]:
+    url = endpoint or rig.server.endpoint_url
+    place = [f"s3://{bucket.name}/run", str(rig.target), url, rig.backend, str(rig.gates), mode]
+    return [rig.python, str(SCRIPTS / "with_api.py"), *place]
+
+
+def test_leaving_the_with_block_drains(rig: Rig, bucket: Bucket) -> None:
+    answer: Answer = rig.start(*with_api(rig, bucket, "save")).wait()
+    assert answer.code == 0, answer
+    assert answer.json["error"] is None, answer
+    assert answer.json["path"] == str(rig.target)
+    assert answer.json["before"] is None
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    again = rig.start(*with_api(rig, bucket, "save")).wait()
+    assert again.json["before"] == str(rig.target / "checkpoint-10"), again
+
+
+def test_an_error_in_the_with_block_passes_through(rig: Rig, bucket: Bucket) -> None:
+    answer = rig.start(*with_api(rig, bucket, "raise")).wait()
+    assert answer.code == 0, answer
+    assert answer.json["error"] == "the loss is not a number", answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault("F5")
+def test_the_with_block_raises_if_the_store_is_gone(rig: Rig, bucket: Bucket) -> None:
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    job = rig.start(*with_api(rig, bucket, "pause", gate.url))
+    rig.await_word("written", job)
+    gate.shut()
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert (answer.json["error"], answer.json.get("code")) == ("NotDurableError", 75), answer
+    assert rig.mounts() == []

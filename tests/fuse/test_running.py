@@ -1,0 +1,158 @@
+"""``mountkit run``: what the command wrote is in the bucket, and the exit code is the truth."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+from awscrt import checksums
+from light import checkpoint, many, noise, safetensors
+from rig import MANIFEST
+
+if TYPE_CHECKING:
+    from rig import Bucket, Rig
+
+# 2 GiB takes minutes on a small machine, so it runs only where it is asked for.
+LARGE = [200 << 20, *([2 << 30] if os.environ.get("MOUNTKIT_TEST_BIG") else [])]
+
+
+def assert_proven(bucket: Bucket, name: str, expected: dict[str, bytes]) -> None:
+    """The checkpoint is in the store byte for byte, and its manifest says so and came last."""
+    assert bucket.files(name) == expected
+    manifest = bucket.manifest(name)
+    assert manifest is not None, f"{name} has no manifest"
+    assert manifest["format"] == 1
+    listed = {entry["path"]: (entry["size"], entry["crc64nvme"]) for entry in manifest["files"]}
+    assert listed == {path: (len(data), crc64(data)) for path, data in expected.items()}
+    assert [entry["path"] for entry in manifest["files"]] == sorted(expected)
+    arrived = bucket.arrived(name)
+    assert arrived.pop(MANIFEST) >= max(arrived.values())
+
+
+def crc64(data: bytes) -> str:
+    return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
+
+
+@pytest.mark.fault("F4", "F10", "F26", "F39")
+def test_every_byte_is_in_the_bucket_when_the_script_ends_right_after_its_last_save(
+    rig: Rig, bucket: Bucket
+) -> None:
+    command = rig.light("save:10", "save:20", "model:final model")
+    answer = rig.run(f"s3://{bucket.name}/runs/run 1", command)
+    assert answer.code == 0, answer
+    assert_proven(bucket, "runs/run 1/checkpoint-10", checkpoint(10))
+    assert_proven(bucket, "runs/run 1/checkpoint-20", checkpoint(20))
+    final = bucket.files("runs/run 1/final model")
+    assert final == {"model.safetensors": safetensors(0, 20_000)}
+    client = bucket.client()
+    for path, data in checkpoint(20).items():
+        key = f"runs/run 1/checkpoint-20/{path}"
+        assert client.get_object(Bucket=bucket.name, Key=key)["Body"].read() == data
+    url = f"s3://{bucket.name}/runs/run 1/checkpoint-20"
+    verified = rig.mountkit("verify", url, "--endpoint-url", rig.server.endpoint_url)
+    assert verified.code == 0, verified
+
+
+@pytest.mark.fault("F39")
+def test_a_checkpoint_of_two_thousand_small_files_is_proven(rig: Rig, bucket: Bucket) -> None:
+    answer = rig.run(f"s3://{bucket.name}", rig.light("many:10:2000"))
+    assert answer.code == 0, answer
+    assert_proven(bucket, "checkpoint-10", many(10, 2000))
+
+
+@pytest.mark.parametrize("size", LARGE)
+def test_a_large_file_is_proven(rig: Rig, bucket: Bucket, size: int) -> None:
+    answer = rig.run(f"s3://{bucket.name}/run", rig.light(f"save:10:{size}"), limit=280)
+    assert answer.code == 0, answer
+    path = bucket.disk / "run/checkpoint-10/model.safetensors"
+    expected = safetensors(10, size)
+    assert path.stat().st_size == len(expected)
+    assert path.read_bytes() == expected
+    manifest = bucket.manifest("run/checkpoint-10")
+    assert manifest is not None
+    listed = {entry["path"]: entry["crc64nvme"] for entry in manifest["files"]}
+    assert listed["model.safetensors"] == crc64(expected)
+
+
+def test_the_commands_own_code_is_passed_on_and_its_checkpoint_is_proven(
+    rig: Rig, bucket: Bucket
+) -> None:
+    answer = rig.run(f"s3://{bucket.name}/run", rig.light("save:10", "exit:3"))
+    assert answer.code == 3, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault("F5")
+def test_a_command_that_a_signal_ends_gives_128_more_and_no_manifest_to_a_torn_save(
+    rig: Rig, bucket: Bucket
+) -> None:
+    command = rig.light("save:10", "torn:20", f"signal:{signal.SIGKILL.value}")
+    answer = rig.run(f"s3://{bucket.name}/run", command)
+    assert answer.code == 128 + signal.SIGKILL, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    # Nothing of it is lost, but nobody may resume from it.
+    torn = checkpoint(20)
+    del torn["trainer_state.json"]
+    assert bucket.everything("run/checkpoint-20") == torn
+
+
+@pytest.mark.fault("F5")
+def test_sigterm_is_forwarded_and_what_was_saved_is_drained(rig: Rig, bucket: Bucket) -> None:
+    command = rig.light("save:10", "say:saved", "wait:never")
+    # Nothing is uploaded before the drain.
+    job = rig.begin(f"s3://{bucket.name}/run", command, "--option", "vfs-write-back=60s")
+    rig.await_word("saved", job)
+    job.process.send_signal(signal.SIGTERM)
+    answer = job.wait()
+    assert answer.code == 128 + signal.SIGTERM, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+def test_a_checkpoint_that_is_written_again_is_proven_anew(rig: Rig, bucket: Bucket) -> None:
+    source = f"s3://{bucket.name}/run"
+    assert rig.run(source, rig.light("save:10:1000")).code == 0
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10, 1000))
+    answer = rig.run(source, rig.light("save:10:2000"))
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10, 2000))
+
+
+def test_a_target_with_spaces_and_unicode_and_a_link_above_it(rig: Rig, bucket: Bucket) -> None:
+    (rig.work / "real").mkdir()
+    (rig.work / "link").symlink_to(rig.work / "real")
+    target = rig.work / "link" / "ünï code" / "out put 日本"
+    command = rig.light("save:10", target=target)
+    answer = rig.run(f"s3://{bucket.name}/a b/ü", command, target=target)
+    assert answer.code == 0, answer
+    assert_proven(bucket, "a b/ü/checkpoint-10", checkpoint(10))
+
+
+def test_the_target_is_empty_afterwards_and_may_be_used_again(rig: Rig, bucket: Bucket) -> None:
+    rig.target.mkdir()
+    answer = rig.run(f"s3://{bucket.name}/run", rig.light("save:10"))
+    assert answer.code == 0, answer
+    assert list(rig.target.iterdir()) == []
+    assert stat.S_ISDIR(rig.target.stat().st_mode)
+
+
+def test_without_a_bucket_the_command_simply_runs(rig: Rig) -> None:
+    words = rig.light("save:10", "exit:4")
+    answer = rig.mountkit("run", "--", *words)
+    assert answer.code == 4, answer
+    assert (rig.target / "checkpoint-10/tilde~").read_bytes() == noise(10, "tilde~", 500)
+
+
+def test_source_and_target_may_come_from_the_environment(rig: Rig, bucket: Bucket) -> None:
+    rig.settings = {
+        "MOUNTKIT_SOURCE": f"s3://{bucket.name}/run",
+        "MOUNTKIT_TARGET": str(rig.target),
+        "MOUNTKIT_ENDPOINT_URL": rig.server.endpoint_url,
+        "MOUNTKIT_BACKEND": rig.backend,
+    }
+    answer = rig.mountkit("run", "--", *rig.light("save:10"))
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))

@@ -1,0 +1,118 @@
+"""The store goes away: nobody exits with 0 over bytes that are not in the bucket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from light import checkpoint
+from test_running import assert_proven
+
+if TYPE_CHECKING:
+    from rig import Bucket, Rig
+
+LATE = ("--option", "vfs-write-back=60s")
+
+
+@pytest.mark.fault("F4", "F5", "F14")
+def test_a_run_ends_with_75_and_names_the_files_and_the_next_one_brings_them(
+    rig: Rig, bucket: Bucket
+) -> None:
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    source = f"s3://{bucket.name}/run"
+    command = rig.light("save:10", "say:saved", "wait:go")
+    job = rig.begin(source, command, *LATE, endpoint=gate.url)
+    rig.await_word("saved", job)
+    gate.shut()
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "checkpoint-10/model.safetensors" in answer.err
+    assert "checkpoint-10/trainer_state.json" in answer.err
+    assert bucket.everything("run") == {}
+    assert rig.mounts() == []
+
+    gate.open()
+    again = rig.run(source, rig.light("exit:0"), *LATE, endpoint=gate.url)
+    assert again.code == 0, again
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault("F5")
+def test_the_commands_own_failure_wins_over_75(rig: Rig, bucket: Bucket) -> None:
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    command = rig.light("save:10", "say:saved", "wait:go", "exit:3")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url)
+    rig.await_word("saved", job)
+    gate.shut()
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 3, answer
+    assert "checkpoint-10/model.safetensors" in answer.err
+
+
+@pytest.mark.fault("F34")
+def test_a_store_that_comes_back_during_the_drain_gets_everything(rig: Rig, bucket: Bucket) -> None:
+    gate = rig.gate()
+    command = rig.light("save:10", "say:saved", "wait:go")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url)
+    rig.await_word("saved", job)
+    gate.shut()
+    rig.say("go")
+    rig.await_text("making sure", job)
+    # At least one upload has failed before the store is back.
+    rig.await_text("failed", job)
+    gate.open()
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault("F34")
+def test_a_store_that_swallows_everything_ends_a_run_with_75(rig: Rig, bucket: Bucket) -> None:
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    command = rig.light("save:10", "say:saved", "wait:go")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url)
+    rig.await_word("saved", job)
+    gate.swallow()
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "checkpoint-10/model.safetensors" in answer.err
+
+
+@pytest.mark.fault("F5")
+def test_umount_refuses_to_lose_data_unless_told_to(rig: Rig, bucket: Bucket) -> None:
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    source = f"s3://{bucket.name}/run"
+    assert rig.mount(source, *LATE, endpoint=gate.url).code == 0
+    rig.script("save:10")
+    gate.shut()
+    refused = rig.umount()
+    assert refused.code == 75, refused
+    assert "checkpoint-10/" in refused.err
+    assert "--discard" in refused.err
+    assert rig.mounts() == [str(rig.target)]
+
+    discarded = rig.umount("--discard")
+    assert discarded.code == 0, discarded
+    assert rig.mounts() == []
+    assert bucket.everything("run") == {}
+
+
+@pytest.mark.fault("F5")
+def test_umount_succeeds_once_the_store_is_back(rig: Rig, bucket: Bucket) -> None:
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    assert rig.mount(f"s3://{bucket.name}/run", *LATE, endpoint=gate.url).code == 0
+    rig.script("save:10")
+    gate.shut()
+    assert rig.umount().code == 75
+    gate.open()
+    answer = rig.umount()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))

@@ -1,0 +1,140 @@
+"""A real ``transformers.Trainer`` under ``mountkit run``. Each run costs seconds of imports."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rig import MANIFEST, SCRIPTS
+from test_running import assert_proven
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rig import Answer, Bucket, Rig
+
+LATE = ("--option", "vfs-write-back=60s")
+
+pytest.importorskip("transformers", reason="transformers is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+
+
+class Training:
+    """The command line of the training script, and what it left on the local disk."""
+
+    def __init__(self, rig: Rig, name: str = "first") -> None:
+        self.rig = rig
+        self.reference = rig.work / f"{name} reference"
+        self.report_file = rig.work / f"{name} report.json"
+        self.reference.mkdir()
+
+    def command(self, *options: str) -> list[str]:
+        places = [self.rig.target, self.rig.gates, self.reference, self.report_file]
+        return [self.rig.python, str(SCRIPTS / "train.py"), *map(str, places), *options]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return json.loads(self.report_file.read_text())
+
+    def written(self, step: int) -> dict[str, bytes]:
+        """What Trainer wrote for a checkpoint, as copied when it had just been saved."""
+        top: Path = self.reference / f"checkpoint-{step}"
+        files = {
+            path.relative_to(top).as_posix(): path.read_bytes()
+            for path in top.rglob("*")
+            if path.is_file()
+        }
+        assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} <= set(files)
+        return files
+
+    def assert_proven(self, bucket: Bucket, step: int) -> None:
+        assert_proven(bucket, f"run/checkpoint-{step}", self.written(step))
+
+
+def checkpoints(bucket: Bucket) -> set[str]:
+    return {path.partition("/")[0] for path in bucket.everything("run")}
+
+
+@pytest.mark.fault("F3", "F4", "F6", "F20", "F23", "F26")
+def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> None:
+    source = f"s3://{bucket.name}/run"
+    first = Training(rig)
+    options = ["--steps", "12", "--save-steps", "3", "--limit", "2", "--pause-at", "7"]
+    job = rig.begin(source, first.command(*options), *LATE)
+    rig.await_word("at-7", job)
+    rig.kill(rig.daemon())
+    rig.say("go-7")
+    answer: Answer = job.wait()
+    assert answer.code == 0, answer
+    assert first.report["saved"] == [3, 6, 9, 12]
+    assert first.report["began_at"] == 0
+    # The newest two by number: times on a bucket say nothing.
+    assert checkpoints(bucket) == {"checkpoint-9", "checkpoint-12"}
+    first.assert_proven(bucket, 9)
+    first.assert_proven(bucket, 12)
+    url = f"{source}/checkpoint-12"
+    verified = rig.mountkit("verify", url, "--endpoint-url", rig.server.endpoint_url)
+    assert verified.code == 0, verified
+
+    second = Training(rig, "second")
+    options = ["--steps", "15", "--save-steps", "3", "--limit", "2", "--final-model", "final"]
+    answer = rig.run(source, second.command(*options), *LATE)
+    assert answer.code == 0, answer
+    assert second.report["resumed_from"] == str(rig.target / "checkpoint-12")
+    assert second.report["began_at"] == 12
+    assert second.report["saved"] == [15]
+    second.assert_proven(bucket, 15)
+    # The one resumed from stays, beside the newest two.
+    assert checkpoints(bucket) >= {"checkpoint-12", "checkpoint-15", "final"}
+    final = bucket.files("run/final")
+    assert final["model.safetensors"] == second.written(15)["model.safetensors"]
+    state = json.loads(bucket.files("run/checkpoint-15")["trainer_state.json"])
+    assert [entry["step"] for entry in state["log_history"]] == list(range(1, 16))
+
+
+@pytest.mark.fault("F4", "F5")
+def test_without_the_callback_the_drain_proves_it_all(rig: Rig, bucket: Bucket) -> None:
+    training = Training(rig)
+    options = ["--steps", "4", "--save-steps", "2", "--callback", "none"]
+    answer = rig.run(f"s3://{bucket.name}/run", training.command(*options), *LATE)
+    assert answer.code == 0, answer
+    training.assert_proven(bucket, 2)
+    training.assert_proven(bucket, 4)
+
+
+@pytest.mark.fault("F2", "F14")
+@pytest.mark.parametrize("on_failure", ["raise", "warn"])
+def test_a_save_that_cannot_be_proven(rig: Rig, bucket: Bucket, on_failure: str) -> None:
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    training = Training(rig)
+    options = ["--steps", "6", "--save-steps", "2", "--pause-at", "1", "--callback", on_failure]
+    job = rig.begin(f"s3://{bucket.name}/run", training.command(*options), *LATE, endpoint=gate.url)
+    rig.await_word("at-1", job)
+    gate.shut()
+    rig.say("go-1")
+    answer = job.wait()
+    # Whoever reads the log sees which file, in the training's own words.
+    training_said = answer.err.partition("the command ended")[0]
+    assert "checkpoint-2/" in training_said
+    assert "not proven" in training_said
+    if on_failure == "raise":
+        assert "NotDurableError" in training_said
+        assert answer.code == 1, answer
+        assert training.report["ended_at"] < 6
+    else:
+        assert answer.code == 75, answer
+        assert training.report["ended_at"] == 6
+        assert training.report["saved"] == [2, 4, 6]
+    assert not [path for path in bucket.everything() if path.endswith(MANIFEST)]
+
+
+def test_where_no_mount_is_the_training_goes_on_locally_and_says_so(rig: Rig) -> None:
+    training = Training(rig)
+    rig.target.mkdir()
+    options = ["--steps", "2", "--save-steps", "2", "--fresh"]
+    answer = rig.start(*training.command(*options)).wait()
+    assert "no mount covers" in answer.err
+    assert answer.code == 0, answer
+    assert (rig.target / "checkpoint-2/trainer_state.json").exists()

@@ -1,0 +1,155 @@
+"""``verify`` and ``latest``, by URL and by mounted path, over a bucket that somebody altered."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from rig import MANIFEST, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rig import Answer, Bucket
+
+    from mountkit.s3server import EmbeddedS3
+
+VICTIM = "sub folder/deep er/adapter model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def original(fuse: None, backend: str, server: EmbeddedS3) -> Iterator[Path]:
+    """A prefix with three proven checkpoints and one that is none, to be copied."""
+    rig = Rig.make(backend, server)
+    try:
+        bucket = rig.bucket()
+        command = rig.light("save:8", "save:9", "save:10", "torn:11", "signal:9")
+        answer = rig.run(f"s3://{bucket.name}/run", command)
+        assert answer.code == 128 + 9, answer
+        assert rig.left() == []
+        yield bucket.disk / "run"
+    finally:
+        rig.sweep()
+
+
+@pytest.fixture
+def copied(rig: Rig, bucket: Bucket, original: Path) -> Path:
+    shutil.copytree(original, bucket.disk / "run")
+    return bucket.disk / "run"
+
+
+def ask(rig: Rig, command: str, where: str, *options: str) -> Answer:
+    return rig.mountkit(command, where, "--endpoint-url", rig.server.endpoint_url, *options)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+DAMAGES = {"altered": flip, "size": truncate, "missing": remove}
+
+
+def test_nothing_altered(rig: Rig, bucket: Bucket, copied: Path) -> None:
+    url = f"s3://{bucket.name}/run"
+    verified = ask(rig, "verify", f"{url}/checkpoint-10", "--format", "json")
+    assert verified.code == 0, verified
+    assert verified.json["ok"] is True
+    found = ask(rig, "latest", url)
+    # By number, not by name, and not the torn one.
+    assert (found.code, found.out) == (0, f"{url}/checkpoint-10\n"), found
+
+
+@pytest.mark.fault("F32")
+@pytest.mark.parametrize("problem", list(DAMAGES))
+def test_one_file_altered_in_the_store(
+    rig: Rig, bucket: Bucket, copied: Path, problem: str
+) -> None:
+    DAMAGES[problem](copied / "checkpoint-10" / VICTIM)
+    url = f"s3://{bucket.name}/run"
+    verified = ask(rig, "verify", f"{url}/checkpoint-10")
+    assert verified.code == 74, verified
+    assert VICTIM in verified.err
+    told = ask(rig, "verify", f"{url}/checkpoint-10", "--format", "json")
+    assert told.code == 74, told
+    bad = [(file["path"], file["problem"]) for file in told.json["files"] if file["problem"]]
+    assert bad == [(VICTIM, problem)]
+    found = ask(rig, "latest", url)
+    assert (found.code, found.out) == (0, f"{url}/checkpoint-9\n"), found
+    assert "checkpoint-10" in found.err
+    assert VICTIM in found.err
+
+
+@pytest.mark.fault("F32")
+def test_an_emptied_file_and_one_too_many(rig: Rig, bucket: Bucket, copied: Path) -> None:
+    empty(copied / "checkpoint-10" / "model.safetensors")
+    (copied / "checkpoint-10" / "intruder").write_text("not in the manifest")
+    verified = ask(rig, "verify", f"s3://{bucket.name}/run/checkpoint-10")
+    assert verified.code == 74, verified
+    assert "model.safetensors" in verified.err
+    assert "intruder" in verified.err
+
+
+@pytest.mark.fault("F22", "F32")
+def test_without_a_manifest_it_is_no_checkpoint(rig: Rig, bucket: Bucket, copied: Path) -> None:
+    url = f"s3://{bucket.name}/run"
+    torn = ask(rig, "verify", f"{url}/checkpoint-11")
+    assert torn.code == 74, torn
+    for step in (8, 9, 10):
+        remove(copied / f"checkpoint-{step}" / MANIFEST)
+    found = ask(rig, "latest", url)
+    assert (found.code, found.out) == (1, ""), found
+
+
+@pytest.mark.fault("F23")
+def test_the_first_run_has_no_latest(rig: Rig, bucket: Bucket) -> None:
+    found = ask(rig, "latest", f"s3://{bucket.name}/not there yet")
+    assert (found.code, found.out) == (1, ""), found
+
+
+@pytest.mark.fault("F32")
+def test_by_the_mounted_path(rig: Rig, bucket: Bucket, copied: Path) -> None:
+    source = f"s3://{bucket.name}/run"
+    assert rig.mount(source).code == 0
+    found = rig.mountkit("latest", rig.target)
+    assert (found.code, found.out) == (0, f"{rig.target}/checkpoint-10\n"), found
+    assert rig.mountkit("verify", rig.target / "checkpoint-10").code == 0
+    flip(copied / "checkpoint-10" / VICTIM)
+    verified = rig.mountkit("verify", rig.target / "checkpoint-10")
+    assert verified.code == 74, verified
+    assert VICTIM in verified.err
+    found = rig.mountkit("latest", rig.target)
+    assert (found.code, found.out) == (0, f"{rig.target}/checkpoint-9\n"), found
+    assert rig.umount().code == 0
+
+
+def test_a_path_in_no_mount(rig: Rig) -> None:
+    rig.target.mkdir()
+    for command in ("verify", "latest"):
+        answer = rig.mountkit(command, rig.target)
+        assert answer.code == 78, answer
+        assert str(rig.target) in answer.err
+
+
+def test_read_back_finds_what_was_flipped(rig: Rig, bucket: Bucket, copied: Path) -> None:
+    flip(copied / "checkpoint-10" / "optimizer.pt")
+    url = f"s3://{bucket.name}/run/checkpoint-10"
+    verified = ask(rig, "verify", url, "--level", "readback", "--format", "json")
+    assert verified.code == 74, verified
+    assert {file["attested_by"] for file in verified.json["files"]} == {"read-back"}
+    assert ask(rig, "verify", url.replace("-10", "-9"), "--level", "readback").code == 0
