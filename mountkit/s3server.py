@@ -43,13 +43,15 @@ class EmbeddedS3:
         The only key pair it accepts; random if not given. Never on a command line.
     read_only:
         Refuse every write.
+    ready_seconds:
+        How long to wait until it serves.
 
     Raises
     ------
     UsageError
         If a key has characters that cannot be handed over.
     MountUnavailableError
-        From ``start``, if it cannot be started or does not serve within ``READY_SECONDS``.
+        From ``start``, if it cannot be started or does not serve in time.
 
     """
 
@@ -62,6 +64,7 @@ class EmbeddedS3:
         access_key: str | None = None,
         secret_key: str | None = None,
         read_only: bool = False,
+        ready_seconds: float = READY_SECONDS,
     ) -> None:
         self.access_key = access_key or f"mountkit{secrets.token_hex(6)}"
         self.secret_key = secret_key or secrets.token_hex(20)
@@ -71,6 +74,7 @@ class EmbeddedS3:
                 hint="Leave the keys out; random ones are made then.",
             )
         self.read_only = read_only
+        self._ready_seconds = ready_seconds
         self.endpoint_url = ""
         self._binary = binary
         self._buckets = tuple(buckets)
@@ -154,7 +158,7 @@ class EmbeddedS3:
 
     def _wait(self, daemon: Daemon) -> str:
         """The URL from the log. rclone listens before it prints it, so it serves by then."""
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + self._ready_seconds
         while time.monotonic() < deadline:
             if found := _LISTENING.search(daemon.tail()):
                 return found[1]
@@ -164,7 +168,8 @@ class EmbeddedS3:
                     hint=f"Try it by hand: {self._binary} serve s3 {self.data}",
                 )
             time.sleep(POLL_SECONDS)
+        waited = f"{self._ready_seconds:g} s"
         raise MountUnavailableError(
-            f"The embedded S3 server did not serve within {READY_SECONDS:g} s: {daemon.tail()}",
+            f"The embedded S3 server did not serve within {waited}: {daemon.tail()}",
             hint=f"Try it by hand: {self._binary} serve s3 {self.data}",
         )
