@@ -110,11 +110,15 @@ class Mounter:
         )
         entries = list(bare.iterdir())
         if entries:
-            away = Path(self.spec.cache_dir) / "strays" / f"{time.time():.0f}"
+            away = self._aside()
             away.mkdir(parents=True, mode=0o700)
             for entry in entries:
                 shutil.move(entry, away / entry.name)
         return paths
+
+    def _aside(self) -> Path:
+        """Where files are kept that nobody can prove; a new directory each time."""
+        return Path(self.spec.cache_dir) / "strays" / f"{time.time_ns()}"
 
     def release(self) -> None:
         """Let go of the bare directory, once nothing is mounted there any more."""
@@ -135,6 +139,9 @@ class Mounter:
         for name, text in command.files.items():
             self.directory.write_file(name, text)
         (self.directory.path / "rc.sock").unlink(missing_ok=True)
+        torn = self.control.audit(self._aside())
+        if torn:
+            self.directory.add_strays(torn)
         self.daemon = Daemon.start(command.argv, command.env, self.directory.log)
         try:
             self._wait_until_serving(self.daemon, timeout)

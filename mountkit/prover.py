@@ -138,9 +138,9 @@ class Prover:
 
 
 def stray(mount: Mount, path: str) -> Unproven:
-    """A file that was written to the bare directory between two mounts."""
+    """A file that was being written when the daemon died, or just after that."""
     kept = f"{mount.spec.cache_dir}/strays"
-    return Unproven(path, 0, f"written to the local disk while the mount was away; kept in {kept}")
+    return Unproven(path, 0, f"it did not reach the mount when its daemon died; kept in {kept}")
 
 
 def not_proven(what: str, unproven: Sequence[Unproven]) -> NotDurableError:

@@ -89,6 +89,13 @@ class Control(Protocol):
     def local(self, path: str) -> Path | None:
         """A local file with all the bytes of ``path`` as written, or None if there is none."""
 
+    def audit(self, aside: Path) -> tuple[str, ...]:
+        """Mend what a killed daemon left of its files; only while none runs.
+
+        What cannot be mended is moved to ``aside``; these files are returned, relative to the
+        mount.
+        """
+
     def purge(self) -> None:
         """Drop local copies of what has been uploaded. Only while no daemon runs."""
 

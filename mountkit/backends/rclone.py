@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mountkit.backends import rclone_binary
 from mountkit.backends.protocol import Binary, Control, DaemonCommand
+from mountkit.backends.rclone_cache import RcloneCache
 from mountkit.backends.rclone_control import RcloneControl
 from mountkit.errors import UsageError
 
@@ -122,7 +123,7 @@ class RcloneBackend:
         place = Path(REMOTE) / spec.source.bucket / spec.source.prefix
         cache = Path(spec.cache_dir)
         return RcloneControl(
-            directory / SOCKET_NAME, cache / "vfs" / place, cache / "vfsMeta" / place
+            directory / SOCKET_NAME, RcloneCache(cache / "vfs" / place, cache / "vfsMeta" / place)
         )
 
 

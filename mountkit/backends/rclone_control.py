@@ -1,20 +1,22 @@
-"""rclone's remote control over a private unix socket, and its cache on disk.
+"""rclone's remote control over a private unix socket.
 
-Sources: rclone's ``vfs/rc.go``, ``vfs/vfscache/item.go`` and ``vfs/vfscache/writeback``.
+Sources: rclone's ``vfs/rc.go`` and ``vfs/vfscache/writeback``.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mountkit.backends.protocol import LocalFile, Pending
 from mountkit.errors import MountUnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mountkit.backends.rclone_cache import RcloneCache
 
 TIMEOUT_SECONDS = 10.0
 NOW = -1_000_000_000
@@ -33,12 +35,11 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class RcloneControl:
-    """One rclone mount: its remote control, and the two trees of its cache."""
+    """One rclone mount: its remote control, and its cache."""
 
-    def __init__(self, rc_socket: Path, data: Path, meta: Path) -> None:
+    def __init__(self, rc_socket: Path, cache: RcloneCache) -> None:
         self._socket = rc_socket
-        self._data = data
-        self._meta = meta
+        self._cache = cache
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One remote-control call, such as ``vfs/queue``; returns the JSON object it answers.
@@ -74,9 +75,9 @@ class RcloneControl:
     def confirm(self) -> None:
         """See that rclone's cache is where it is looked for; flags could move it (F13)."""
         path = self.call("vfs/stats").get("diskCache", {}).get("path")
-        if path != str(self._data):
+        if path != str(self._cache.data):
             raise MountUnavailableError(
-                f"rclone keeps its cache in {path} and not in {self._data}.",
+                f"rclone keeps its cache in {path} and not in {self._cache.data}.",
                 hint="Leave out what --option changes about the connection to the store.",
             )
 
@@ -117,66 +118,17 @@ class RcloneControl:
         self.call("vfs/forget", dir=directory)
 
     def files(self, below: str = "") -> tuple[LocalFile, ...]:
-        """Every file in the cache below a directory, from rclone's own record of it."""
-        found = []
-        top = self._meta / below
-        for folder, _, names in os.walk(top):
-            for name in names:
-                path = Path(folder) / name
-                info = _read_info(path)
-                if info is None:
-                    continue
-                found.append(
-                    LocalFile(
-                        path=path.relative_to(self._meta).as_posix(),
-                        size=info.get("Size", 0),
-                        modified=_seconds(info.get("ModTime", "")),
-                        dirty=bool(info.get("Dirty", True)),
-                    )
-                )
-        return tuple(sorted(found, key=lambda file: file.path))
-
-    def purge(self) -> None:
-        """Empty the cache, but for files that still wait for their upload."""
-        for file in self.files():
-            if not file.dirty:
-                (self._data / file.path).unlink(missing_ok=True)
-                (self._meta / file.path).unlink(missing_ok=True)
+        """Every file in the cache below a directory."""
+        return self._cache.files(below)
 
     def local(self, path: str) -> Path | None:
         """The cached file, if all of it is there."""
-        info = _read_info(self._meta / path)
-        data = self._data / path
-        if not info:
-            return None
-        size = info.get("Size", -1)
-        ranges = info.get("Rs") or []
-        whole = size == 0 or ranges == [{"Pos": 0, "Size": size}]
-        try:
-            return data if whole and data.stat().st_size == size else None
-        except FileNotFoundError:
-            return None
+        return self._cache.local(path)
 
+    def purge(self) -> None:
+        """Empty the cache, but for files that still wait for their upload."""
+        self._cache.purge()
 
-def _read_info(path: Path) -> dict[str, Any] | None:
-    """Rclone's record of a cached file; None if it went away, {} if it cannot be read (F12)."""
-    try:
-        info = json.loads(path.read_bytes() or b"{}")
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        # rclone rewrites the record in place; what is read in the middle of that says nothing.
-        return {}
-    return info if isinstance(info, dict) else {}
-
-
-def _seconds(timestamp: str) -> float:
-    # Go prints nanoseconds and any zone; Python 3.10 reads microseconds and no "Z".
-    head, dot, tail = timestamp.replace("Z", "+00:00").partition(".")
-    if dot:
-        digits = "".join(c for c in tail.split("+")[0].split("-")[0])
-        head = f"{head}.{digits[:6].ljust(6, '0')}{tail[len(digits) :]}"
-    try:
-        return datetime.fromisoformat(head).timestamp()
-    except ValueError:
-        return 0.0
+    def audit(self, aside: Path) -> tuple[str, ...]:
+        """Mend what a killed rclone left in the cache."""
+        return self._cache.audit(aside)

@@ -1,0 +1,144 @@
+"""rclone's cache on disk: the files, and rclone's record of each (``vfs/vfscache/item.go``).
+
+Read and, while no daemon runs, mended here without rclone and without the mount.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mountkit.backends.protocol import LocalFile
+
+BLOCK_BYTES = 512
+GO_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
+
+
+class RcloneCache:
+    """The two trees of one mount's cache: ``data`` has the bytes, ``meta`` a record for each."""
+
+    def __init__(self, data: Path, meta: Path) -> None:
+        self.data = data
+        self.meta = meta
+
+    def files(self, below: str = "") -> tuple[LocalFile, ...]:
+        """Every file below a directory, by rclone's own record."""
+        found = []
+        for path in _walk(self.meta / below):
+            info = _read_info(path)
+            if info is None:
+                continue
+            found.append(
+                LocalFile(
+                    path=path.relative_to(self.meta).as_posix(),
+                    size=info.get("Size", 0),
+                    modified=_seconds(info.get("ModTime", "")),
+                    dirty=bool(info.get("Dirty", True)),
+                )
+            )
+        return tuple(sorted(found, key=lambda file: file.path))
+
+    def local(self, path: str) -> Path | None:
+        """The cached file, if all of it is there."""
+        info = _read_info(self.meta / path)
+        data = self.data / path
+        if not info:
+            return None
+        try:
+            return data if _whole(info, data.stat().st_size) else None
+        except FileNotFoundError:
+            return None
+
+    def purge(self) -> None:
+        """Empty the cache, but for files that still wait for their upload."""
+        for file in self.files():
+            if not file.dirty:
+                (self.data / file.path).unlink(missing_ok=True)
+                (self.meta / file.path).unlink(missing_ok=True)
+
+    def audit(self, aside: Path) -> tuple[str, ...]:
+        """Mend what a killed rclone left, before the next one reads it; only while none runs.
+
+        rclone writes a file's record in place. Killed in the middle of that, it leaves an empty
+        or stale one, and at its next start deletes the data (F12). The bytes of a file that was
+        closed are all in the cache, so its record is written anew. A file with holes was being
+        changed: nobody can tell what belongs there, so it is moved to ``aside``.
+
+        Returns
+        -------
+        tuple of str
+            The files that were moved away, relative to the mount.
+        """
+        moved = []
+        for data in _walk(self.data):
+            path = data.relative_to(self.data).as_posix()
+            status = data.stat()
+            info = _read_info(self.meta / path)
+            if info and (not info.get("Dirty", True) or _whole(info, status.st_size)):
+                continue
+            if status.st_blocks * BLOCK_BYTES < status.st_size:
+                (aside / path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                shutil.move(data, aside / path)
+                (self.meta / path).unlink(missing_ok=True)
+                moved.append(path)
+                continue
+            self._write_info(path, info or {}, status)
+        return tuple(moved)
+
+    def _write_info(self, path: str, info: dict[str, Any], status: os.stat_result) -> None:
+        changed = datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
+        content = {
+            "ModTime": changed,
+            "ATime": changed,
+            "Size": status.st_size,
+            "Rs": [{"Pos": 0, "Size": status.st_size}] if status.st_size else None,
+            "Fingerprint": info.get("Fingerprint", ""),
+            "Dirty": True,
+        }
+        meta = self.meta / path
+        meta.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = meta.with_name(f".{meta.name}.mountkit")
+        draft.write_text(json.dumps(content))
+        draft.replace(meta)
+
+
+def _walk(top: Path) -> list[Path]:
+    return [Path(folder) / name for folder, _, names in os.walk(top) for name in names]
+
+
+def _whole(info: dict[str, Any], size: int) -> bool:
+    """Whether rclone's record says that every byte of ``size`` is in the cache."""
+    if info.get("Size", -1) != size:
+        return False
+    return size == 0 or info.get("Rs") == [{"Pos": 0, "Size": size}]
+
+
+def _read_info(path: Path) -> dict[str, Any] | None:
+    """Rclone's record of a cached file; None if there is none, {} if it cannot be read (F12)."""
+    try:
+        info = json.loads(path.read_bytes() or b"{}")
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        # rclone rewrites the record in place; what is read in the middle of that says nothing.
+        return {}
+    return info if isinstance(info, dict) else {}
+
+
+def _seconds(timestamp: str) -> float:
+    # Go prints nanoseconds and any zone; Python 3.10 reads microseconds and no "Z".
+    match = GO_TIME.fullmatch(timestamp)
+    if match is None:
+        return 0.0
+    day, fraction, zone = match.groups()
+    digits = (fraction or "")[:6].ljust(6, "0")
+    zone = "+00:00" if zone == "Z" else zone
+    try:
+        return datetime.fromisoformat(f"{day}.{digits}{zone}").timestamp()
+    except ValueError:
+        return 0.0
