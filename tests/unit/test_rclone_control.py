@@ -208,7 +208,7 @@ class TestConfirm:
     @pytest.mark.fault(13)
     def test_a_cache_in_another_place_is_an_error(self, daemon, control, tmp_path):
         daemon.reply("vfs/stats", {"diskCache": {"path": "/cache/vfs/mountkit{_p9vl}/bucket"}})
-        with pytest.raises(MountUnavailableError, match="mountkit{_p9vl}") as caught:
+        with pytest.raises(MountUnavailableError, match=r"mountkit\{_p9vl\}") as caught:
             control.confirm()
         assert str(tmp_path / "vfs") in caught.value.message
         assert "--option" in caught.value.hint
