@@ -62,9 +62,9 @@ class Account:
         told = describe(event)
         if event["event"] == "Waiting":
             # A wait is reported again and again while it lasts; people want to hear of it once.
-            if told is None or told[1] == self._waiting:
+            if event["reason"] == self._waiting:
                 return
-            self._waiting = told[1]
+            self._waiting = event["reason"]
         elif event["event"] == "CheckpointProven":
             self._waiting = ""
         if told is not None:
@@ -107,8 +107,10 @@ def describe(event: dict[str, Any]) -> tuple[str, str] | None:
         case {"event": "CheckpointProven", "step": step, "seconds": seconds}:
             what = f"{event['files']} files, {megabytes(event['size'])}"
             return "proven", f"checkpoint-{step}: {what}, {seconds:.1f} s after the save began"
-        case {"event": "Waiting", "reason": reason}:
+        case {"event": "Waiting", "reason": reason, "files": 0}:
             return "wait", str(reason)
+        case {"event": "Waiting", "reason": reason, "files": files, "size": size}:
+            return "wait", f"{reason}: {files} files, {megabytes(size)} to go"
         case {"event": "Trouble" | "MountLost" | "MountGivenUp", "reason": reason}:
             return "trouble", str(reason)
         case {"event": "end", "step": step}:

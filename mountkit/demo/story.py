@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
 import signal
 import tempfile
@@ -87,10 +88,11 @@ def run_demo(keep: bool, data_dir: Path | None) -> int:
         verdict = "Every claim held" if held else "Not every claim held"
         account.tell("done" if held else "trouble", f"{verdict}.")
         if keep:
-            account.tell("kept", f"the bucket's files; look: find {data / BUCKET / run} -type f")
-            account.tell(
-                "kept", f"remove them: rm -r {data if data_dir is None else data / BUCKET}"
-            )
+            # Of a directory that was given, only what this run made is the demo's to remove.
+            place = shlex.quote(str(data / BUCKET / run))
+            rubbish = place if data_dir is not None else shlex.quote(str(data))
+            account.tell("kept", f"the bucket's files; look: find {place} -type f")
+            account.tell("kept", f"remove them: rm -r {rubbish}")
     return 0 if held else 1
 
 
