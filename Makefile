@@ -7,6 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 ARGS ?=
+CODE := mountkit tests .ci
 
 # Nothing but bytecode is cached in the checkout.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mountkit
@@ -32,8 +33,8 @@ test: lint ## Run the linters and all tests
 
 lint: ## Check style and types
 	@python="$$(.ci/setup)"; \
-	"$$python" -m ruff check; \
-	"$$python" -m ruff format --check; \
+	"$$python" -m ruff check $(CODE); \
+	"$$python" -m ruff format --check $(CODE); \
 	"$$python" -m mypy
 
 venv: ## Make the virtual environment and print where it is
