@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -82,6 +83,12 @@ while :; do sleep 60 & wait $!; done
 """
 
 
+def line_of(child: subprocess.Popen[bytes]) -> bytes:
+    """The next line it prints; none in 30 s is a failure and not a test that hangs."""
+    assert select.select([child.stdout], [], [], 30)[0], "it said nothing"
+    return child.stdout.readline()
+
+
 @pytest.fixture
 def running():
     started = []
@@ -95,7 +102,7 @@ def running():
             start_new_session=True,
         )
         started.append(child)
-        assert child.stdout.readline() == b"ready\n"
+        assert line_of(child) == b"ready\n"
         return child
 
     yield start
@@ -112,7 +119,7 @@ def running():
 def test_a_signal_goes_to_the_command_whose_answer_counts(running, number):
     child = running(TRAP)
     child.send_signal(number)
-    assert child.stdout.readline() == f"got {number.name[3:]}\n".encode()
+    assert line_of(child) == f"got {number.name[3:]}\n".encode()
     assert child.wait(30) == 5
 
 

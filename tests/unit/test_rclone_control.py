@@ -1,21 +1,18 @@
-"""rclone's remote control, against a server that speaks it, and its cache on disk."""
+"""rclone's remote control, against a server that speaks it."""
 
 from __future__ import annotations
 
 import json
 import socketserver
 import threading
-from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes import open_descriptors
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mountkit.backends import rclone_control
-from mountkit.backends.protocol import LocalFile
+from mountkit.backends.rclone_cache import RcloneCache
 from mountkit.backends.rclone_control import NOW, RcloneControl
 from mountkit.errors import MountUnavailableError
 
@@ -79,7 +76,7 @@ def daemon(tmp_path):
 
 @pytest.fixture
 def control(tmp_path) -> RcloneControl:
-    return RcloneControl(tmp_path / "rc.sock", tmp_path / "vfs", tmp_path / "vfsMeta")
+    return RcloneControl(tmp_path / "rc.sock", RcloneCache(tmp_path / "vfs", tmp_path / "vfsMeta"))
 
 
 def item(name: str, **fields: Any) -> dict[str, Any]:
@@ -224,129 +221,13 @@ class TestConfirm:
             control.confirm()
 
 
-class Cache:
-    """rclone's two trees."""
-
-    def __init__(self, root) -> None:
-        self.data = root / "vfs"
-        self.meta = root / "vfsMeta"
-
-    def put(self, path: str, data: bytes | None, meta: bytes | dict[str, Any] | None) -> None:
-        if data is not None:
-            (self.data / path).parent.mkdir(parents=True, exist_ok=True)
-            (self.data / path).write_bytes(data)
-        if meta is not None:
-            (self.meta / path).parent.mkdir(parents=True, exist_ok=True)
-            text = meta if isinstance(meta, bytes) else json.dumps(meta).encode()
-            (self.meta / path).write_bytes(text)
-
-
-def info(size: int, *, dirty: bool = False, ranges: Any = ...) -> dict[str, Any]:
-    whole = [{"Pos": 0, "Size": size}] if size else None
-    return {
-        "ModTime": "2024-05-06T07:08:09.5+02:00",
-        "Size": size,
-        "Rs": whole if ranges is ... else ranges,
-        "Dirty": dirty,
-    }
-
-
-@pytest.fixture
-def cache(tmp_path) -> Cache:
-    return Cache(tmp_path)
-
-
-BROKEN = [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"text"']
-
-
-class TestCache:
-    def test_there_is_none_yet(self, control):
-        assert control.files() == ()
-        assert control.local("x") is None
-        control.purge()
-
-    def test_what_was_written_is_listed(self, control, cache):
-        cache.put("run/checkpoint-3/b ü", b"12345", info(5, dirty=True))
-        cache.put("run/checkpoint-3/a", b"1", info(1))
-        cache.put("run/checkpoint-30/c", b"1", info(1))
-        modified = datetime(2024, 5, 6, 5, 8, 9, 500000, timezone.utc).timestamp()
-        expected = (
-            LocalFile("run/checkpoint-3/a", 1, modified, dirty=False),
-            LocalFile("run/checkpoint-3/b ü", 5, modified, dirty=True),
-        )
-        assert control.files("run/checkpoint-3") == expected
-        assert control.files()[:2] == expected
-        assert len(control.files()) == 3
-
-    @pytest.mark.fault(12)
-    @pytest.mark.parametrize("meta", BROKEN)
-    def test_a_record_that_cannot_be_read_counts_as_not_uploaded(self, control, cache, meta):
-        cache.put("x", b"12345", meta)
-        (file,) = control.files()
-        assert file.path == "x"
-        assert file.dirty
-        assert control.local("x") is None
-
-    @pytest.mark.parametrize(
-        ("data", "meta", "whole"),
-        [
-            (b"12345", info(5), True),
-            (b"12345", info(5, dirty=True), True),
-            (b"", info(0), True),
-            (b"12345", info(5, ranges=[{"Pos": 0, "Size": 4}]), False),
-            (b"12345", info(5, ranges=[{"Pos": 1, "Size": 4}]), False),
-            (b"12345", info(5, ranges=None), False),
-            (b"1234", info(5), False),
-            (b"123456", info(5), False),
-            (None, info(5), False),
-            (b"12345", None, False),
-        ],
-    )
-    def test_a_local_file_has_all_the_bytes_or_is_none(self, control, cache, data, meta, whole):
-        cache.put("d/x", data, meta)
-        found = control.local("d/x")
-        assert found == (cache.data / "d" / "x" if whole else None)
-
-    def test_purge_keeps_what_waits(self, control, cache):
-        cache.put("d/sent", b"1", info(1))
-        cache.put("d/waits", b"2", info(1, dirty=True))
-        cache.put("d/evicted", None, info(1))
-        for number, meta in enumerate(BROKEN):
-            cache.put(f"d/broken-{number}", b"3", meta)
-        control.purge()
-        kept = {f"broken-{number}" for number in range(len(BROKEN))} | {"waits"}
-        for tree in (cache.data, cache.meta):
-            assert {path.name for path in (tree / "d").iterdir()} == kept
-
-    @pytest.mark.xfail(strict=True, raises=AttributeError, reason="a time that is no text")
-    def test_a_record_with_a_time_that_is_none(self, control, cache):
-        cache.put("x", b"1", {**info(1), "ModTime": None})
-        assert control.files()[0].modified == 0.0
-
-
-ZONES = st.integers(-12 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-
-
-class TestTimes:
-    """As Go prints them: RFC 3339 with up to nine digits, none at the end being zero."""
-
-    @given(
-        st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=ZONES),
-        st.integers(0, 999_999_999),
-    )
-    def test_gos_times_are_read(self, moment, nanoseconds):
-        whole = moment.replace(microsecond=0)
-        fraction = f".{nanoseconds:09}".rstrip("0").rstrip(".")
-        offset = whole.strftime("%z")
-        zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
-        text = f"{whole:%Y-%m-%dT%H:%M:%S}{fraction}{zone}"
-        expected = whole.timestamp() + nanoseconds / 1e9
-        assert rclone_control._seconds(text) == pytest.approx(expected, abs=2e-6)
-
-    @pytest.mark.parametrize("text", ["", "yesterday", "2024", "2024-13-01T00:00:00Z"])
-    def test_what_is_no_time_is_the_beginning(self, text):
-        assert rclone_control._seconds(text) in {0.0, datetime(2024, 1, 1).timestamp()}
-
-    @given(st.text(st.sampled_from("0123456789-:T.Z+ "), max_size=40))
-    def test_no_text_makes_it_fail(self, text):
-        assert isinstance(rclone_control._seconds(text), float)
+def test_the_cache_is_asked_without_the_daemon(control, tmp_path):
+    for tree, text in (("vfs", "1"), ("vfsMeta", '{"Size": 1, "Rs": [{"Pos": 0, "Size": 1}]}')):
+        (tmp_path / tree / "d").mkdir(parents=True)
+        (tmp_path / tree / "d" / "x").write_text(text)
+    assert [file.path for file in control.files("d")] == ["d/x"]
+    assert control.files("e") == ()
+    assert control.local("d/x") == tmp_path / "vfs" / "d" / "x"
+    assert control.audit(tmp_path / "aside") == ()
+    control.purge()
+    assert control.local("d/x") is not None, "it is not said to be uploaded"

@@ -1,0 +1,185 @@
+"""rclone's cache on disk: read without rclone, and mended after one that was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountkit.backends import rclone_cache
+from mountkit.backends.protocol import LocalFile
+from mountkit.backends.rclone_cache import RcloneCache
+
+
+class Cache(RcloneCache):
+    """One that a test can fill."""
+
+    def put(self, path: str, data: bytes | None, meta: bytes | dict[str, Any] | None) -> None:
+        if data is not None:
+            (self.data / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.data / path).write_bytes(data)
+        if meta is not None:
+            (self.meta / path).parent.mkdir(parents=True, exist_ok=True)
+            text = meta if isinstance(meta, bytes) else json.dumps(meta).encode()
+            (self.meta / path).write_bytes(text)
+
+
+def info(size: int, *, dirty: bool = False, ranges: Any = ...) -> dict[str, Any]:
+    whole = [{"Pos": 0, "Size": size}] if size else None
+    return {
+        "ModTime": "2024-05-06T07:08:09.5+02:00",
+        "Size": size,
+        "Rs": whole if ranges is ... else ranges,
+        "Dirty": dirty,
+    }
+
+
+@pytest.fixture
+def cache(tmp_path) -> Cache:
+    return Cache(tmp_path / "vfs", tmp_path / "vfsMeta")
+
+
+BROKEN = [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"text"']
+
+
+class TestCache:
+    def test_there_is_none_yet(self, cache, tmp_path):
+        assert cache.files() == ()
+        assert cache.local("x") is None
+        cache.purge()
+        assert cache.audit(tmp_path / "aside") == ()
+
+    def test_what_was_written_is_listed(self, cache):
+        cache.put("run/checkpoint-3/b ü", b"12345", info(5, dirty=True))
+        cache.put("run/checkpoint-3/a", b"1", info(1))
+        cache.put("run/checkpoint-30/c", b"1", info(1))
+        modified = datetime(2024, 5, 6, 5, 8, 9, 500000, timezone.utc).timestamp()
+        expected = (
+            LocalFile("run/checkpoint-3/a", 1, modified, dirty=False),
+            LocalFile("run/checkpoint-3/b ü", 5, modified, dirty=True),
+        )
+        assert cache.files("run/checkpoint-3") == expected
+        assert cache.files()[:2] == expected
+        assert len(cache.files()) == 3
+
+    @pytest.mark.fault(12)
+    @pytest.mark.parametrize("meta", BROKEN)
+    def test_a_record_that_cannot_be_read_counts_as_not_uploaded(self, cache, meta):
+        cache.put("x", b"12345", meta)
+        (file,) = cache.files()
+        assert file.path == "x"
+        assert file.dirty
+        assert cache.local("x") is None
+
+    @pytest.mark.parametrize(
+        ("data", "meta", "whole"),
+        [
+            (b"12345", info(5), True),
+            (b"12345", info(5, dirty=True), True),
+            (b"", info(0), True),
+            (b"12345", info(5, ranges=[{"Pos": 0, "Size": 4}]), False),
+            (b"12345", info(5, ranges=[{"Pos": 1, "Size": 4}]), False),
+            (b"12345", info(5, ranges=None), False),
+            (b"1234", info(5), False),
+            (b"123456", info(5), False),
+            (None, info(5), False),
+            (b"12345", None, False),
+        ],
+    )
+    def test_a_local_file_has_all_the_bytes_or_is_none(self, cache, data, meta, whole):
+        cache.put("d/x", data, meta)
+        found = cache.local("d/x")
+        assert found == (cache.data / "d" / "x" if whole else None)
+
+    def test_purge_keeps_what_waits(self, cache):
+        cache.put("d/sent", b"1", info(1))
+        cache.put("d/waits", b"2", info(1, dirty=True))
+        cache.put("d/evicted", None, info(1))
+        for number, meta in enumerate(BROKEN):
+            cache.put(f"d/broken-{number}", b"3", meta)
+        cache.purge()
+        kept = {f"broken-{number}" for number in range(len(BROKEN))} | {"waits"}
+        for tree in (cache.data, cache.meta):
+            assert {path.name for path in (tree / "d").iterdir()} == kept
+
+    @pytest.mark.xfail(strict=True, raises=TypeError, reason="a time that is no text")
+    def test_a_record_with_a_time_that_is_none(self, cache):
+        cache.put("x", b"1", {**info(1), "ModTime": None})
+        assert cache.files()[0].modified == 0.0
+
+
+@pytest.mark.fault(12)
+class TestAudit:
+    @pytest.mark.parametrize("meta", [None, *BROKEN])
+    def test_a_lost_record_is_written_anew_and_the_file_uploaded(self, cache, tmp_path, meta):
+        cache.put("d/x", b"12345", meta)
+        cache.put("d/empty", b"", meta)
+        assert cache.audit(tmp_path / "aside") == ()
+        assert cache.local("d/x") == cache.data / "d" / "x"
+        assert cache.local("d/empty") == cache.data / "d" / "empty"
+        assert [(file.path, file.size, file.dirty) for file in cache.files()] == [
+            ("d/empty", 0, True),
+            ("d/x", 5, True),
+        ]
+        assert len(list((cache.meta / "d").iterdir())) == 2, "no draft is left"
+
+    def test_the_time_of_the_file_is_kept(self, cache, tmp_path):
+        cache.put("x", b"12345", b"")
+        os.utime(cache.data / "x", (1700000000, 1700000000.25))
+        cache.audit(tmp_path / "aside")
+        assert cache.files()[0].modified == 1700000000.25
+
+    @pytest.mark.fault(11)
+    @pytest.mark.parametrize("meta", [b"", None, info(1 << 20, dirty=True, ranges=[])])
+    def test_a_file_with_holes_is_set_aside(self, cache, tmp_path, meta):
+        cache.put("d/torn", b"", meta)
+        with (cache.data / "d" / "torn").open("r+b") as stream:
+            stream.seek(1 << 20)
+            stream.write(b"the end")
+        assert cache.audit(tmp_path / "aside") == ("d/torn",)
+        assert (tmp_path / "aside" / "d" / "torn").read_bytes().endswith(b"the end")
+        assert not (cache.data / "d" / "torn").exists()
+        assert cache.files() == ()
+
+    def test_what_is_in_order_is_not_touched(self, cache, tmp_path):
+        cache.put("waits", b"12345", info(5, dirty=True))
+        cache.put("sent", b"12345", info(5))
+        cache.put("partly read", b"12345", info(5, ranges=[{"Pos": 0, "Size": 2}]))
+        before = [(cache.meta / name).read_bytes() for name in ("waits", "sent", "partly read")]
+        assert cache.audit(tmp_path / "aside") == ()
+        after = [(cache.meta / name).read_bytes() for name in ("waits", "sent", "partly read")]
+        assert after == before
+        assert not (tmp_path / "aside").exists()
+
+
+ZONES = st.integers(-12 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+class TestTimes:
+    """As Go prints them: RFC 3339 with up to nine digits, none at the end being zero."""
+
+    @given(
+        st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=ZONES),
+        st.integers(0, 999_999_999),
+    )
+    def test_gos_times_are_read(self, moment, nanoseconds):
+        whole = moment.replace(microsecond=0)
+        fraction = f".{nanoseconds:09}".rstrip("0").rstrip(".")
+        offset = whole.strftime("%z")
+        zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
+        text = f"{whole:%Y-%m-%dT%H:%M:%S}{fraction}{zone}"
+        expected = whole.timestamp() + nanoseconds / 1e9
+        assert rclone_cache._seconds(text) == pytest.approx(expected, abs=2e-6)
+
+    @pytest.mark.parametrize("text", ["", "yesterday", "2024", "2024-13-01T00:00:00Z"])
+    def test_what_is_no_time_is_the_beginning(self, text):
+        assert rclone_cache._seconds(text) == 0.0
+
+    @given(st.text(st.sampled_from("0123456789-:T.Z+ "), max_size=40))
+    def test_no_text_makes_it_fail(self, text):
+        assert isinstance(rclone_cache._seconds(text), float)
