@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mountkit import checkpoints, config
-from mountkit.errors import MountkitError, UsageError
+from mountkit.errors import UsageError
 from mountkit.events import Observer, silent
 from mountkit.handle import Mount, Place
 from mountkit.prover import not_proven
@@ -88,11 +88,7 @@ def mount(
 
 def _drain_after_error(session: Session, on_event: Observer) -> None:
     """Save what can be saved; the error of the body is the one that is raised."""
-    try:
-        report = session.drain(on_event, ended_well=False)
-    except MountkitError as error:
-        logger.warning("mountkit: %s", error)
-        return
+    report = session.drain(on_event, ended_well=False)
     for problem in report.unproven:
         logger.warning("mountkit: not proven: %s", problem)
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mountkit import checkpoints
-from mountkit.errors import NotDurableError, VerificationError
+from mountkit.errors import (
+    MountkitError,
+    MountUnavailableError,
+    NotDurableError,
+    VerificationError,
+)
 from mountkit.events import Observer, Trouble
 from mountkit.manifest import Manifest
 from mountkit.prover import Prover, stray
@@ -15,18 +21,21 @@ from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mountkit.backends.protocol import LocalFile
     from mountkit.config import Limits
     from mountkit.handle import Mount
 
 TRAINER_STATE = "trainer_state.json"
+RETRY_SECONDS = 1.0
+# Write-back by the kernel may date a file a little later than the one written after it.
+SAME_SAVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class DrainReport:
-    """What a drain found. ``files`` counts the attested files, manifests' included."""
+    """What a drain found. ``files`` counts those that the store attests, now or earlier."""
 
     files: int
     checkpoints: tuple[str, ...]
@@ -43,56 +52,151 @@ class DrainReport:
         return sum(problem.size for problem in self.unproven)
 
 
-def drain(
-    mount: Mount,
-    limits: Limits,
-    observer: Observer,
-    *,
-    ended_well: bool,
-) -> DrainReport:
+def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool) -> DrainReport:
     """Push, wait and prove: finished checkpoints get a manifest, every other file is attested.
+
+    A store that is out of reach is waited for; the drain ends when nothing has moved for the
+    stall timeout, or when the store refuses, and then names every file it could not settle.
 
     Parameters
     ----------
     ended_well:
-        Whether what wrote the files says that it finished. Otherwise a checkpoint counts as
-        finished only with a readable ``trainer_state.json``, which Trainer writes last.
-
-    Raises
-    ------
-    MountkitError
-        If the store cannot be asked, or refuses.
+        Whether what wrote the files says that it finished. Otherwise, and for what an earlier
+        run left in the cache, a checkpoint counts as finished only with a ``trainer_state.json``
+        of its step, the newest of its files: Trainer writes it last.
     """
-    written = mount.control().files()
-    groups, loose = _group(written)
-    proven: list[str] = []
-    unproven: list[Unproven] = []
-    files = 0
-    for top, members in sorted(groups.items()):
-        below, _, name = top.rpartition("/")
-        step = checkpoints.step_of(name)
-        covered = _covered(mount, top, members)
-        if covered:
-            files += len(members)
-            continue
-        if step is None or not (ended_well or _finished(mount, top, step)):
-            observer(Trouble(f"{top} is not a finished checkpoint; it gets no manifest."))
-            loose.extend(members)
-            continue
-        prover = Prover(mount, below, limits, observer)
-        names = {file.path[len(top) + 1 :] for file in members}
-        names.update(found.path[len(top) + 1 :] for found in mount.store().list(top))
+    work = _Drain(mount, limits, observer, ended_well=ended_well)
+    began = time.monotonic()
+    moved, settled, said = began, 0, ""
+    while True:
+        result = work.attempt()
+        if isinstance(result, DrainReport):
+            return result
+        now = time.monotonic()
+        if len(work.settled) > settled:
+            moved, settled = now, len(work.settled)
+        if now - moved > limits.stall or now - began > limits.drain:
+            return work.give_up(result)
+        if result.message != said:
+            observer(Trouble(result.message))
+            said = result.message
+        time.sleep(RETRY_SECONDS)
+
+
+class _Drain:
+    """One drain, which may take several tries; what is settled stays settled."""
+
+    def __init__(
+        self, mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool
+    ) -> None:
+        self.settled: set[str] = set()
+        self._mount = mount
+        self._limits = limits
+        self._observer = observer
+        self._ended_well = ended_well
+        self._store = mount.store(patience=limits.stall)
+        self._proven: list[str] = []
+        self._unproven: dict[str, Unproven] = {}
+
+    def attempt(self) -> DrainReport | MountUnavailableError:
+        """The report, or why the store cannot be asked right now."""
         try:
-            files += len(prover.prove(name, step, sorted(names)).files)
-            proven.append(top)
+            return self._once()
+        except MountUnavailableError as error:
+            return error
+        except MountkitError as error:
+            return self.give_up(error)
+
+    def _once(self) -> DrainReport:
+        written = self._mount.control().files()
+        groups, loose = _group(written)
+        for top, members in sorted(groups.items()):
+            if all(file.path in self.settled for file in members):
+                continue
+            step = checkpoints.step_of(top.rpartition("/")[2])
+            if self._covered(top, members):
+                self.settled.update(file.path for file in members)
+            elif step is None or not self._finished(top, step, members):
+                self._observer(Trouble(f"{top} is not a finished checkpoint: it gets no manifest"))
+                loose.extend(members)
+            else:
+                self._prove(top, step, members)
+        self._attest(loose)
+        self._note(self._unwitnessed(groups))
+        self._note(stray(self._mount, path) for path in self._mount.directory.strays())
+        return self._report()
+
+    def give_up(self, error: MountkitError) -> DrainReport:
+        """Name everything that is not settled, and why."""
+        self._note(
+            Unproven(file.path, file.size, error.message)
+            for file in self._mount.control().files()
+            if file.path not in self.settled
+        )
+        self._note(stray(self._mount, path) for path in self._mount.directory.strays())
+        if not self._unproven:
+            self._note([Unproven(self._mount.path, 0, error.message)])
+        return self._report()
+
+    def _prove(self, top: str, step: int, members: Sequence[LocalFile]) -> None:
+        below, _, name = top.rpartition("/")
+        names = {file.path[len(top) + 1 :] for file in members}
+        names.update(found.path[len(top) + 1 :] for found in self._store.list(top))
+        prover = Prover(self._mount, below, self._limits, self._observer)
+        try:
+            prover.prove(name, step, sorted(names))
+            self._proven.append(top)
         except NotDurableError as error:
-            unproven.extend(error.unproven)
-    outcome = Uploads(mount, limits, observer).attest([file.path for file in loose])
-    unproven.extend(outcome.unproven)
-    unproven.extend(_unwitnessed(mount, groups))
-    named = {problem.path for problem in unproven}
-    unproven.extend(stray(mount, path) for path in mount.directory.strays() if path not in named)
-    return DrainReport(files + len(outcome.proven), tuple(proven), tuple(unproven))
+            self._note(error.unproven)
+        self.settled.update(file.path for file in members)
+
+    def _attest(self, loose: Iterable[LocalFile]) -> None:
+        paths = [file.path for file in loose if file.path not in self.settled]
+        outcome = Uploads(self._mount, self._limits, self._observer).attest(paths)
+        self._note(outcome.unproven)
+        self.settled.update(paths)
+
+    def _covered(self, top: str, members: Iterable[LocalFile]) -> bool:
+        """Whether a manifest in the store speaks for all of these files as they are now."""
+        data = self._store.get(f"{top}/{MANIFEST_NAME}")
+        if data is None:
+            return False
+        try:
+            manifest = Manifest.from_bytes(data)
+        except VerificationError:
+            return False
+        sizes = {entry.path: entry.size for entry in manifest.files}
+        created = manifest.created.timestamp()
+        return all(
+            sizes.get(file.path[len(top) + 1 :]) == file.size
+            and file.modified <= created
+            and not file.dirty
+            for file in members
+        )
+
+    def _finished(self, top: str, step: int, members: Sequence[LocalFile]) -> bool:
+        """Whether a save came to its end; what a run that died has left may be torn (F11)."""
+        record = self._mount.record()
+        ours = record is not None and all(file.modified >= record.began for file in members)
+        return (self._ended_well and ours) or _has_trainer_state(self._mount, top, step, members)
+
+    def _unwitnessed(self, groups: Mapping[str, object]) -> list[Unproven]:
+        """Checkpoints written here whose local bytes are gone, so that nothing can be compared."""
+        record = self._mount.record()
+        before = record.unproven_before if record else ()
+        return [
+            Unproven(found.name, 0, "its files left the local cache before anybody proved it")
+            for found in checkpoints.scan(self._store)
+            if not found.proven and found.name not in before and found.name not in groups
+        ]
+
+    def _note(self, problems: Iterable[Unproven]) -> None:
+        for problem in problems:
+            self._unproven.setdefault(problem.path, problem)
+
+    def _report(self) -> DrainReport:
+        files = len(self.settled - self._unproven.keys())
+        return DrainReport(files, tuple(self._proven), tuple(self._unproven.values()))
 
 
 def _group(
@@ -113,42 +217,16 @@ def _group(
     return groups, loose
 
 
-def _covered(mount: Mount, top: str, members: Iterable[LocalFile]) -> bool:
-    """Whether a manifest in the store speaks for all of these files as they are now."""
-    data = mount.store().get(f"{top}/{MANIFEST_NAME}")
-    if data is None:
-        return False
-    try:
-        manifest = Manifest.from_bytes(data)
-    except VerificationError:
-        return False
-    sizes = {entry.path: entry.size for entry in manifest.files}
-    created = manifest.created.timestamp()
-    return all(
-        sizes.get(file.path[len(top) + 1 :]) == file.size
-        and file.modified <= created
-        and not file.dirty
-        for file in members
-    )
-
-
-def _finished(mount: Mount, top: str, step: int) -> bool:
-    local = mount.control().local(f"{top}/{TRAINER_STATE}")
+def _has_trainer_state(mount: Mount, top: str, step: int, members: Sequence[LocalFile]) -> bool:
+    path = f"{top}/{TRAINER_STATE}"
+    local = mount.control().local(path)
     if local is None:
+        return False
+    written = {file.path: file.modified for file in members}
+    if max(written.values()) - written.get(path, 0.0) > SAME_SAVE_SECONDS:
         return False
     try:
         content = json.loads(local.read_bytes())
     except ValueError:
         return False
     return isinstance(content, dict) and content.get("global_step") == step
-
-
-def _unwitnessed(mount: Mount, groups: Mapping[str, object]) -> list[Unproven]:
-    """Checkpoints this run wrote whose local bytes are gone, so that nothing can be compared."""
-    record = mount.record()
-    before = record.unproven_before if record else ()
-    return [
-        Unproven(found.name, 0, "its files left the local cache before anybody proved it")
-        for found in checkpoints.scan(mount.store())
-        if not found.proven and found.name not in before and found.name not in groups
-    ]

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from mountkit.drain import DrainReport
     from mountkit.events import Observer
     from mountkit.spec import MountSpec
 
@@ -52,11 +51,9 @@ def run(
             say(f"{spec.source.url} is mounted at {spec.target}")
             code = signals.execute(command)
             say("the command ended; making sure that everything is in the bucket")
-            report = _drain(session, observer, say, ended_well=code == 0)
+            report = session.drain(observer, ended_well=code == 0)
         finally:
             _close(session, say)
-    if report is None:
-        return code or NOT_DURABLE
     for problem in report.unproven:
         say(f"not proven: {problem}")
     if not report.complete:
@@ -125,18 +122,6 @@ def execute(command: Sequence[str], say: Callable[[str], None]) -> int:
     """Run a command without a mount, with our signals forwarded to it; its exit code."""
     with Signals(say) as signals:
         return signals.execute(command)
-
-
-def _drain(
-    session: Session, observer: Observer, say: Callable[[str], None], *, ended_well: bool
-) -> DrainReport | None:
-    try:
-        return session.drain(observer, ended_well=ended_well)
-    except MountkitError as error:
-        say(f"not proven: {error.message}")
-        if error.hint:
-            say(error.hint)
-        return None
 
 
 def _close(session: Session, say: Callable[[str], None]) -> None:

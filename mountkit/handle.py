@@ -52,11 +52,16 @@ class Mount:
         """The URL that is mounted."""
         return self.spec.source.url
 
-    def store(self, path: str = "") -> S3Store:
-        """The store behind a directory of the mount (relative to it), asked directly."""
+    def store(self, path: str = "", patience: float | None = None) -> S3Store:
+        """The store behind a directory of the mount (relative to it), asked directly.
+
+        ``patience``: about how many seconds a request may go unanswered, retries included.
+        """
+        from mountkit.s3client import PATIENCE_SECONDS
         from mountkit.store import S3Store
 
-        return S3Store(self.spec.source.child(path), self.spec.store)
+        seconds = PATIENCE_SECONDS if patience is None else min(patience, PATIENCE_SECONDS)
+        return S3Store(self.spec.source.child(path), self.spec.store, patience=seconds)
 
     def control(self) -> Control:
         """The daemon, and what it holds."""

@@ -33,7 +33,7 @@ class Prover:
         self._below = below
         self._observer = observer
         self._uploads = Uploads(mount, limits, observer)
-        self.store = mount.store(below)
+        self.store = mount.store(below, limits.stall)
 
     def withdraw(self, name: str) -> None:
         """Delete the manifest of a checkpoint that is about to be written again, or removed."""

@@ -23,12 +23,20 @@ if TYPE_CHECKING:
     from mountkit.spec import Source, StoreOptions
 
 POOL_CONNECTIONS = 32
+PATIENCE_SECONDS = 60.0
+ATTEMPTS = 3
 
 
 class Connection:
-    """The session and the clients for one source, made on first use and shared by threads."""
+    """The session and the clients for one source, made on first use and shared by threads.
 
-    def __init__(self, source: Source, options: StoreOptions) -> None:
+    ``patience`` is about how long, in seconds, one request may go unanswered, retries included.
+    """
+
+    def __init__(
+        self, source: Source, options: StoreOptions, patience: float = PATIENCE_SECONDS
+    ) -> None:
+        self._patience = patience
         self.source = source
         self.options = options
         self._lock = threading.RLock()
@@ -62,9 +70,9 @@ class Connection:
 
         _check_endpoint(self.options.endpoint_url)
         config = Config(
-            connect_timeout=2 if quick else 10,
-            read_timeout=4 if quick else 60,
-            retries={"mode": "standard", "total_max_attempts": 2 if quick else 6},
+            connect_timeout=2 if quick else min(5.0, max(1.0, self._patience / ATTEMPTS)),
+            read_timeout=4 if quick else min(20.0, max(1.0, self._patience / ATTEMPTS)),
+            retries={"mode": "standard", "total_max_attempts": 2 if quick else ATTEMPTS},
             max_pool_connections=POOL_CONNECTIONS,
             # Stores other than AWS refuse the checksums boto3 adds by itself; ours are explicit.
             request_checksum_calculation="when_required",

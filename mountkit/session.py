@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,7 @@ class Session:
                 state.MOUNTING,
                 state.now(),
                 ProcessIdentity.mine(),
+                began=time.time(),
                 unproven_before=unproven_before,
             )
             directory.write(record)

@@ -47,6 +47,9 @@ class MountRecord:
     daemon: ProcessIdentity | None = None
     remounts: int = 0
     reason: str = ""
+    # When the mount was first made, in seconds since the epoch: what the cache holds from before
+    # is left of another run.
+    began: float = 0.0
     # Checkpoints that had no manifest before anything was written through this mount.
     unproven_before: tuple[str, ...] = ()
 
@@ -246,6 +249,7 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
             daemon=ProcessIdentity(**daemon) if daemon else None,
             remounts=content["remounts"],
             reason=content["reason"],
+            began=content["began"],
             unproven_before=tuple(content["unproven_before"]),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -16,7 +16,7 @@ from mountkit import checksums, ranged, store_codes, store_errors
 from mountkit.attestation import Attestation, attestation_of
 from mountkit.errors import VerificationError
 from mountkit.ranged import CHUNK_BYTES
-from mountkit.s3client import Connection
+from mountkit.s3client import PATIENCE_SECONDS, Connection
 from mountkit.spec import Source, StoreOptions
 
 if TYPE_CHECKING:
@@ -106,8 +106,14 @@ class S3Store(Connection):
     PermissionDeniedError, MountUnavailableError or VerificationError.
     """
 
-    def __init__(self, source: Source, options: StoreOptions | None = None) -> None:
-        super().__init__(source, options or StoreOptions())
+    def __init__(
+        self,
+        source: Source,
+        options: StoreOptions | None = None,
+        *,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        super().__init__(source, options or StoreOptions(), patience)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source.url!r})"
@@ -212,16 +218,16 @@ class S3Store(Connection):
             marker = following
 
     def chunks(self, path: str, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-        """The bytes of an object in order, by ranged requests.
+        """The bytes of an object in order, in one request that is taken up where it breaks.
 
-        At most three chunks of ``chunk_bytes`` bytes are in memory.
+        At most ``chunk_bytes`` bytes are in memory.
 
         Raises
         ------
         ObjectMissingError
             If the object is not there.
         ObjectChangedError
-            If it was replaced while it was being read.
+            If it broke off, and was replaced before it could be taken up.
         """
         return ranged.chunks(self, path, chunk_bytes)
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from mountkit import checksums
 from mountkit.attest import attest_file
-from mountkit.errors import MountUnavailableError, PermissionDeniedError
+from mountkit.errors import MountUnavailableError, NotDurableError, PermissionDeniedError
 from mountkit.events import Observer, Trouble, Waiting
 from mountkit.manifest import FileEntry
 from mountkit.spec import Unproven, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mountkit.attest import FileVerdict
     from mountkit.backends.protocol import LocalFile, Pending
@@ -61,7 +61,7 @@ class Uploads:
         self._limits = limits
         self._observer = observer
         self._control = mount.control()
-        self._store = mount.store()
+        self._store = mount.store(patience=limits.stall)
 
     def attest(
         self,
@@ -89,13 +89,17 @@ class Uploads:
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="mountkit-attest") as pool:
             while work.open and not work.hopeless():
                 work.look(self._look(work))
-                for entry, problem in pool.map(self._ask, [work] * len(work.ready), work.ready):
-                    if entry is not None:
-                        work.done(entry)
-                        if proven is not None:
-                            proven(entry)
-                    else:
-                        work.failed(problem)
+                # A store out of reach is not asked for thousands of files in turn.
+                for batch in _batches(work.ready, WORKERS * 4):
+                    for entry, problem in pool.map(self._ask, [work] * len(batch), batch):
+                        if entry is not None:
+                            work.done(entry)
+                            if proven is not None:
+                                proven(entry)
+                        elif problem is not None:
+                            work.failed(problem)
+                    if work.trouble:
+                        break
                 if work.open:
                     waiting = work.open
                     size = sum(work.sizes.get(path, 0) for path in waiting)
@@ -129,6 +133,12 @@ class Uploads:
         except OSError as error:
             # The mount may just be away; the supervisor brings it back or gives up.
             return None, Unproven(path, size, f"it cannot be read back: {error.strerror}")
+        except (MountUnavailableError, NotDurableError) as error:
+            # The store is ill or out of reach: no verdict. The stall timeout bounds the wait.
+            if not work.trouble:
+                self._observer(Trouble(error.message))
+            work.trouble = error.message
+            return None, None
         if verdict.problem is not None:
             # Written again since the reference was taken? The next round takes a new one.
             work.references.pop(path, None)
@@ -179,11 +189,10 @@ class _Work:
         self._entries[entry.path] = entry
         self._note_progress()
 
-    def failed(self, problem: Unproven | None) -> None:
+    def failed(self, problem: Unproven) -> None:
         """The store was asked and does not (yet) hold the file as written."""
-        if problem is not None:
-            self._problems[problem.path] = problem
-            self._complained.setdefault(problem.path, time.monotonic())
+        self._problems[problem.path] = problem
+        self._complained.setdefault(problem.path, time.monotonic())
 
     def pause(self) -> float:
         """Seconds until the next look: short after progress, then longer."""
@@ -222,6 +231,11 @@ class _Work:
     def _note_progress(self) -> None:
         self._progress = time.monotonic()
         self._pause = FIRST_PAUSE_SECONDS
+
+
+def _batches(paths: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(paths), size):
+        yield paths[start : start + size]
 
 
 def keeps_its_name(path: str) -> bool:
