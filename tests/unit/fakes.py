@@ -2,9 +2,197 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mountkit import checksums
+from mountkit.attestation import Attestation
+from mountkit.backends.protocol import LocalFile, Pending
+from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.state import StateDirectory
+from mountkit.store import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from mountkit.errors import MountUnavailableError
 
 
 def open_descriptors() -> list[str]:
     """The numbers of this process's open files."""
     return sorted(link.name for link in Path("/proc/self/fd").iterdir())
+
+
+@dataclass
+class Bucket:
+    """The objects of a bucket by key, and every request in order."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    before_attest: Callable[[str], None] = lambda _: None
+    lock: Any = field(default_factory=threading.RLock)
+
+    def asked(self, kind: str) -> list[str]:
+        return [key for name, key in self.requests if name == kind]
+
+
+class FakeStore:
+    """A store in memory that attests CRC64NVME; see :class:`mountkit.store.Store`."""
+
+    def __init__(self, bucket: Bucket, source: Source) -> None:
+        self._bucket = bucket
+        self._source = source
+
+    @property
+    def source(self) -> Source:
+        return self._source
+
+    def _note(self, kind: str, path: str) -> str:
+        key = self._source.key(path)
+        with self._bucket.lock:
+            self._bucket.requests.append((kind, key))
+        return key
+
+    def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
+        top = self._note("list", prefix)
+        cut = len(self._source.prefix) + 1 if self._source.prefix else 0
+        for key, data in sorted(self._bucket.objects.items()):
+            if not top or key.startswith(f"{top.rstrip('/')}/"):
+                yield ObjectInfo(key[cut:], len(data), "etag", datetime.now(timezone.utc))
+
+    def directories(self, prefix: str = "") -> tuple[str, ...]:
+        cut = len(self._source.key(prefix)) + 1 if self._source.key(prefix) else 0
+        tails = [self._source.key(item.path)[cut:] for item in self.list(prefix)]
+        return tuple(sorted({tail.partition("/")[0] for tail in tails if "/" in tail}))
+
+    def attest(self, path: str) -> Attestation | None:
+        key = self._note("attest", path)
+        self._bucket.before_attest(key)
+        data = self._bucket.objects.get(key)
+        if data is None:
+            return None
+        values = checksums.digest_bytes(data).values
+        return Attestation(len(data), "etag-" + values["crc64nvme"], values)
+
+    def attest_many(
+        self, paths: Iterable[str], workers: int = 1
+    ) -> Mapping[str, Attestation | None]:
+        return {path: self.attest(path) for path in paths}
+
+    def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:
+        return None
+
+    def chunks(self, path: str, *, chunk_bytes: int = 1) -> Iterator[bytes]:
+        yield self._bucket.objects[self._note("read", path)]
+
+    def get(self, path: str, *, limit: int = 1) -> bytes | None:
+        return self._bucket.objects.get(self._note("get", path))
+
+    def put(self, path: str, data: bytes) -> None:
+        self._bucket.objects[self._note("put", path)] = data
+
+    def delete(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._bucket.objects.pop(self._note("delete", path), None)
+
+
+class FakeControl:
+    """A daemon whose queue is a script: one answer a look, the last one again and again."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self.listed: dict[str, LocalFile] = {}
+        self.script: list[Pending | Exception] = [Pending()]
+        self.pushes = 0
+        self.refreshed: list[str] = []
+        self.refresh_error: MountUnavailableError | None = None
+
+    def push(self) -> Pending:
+        step = self.script[min(self.pushes, len(self.script) - 1)]
+        self.pushes += 1
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def files(self, below: str = "") -> tuple[LocalFile, ...]:
+        return tuple(
+            file
+            for path, file in sorted(self.listed.items())
+            if not below or path.startswith(f"{below}/")
+        )
+
+    def local(self, path: str) -> Path | None:
+        data = self.cache / path
+        return data if data.is_file() else None
+
+    def confirm(self) -> None:
+        """It is where it is looked for."""
+
+    def audit(self, aside: Path) -> tuple[str, ...]:
+        return ()
+
+    def purge(self) -> None:
+        self.listed.clear()
+
+    def refresh(self, directory: str) -> None:
+        self.refreshed.append(directory)
+        if self.refresh_error:
+            raise self.refresh_error
+
+
+class FakeMount:
+    """A mount whose files are in a directory and whose bucket is in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bucket = Bucket()
+        self.daemon = FakeControl(folder / "cache")
+        self.spec = MountSpec(
+            Source("s3", "bucket", "run"),
+            str(folder / "mnt"),
+            "fake",
+            StoreOptions(),
+            str(folder / "cache"),
+        )
+        for path in ("cache", "mnt", "state"):
+            (folder / path).mkdir()
+        self.directory = StateDirectory(folder / "state")
+
+    @property
+    def path(self) -> str:
+        return self.spec.target
+
+    def control(self) -> FakeControl:
+        return self.daemon
+
+    def store(self, path: str = "", *, patience: float = 0.0) -> FakeStore:
+        return FakeStore(self.bucket, self.spec.source.child(path))
+
+    def record(self) -> Any:
+        return self.directory.read()
+
+    def write(self, path: str, data: bytes = b"data", *, dirty: bool = False) -> None:
+        """Write a file through the mount; the upload is another matter."""
+        (self.daemon.cache / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.daemon.cache / path).write_bytes(data)
+        now = datetime.now(timezone.utc).timestamp()
+        self.daemon.listed[path] = LocalFile(path, len(data), now, dirty)
+
+    def upload(self, path: str) -> None:
+        """Let a file arrive in the bucket."""
+        self.bucket.objects[self.spec.source.key(path)] = (self.daemon.cache / path).read_bytes()
+        self.daemon.listed[path] = replace(self.daemon.listed[path], dirty=False)
+
+    def save(self, path: str, data: bytes = b"data") -> None:
+        """Write a file and let it arrive."""
+        self.write(path, data)
+        self.upload(path)
+
+    def evict(self, path: str) -> None:
+        """The daemon gives the room of a file back; the mount reads it from the store."""
+        target = Path(self.path) / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (self.daemon.cache / path).replace(target)
+        del self.daemon.listed[path]
