@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from awscrt import checksums
-from light import checkpoint, many, noise, safetensors
+from light import checkpoint, many, named, noise, safetensors
 from rig import MANIFEST
 
 if TYPE_CHECKING:
@@ -110,6 +110,24 @@ def test_sigterm_is_forwarded_and_what_was_saved_is_drained(rig: Rig, bucket: Bu
     answer = job.wait()
     assert answer.code == 128 + signal.SIGTERM, answer
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault("F39")
+@pytest.mark.parametrize("name", ["two\nlines.txt", "a\ttab.txt", "back\\slash.txt", "\udcff.bin"])
+def test_a_strange_name_is_kept_or_refused_by_name(rig: Rig, bucket: Bucket, name: str) -> None:
+    command = rig.light("save:10", f"name:20:{name.encode(errors='surrogateescape').hex()}")
+    answer = rig.run(f"s3://{bucket.name}/run", command)
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    if answer.code == 0:
+        assert_proven(bucket, "run/checkpoint-20", named(20, name))
+        url = f"s3://{bucket.name}/run/checkpoint-20"
+        verified = rig.mountkit("verify", url, "--endpoint-url", rig.server.endpoint_url)
+        assert verified.code == 0, verified
+        assert "not in the manifest" not in verified.err
+        return
+    assert answer.code == 75, answer
+    assert repr(name)[1:-1] in answer.err, answer
+    assert bucket.manifest("run/checkpoint-20") is None
 
 
 def test_a_checkpoint_that_is_written_again_is_proven_anew(rig: Rig, bucket: Bucket) -> None:

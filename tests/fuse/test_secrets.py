@@ -37,7 +37,7 @@ def test_a_secret_is_nowhere_to_be_seen(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     source = f"s3://{bucket.name}/run"
-    command = rig.light("save:10", "say:saved", "wait:go", "save:20")
+    command = rig.light("save:10", "say:saved", "wait:go", "save:20", "say:all", "wait:end")
     # The most talkative that the daemon can be made.
     job = rig.begin(source, command, *LATE, "--option", "log-level=DEBUG", endpoint=gate.url)
     rig.await_word("saved", job)
@@ -49,8 +49,10 @@ def test_a_secret_is_nowhere_to_be_seen(rig: Rig, bucket: Bucket) -> None:
     # A death, and uploads that fail, are written down as well.
     rig.kill(daemon)
     rig.await_remount()
-    gate.shut()
     rig.say("go")
+    rig.await_word("all", job)
+    gate.shut()
+    rig.say("end")
     answer = job.wait()
     assert answer.code == 75, answer
     gate.open()

@@ -5,6 +5,7 @@
 save:STEP[:BYTES]   write checkpoint-STEP, all of it
 torn:STEP           the same, ending before trainer_state.json
 many:STEP:COUNT     write checkpoint-STEP with that many small files
+name:STEP:HEX       write checkpoint-STEP with one file of that name, given in hexadecimal
 model:NAME          write NAME/model.safetensors, as a final trainer.save_model() does
 say:NAME            make the file NAME in GATES
 wait:NAME           wait until the file NAME is in GATES
@@ -61,6 +62,11 @@ def many(step: int, count: int) -> dict[str, bytes]:
     return {**files, "trainer_state.json": trainer_state(step)}
 
 
+def named(step: int, name: str) -> dict[str, bytes]:
+    """A checkpoint of one file with that name."""
+    return {name: noise(step, "named", 500), "trainer_state.json": trainer_state(step)}
+
+
 def write(directory: Path, files: dict[str, bytes]) -> None:
     for name, data in files.items():
         path = directory / name
@@ -87,6 +93,9 @@ def act(output: Path, gates: Path, action: str) -> None:
         write(output / f"checkpoint-{words[0]}", files)
     elif kind == "many":
         write(output / f"checkpoint-{words[0]}", many(int(words[0]), int(words[1])))
+    elif kind == "name":
+        name = os.fsdecode(bytes.fromhex(words[1]))
+        write(output / f"checkpoint-{words[0]}", named(int(words[0]), name))
     elif kind == "model":
         write(output / words[0], {"model.safetensors": safetensors(0, 20_000)})
     elif kind == "say":

@@ -39,12 +39,18 @@ class Watcher(TrainerCallback):
         name = f"checkpoint-{state.global_step}"
         self.saved.append(state.global_step)
         shutil.copytree(Path(args.output_dir) / name, self.options.reference / name)
+        # This callback comes first: the save is written, and nobody has begun to prove it.
+        if state.global_step in self.options.pause_at_save:
+            self.pause("saved", state.global_step)
+
+    def pause(self, where: str, step: int) -> None:
+        (self.options.gates / f"{where}-{step}").touch()
+        wait_for(self.options.gates / f"go-{where}-{step}")
 
     def on_step_end(self, args, state, control, **_):
         self.ended_at = state.global_step
         if state.global_step in self.options.pause_at:
-            (self.options.gates / f"at-{state.global_step}").touch()
-            wait_for(self.options.gates / f"go-{state.global_step}")
+            self.pause("at", state.global_step)
 
 
 def main() -> None:
@@ -57,6 +63,7 @@ def main() -> None:
     parser.add_argument("--save-steps", type=int, required=True)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--pause-at", type=int, action="append", default=[])
+    parser.add_argument("--pause-at-save", type=int, action="append", default=[])
     parser.add_argument("--callback", choices=["raise", "warn", "none"], default="raise")
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
     parser.add_argument("--fresh", action="store_true", help="do not look for a checkpoint")
