@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from mountkit import checksums
 from mountkit.attestation import Attestation
 from mountkit.backends.protocol import LocalFile, Pending
+from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import StateDirectory
+from mountkit.state import SERVING, MountRecord, StateDirectory, now
 from mountkit.store import ObjectInfo
 
 if TYPE_CHECKING:
@@ -167,18 +169,22 @@ class FakeMount:
     def control(self) -> FakeControl:
         return self.daemon
 
-    def store(self, path: str = "", *, patience: float = 0.0) -> FakeStore:
+    def store(self, path: str = "", patience: float | None = None) -> FakeStore:
         return FakeStore(self.bucket, self.spec.source.child(path))
 
     def record(self) -> Any:
         return self.directory.read()
 
+    def begin(self, began: float = 0.0, **fields: Any) -> None:
+        """Write the record that a session writes, of a mount made at that time."""
+        me = ProcessIdentity.mine()
+        self.directory.write(MountRecord(self.spec, SERVING, now(), me, began=began, **fields))
+
     def write(self, path: str, data: bytes = b"data", *, dirty: bool = False) -> None:
         """Write a file through the mount; the upload is another matter."""
         (self.daemon.cache / path).parent.mkdir(parents=True, exist_ok=True)
         (self.daemon.cache / path).write_bytes(data)
-        now = datetime.now(timezone.utc).timestamp()
-        self.daemon.listed[path] = LocalFile(path, len(data), now, dirty)
+        self.daemon.listed[path] = LocalFile(path, len(data), time.time(), dirty)
 
     def upload(self, path: str) -> None:
         """Let a file arrive in the bucket."""

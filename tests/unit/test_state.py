@@ -39,6 +39,7 @@ RECORDS = st.builds(
     daemon=st.none() | IDENTITIES,
     remounts=st.integers(0, 100),
     reason=TEXT,
+    began=st.floats(0, 2e9, allow_nan=False),
     unproven_before=st.lists(TEXT, max_size=3).map(tuple),
 )
 

@@ -1,0 +1,275 @@
+"""The end of a mount: everything that was written is in the store, or is named."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from fakes import FakeMount
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountkit.backends.protocol import LocalFile, Pending
+from mountkit.config import Limits
+from mountkit.drain import DrainReport, _group, drain
+from mountkit.errors import MountUnavailableError
+from mountkit.events import Trouble
+from mountkit.manifest import Manifest
+from mountkit.spec import Unproven
+
+LIMITS = Limits(stall=0.05, drain=60.0, repair=0.05)
+MANIFEST = "run/checkpoint-3/mountkit-manifest.json"
+
+
+@pytest.fixture
+def mount(tmp_path) -> FakeMount:
+    return FakeMount(tmp_path)
+
+
+@pytest.fixture
+def events() -> list:
+    return []
+
+
+def finished(mount, top="checkpoint-3", step=3) -> None:
+    mount.save(f"{top}/model", b"123")
+    mount.save(f"{top}/trainer_state.json", json.dumps({"global_step": step}).encode())
+
+
+def unproven(report: DrainReport) -> list[str]:
+    return sorted(problem.path for problem in report.unproven)
+
+
+class TestLooseFiles:
+    def test_nothing_was_written(self, mount, events):
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report == DrainReport(0, (), ())
+        assert report.complete
+        assert report.size == 0
+
+    def test_every_file_is_attested(self, mount, events):
+        mount.save("training.log")
+        mount.save("runs/deep/events")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report == DrainReport(2, (), ())
+        assert sorted(mount.bucket.asked("attest")) == ["run/runs/deep/events", "run/training.log"]
+        assert mount.bucket.asked("put") == []
+
+    @pytest.mark.fault(4)
+    def test_one_that_is_not_there_is_named(self, mount, events):
+        mount.save("there")
+        mount.write("away", b"12345")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert not report.complete
+        assert unproven(report) == ["away"]
+        assert report.size == 5
+        assert report.files == 1
+
+
+class TestCheckpoints:
+    def test_a_finished_one_gets_its_manifest(self, mount, events):
+        finished(mount)
+        report = drain(mount, LIMITS, events.append, ended_well=False)
+        assert report.complete
+        assert report.checkpoints == ("checkpoint-3",)
+        manifest = Manifest.from_bytes(mount.bucket.objects[MANIFEST])
+        assert [entry.path for entry in manifest.files] == ["model", "trainer_state.json"]
+
+    def test_in_any_directory(self, mount, events):
+        finished(mount, "a/b/checkpoint-3")
+        finished(mount, "checkpoint-3")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.checkpoints == ("a/b/checkpoint-3", "checkpoint-3")
+        assert "run/a/b/checkpoint-3/mountkit-manifest.json" in mount.bucket.objects
+
+    @pytest.mark.fault(11)
+    @pytest.mark.parametrize(
+        "content",
+        [None, b"", b"{", b"[3]", b'{"global_step": 2}', b'{"global_step": "3"}', b"\xff"],
+    )
+    def test_a_torn_one_gets_none_but_its_files_are_attested(self, mount, events, content):
+        mount.save("checkpoint-3/model")
+        if content is not None:
+            mount.save("checkpoint-3/trainer_state.json", content)
+        report = drain(mount, LIMITS, events.append, ended_well=False)
+        assert report.checkpoints == ()
+        assert report.complete
+        assert report.files == (1 if content is None else 2)
+        assert MANIFEST not in mount.bucket.objects
+        assert any("checkpoint-3" in e.reason for e in events if isinstance(e, Trouble))
+
+    def test_one_without_a_trainer_counts_if_its_writer_ended_well(self, mount, events):
+        mount.begin()
+        mount.save("checkpoint-3/weights")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.checkpoints == ("checkpoint-3",)
+
+    @pytest.mark.fault(11)
+    def test_that_says_nothing_of_what_an_earlier_run_left(self, mount, events):
+        mount.save("checkpoint-3/weights")
+        finished(mount, "checkpoint-4", 4)
+        mount.begin(began=time.time() + 60)
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.checkpoints == ("checkpoint-4",)
+        assert report.complete
+
+    @pytest.mark.fault(11)
+    def test_a_state_older_than_the_rest_is_of_an_earlier_save(self, mount, events):
+        finished(mount)
+        old = mount.daemon.listed["checkpoint-3/trainer_state.json"]
+        mount.daemon.listed[old.path] = replace(old, modified=old.modified - 60)
+        report = drain(mount, LIMITS, events.append, ended_well=False)
+        assert report.checkpoints == ()
+
+    def test_one_with_a_missing_file_is_named_and_gets_none(self, mount, events):
+        finished(mount)
+        mount.write("checkpoint-3/optimizer", b"12")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["checkpoint-3/optimizer"]
+        assert report.checkpoints == ()
+        assert MANIFEST not in mount.bucket.objects
+
+    def test_files_that_left_the_cache_are_part_of_it(self, mount, events):
+        finished(mount)
+        mount.save("checkpoint-3/early", b"1")
+        mount.save("checkpoint-30/other", b"1")
+        mount.evict("checkpoint-3/early")
+        del mount.daemon.listed["checkpoint-30/other"]
+        drain(mount, LIMITS, events.append, ended_well=True)
+        manifest = Manifest.from_bytes(mount.bucket.objects[MANIFEST])
+        assert [entry.path for entry in manifest.files] == ["early", "model", "trainer_state.json"]
+
+
+class TestCovered:
+    @pytest.fixture
+    def proven(self, mount, events) -> FakeMount:
+        mount.begin()
+        finished(mount)
+        drain(mount, LIMITS, events.append, ended_well=True)
+        mount.bucket.requests.clear()
+        return mount
+
+    def again(self, mount, events) -> DrainReport:
+        return drain(mount, LIMITS, events.append, ended_well=True)
+
+    def test_what_a_manifest_speaks_for_is_not_asked_for_again(self, proven, events):
+        report = self.again(proven, events)
+        assert (report.files, report.checkpoints, report.complete) == (2, (), True)
+        assert "run/checkpoint-3/model" not in proven.bucket.asked("attest")
+        assert proven.bucket.asked("put") == []
+
+    @pytest.mark.parametrize("change", ["later", "bigger", "dirty", "more"])
+    def test_what_changed_since_is_proven_again(self, proven, events, change):
+        listed = proven.daemon.listed
+        file = listed["checkpoint-3/model"]
+        if change == "later":
+            hour = datetime.now(timezone.utc) + timedelta(hours=1)
+            listed[file.path] = replace(file, modified=hour.timestamp())
+        elif change == "bigger":
+            proven.save(file.path, b"1234")
+        elif change == "dirty":
+            listed[file.path] = replace(file, dirty=True)
+        else:
+            proven.save("checkpoint-3/more")
+        report = self.again(proven, events)
+        if change == "dirty":
+            assert unproven(report) == [file.path]
+        else:
+            assert report.checkpoints == ("checkpoint-3",)
+
+    @pytest.mark.parametrize("data", [b"", b"{}", b'{"format": 2}'])
+    def test_a_manifest_that_cannot_be_read_speaks_for_nothing(self, proven, events, data):
+        proven.bucket.objects[MANIFEST] = data
+        assert self.again(proven, events).checkpoints == ("checkpoint-3",)
+        assert Manifest.from_bytes(proven.bucket.objects[MANIFEST]).step == 3
+
+
+class TestUnwitnessed:
+    def test_a_checkpoint_whose_bytes_are_gone_is_named(self, mount, events):
+        mount.bucket.objects["run/checkpoint-7/model"] = b"1"
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["checkpoint-7"]
+
+    def test_not_if_it_was_there_before(self, mount, events):
+        mount.bucket.objects["run/checkpoint-7/model"] = b"1"
+        mount.begin(unproven_before=("checkpoint-7",))
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+
+    def test_nor_if_it_is_proven(self, mount, events):
+        finished(mount)
+        drain(mount, LIMITS, events.append, ended_well=True)
+        mount.daemon.listed.clear()
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+
+    @pytest.mark.fault(7)
+    def test_a_file_that_reached_the_local_disk_instead_is_named(self, mount, events):
+        mount.directory.add_strays(("checkpoint-9/model", "log"))
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["checkpoint-9/model", "log"]
+        assert mount.spec.cache_dir in report.unproven[0].reason
+
+
+class TestStoreTrouble:
+    def test_a_store_that_stays_away_leaves_every_file_named(self, mount, events):
+        finished(mount)
+        mount.save("log")
+
+        def fail(_):
+            raise MountUnavailableError("The store gave no answer.")
+
+        mount.bucket.before_attest = fail
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert not report.complete
+        assert set(unproven(report)) >= {"checkpoint-3/model", "log"}
+        assert "The store gave no answer." in {problem.reason for problem in report.unproven}
+
+    @pytest.mark.fault(18)
+    def test_a_store_that_refuses_is_the_reason(self, mount, events):
+        mount.write("log", dirty=True)
+        mount.daemon.script = [Pending(("log",), (("log", "AccessDenied: sorry"),))]
+        limits = replace(LIMITS, stall=3600.0)
+        report = drain(mount, limits, events.append, ended_well=True)
+        assert unproven(report) == ["log"]
+        assert "AccessDenied" in report.unproven[0].reason
+
+
+PARTS = st.sampled_from(["a", "b", "checkpoint-1", "checkpoint-20", "checkpoint-", "xcheckpoint-1"])
+TREES = st.sets(st.lists(PARTS, min_size=1, max_size=4).map("/".join))
+
+
+class TestGrouping:
+    @given(TREES)
+    def test_every_file_is_in_one_place(self, paths):
+        files = [LocalFile(path, 1, 0.0, dirty=False) for path in sorted(paths)]
+        groups, loose = _group(files)
+        placed = [file for members in groups.values() for file in members] + loose
+        assert sorted(placed, key=lambda file: file.path) == files
+        for top, members in groups.items():
+            assert top.rpartition("/")[2].startswith("checkpoint-")
+            assert all(file.path.startswith(f"{top}/") for file in members)
+
+    @pytest.mark.parametrize(
+        ("path", "group"),
+        [
+            ("checkpoint-3/model", "checkpoint-3"),
+            ("out/checkpoint-3/sub/model", "out/checkpoint-3"),
+            ("checkpoint-3/checkpoint-4/x", "checkpoint-3"),
+            ("checkpoint-3", None),
+            ("out/checkpoint-x/model", None),
+            ("model", None),
+        ],
+    )
+    def test_the_outermost_checkpoint_has_it(self, path, group):
+        groups, loose = _group([LocalFile(path, 1, 0.0, dirty=False)])
+        assert list(groups) == ([group] if group else [])
+        assert len(loose) == (0 if group else 1)
+
+
+@given(st.lists(st.integers(0, 10**12)))
+def test_a_report_adds_up(sizes):
+    report = DrainReport(0, (), tuple(Unproven(str(n), size, "") for n, size in enumerate(sizes)))
+    assert report.size == sum(sizes)
+    assert report.complete == (not sizes)
