@@ -1,0 +1,302 @@
+"""The supervisor: what it decides, how long it pauses, and what it does with a mount that dies."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from fakes import open_descriptors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountkit import state
+from mountkit.errors import MountUnavailableError
+from mountkit.events import MountGivenUp, MountLost, Remounted
+from mountkit.process import Daemon, ProcessIdentity
+from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.state import MountRecord, StateDirectory
+from mountkit.supervisor import (
+    FIRST_PAUSE_SECONDS,
+    FLAPPING_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Action,
+    Sight,
+    Supervisor,
+    decide,
+    pause_before,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMIT = 30.0
+COUNTS = st.integers(0, 50)
+SERVED = st.floats(0, 1e6)
+JITTER = st.floats(0, 1)
+
+
+class TestDecide:
+    @pytest.mark.parametrize(
+        ("lost", "stop_asked", "failures", "action"),
+        [
+            ("", False, 0, Action.STAY),
+            ("it died", False, 0, Action.REMOUNT),
+            ("it died", False, 2, Action.REMOUNT),
+            ("it died", False, 3, Action.GIVE_UP),
+            ("it died", False, 4, Action.GIVE_UP),
+            ("", True, 0, Action.STOP),
+            ("it died", True, 0, Action.STOP),
+            ("it died", True, 9, Action.STOP),
+        ],
+    )
+    def test_each_case(self, lost, stop_asked, failures, action):
+        assert decide(Sight(lost, stop_asked, failures), attempts=3) is action
+
+    @given(COUNTS, st.integers(1, 50))
+    def test_a_mount_that_serves_is_never_touched(self, failures, attempts):
+        assert decide(Sight("", False, failures), attempts) is Action.STAY
+
+    @given(st.text(min_size=1), COUNTS, st.integers(1, 50))
+    def test_a_lost_one_is_remounted_until_the_attempts_are_used_up(self, lost, failures, attempts):
+        expected = Action.REMOUNT if failures < attempts else Action.GIVE_UP
+        assert decide(Sight(lost, False, failures), attempts) is expected
+
+
+class TestPause:
+    def test_a_mount_that_served_well_is_repaired_at_once(self):
+        assert pause_before(0, FLAPPING_SECONDS, 0.5) == 0.0
+
+    @given(JITTER, st.floats(0, FLAPPING_SECONDS, exclude_max=True))
+    def test_one_that_died_at_once_is_not(self, jitter, served):
+        assert pause_before(0, served, jitter) >= FIRST_PAUSE_SECONDS / 2
+
+    @given(st.integers(1, 1000), SERVED, JITTER)
+    def test_it_has_an_end(self, failures, served, jitter):
+        assert 0 < pause_before(failures, served, jitter) <= LONGEST_PAUSE_SECONDS
+
+    @pytest.mark.xfail(strict=True, raises=OverflowError, reason="2.0 ** 1024")
+    def test_even_after_a_day_of_failures(self):
+        assert pause_before(3000, 0.0, 1.0) == LONGEST_PAUSE_SECONDS
+
+    @given(COUNTS, SERVED, JITTER)
+    def test_it_never_gets_shorter(self, failures, served, jitter):
+        assert pause_before(failures, served, jitter) <= pause_before(failures + 1, served, jitter)
+
+    def test_it_doubles(self):
+        pauses = [pause_before(failures, 0.0, 1.0) for failures in range(1, 9)]
+        assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+    @given(st.integers(1, 50), SERVED)
+    def test_machines_that_lost_the_same_store_do_not_return_together(self, failures, served):
+        assert pause_before(failures, served, 0.0) * 2 == pause_before(failures, served, 1.0)
+
+
+class FakeMounter:
+    """Starts a real process for each mount, and says that what runs is mounted."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "state").mkdir()
+        self.directory = StateDirectory(folder / "state")
+        self.backend = SimpleNamespace(name="fake")
+        self.daemon: Daemon | None = None
+        self.table = True
+        self.calls: list[str] = []
+        self.start_errors: list[MountUnavailableError] = []
+        self.unmount_error: MountUnavailableError | None = None
+
+    def mounted(self) -> bool:
+        return self.table
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+        self.daemon.stop()
+
+    def keep_strays(self) -> None:
+        self.calls.append("strays")
+
+    def clear_target(self, leftover: ProcessIdentity | None) -> bool:
+        self.calls.append("clear")
+        return True
+
+    def start(self, timeout: float) -> None:
+        self.calls.append("start")
+        if self.start_errors:
+            raise self.start_errors.pop(0)
+        self.table = True
+        self.daemon = Daemon.start(["/bin/sleep", "600"], {}, self.directory.log)
+
+    def unmount(self) -> None:
+        self.calls.append("unmount")
+        if self.unmount_error:
+            raise self.unmount_error
+        self.daemon.stop()
+        self.table = False
+
+
+class Watch:
+    """A supervisor of a fake mount, and what it tells."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mounter = FakeMounter(folder)
+        self.mounter.start(1.0)
+        self.mounter.calls.clear()
+        spec = MountSpec(Source("s3", "b", "p"), "/mnt", "fake", StoreOptions(), "/cache")
+        daemon = self.mounter.daemon.identity
+        self.record = MountRecord(spec, state.SERVING, state.now(), ProcessIdentity.mine(), daemon)
+        self.mounter.directory.write(self.record)
+        self.events: queue.SimpleQueue = queue.SimpleQueue()
+        self.supervisor: Supervisor | None = None
+
+    def begin(self, attempts: int = 3) -> Supervisor:
+        self.supervisor = Supervisor(
+            self.mounter,
+            self.record,
+            attempts=attempts,
+            mount_timeout=LIMIT,
+            observer=self.events.put,
+        )
+        self.supervisor.start()
+        return self.supervisor
+
+    def told(self):
+        return self.events.get(timeout=LIMIT)
+
+    def written(self) -> MountRecord:
+        return self.mounter.directory.read()
+
+    def stop(self) -> None:
+        supervisor, self.supervisor = self.supervisor, None
+        if supervisor is not None:
+            supervisor.stop()
+
+    def end(self) -> None:
+        self.stop()
+        self.mounter.daemon.stop()
+
+
+@pytest.fixture
+def watch(tmp_path):
+    watched = Watch(tmp_path)
+    yield watched
+    watched.end()
+
+
+class TestRepair:
+    @pytest.mark.fault(6)
+    def test_a_killed_daemon_is_started_again_over_the_same_cache(self, watch):
+        supervisor = watch.begin()
+        first = watch.mounter.daemon.identity
+        first.send(signal.SIGKILL)
+        lost = watch.told()
+        assert lost == MountLost("fake ended with killed by SIGKILL")
+        assert isinstance(watch.told(), Remounted)
+        assert watch.mounter.calls == ["kill", "strays", "clear", "start", "strays"]
+        written = watch.written()
+        assert written == supervisor.record
+        assert (written.state, written.remounts) == (state.SERVING, 1)
+        assert written.reason == lost.reason
+        assert written.daemon == watch.mounter.daemon.identity != first
+        assert supervisor.error is None
+        assert not supervisor.finished.is_set()
+
+    def test_one_that_somebody_unmounted_comes_back(self, watch):
+        watch.mounter.table = False
+        watch.begin()
+        assert watch.told() == MountLost("somebody unmounted it")
+        assert isinstance(watch.told(), Remounted)
+
+    def test_a_failed_attempt_is_followed_by_another(self, watch):
+        watch.mounter.start_errors = [MountUnavailableError("The store is away.")]
+        supervisor = watch.begin()
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost)
+        assert isinstance(watch.told(), Remounted)
+        assert watch.mounter.calls.count("start") == 2
+        assert watch.written().remounts == 1
+        assert supervisor.error is None
+
+    def test_in_the_end_it_gives_up_and_says_why(self, watch):
+        watch.mounter.start_errors = [MountUnavailableError("The store is away.")]
+        supervisor = watch.begin(attempts=1)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost)
+        given_up = watch.told()
+        assert isinstance(given_up, MountGivenUp)
+        assert "The store is away." in given_up.reason
+        assert supervisor.finished.wait(LIMIT)
+        assert not supervisor.stopped
+        assert watch.written().state == state.FAILED
+        assert watch.written().reason == given_up.reason
+
+    @pytest.mark.xfail(strict=True, reason="any other error ends the thread without a word")
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_an_error_of_the_disk_is_no_silent_end(self, watch):
+        watch.mounter.start_errors = [OSError("no space left on device")]
+        supervisor = watch.begin(attempts=1)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert supervisor.finished.wait(LIMIT)
+        assert watch.written().state == state.FAILED
+
+
+class TestStop:
+    def test_it_leaves_the_mount_as_it_is(self, watch):
+        before = open_descriptors()
+        supervisor = watch.begin()
+        watch.stop()
+        assert supervisor.finished.is_set()
+        assert not supervisor.stopped
+        assert watch.mounter.calls == []
+        assert watch.mounter.daemon.poll() is None
+        assert watch.written() == watch.record
+        assert open_descriptors() == before
+
+    def test_it_does_not_wait_for_a_pause(self, watch):
+        watch.mounter.start_errors = [MountUnavailableError("away")] * 100
+        supervisor = watch.begin(attempts=100)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost)
+        watch.stop()
+        assert supervisor.finished.is_set()
+
+    @pytest.mark.xfail(strict=True, raises=OSError, reason="its pipe is closed already")
+    def test_twice_does_no_harm(self, watch):
+        supervisor = watch.begin()
+        watch.stop()
+        supervisor.stop()
+
+    def test_a_request_from_outside_is_carried_out(self, watch):
+        supervisor = watch.begin()
+        watch.mounter.directory.ask_to_stop()
+        assert supervisor.finished.wait(LIMIT)
+        assert supervisor.stopped
+        assert watch.mounter.calls == ["unmount"]
+        assert watch.written() is None
+        assert not watch.mounter.directory.asked_to_stop()
+
+    def test_a_request_comes_before_a_repair(self, watch):
+        watch.mounter.directory.ask_to_stop()
+        os.kill(watch.mounter.daemon.identity.pid, signal.SIGKILL)
+        watch.mounter.daemon.wait(LIMIT)
+        supervisor = watch.begin()
+        assert supervisor.finished.wait(LIMIT)
+        assert watch.mounter.calls == ["unmount"]
+
+    def test_a_request_that_fails_is_told(self, watch):
+        watch.mounter.unmount_error = MountUnavailableError("It is busy.")
+        supervisor = watch.begin()
+        watch.mounter.directory.ask_to_stop()
+        assert supervisor.finished.wait(LIMIT)
+        assert not supervisor.stopped
+        assert watch.told() == MountGivenUp("It is busy.")
+        assert watch.written().state == state.FAILED
+
+
+def test_a_note_is_written_and_the_watch_goes_on(watch):
+    supervisor = watch.begin()
+    supervisor.note(state.DRAINING)
+    assert watch.written().state == state.DRAINING
+    assert not supervisor.finished.is_set()
