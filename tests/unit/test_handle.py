@@ -1,0 +1,138 @@
+"""A mount as its users see it, and a path or URL as they give it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mountkit import config, state
+from mountkit.errors import ConfigurationError, MountUnavailableError, UsageError
+from mountkit.handle import Mount, Place
+from mountkit.process import ProcessIdentity
+from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.state import MountRecord, State
+
+
+@pytest.fixture
+def known(tmp_path, monkeypatch) -> State:
+    monkeypatch.setenv("MOUNTKIT_STATE_DIR", str(tmp_path / "s"))
+    monkeypatch.chdir(tmp_path)
+    return State(tmp_path / "s")
+
+
+@pytest.fixture
+def record(known, tmp_path) -> MountRecord:
+    """A mount that has a record and is not in the mount table."""
+    (tmp_path / "mnt").mkdir()
+    store = StoreOptions("http://localhost:9000", "eu-north-1", "mine")
+    target = str(tmp_path / "mnt")
+    spec = MountSpec(Source("s3", "bucket", "run"), target, "rclone", store, str(tmp_path / "c"))
+    made = MountRecord(spec, state.SERVING, state.now(), ProcessIdentity.mine())
+    known.directory(spec.id).write(made)
+    return made
+
+
+@pytest.fixture
+def mount(record, known) -> Mount:
+    return Mount.of(record, known)
+
+
+class TestMount:
+    def test_it_is_found_by_what_lies_in_it(self, mount, tmp_path):
+        assert Mount.covering(tmp_path / "mnt" / "out" / "checkpoint-3").spec == mount.spec
+        assert Mount.covering("mnt").spec == mount.spec
+        assert Mount.covering(tmp_path) is None
+        assert Mount.covering(f"{tmp_path}/mnt-2") is None
+
+    def test_a_link_to_it_counts(self, mount, tmp_path):
+        (tmp_path / "link").symlink_to("mnt")
+        assert Mount.covering(tmp_path / "link" / "out").spec == mount.spec
+        assert mount.relative(tmp_path / "link" / "out") == "out"
+
+    def test_what_it_says_of_itself(self, mount, record):
+        assert mount.path == record.spec.target
+        assert mount.source == "s3://bucket/run"
+        assert mount.record() == record
+
+    @pytest.mark.parametrize(("below", "relative"), [("", ""), ("a/b/", "a/b"), ("a/../b", "b")])
+    def test_a_path_relative_to_it(self, mount, below, relative):
+        assert mount.relative(f"{mount.path}/{below}") == relative
+
+    @pytest.mark.parametrize("path", ["/elsewhere", "..", "mnt/..", "mnt-2"])
+    def test_a_path_outside_is_an_error_that_names_both(self, mount, path):
+        with pytest.raises(ConfigurationError) as caught:
+            mount.relative(path)
+        assert path in caught.value.message
+        assert mount.path in caught.value.message
+
+    def test_the_pid_of_its_daemon(self, mount, record):
+        assert mount.daemon_pid() is None
+        mount.directory.write(record.change(state.SERVING, daemon=ProcessIdentity.mine()))
+        assert mount.daemon_pid() == os.getpid()
+        mount.directory.clear()
+        assert mount.daemon_pid() is None
+
+    def test_its_store_is_the_one_of_the_mount(self, mount, record):
+        assert mount.store("out").source.url == "s3://bucket/run/out"
+        assert mount.store().source == record.spec.source
+        assert mount.store().options == record.spec.store
+
+
+class TestServing:
+    def test_what_is_not_in_the_table_does_not_serve(self, mount):
+        assert not mount.serving()
+
+    @pytest.mark.fault(9)
+    def test_what_somebody_else_mounted_does_not_either(self, known):
+        spec = MountSpec(Source("s3", "b", ""), "/proc", "rclone", StoreOptions(), "/c")
+        assert not Mount(spec, known.directory("1")).serving()
+
+    def test_nobody_waits_for_a_mount_that_is_gone(self, mount):
+        mount.directory.clear()
+        with pytest.raises(MountUnavailableError, match="unmounted"):
+            mount.wait_until_serving(3600.0)
+
+    def test_nor_for_one_that_was_given_up(self, mount, record):
+        mount.directory.write(record.change(state.FAILED, reason="it is gone"))
+        with pytest.raises(MountUnavailableError, match="failed") as caught:
+            mount.wait_until_serving(3600.0)
+        assert f"mountkit status {mount.path}" in caught.value.hint
+
+    def test_waiting_for_a_repair_has_an_end(self, mount, record):
+        mount.directory.write(record.change(state.REPAIRING))
+        with pytest.raises(MountUnavailableError, match="repairing"):
+            mount.wait_until_serving(0.0)
+
+
+class TestPlace:
+    def test_a_url(self, known):
+        settings = config.load(region="eu-north-1")
+        place = Place.find("s3://bucket/run//1/", settings)
+        assert place.source.url == "s3://bucket/run/1"
+        assert place.store.region == "eu-north-1"
+        assert place.child("checkpoint-3") == "s3://bucket/run/1/checkpoint-3"
+
+    def test_a_bucket(self, known):
+        place = Place.find("s3://bucket", config.load())
+        assert place.child("checkpoint-3") == "s3://bucket/checkpoint-3"
+
+    def test_a_mounted_path_has_the_options_of_its_mount(self, mount, record):
+        place = Place.find(f"{mount.path}/out", config.load(region="other"))
+        assert place.source.url == "s3://bucket/run/out"
+        assert place.store == record.spec.store
+        assert place.child("checkpoint-3") == f"{mount.path}/out/checkpoint-3"
+
+    def test_the_mount_itself(self, mount):
+        place = Place.find("mnt/", config.load())
+        assert place.source.url == "s3://bucket/run"
+        assert place.child("checkpoint-3") == f"{mount.path}/checkpoint-3"
+
+    def test_a_path_in_no_mount(self, known, tmp_path):
+        with pytest.raises(ConfigurationError, match="lies in no mount") as caught:
+            Place.find(str(tmp_path), config.load())
+        assert "s3://" in caught.value.hint
+
+    def test_a_url_that_is_none(self, known):
+        with pytest.raises(UsageError):
+            Place.find("ftp://bucket", config.load())
