@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import checkpoints
@@ -219,14 +220,12 @@ def _group(
 
 def _has_trainer_state(mount: Mount, top: str, step: int, members: Sequence[LocalFile]) -> bool:
     path = f"{top}/{TRAINER_STATE}"
-    local = mount.control().local(path)
-    if local is None:
-        return False
     written = {file.path: file.modified for file in members}
     if max(written.values()) - written.get(path, 0.0) > SAME_SAVE_SECONDS:
         return False
+    local = mount.control().local(path) or Path(mount.path) / path
     try:
         content = json.loads(local.read_bytes())
-    except ValueError:
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("global_step") == step

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from mountkit.backends.protocol import LocalFile
 
 BLOCK_BYTES = 512
+REWRITE_TRIES = 50
+REWRITE_SECONDS = 0.01
 GO_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -28,20 +31,26 @@ class RcloneCache:
 
     def files(self, below: str = "") -> tuple[LocalFile, ...]:
         """Every file below a directory, by rclone's own record."""
-        found = []
-        for path in _walk(self.meta / below):
-            info = _read_info(path)
+        named = (path.relative_to(self.meta).as_posix() for path in _walk(self.meta / below))
+        found = (self._file(path) for path in sorted(named))
+        return tuple(file for file in found if file is not None)
+
+    def _file(self, path: str) -> LocalFile | None:
+        """One file; by the file itself, where its record stays unreadable."""
+        for _ in range(REWRITE_TRIES):
+            info = _read_info(self.meta / path)
             if info is None:
-                continue
-            found.append(
-                LocalFile(
-                    path=path.relative_to(self.meta).as_posix(),
-                    size=info.get("Size", 0),
-                    modified=_seconds(info.get("ModTime", "")),
-                    dirty=bool(info.get("Dirty", True)),
-                )
-            )
-        return tuple(sorted(found, key=lambda file: file.path))
+                return None
+            if info:
+                changed = _seconds(info.get("ModTime", ""))
+                return LocalFile(path, info.get("Size", 0), changed, info.get("Dirty", True))
+            # rclone empties a record before it writes it anew, which takes it no time at all.
+            time.sleep(REWRITE_SECONDS)
+        try:
+            status = (self.data / path).stat()
+        except FileNotFoundError:
+            return None
+        return LocalFile(path, status.st_size, status.st_mtime, dirty=True)
 
     def local(self, path: str) -> Path | None:
         """The cached file, if all of it is there."""
