@@ -15,6 +15,7 @@ from mountkit.errors import (
     PermissionDeniedError,
     VerificationError,
 )
+from mountkit.spec import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,14 +59,6 @@ def safe_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def printable(text: str) -> str:
-    """The text with control characters escaped: a name from a bucket must not forge lines."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
-
-
 def translate(
     error: Exception, *, doing: str, where: str, endpoint: str = "", secrets: tuple[str, ...] = ()
 ) -> MountkitError:
@@ -94,7 +87,7 @@ def translate(
 
     if isinstance(error, MountkitError):
         return error
-    where = printable(where)
+    where = printable(where)  # A name from a bucket must not forge lines.
     if isinstance(error, ClientError):
         found = _answered(error, doing, where, endpoint)
     else:

@@ -35,6 +35,10 @@ CRC32C = "4waSgw=="
         ({"ETag": MULTI, "ChecksumCRC32C": CRC32C}, ({"crc32c": CRC32C}, True, 3, True)),
         ({"ETag": MD5, "ChecksumCRC32C": CRC32C}, ({"crc32c": CRC32C}, False, None, True)),
         ({"ETag": "odd", "ChecksumCRC32C": f"{CRC32C}-7"}, ({"crc32c": CRC32C}, True, 7, True)),
+        (
+            {"ETag": MULTI, "ChecksumCRC64NVME": f"{CRC64}-3"},
+            ({"crc64nvme": CRC64}, True, 3, True),
+        ),
         # Encrypted: the ETag is 32 hex digits and yet no MD5 of the content.
         ({"ETag": MD5, "ServerSideEncryption": "AES256"}, ({}, False, None, True)),
         ({"ETag": MD5, "ServerSideEncryption": "aws:kms"}, ({}, False, None, False)),
