@@ -142,5 +142,5 @@ def verify_checkpoint(path_or_url: str | os.PathLike[str], level: str = "attest"
     """
     if level not in {"attest", "readback"}:
         raise UsageError(f"There is no level {level!r}.", hint="Use attest or readback.")
-    place = Place.find(str(path_or_url).rstrip("/"), config.load())
+    place = Place.find(str(path_or_url), config.load())
     return verify(S3Store(place.source, place.store), "", level=level)

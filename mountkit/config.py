@@ -36,7 +36,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="MOUNTKIT_", toml_file="mountkit.toml", extra="ignore", frozen=True
+        env_prefix="MOUNTKIT_",
+        toml_file="mountkit.toml",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
     source: str | None = Field(None, description="the bucket, s3://bucket/prefix")
@@ -122,7 +126,7 @@ def load(**flags: Any) -> Settings:
 def cache_root(settings: Settings) -> Path:
     """The directory below which each mount has a cache of its own."""
     if settings.cache_dir is not None:
-        return settings.cache_dir.absolute()
+        return settings.cache_dir.expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "mountkit" / "mounts"
 
@@ -130,7 +134,7 @@ def cache_root(settings: Settings) -> Path:
 def state_root(settings: Settings) -> Path:
     """The private directory that says what is mounted; short, for it holds sockets."""
     if settings.state_dir is not None:
-        return settings.state_dir.absolute()
+        return settings.state_dir.expanduser().absolute()
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and Path(runtime).is_dir():
         return Path(runtime) / "mountkit"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from mountkit.drain import DrainReport
     from mountkit.events import Observer
     from mountkit.spec import MountSpec
 
@@ -44,16 +46,18 @@ def run(
     MountkitError
         If the mount cannot be had; the command has not run then.
     """
-    signals = Signals(say)
-    with signals:
+    with Signals() as signals:
         session = Session.open(spec, settings, observer)
         try:
             say(f"{spec.source.url} is mounted at {spec.target}")
             code = signals.execute(command)
             say("the command ended; making sure that everything is in the bucket")
-            report = session.drain(observer, ended_well=code == 0)
+            report = _drain(session, observer, ended_well=code == 0)
         finally:
             _close(session, say)
+    if report is None:
+        say(f"not waiting any longer; what waits for its upload stays in {spec.cache_dir}")
+        return code or NOT_DURABLE
     for problem in report.unproven:
         say(f"not proven: {problem}")
     if not report.complete:
@@ -69,13 +73,16 @@ def run(
 class Signals:
     """Signals while a command runs go to the command; after it they do not cut the drain short.
 
-    Before the command runs, a signal ends everything, mount and all, as Ctrl-C does.
+    Before the command runs, a signal ends everything, mount and all. After it, a second interrupt
+    ends the drain; what was not uploaded stays in the cache.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
+        self._starting = False
         self._ended = False
+        self._early: list[int] = []
+        self._interrupts = 0
         self._before: dict[signal.Signals, Any] = {}
         # A terminal sends its interrupt to the command as well; twice would be once too often.
         self._terminal = sys.stdin is not None and sys.stdin.isatty()
@@ -97,31 +104,48 @@ class Signals:
         UsageError
             If it cannot be started.
         """
+        self._starting = True
         try:
-            self._child = subprocess.Popen(list(command), env=dict(config.command_environment()))
+            child = subprocess.Popen(list(command), env=dict(config.command_environment()))
         except OSError as error:
             raise UsageError(
                 f"{command[0]} cannot be run: {error.strerror}.",
                 hint="Check the command after the two dashes.",
             ) from error
-        status = self._child.wait()
+        self._child = child
+        for number in self._early:
+            child.send_signal(number)
+        status = child.wait()
         self._ended = True
         return status if status >= 0 else 128 - status
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._ended:
-            name = signal.Signals(number).name
-            self._say(f"{name}: still making sure that everything is in the bucket")
-        elif self._child is None:
-            raise KeyboardInterrupt
-        elif number != signal.SIGINT or not self._terminal:
-            self._child.send_signal(number)
+            self._interrupts += number == signal.SIGINT
+            if self._interrupts > 1:
+                raise KeyboardInterrupt
+            # Not print: a handler may interrupt one.
+            os.write(2, b"mountkit: still making sure that everything is in the bucket\n")
+        elif self._child is not None:
+            if number != signal.SIGINT or not self._terminal:
+                self._child.send_signal(number)
+        elif self._starting:
+            self._early.append(number)
+        else:
+            raise SystemExit(128 + number)
 
 
-def execute(command: Sequence[str], say: Callable[[str], None]) -> int:
+def execute(command: Sequence[str]) -> int:
     """Run a command without a mount, with our signals forwarded to it; its exit code."""
-    with Signals(say) as signals:
+    with Signals() as signals:
         return signals.execute(command)
+
+
+def _drain(session: Session, observer: Observer, *, ended_well: bool) -> DrainReport | None:
+    try:
+        return session.drain(observer, ended_well=ended_well)
+    except KeyboardInterrupt:
+        return None
 
 
 def _close(session: Session, say: Callable[[str], None]) -> None:

@@ -60,7 +60,7 @@ class Mount:
         from mountkit.s3client import PATIENCE_SECONDS
         from mountkit.store import S3Store
 
-        seconds = PATIENCE_SECONDS if patience is None else min(patience, PATIENCE_SECONDS)
+        seconds = patience or PATIENCE_SECONDS
         return S3Store(self.spec.source.child(path), self.spec.store, patience=seconds)
 
     def control(self) -> Control:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -56,21 +57,19 @@ class Mounter:
         entry = mountinfo.at(self.spec.target)
         return entry is not None and self.backend.owns(entry, self.spec.id)
 
-    def clear_target(self, leftover: ProcessIdentity | None) -> bool:
+    def clear_target(self, leftover: ProcessIdentity | None) -> None:
         """Make the target ready for a mount: repair what is ours, refuse what is not (F9).
 
-        ``leftover`` is the daemon that a record of ours names, if there is one. Returns whether
-        something of ours was cleared away; what it had not uploaded waits in the cache.
+        ``leftover`` is the daemon that a record of ours names, if there is one. What it had not
+        uploaded waits in the cache.
 
         Raises
         ------
         MountUnavailableError
             If the target holds files, is a file, or somebody else mounted something there.
         """
-        stopped = leftover is not None and leftover.alive()
-        if leftover is not None and stopped:
+        if leftover is not None and leftover.alive():
             leftover.stop()
-        found = False
         # Stacked mounts are possible; each turn takes one away, and the table is short.
         for _ in range(8):
             entry = mountinfo.at(self.spec.target)
@@ -78,13 +77,11 @@ class Mounter:
                 break
             if not self.backend.owns(entry, self.spec.id):
                 raise targets.refuse_foreign(self.spec.target, entry)
-            found = True
             self.detach()
         targets.make_ready(self.spec.target)
         if self._underneath is None:
             # Held open, it still shows the bare directory when a mount covers it.
             self._underneath = os.open(self.spec.target, os.O_RDONLY | os.O_DIRECTORY)
-        return found or stopped
 
     def keep_strays(self) -> None:
         """Take strays away, and write down that there were some."""
@@ -146,7 +143,9 @@ class Mounter:
         try:
             self._wait_until_serving(self.daemon, timeout)
         except BaseException:
-            self.kill()
+            # The reason why it did not come up is worth more than why it cannot be taken away.
+            with contextlib.suppress(MountUnavailableError):
+                self.kill()
             raise
 
     def _wait_until_serving(self, daemon: Daemon, timeout: float) -> None:

@@ -43,7 +43,7 @@ class StoreFacts:
     seconds: float
 
 
-def check(store: S3Store, *, write: bool = True, seconds: float = 9.0) -> StoreFacts:
+def check(store: S3Store, *, write: bool = True, seconds: float = 7.0) -> StoreFacts:
     """Try every request a save will make, and say what is wrong with the first that fails.
 
     Parameters
@@ -84,7 +84,7 @@ def check(store: S3Store, *, write: bool = True, seconds: float = 9.0) -> StoreF
         raise MountUnavailableError(
             f"The store{at} gave no answer in {seconds:g} s when mountkit tried to {trial.doing} "
             f"{store.source.url}.",
-            hint=f"Check the network, then: mountkit doctor {store.source.url}",
+            hint=f"Check the network, then: mountkit latest {store.source.url}",
         ) from None
     if isinstance(found, Exception):
         raise found
@@ -173,5 +173,5 @@ def _denied(error: MountkitError, doing: str, url: str) -> PermissionDeniedError
     return PermissionDeniedError(
         f"{error.message} {prefix} can be listed, but {right} does not work there.{left}",
         hint=f"Allow {right} on {prefix}/*, or use a store that is not read-only, then: "
-        f"mountkit doctor {prefix}",
+        f"mountkit latest {prefix}",
     )

@@ -22,10 +22,6 @@ except OSError as error:
     sys.exit(error.errno if error.errno and error.errno < 250 else 1)
 """
 
-BROKEN = frozenset(
-    {errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT}
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -38,11 +34,6 @@ class Answer:
     def alive(self) -> bool:
         """Whether the mount serves."""
         return self.error == 0
-
-    @property
-    def broken(self) -> bool:
-        """Whether the error is one that only a remount can mend."""
-        return self.error in BROKEN
 
     def __str__(self) -> str:
         return "alive" if self.alive else os.strerror(self.error)

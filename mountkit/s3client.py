@@ -71,7 +71,7 @@ class Connection:
         _check_endpoint(self.options.endpoint_url)
         config = Config(
             connect_timeout=2 if quick else min(5.0, max(1.0, self._patience / ATTEMPTS)),
-            read_timeout=4 if quick else min(20.0, max(1.0, self._patience / ATTEMPTS)),
+            read_timeout=4 if quick else max(1.0, self._patience / ATTEMPTS),
             retries={"mode": "standard", "total_max_attempts": 2 if quick else ATTEMPTS},
             max_pool_connections=POOL_CONNECTIONS,
             # Stores other than AWS refuse the checksums boto3 adds by itself; ours are explicit.

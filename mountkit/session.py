@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
-from mountkit import backends, config, mountinfo, state
+from mountkit import backends, cachelock, config, mountinfo, state
 from mountkit import target as targets
 from mountkit.drain import DrainReport, drain
 from mountkit.errors import MountUnavailableError, UsageError
@@ -23,8 +20,9 @@ from mountkit.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-LOCK_NAME = "lock"
+    from filelock import FileLock
 
 
 def specify(
@@ -99,7 +97,7 @@ class Session:
         unproven_before = _unproven(store)
         known = State(config.state_root(settings))
         directory = known.directory(spec.id)
-        lock = _lock_cache(spec)
+        lock = cachelock.acquire(spec)
         mounter = Mounter(
             spec, backend, binary, directory, fusermount, config.daemon_environment(spec.store)
         )
@@ -159,7 +157,8 @@ class Session:
         self.supervisor.stop()
         try:
             self._mounter.unmount()
-            self._mounter.directory.clear()
+            if self.supervisor.record.state != state.FAILED:
+                self._mounter.directory.clear()
             if self._complete or self.supervisor.stopped:
                 # Proven; what stays in the cache would be held against the store the next time.
                 self.mount.control().purge()
@@ -199,22 +198,3 @@ def _unproven(store: S3Store) -> tuple[str, ...]:
     from mountkit import checkpoints
 
     return tuple(found.name for found in checkpoints.scan(store) if not found.proven)
-
-
-def _lock_cache(spec: MountSpec) -> FileLock:
-    cache = Path(spec.cache_dir)
-    try:
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(cache / LOCK_NAME, mode=0o600)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise MountUnavailableError(
-            f"{spec.source.url} is mounted at {spec.target} already, by another process.",
-            hint=f"See it: mountkit status. End it: mountkit umount {spec.target}",
-        ) from error
-    except OSError as error:
-        raise MountUnavailableError(
-            f"The cache directory {cache} cannot be used: {error.strerror}.",
-            hint="Give another one with --cache-dir.",
-        ) from error
-    return lock

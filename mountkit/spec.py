@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from mountkit.errors import UsageError
 
@@ -45,7 +44,7 @@ class Source:
             raise UsageError(
                 f"{scheme}:// in {url!r} is not a scheme mountkit knows.", hint=example
             )
-        if "@" in urlsplit(url).netloc:
+        if "@" in rest.partition("/")[0]:
             raise UsageError(
                 "The source URL carries credentials; they would end up in logs.",
                 hint="Give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or with --profile.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,8 @@ from mountkit.spec import MountSpec, Source, StoreOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
+logger = logging.getLogger("mountkit")
+
 FORMAT = 1
 RECORD_NAME = "record.json"
 PROVEN_NAME = "proven.json"
@@ -27,7 +30,6 @@ LONGEST_DIRECTORY = 107 - len("/rc.sock")
 MOUNTING = "mounting"
 SERVING = "serving"
 REPAIRING = "repairing"
-DRAINING = "draining"
 FAILED = "failed"
 
 
@@ -193,10 +195,19 @@ class State:
         """Every mount that has a record, by target."""
         if not self.root.is_dir():
             return ()
-        found = [StateDirectory(path).read() for path in sorted(self.root.iterdir())]
+        found = [self._read(path) for path in sorted(self.root.iterdir()) if path.is_dir()]
         return tuple(
             sorted((record for record in found if record), key=lambda record: record.spec.target)
         )
+
+    @staticmethod
+    def _read(path: Path) -> MountRecord | None:
+        try:
+            return StateDirectory(path).read()
+        except ConfigurationError as error:
+            # One broken record must not hide the other mounts.
+            logger.warning("mountkit: %s", error)
+            return None
 
     def at(self, target: str) -> MountRecord | None:
         """The mount at exactly that path."""

@@ -145,7 +145,7 @@ def _answered(error: ClientError, doing: str, where: str, endpoint: str) -> Moun
     return MountUnavailableError(
         f"The store {'was too busy or failed' if busy else 'refused'} when asked to {doing} "
         f"{where} ({answer.quote}).",
-        hint=f"Try again in a while; see what works: mountkit doctor {where}",
+        hint=f"Try again in a while, such as: mountkit latest {where}",
     )
 
 
@@ -227,11 +227,13 @@ def _permission(answer: _Answer) -> MountkitError | None:
     if answer.code not in store_codes.FORBIDDEN and answer.status not in {401, 403}:
         return None
     right = store_codes.PERMISSIONS.get(answer.doing)
-    look = f"mountkit doctor {answer.where}"
+    look = f"mountkit latest {answer.where}"
     return PermissionDeniedError(
         f"The store does not allow these credentials to {answer.doing} {answer.where} "
         f"({answer.quote}).",
-        hint=f"Allow {right} on it, then: {look}" if right else f"See what they may do: {look}",
+        hint=f"Allow {right} on it, then: {look}"
+        if right
+        else f"Give them that right, then: {look}",
     )
 
 
@@ -323,11 +325,11 @@ def _no_route(error: Exception, doing: str, where: str, endpoint: str) -> Mountk
     if isinstance(error, (known.ConnectionError, known.HTTPClientError, known.IncompleteReadError)):
         return MountUnavailableError(
             f"The {store} could not be reached to {doing} {where} ({type(error).__name__}).",
-            hint=f"Check the network{flag}, then: mountkit doctor {where}",
+            hint=f"Check the network{flag}, then: mountkit latest {where}",
         )
     return MountUnavailableError(
         f"The request to {doing} {where} failed before it was sent ({type(error).__name__}).",
-        hint=f"See what works: mountkit doctor {where}",
+        hint=f"Look at the settings, then: mountkit latest {where}",
     )
 
 

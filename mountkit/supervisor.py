@@ -65,7 +65,7 @@ def pause_before(failures: int, served: float, jitter: float) -> float:
     """
     if failures == 0 and served >= FLAPPING_SECONDS:
         return 0.0
-    pause = min(FIRST_PAUSE_SECONDS * 2.0 ** max(0, failures - 1), LONGEST_PAUSE_SECONDS)
+    pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(max(0, failures - 1), 10), LONGEST_PAUSE_SECONDS)
     return pause * (0.5 + 0.5 * jitter)
 
 
@@ -92,7 +92,8 @@ class Supervisor:
         self._halt = threading.Event()
         self.finished = threading.Event()
         self.stopped = False
-        self.error: MountkitError | None = None
+        self.error: Exception | None = None
+        self._closed = False
         self._thread = threading.Thread(
             target=self._run, name=f"mountkit-supervisor-{record.spec.id}", daemon=True
         )
@@ -106,18 +107,17 @@ class Supervisor:
         """Begin to watch."""
         self._thread.start()
 
-    def note(self, state_name: str) -> None:
-        """Write down another state, such as draining; the watch goes on."""
-        self._write(self._record.change(state_name))
-
     def stop(self) -> None:
         """End the watch; the mount stays as it is. Waits for a remount under way."""
+        if self._closed:
+            return
         self._halt.set()
         os.write(self._wake_writer, b"x")
         if self._thread.is_alive():
             # A start under way is bounded by the mount timeout, and so is this.
             self._thread.join(self._mount_timeout + LONGEST_PAUSE_SECONDS)
         if not self._thread.is_alive():
+            self._closed = True
             os.close(self._wake_reader)
             os.close(self._wake_writer)
 
@@ -194,7 +194,7 @@ class Supervisor:
             self._mounter.clear_target(None)
             self._mounter.start(self._mount_timeout)
             self._mounter.keep_strays()
-        except MountkitError as error:
+        except (MountkitError, OSError) as error:
             self._failures += 1
             self.error = error
             return

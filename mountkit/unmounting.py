@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mountkit import backends, config
+from mountkit import backends, cachelock, config, state
 from mountkit import target as targets
 from mountkit.drain import DrainReport, drain
 from mountkit.errors import MountUnavailableError, NotDurableError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mountkit.events import Observer
 
 STOP_SECONDS = 60.0
+RELEASE_SECONDS = 2.0
 
 
 def unmount(
@@ -67,8 +68,22 @@ def unmount(
 
 def _let_supervisor_stop(mount: Mount) -> None:
     mount.directory.ask_to_stop()
-    if not targets.wait_until(lambda: mount.record() is None, STOP_SECONDS):
+
+    def ended() -> bool:
+        record = mount.record()
+        return record is None or record.state == state.FAILED
+
+    stopped = targets.wait_until(ended, STOP_SECONDS)
+    record = mount.record()
+    if record is not None and record.state == state.FAILED:
+        raise MountUnavailableError(
+            f"{mount.path} could not be unmounted: {record.reason}",
+            hint=f"See who uses it: fuser -vm {mount.path}",
+        )
+    if not stopped:
         raise MountUnavailableError(
             f"The supervisor of {mount.path} did not unmount it within {STOP_SECONDS:.0f} s.",
             hint=f"Read its log: less {mount.directory.supervisor_log}",
         )
+    # A training process that owns the mount keeps the cache; a supervisor gives it back at once.
+    targets.wait_until(lambda: cachelock.is_free(mount.spec), RELEASE_SECONDS)

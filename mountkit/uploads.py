@@ -177,8 +177,9 @@ class _Work:
             busy.update(pending.waiting)
             for path in busy:
                 self._complained.pop(path, None)
-            self.errors = dict(pending.errors)
-            if pending.sent != self._sent and not self.errors:
+            # A file that is tried again has no error just now, and did not come through either.
+            self.errors.update(pending.errors)
+            if pending.sent != self._sent and not pending.errors:
                 self._sent = pending.sent
                 self._note_progress()
         self.ready = [path for path in self._order if path in self.open and path not in busy]
@@ -186,6 +187,7 @@ class _Work:
     def done(self, entry: FileEntry) -> None:
         """The store attested a file."""
         self.open.discard(entry.path)
+        self.errors.pop(entry.path, None)
         self._entries[entry.path] = entry
         self._note_progress()
 
@@ -216,7 +218,7 @@ class _Work:
             if path in self._entries:
                 continue
             if not keeps_its_name(path):
-                reason = "its name holds a control character, which rclone does not keep; rename it"
+                reason = "its name holds a control character or is not UTF-8; rename it"
                 unproven.append(Unproven(path, self.sizes.get(path, 0), reason))
                 continue
             reason = self.errors.get(path) or self.trouble
@@ -241,9 +243,12 @@ def _batches(paths: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 def keeps_its_name(path: str) -> bool:
     """Whether rclone, and the stores behind it, give a file back under the same name (F39).
 
-    rclone's standard encoding lists a control character as a symbol for it.
+    rclone's standard encoding lists a control character as a symbol for it; a key is UTF-8.
     """
-    return not any(ord(character) < 32 or ord(character) == 127 for character in path)
+    return not any(
+        ord(character) < 32 or ord(character) == 127 or "\ud800" <= character <= "\udfff"
+        for character in path
+    )
 
 
 def _raise_if_refused(path: str, text: str) -> None:

@@ -42,7 +42,7 @@ class RcloneCache:
             if info is None:
                 return None
             if info:
-                changed = _seconds(info.get("ModTime", ""))
+                changed = _seconds(info.get("ModTime"))
                 return LocalFile(path, info.get("Size", 0), changed, info.get("Dirty", True))
             # rclone empties a record before it writes it anew, which takes it no time at all.
             time.sleep(REWRITE_SECONDS)
@@ -139,9 +139,9 @@ def _read_info(path: Path) -> dict[str, Any] | None:
     return info if isinstance(info, dict) else {}
 
 
-def _seconds(timestamp: str) -> float:
+def _seconds(timestamp: str | None) -> float:
     # Go prints nanoseconds and any zone; Python 3.10 reads microseconds and no "Z".
-    match = GO_TIME.fullmatch(timestamp)
+    match = GO_TIME.fullmatch(timestamp or "")
     if match is None:
         return 0.0
     day, fraction, zone = match.groups()

@@ -56,21 +56,20 @@ class RcloneControl:
             )
             response = connection.getresponse()
             body = json.loads(response.read() or b"{}")
-        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise MountUnavailableError(
                 f"rclone does not answer {method} on {self._socket}: {error}.",
                 hint="See what became of it: mountkit status",
             ) from error
         finally:
             connection.close()
+        answer: dict[str, Any] = body if isinstance(body, dict) else {}
         if response.status != http.client.OK:
             raise MountUnavailableError(
-                f"rclone refused {method}: {body.get('error', response.reason)}.",
+                f"rclone refused {method}: {answer.get('error', response.reason)}.",
                 hint="See what became of it: mountkit status",
             )
-        if not isinstance(body, dict):
-            return {}
-        return body
+        return answer
 
     def confirm(self) -> None:
         """See that rclone's cache is where it is looked for; flags could move it (F13)."""

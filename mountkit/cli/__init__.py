@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code: Any = cli.main(words, prog_name="mountkit", standalone_mode=False)
+        code: Any = _invoke(words)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
@@ -76,7 +76,22 @@ def main(arguments: list[str] | None = None) -> None:
         code = 0
     except MountkitError as error:
         code = show(error, as_json=wants_json(words))
+    except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, means "nothing found" here
+        bug = MountkitError(
+            f"This should not happen: {type(error).__name__}: {error}.",
+            hint="Please report it, with what MOUNTKIT_TRACEBACK=1 shows before the same command.",
+        )
+        bug.__cause__ = error
+        code = show(bug, as_json=wants_json(words))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _invoke(words: list[str]) -> object:
+    if "_MOUNTKIT_COMPLETE" in os.environ:
+        return cli.main(words, prog_name="mountkit", standalone_mode=False)
+    # Not cli.main, which turns a broken pipe into exit code 1.
+    with cli.make_context("mountkit", list(words)) as context:
+        return cli.invoke(context)
 
 
 def wants_json(words: list[str]) -> bool:

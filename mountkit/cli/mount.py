@@ -64,6 +64,7 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     import threading
 
     from mountkit.cli.console import Console, say
+    from mountkit.errors import MountUnavailableError
     from mountkit.prover import not_proven
     from mountkit.session import Session
 
@@ -82,5 +83,11 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
         report = session.drain(console, ended_well=False)
         if not report.complete:
             raise not_proven(spec.target, report.unproven)
+        if session.supervisor.error is not None:
+            raise MountUnavailableError(
+                f"The mount at {spec.target} could not be repaired: {session.supervisor.error}",
+                hint=f"All that was written is in {spec.source.url}. See the log: "
+                f"less {session.mount.directory.log}",
+            )
     finally:
         session.close()

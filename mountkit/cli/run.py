@@ -62,7 +62,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     source, target = place or (settings.source, settings.target)
     if source is None:
         say("no bucket is configured; the command runs without a mount")
-        click.get_current_context().exit(execute(words, say))
+        click.get_current_context().exit(execute(words))
     if target is None:
         raise UsageError(
             "MOUNTKIT_SOURCE is set, and MOUNTKIT_TARGET is not.",

@@ -34,7 +34,7 @@ def command(path_or_url: str, level: str, output: str, **flags: Any) -> None:
     from mountkit.store import S3Store
     from mountkit.verify import verify
 
-    place = Place.find(path_or_url.rstrip("/"), config.load(**flags))
+    place = Place.find(path_or_url, config.load(**flags))
     verdict = verify(S3Store(place.source, place.store), "", level=level)
     if output == "json":
         click.echo(json.dumps(verdict.to_json()))
