@@ -6,6 +6,7 @@ The test's own process never touches a mount: the commands and scripts it starts
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +142,21 @@ class Bucket:
             for name in names
         }
 
+    def etags(self) -> dict[str, str]:
+        """What the server lists of the bucket: keys and ETags; empty if it knows no such bucket."""
+        client = self.client()
+        try:
+            pages = list(client.get_paginator("list_objects_v2").paginate(Bucket=self.name))
+        except client.exceptions.NoSuchBucket:
+            return {}
+        found = [item for page in pages for item in page.get("Contents", ())]
+        return {item["Key"]: item["ETag"].strip('"') for item in found}
+
+    def await_server(self) -> None:
+        """Wait until the server has seen what was altered on its disk behind its back."""
+        there = {path: hashlib.md5(data).hexdigest() for path, data in self.everything().items()}
+        eventually(lambda: self.etags() == there, "seen by the server", 10)
+
     def manifest(self, checkpoint: str) -> dict[str, Any] | None:
         path = self.disk / checkpoint / MANIFEST
         return json.loads(path.read_bytes()) if path.exists() else None
@@ -177,6 +194,7 @@ class Rig:
     work: Path
     python: str = sys.executable
     settings: dict[str, str] = field(default_factory=dict)
+    _bucket: str = ""
     _count: int = 0
     _gates: list[Gate] = field(default_factory=list)
 
@@ -217,8 +235,11 @@ class Rig:
 
     def bucket(self, name: str = "") -> Bucket:
         """A bucket of this test's own."""
-        bucket = Bucket(self.server, name or f"b-{self.work.name.replace('_', '-')}".lower())
-        bucket.disk.mkdir(exist_ok=True)
+        self._bucket = self._bucket or f"b-{uuid.uuid4().hex[:12]}"
+        bucket = Bucket(self.server, name or self._bucket)
+        if not bucket.disk.exists():
+            # Asked of the server, which does not look at its disk every time.
+            bucket.client().create_bucket(Bucket=bucket.name)
         return bucket
 
     def gate(self) -> Gate:

@@ -74,10 +74,10 @@ def test_no_such_bucket(rig: Rig) -> None:
 def test_a_bucket_that_one_may_not_write_to(
     make_rig: Callable[[EmbeddedS3], Rig], rclone: str
 ) -> None:
-    with EmbeddedS3(binary=rclone, read_only=True) as server:
+    with EmbeddedS3(binary=rclone, read_only=True, buckets=["look"]) as server:
         rig = make_rig(server)
-        refuse(rig, 77)
-        assert rig.bucket().everything() == {}
+        refuse(rig, 77, source="s3://look/run")
+        assert rig.bucket("look").everything() == {}
 
 
 def test_an_endpoint_where_nobody_listens(rig: Rig) -> None:

@@ -37,6 +37,7 @@ def original(fuse: None, backend: str, server: EmbeddedS3) -> Iterator[Path]:
 @pytest.fixture
 def copied(rig: Rig, bucket: Bucket, original: Path) -> Path:
     shutil.copytree(original, bucket.disk / "run")
+    bucket.await_server()
     return bucket.disk / "run"
 
 
@@ -81,6 +82,7 @@ def test_one_file_altered_in_the_store(
     rig: Rig, bucket: Bucket, copied: Path, problem: str
 ) -> None:
     DAMAGES[problem](copied / "checkpoint-10" / VICTIM)
+    bucket.await_server()
     url = f"s3://{bucket.name}/run"
     verified = ask(rig, "verify", f"{url}/checkpoint-10")
     assert verified.code == 74, verified
@@ -99,6 +101,7 @@ def test_one_file_altered_in_the_store(
 def test_an_emptied_file_and_one_too_many(rig: Rig, bucket: Bucket, copied: Path) -> None:
     empty(copied / "checkpoint-10" / "model.safetensors")
     (copied / "checkpoint-10" / "intruder").write_text("not in the manifest")
+    bucket.await_server()
     verified = ask(rig, "verify", f"s3://{bucket.name}/run/checkpoint-10")
     assert verified.code == 74, verified
     assert "model.safetensors" in verified.err
@@ -112,6 +115,7 @@ def test_without_a_manifest_it_is_no_checkpoint(rig: Rig, bucket: Bucket, copied
     assert torn.code == 74, torn
     for step in (8, 9, 10):
         remove(copied / f"checkpoint-{step}" / MANIFEST)
+    bucket.await_server()
     found = ask(rig, "latest", url)
     assert (found.code, found.out) == (1, ""), found
 
@@ -130,6 +134,7 @@ def test_by_the_mounted_path(rig: Rig, bucket: Bucket, copied: Path) -> None:
     assert (found.code, found.out) == (0, f"{rig.target}/checkpoint-10\n"), found
     assert rig.mountkit("verify", rig.target / "checkpoint-10").code == 0
     flip(copied / "checkpoint-10" / VICTIM)
+    bucket.await_server()
     verified = rig.mountkit("verify", rig.target / "checkpoint-10")
     assert verified.code == 74, verified
     assert VICTIM in verified.err
@@ -148,6 +153,7 @@ def test_a_path_in_no_mount(rig: Rig) -> None:
 
 def test_read_back_finds_what_was_flipped(rig: Rig, bucket: Bucket, copied: Path) -> None:
     flip(copied / "checkpoint-10" / "optimizer.pt")
+    bucket.await_server()
     url = f"s3://{bucket.name}/run/checkpoint-10"
     verified = ask(rig, "verify", url, "--level", "readback", "--format", "json")
     assert verified.code == 74, verified
