@@ -35,6 +35,7 @@ class Bucket:
     objects: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     before_attest: Callable[[str], None] = lambda _: None
+    before_delete: Callable[[str], None] = lambda _: None
     lock: Any = field(default_factory=threading.RLock)
 
     def asked(self, kind: str) -> list[str]:
@@ -98,7 +99,9 @@ class FakeStore:
 
     def delete(self, paths: Iterable[str]) -> None:
         for path in paths:
-            self._bucket.objects.pop(self._note("delete", path), None)
+            key = self._note("delete", path)
+            self._bucket.before_delete(key)
+            self._bucket.objects.pop(key, None)
 
 
 class FakeControl:

@@ -170,6 +170,7 @@ class TestCovered:
             listed[file.path] = replace(file, modified=hour.timestamp())
         elif change == "bigger":
             proven.save(file.path, b"1234")
+            listed[file.path] = replace(listed[file.path], modified=file.modified)
         elif change == "dirty":
             listed[file.path] = replace(file, dirty=True)
         else:

@@ -135,6 +135,16 @@ class TestStart:
             mounter.start(0.05)
         assert mounter.daemon.poll() is not None
 
+    def test_the_reason_is_told_even_if_it_cannot_be_taken_away(self, machine):
+        mounter = machine.mounter(target=ON_EVERY_MACHINE, answer="exit 1")
+
+        def refuse():
+            raise MountUnavailableError("It keeps its files elsewhere.")
+
+        mounter.backend.daemon.confirm = refuse
+        with pytest.raises(MountUnavailableError, match="keeps its files elsewhere"):
+            mounter.start(30.0)
+
     @pytest.mark.fault(13)
     def test_one_whose_cache_is_elsewhere_is_ended(self, machine):
         mounter = machine.mounter(target=ON_EVERY_MACHINE)
@@ -158,7 +168,9 @@ class TestStart:
 
 class TestClearTarget:
     def test_an_empty_directory_is_ready(self, machine):
-        assert machine.mounter().clear_target(None) is False
+        machine.mounter().clear_target(None)
+        machine.mounter(target=str(machine.folder / "new" / "one")).clear_target(None)
+        assert (machine.folder / "new" / "one").is_dir()
 
     @pytest.mark.fault(9)
     def test_what_somebody_else_mounted_is_refused_and_not_unmounted(self, machine):
@@ -179,7 +191,7 @@ class TestClearTarget:
     def test_a_daemon_that_was_left_over_is_stopped(self, machine):
         leftover = Daemon.start(["/bin/sleep", "600"], {}, machine.folder / "log")
         try:
-            assert machine.mounter().clear_target(leftover.identity) is True
+            machine.mounter().clear_target(leftover.identity)
             assert leftover.wait(30) is not None
         finally:
             leftover.stop()
@@ -220,7 +232,7 @@ class TestStrays:
         assert (away / "checkpoint-3" / "sub" / "ü 1").read_text() == "x"
         assert (away / "log").read_text() == "y"
         assert stat.S_IMODE(away.stat().st_mode) == 0o700
-        assert mounter.clear_target(None) is False, "it can be mounted over now"
+        mounter.clear_target(None)
 
     def test_a_directory_without_files_is_no_hindrance(self, machine):
         mounter = machine.mounter()

@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit.config import Limits
-from mountkit.errors import MountUnavailableError, NotDurableError, UsageError
+from mountkit.errors import (
+    MountUnavailableError,
+    NotDurableError,
+    PermissionDeniedError,
+    UsageError,
+)
 from mountkit.events import CheckpointProven, FileProven, SaveStarted, Trouble
 from mountkit.manifest import Manifest
 from mountkit.prover import NAMED, Prover, not_proven
@@ -117,6 +122,7 @@ class TestRefusal:
         error = self.refused(mount, prover, ["a"])
         assert [problem.path for problem in error.unproven] == ["out/checkpoint-3/b"]
         assert f"{mount.spec.cache_dir}/strays" in error.message
+        assert mount.bucket.asked("attest") == [], "it is refused at once"
 
     def test_one_that_did_so_during_the_proof(self, mount, prover):
         mount.save("out/checkpoint-3/a")
@@ -154,6 +160,18 @@ class TestRemove:
         prover.remove(NAME)
         assert not folder.exists()
         assert folder.parent.exists()
+
+    def test_nothing_is_removed_while_the_manifest_speaks_for_it(self, mount, prover):
+        folder = Path(mount.path) / "out" / NAME
+        folder.mkdir(parents=True)
+
+        def refuse(key):
+            raise PermissionDeniedError(f"{key} may not be deleted.")
+
+        mount.bucket.before_delete = refuse
+        with pytest.raises(PermissionDeniedError):
+            prover.remove(NAME)
+        assert folder.exists()
 
     def test_a_mount_that_does_not_is_told(self, mount, events, prover):
         folder = Path(mount.path) / "out"

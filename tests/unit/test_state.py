@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -165,6 +166,16 @@ class TestPrivacy:
         with pytest.raises(ConfigurationError, match="belongs to somebody else"):
             known.directory("1")
 
+    def test_a_directory_of_somebody_else_is_refused(self, known):
+        known.root.mkdir()
+        if os.geteuid() == 0:
+            os.chown(known.root, 65534, -1)
+            theirs = known
+        else:
+            theirs = State(Path("/usr"))
+        with pytest.raises(ConfigurationError, match="belongs to somebody else"):
+            theirs.directory("1")
+
     def test_a_file_in_its_place_is_refused(self, known):
         known.root.write_text("")
         with pytest.raises(ConfigurationError) as caught:
@@ -216,8 +227,13 @@ class TestAllMounts:
         found = known.covering(path)
         assert (found and found.spec.target) == target
 
-    @pytest.mark.xfail(strict=True, reason="NotADirectoryError comes through", raises=OSError)
     def test_a_file_among_the_directories_is_passed_over(self, known):
         known.directory("1").write(record_at("/mnt"))
         (known.root / "stray").write_text("")
         assert len(known.records()) == 1
+
+    def test_a_broken_record_hides_no_other(self, known, caplog):
+        known.directory("1").write(record_at("/mnt"))
+        (known.directory("2").path / state.RECORD_NAME).write_text("{")
+        assert [record.spec.target for record in known.records()] == ["/mnt"]
+        assert "rm -r" in caplog.text

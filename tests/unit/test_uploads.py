@@ -155,7 +155,6 @@ class TestUnproven:
         assert told == ["The upload of bad failed: InternalError: oops"]
 
     @pytest.mark.fault(14)
-    @pytest.mark.xfail(strict=True, reason="the error is forgotten while the file is tried again")
     def test_its_error_is_not_forgotten_while_it_is_tried_again(self, mount, events):
         mount.write("bad", dirty=True)
         failed = Pending(("bad",), (("bad", "InternalError: oops"),))
