@@ -27,7 +27,7 @@ from gate import Gate
 
 import mountkit
 from mountkit import mountinfo
-from mountkit.state import SERVING, State
+from mountkit.state import FAILED, SERVING, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -136,11 +136,13 @@ class Bucket:
 
     def everything(self, prefix: str = "") -> dict[str, bytes]:
         top = self.disk / prefix
-        return {
-            (Path(folder) / name).relative_to(top).as_posix(): (Path(folder) / name).read_bytes()
-            for folder, _, names in os.walk(top)
-            for name in names
-        }
+        found = {}
+        for folder, _, names in os.walk(top):
+            for path in (Path(folder) / name for name in names):
+                # An object that is being uploaded has another name until it is all there.
+                with contextlib.suppress(FileNotFoundError):
+                    found[path.relative_to(top).as_posix()] = path.read_bytes()
+        return found
 
     def etags(self) -> dict[str, str]:
         """What the server lists of the bucket: keys and ETags; empty if it knows no such bucket."""
@@ -401,6 +403,7 @@ class Rig:
 
         def served() -> bool:
             record = self.record()
+            assert record is None or record.state != FAILED, record
             return record is not None and record.remounts >= number and record.state == SERVING
 
         eventually(served, f"remounted {number} times")
@@ -433,6 +436,13 @@ class Rig:
                 ):
                     found[process] = f"{process.pid} {words}"
         return found
+
+    def pending(self) -> int:
+        """How many files the daemon has not uploaded yet, by its own word."""
+        told = self.mountkit("status", self.target, "--format", "json")
+        assert told.code == 0, told
+        [mount] = told.json["mounts"]
+        return mount["pending_files"]
 
     # The end
 

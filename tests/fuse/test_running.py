@@ -115,6 +115,7 @@ def test_sigterm_is_forwarded_and_what_was_saved_is_drained(rig: Rig, bucket: Bu
 @pytest.mark.fault("F39")
 @pytest.mark.parametrize("name", ["two\nlines.txt", "a\ttab.txt", "back\\slash.txt", "\udcff.bin"])
 def test_a_strange_name_is_kept_or_refused_by_name(rig: Rig, bucket: Bucket, name: str) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     command = rig.light("save:10", f"name:20:{name.encode(errors='surrogateescape').hex()}")
     answer = rig.run(f"s3://{bucket.name}/run", command)
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
+from rig import eventually
 from test_running import assert_proven
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from rig import Bucket, Rig
 
 LATE = ("--option", "vfs-write-back=60s")
@@ -82,6 +86,37 @@ def test_a_store_that_swallows_everything_ends_a_run_with_75(rig: Rig, bucket: B
     answer = job.wait()
     assert answer.code == 75, answer
     assert "checkpoint-10/model.safetensors" in answer.err
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "altered": flip,
+    "lost": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.fault("F2", "F3", "F10")
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_the_daemons_word_is_not_believed(rig: Rig, bucket: Bucket, damage: str) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    job = rig.begin(f"s3://{bucket.name}/run", rig.light("save:10", "say:saved", "wait:go"))
+    rig.await_word("saved", job)
+    # The daemon has uploaded it all by itself, and has no reason to do it again.
+    eventually(lambda: bucket.files("run/checkpoint-10") == checkpoint(10), "uploaded")
+    eventually(lambda: rig.pending() == 0, "done, by the daemon's own word")
+    DAMAGES[damage](bucket.disk / "run/checkpoint-10/optimizer.pt")
+    bucket.await_server()
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "checkpoint-10/optimizer.pt" in answer.err
+    assert "checkpoint-10/model.safetensors" not in answer.err
+    assert bucket.manifest("run/checkpoint-10") is None
 
 
 @pytest.mark.fault("F5")
