@@ -41,7 +41,8 @@ def leave_behind(work: Callable[[Callable[[], None]], None], log: Path, timeout:
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    if os.fork() == 0:
+    first = os.fork()
+    if first == 0:
         os.close(reader)
         code = 1
         try:
@@ -51,6 +52,7 @@ def leave_behind(work: Callable[[Callable[[], None]], None], log: Path, timeout:
             # Not sys.exit: the parent's own clean-up must not run here a second time.
             os._exit(code)
     os.close(writer)
+    os.waitpid(first, 0)
     try:
         _wait_for(reader, timeout + SLACK_SECONDS, log)
     finally:
@@ -83,7 +85,9 @@ def _child(work: Callable[[Callable[[], None]], None], writer: int) -> int:
         work(lambda: tell({}))
     except MountkitError as error:
         print(error, file=sys.stderr, flush=True)
-        tell({"kind": type(error).__name__, "message": error.message, "hint": error.hint})
+        # The nearest kind that has a public name, and with it the exit code.
+        kind = next(cls.__name__ for cls in type(error).__mro__ if hasattr(errors, cls.__name__))
+        tell({"kind": kind, "message": error.message, "hint": error.hint})
         return error.exit_code
     except BaseException:
         traceback.print_exc()
@@ -104,5 +108,5 @@ def _wait_for(reader: int, timeout: float, log: Path) -> None:
         )
     content = json.loads(answer)
     if content:
-        kind: type[MountkitError] = getattr(errors, content["kind"], MountkitError)
+        kind: type[MountkitError] = getattr(errors, content["kind"])
         raise kind(content["message"], hint=content["hint"])

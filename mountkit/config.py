@@ -39,7 +39,7 @@ class Settings(BaseSettings):
         env_prefix="MOUNTKIT_",
         toml_file="mountkit.toml",
         env_ignore_empty=True,
-        extra="ignore",
+        extra="forbid",
         frozen=True,
     )
 

@@ -17,7 +17,7 @@ from mountkit.errors import (
 )
 from mountkit.events import Observer, Trouble
 from mountkit.manifest import Manifest
-from mountkit.prover import Prover, stray
+from mountkit.prover import Prover, new_strays, stray
 from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.uploads import Uploads
 
@@ -124,7 +124,7 @@ class _Drain:
                 self._prove(top, step, members)
         self._attest(loose)
         self._note(self._unwitnessed(groups))
-        self._note(stray(self._mount, path) for path in self._mount.directory.strays())
+        self._note(stray(self._mount, path) for path in new_strays(self._mount))
         return self._report()
 
     def give_up(self, error: MountkitError) -> DrainReport:
@@ -134,7 +134,7 @@ class _Drain:
             for file in self._mount.control().files()
             if file.path not in self.settled
         )
-        self._note(stray(self._mount, path) for path in self._mount.directory.strays())
+        self._note(stray(self._mount, path) for path in new_strays(self._mount))
         if not self._unproven:
             self._note([Unproven(self._mount.path, 0, error.message)])
         return self._report()
@@ -145,6 +145,7 @@ class _Drain:
         names.update(found.path[len(top) + 1 :] for found in self._store.list(top))
         prover = Prover(self._mount, below, self._limits, self._observer)
         try:
+            prover.withdraw(name)
             prover.prove(name, step, sorted(names))
             self._proven.append(top)
         except NotDurableError as error:
@@ -179,7 +180,12 @@ class _Drain:
         """Whether a save came to its end; what a run that died has left may be torn (F11)."""
         record = self._mount.record()
         ours = record is not None and all(file.modified >= record.began for file in members)
-        return (self._ended_well and ours) or _has_trainer_state(self._mount, top, step, members)
+        if ours and self._ended_well:
+            return True
+        torn = record.strays_before if record is not None and not ours else ()
+        if any(path.startswith(f"{top}/") for path in torn):
+            return False
+        return _has_trainer_state(self._mount, top, step, members)
 
     def _unwitnessed(self, groups: Mapping[str, object]) -> list[Unproven]:
         """Checkpoints written here whose local bytes are gone, so that nothing can be compared."""

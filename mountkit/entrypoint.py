@@ -108,6 +108,7 @@ class Signals:
         try:
             child = subprocess.Popen(list(command), env=dict(config.command_environment()))
         except OSError as error:
+            self._starting = False
             raise UsageError(
                 f"{command[0]} cannot be run: {error.strerror}.",
                 hint="Check the command after the two dashes.",

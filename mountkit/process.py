@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -14,7 +15,6 @@ from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 TAIL_BYTES = 8192
 KILL_GRACE_SECONDS = 5.0
@@ -24,39 +24,39 @@ KILL_GRACE_SECONDS = 5.0
 class ProcessIdentity:
     """A process, told from a stranger that got the same PID later (F38).
 
-    ``started`` is in seconds since the epoch, as the kernel's clock ticks give it.
+    ``started`` is in clock ticks since boot, which no step of the wall clock moves.
     """
 
     pid: int
-    started: float
+    started: int
     executable: str
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity | None:
         """The identity of a running process, or None if there is none with this PID."""
+        place = Path("/proc") / str(pid)
         try:
-            process = psutil.Process(pid)
-            with process.oneshot():
-                if process.status() == psutil.STATUS_ZOMBIE:
-                    return None
-                return cls(pid, process.create_time(), process.exe())
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            # The name, in brackets, may itself hold blanks and brackets.
+            fields = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if fields[0] == "Z":
+                return None
+            return cls(pid, int(fields[19]), str((place / "exe").readlink()))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
 
     @classmethod
     def mine(cls) -> ProcessIdentity:
         """The identity of the calling process."""
-        process = psutil.Process()
-        return cls(process.pid, process.create_time(), process.exe())
+        mine = cls.of(os.getpid())
+        if mine is None:
+            raise MountUnavailableError(
+                "/proc does not show this process.", hint="Mount it: mount -t proc proc /proc"
+            )
+        return mine
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
-        now = ProcessIdentity.of(self.pid)
-        return (
-            now is not None
-            and abs(now.started - self.started) < 0.05
-            and now.executable == self.executable
-        )
+        return ProcessIdentity.of(self.pid) == self
 
     def send(self, number: signal.Signals) -> bool:
         """Signal this very process. Returns False if it no longer runs."""
@@ -108,7 +108,7 @@ class Daemon:
         self.log = log
         identity = ProcessIdentity.of(process.pid)
         # A child that is already gone still needs a name in the record; nobody is signalled by it.
-        self.identity = identity or ProcessIdentity(process.pid, 0.0, "")
+        self.identity = identity or ProcessIdentity(process.pid, 0, "")
 
     @classmethod
     def start(cls, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Daemon:

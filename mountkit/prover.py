@@ -70,6 +70,7 @@ class Prover:
         top = self._path(name)
         listed = sorted(path for path in files if path != MANIFEST_NAME)
         self._refuse_strays(top)
+        self._refuse_torn(top)
         if not listed:
             raise NotDurableError(
                 f"{top} holds no file; there is nothing to prove.",
@@ -132,9 +133,35 @@ class Prover:
         return "/".join(part for part in (self._below, name) if part)
 
     def _refuse_strays(self, top: str) -> None:
-        strays = [path for path in self._mount.directory.strays() if path.startswith(f"{top}/")]
+        strays = [path for path in new_strays(self._mount) if path.startswith(f"{top}/")]
         if strays:
             raise not_proven(top, [stray(self._mount, path) for path in strays])
+
+    def _refuse_torn(self, top: str) -> None:
+        """A file that was being written when the daemon died may be short, and nobody told.
+
+        safetensors swallows an error of close, and a mended cache holds the file as far as it
+        came. A loss of the mount after the first and before the last change of these files means
+        that the save was under way.
+        """
+        record = self._mount.record()
+        changed = [file.modified for file in self._mount.control().files(top)]
+        if record is None or not changed:
+            return
+        if any(min(changed) <= moment <= max(changed) for moment in record.lost):
+            raise NotDurableError(
+                f"The mount was lost while {top} was being saved; its files may be torn.",
+                hint="Save it again, or resume from the last proven one: mountkit latest "
+                f"{self._mount.path}",
+                unproven=(Unproven(top, 0, "the mount was lost while it was being saved"),),
+            )
+
+
+def new_strays(mount: Mount) -> tuple[str, ...]:
+    """Files that did not reach the mount, since it was first made."""
+    record = mount.record()
+    before = record.strays_before if record else ()
+    return tuple(path for path in mount.directory.strays() if path not in before)
 
 
 def stray(mount: Mount, path: str) -> Unproven:

@@ -125,7 +125,11 @@ class Session:
             lock.release()
             raise
         daemon = mounter.daemon
-        record = record.change(state.SERVING, daemon=daemon.identity if daemon else None)
+        record = record.change(
+            state.SERVING,
+            daemon=daemon.identity if daemon else None,
+            strays_before=directory.strays(),
+        )
         directory.write(record)
         supervisor = Supervisor(
             mounter,

@@ -6,9 +6,12 @@ import json
 import logging
 import os
 import stat
+import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from mountkit.errors import ConfigurationError
 from mountkit.process import ProcessIdentity
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mountkit")
 
 FORMAT = 1
+LOCK_SECONDS = 10.0
 RECORD_NAME = "record.json"
 PROVEN_NAME = "proven.json"
 STRAYS_NAME = "strays.json"
@@ -52,6 +56,10 @@ class MountRecord:
     # When the mount was first made, in seconds since the epoch: what the cache holds from before
     # is left of another run.
     began: float = 0.0
+    # When the daemon was lost, in seconds since the epoch: a save under way then may be torn.
+    lost: tuple[float, ...] = ()
+    # Files that an earlier run lost between two mounts; none of this run's concern.
+    strays_before: tuple[str, ...] = ()
     # Checkpoints that had no manifest before anything was written through this mount.
     unproven_before: tuple[str, ...] = ()
 
@@ -105,7 +113,8 @@ class StateDirectory:
 
     def add_strays(self, paths: tuple[str, ...]) -> None:
         """Remember files that reached the local disk instead of the mount."""
-        self._replace(STRAYS_NAME, {"paths": sorted({*self.strays(), *paths})})
+        with self._strays_lock():
+            self._replace(STRAYS_NAME, {"paths": sorted({*self.strays(), *paths})})
 
     def strays(self) -> tuple[str, ...]:
         """Files, relative to the mount, that reached the local disk instead of it."""
@@ -114,10 +123,15 @@ class StateDirectory:
 
     def forget_strays(self, below: str) -> None:
         """What is below that directory is about to be written again, into the mount."""
-        strays = self.strays()
-        kept = [path for path in strays if not path.startswith(f"{below}/")]
-        if len(kept) != len(strays):
-            self._replace(STRAYS_NAME, {"paths": kept})
+        with self._strays_lock():
+            strays = self.strays()
+            kept = [path for path in strays if not path.startswith(f"{below}/")]
+            if len(kept) != len(strays):
+                self._replace(STRAYS_NAME, {"paths": kept})
+
+    def _strays_lock(self) -> FileLock:
+        """The supervisor and the training, two processes, both change the list."""
+        return FileLock(self.path / "strays.lock", timeout=LOCK_SECONDS, mode=0o600)
 
     def ask_to_stop(self) -> None:
         """Tell the supervisor to unmount; whatever had to be drained has been."""
@@ -145,7 +159,7 @@ class StateDirectory:
         (self.path / STOP_NAME).unlink(missing_ok=True)
 
     def _replace(self, name: str, content: dict[str, Any]) -> None:
-        draft = self.path / f".{name}.{os.getpid()}"
+        draft = self.path / f".{name}.{uuid.uuid4().hex}"
         draft.write_text(json.dumps(content, indent=1))
         draft.chmod(0o600)
         draft.replace(self.path / name)
@@ -261,6 +275,8 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
             remounts=content["remounts"],
             reason=content["reason"],
             began=content["began"],
+            lost=tuple(content["lost"]),
+            strays_before=tuple(content["strays_before"]),
             unproven_before=tuple(content["unproven_before"]),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -27,6 +27,7 @@ TICK_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 FLAPPING_SECONDS = 5.0
+REMEMBERED = 1000
 
 
 class Action(Enum):
@@ -181,7 +182,8 @@ class Supervisor:
         began = time.monotonic()
         reason = self._look().lost or self._record.reason
         if self._failures == 0:
-            self._write(self._record.change(state.REPAIRING, reason=reason))
+            lost = (*self._record.lost, time.time())[-REMEMBERED:]
+            self._write(self._record.change(state.REPAIRING, reason=reason, lost=lost))
             self._observer(MountLost(reason))
         served = began - self._remounted_at
         jitter = random.random()  # noqa: S311 - only spreads load

@@ -221,11 +221,9 @@ class _Work:
                 reason = "its name holds a control character or is not UTF-8; rename it"
                 unproven.append(Unproven(path, self.sizes.get(path, 0), reason))
                 continue
-            reason = self.errors.get(path) or self.trouble
             problem = self._problems.get(path)
-            if problem is not None and not reason:
-                reason = problem.reason
-            text = reason or "its upload did not finish"
+            reasons = (problem.reason if problem else "", self.errors.get(path), self.trouble)
+            text = "; ".join(filter(None, reasons)) or "its upload did not finish"
             unproven.append(Unproven(path, self.sizes.get(path, 0), text))
         proven = tuple(self._entries[path] for path in self._order if path in self._entries)
         return Outcome(proven, tuple(unproven))

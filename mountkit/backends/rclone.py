@@ -47,7 +47,10 @@ MOUNT_FLAGS: Mapping[str, str] = {
     "ignore-checksum": "true",
     "write-back-cache": "true",
     "use-mmap": "true",
-    "retries-sleep": "1s",
+    # A save into a dead store fails within a minute or so, and does not hang for eight.
+    "low-level-retries": "4",
+    "contimeout": "10s",
+    "timeout": "60s",
     "log-level": "NOTICE",
     "log-format": "date,time,UTC",
 }

@@ -31,21 +31,20 @@ class RcloneCache:
 
     def files(self, below: str = "") -> tuple[LocalFile, ...]:
         """Every file below a directory, by rclone's own record."""
-        named = (path.relative_to(self.meta).as_posix() for path in _walk(self.meta / below))
-        found = (self._file(path) for path in sorted(named))
-        return tuple(file for file in found if file is not None)
+        left = [path.relative_to(self.meta).as_posix() for path in _walk(self.meta / below)]
+        found: list[LocalFile] = []
+        for attempt in range(REWRITE_TRIES):
+            if attempt and left:
+                # rclone empties a record before it writes it anew, which takes it no time at all.
+                time.sleep(REWRITE_SECONDS)
+            infos = [(path, _read_info(self.meta / path)) for path in left]
+            found.extend(_local_file(path, info) for path, info in infos if info)
+            left = [path for path, info in infos if info == {}]
+        found.extend(file for file in map(self._unrecorded, left) if file is not None)
+        return tuple(sorted(found, key=lambda file: file.path))
 
-    def _file(self, path: str) -> LocalFile | None:
-        """One file; by the file itself, where its record stays unreadable."""
-        for _ in range(REWRITE_TRIES):
-            info = _read_info(self.meta / path)
-            if info is None:
-                return None
-            if info:
-                changed = _seconds(info.get("ModTime"))
-                return LocalFile(path, info.get("Size", 0), changed, info.get("Dirty", True))
-            # rclone empties a record before it writes it anew, which takes it no time at all.
-            time.sleep(REWRITE_SECONDS)
+    def _unrecorded(self, path: str) -> LocalFile | None:
+        """A file whose record stays unreadable, as the file itself shows it."""
         try:
             status = (self.data / path).stat()
         except FileNotFoundError:
@@ -118,6 +117,11 @@ class RcloneCache:
 
 def _walk(top: Path) -> list[Path]:
     return [Path(folder) / name for folder, _, names in os.walk(top) for name in names]
+
+
+def _local_file(path: str, info: dict[str, Any]) -> LocalFile:
+    changed = _seconds(info.get("ModTime"))
+    return LocalFile(path, info.get("Size", 0), changed, bool(info.get("Dirty", True)))
 
 
 def _whole(info: dict[str, Any], size: int) -> bool:

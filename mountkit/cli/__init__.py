@@ -71,9 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("mountkit: interrupted", err=True)
         code = 130
     except BrokenPipeError:
-        # Whoever read our output has had enough; there is nobody left to tell.
+        # Whoever read our output has had enough. As for any program: the code of SIGPIPE.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = 141
     except MountkitError as error:
         code = show(error, as_json=wants_json(words))
     except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, means "nothing found" here

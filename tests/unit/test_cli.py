@@ -265,7 +265,7 @@ class TestWeight:
             mountkit.no_such_name  # noqa: B018
 
 
-def test_a_reader_that_has_had_enough_is_no_error():
+def test_a_reader_that_has_had_enough_ends_it_as_any_program():
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -275,7 +275,7 @@ def test_a_reader_that_has_had_enough_is_no_error():
     finally:
         os.close(writer)
     assert answer.stderr == b""
-    assert answer.returncode == 0
+    assert answer.returncode == 141
 
 
 def test_the_module_can_be_run():
