@@ -43,7 +43,7 @@ class StoreFacts:
     seconds: float
 
 
-def check(store: S3Store, *, write: bool = True, seconds: float = 7.0) -> StoreFacts:
+def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
     """Try every request a save will make, and say what is wrong with the first that fails.
 
     Parameters

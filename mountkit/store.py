@@ -302,7 +302,7 @@ class S3Store(Connection):
             with self.translated("delete", self._relative(refused.get("Key", ""))):
                 raise client.exceptions.ClientError(details, "DeleteObjects")
 
-    def check(self, *, write: bool = True, seconds: float = 7.0) -> StoreFacts:
+    def check(self, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
         """Try everything a save will need, and say what is wrong, within ``seconds``.
 
         See ``preflight.check``.

@@ -96,9 +96,10 @@ def main() -> None:
     arguments = parser.parse_args()
     binary = rclone_binary.find(os.environ.get("PATH", "")).path
     rows = {}
-    with tempfile.TemporaryDirectory(prefix="mkb-") as name, EmbeddedS3(
-        buckets=[BUCKET], binary=binary
-    ) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="mkb-") as name,
+        EmbeddedS3(buckets=[BUCKET], binary=binary) as server,
+    ):
         scratch = Path(name)
         save(server, scratch, 50, [])
         for variant in arguments.variants or list(VARIANTS):
@@ -107,7 +108,9 @@ def main() -> None:
                 ours = save(server, scratch, arguments.size, [])
                 theirs = save(server, scratch, arguments.size, VARIANTS[variant])
                 ratios.append((theirs[0] / ours[0], theirs[1] / ours[1], *ours))
-            write, proof, seconds, total = (statistics.median(column) for column in zip(*ratios, strict=True))
+            write, proof, seconds, total = (
+                statistics.median(column) for column in zip(*ratios, strict=True)
+            )
             rows[variant] = {"write": write, "proof": proof, "ours": [seconds, total]}
             print(
                 f"{variant:28} write x{write:.2f}  proof x{proof:.2f}  "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LATE = ("--option", "vfs-write-back=60s")
 
 
-@pytest.mark.fault("F6")
+@pytest.mark.fault(6)
 def test_a_daemon_killed_between_two_saves_costs_nothing(rig: Rig, bucket: Bucket) -> None:
     command = rig.light("save:10", "say:between", "wait:go", "save:20")
     job = rig.begin(f"s3://{bucket.name}/run", command)
@@ -33,7 +33,7 @@ def test_a_daemon_killed_between_two_saves_costs_nothing(rig: Rig, bucket: Bucke
     assert "mounted again" in answer.err
 
 
-@pytest.mark.fault("F6", "F13")
+@pytest.mark.fault(6, 13)
 def test_files_that_waited_in_the_cache_of_a_killed_daemon_reach_the_bucket(
     rig: Rig, bucket: Bucket
 ) -> None:
@@ -49,7 +49,7 @@ def test_files_that_waited_in_the_cache_of_a_killed_daemon_reach_the_bucket(
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
-@pytest.mark.fault("F5", "F6")
+@pytest.mark.fault(5, 6)
 def test_a_daemon_killed_when_the_command_is_over_costs_nothing(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     command = rig.light("save:10", "say:saved", "wait:go")
@@ -66,7 +66,7 @@ def test_a_daemon_killed_when_the_command_is_over_costs_nothing(rig: Rig, bucket
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
-@pytest.mark.fault("F6")
+@pytest.mark.fault(6)
 def test_a_daemon_killed_again_and_again(rig: Rig, bucket: Bucket) -> None:
     steps = [10, 20, 30]
     actions = [f for n in steps for f in (f"save:{n}", f"say:at-{n}", f"wait:go-{n}")]
@@ -82,7 +82,7 @@ def test_a_daemon_killed_again_and_again(rig: Rig, bucket: Bucket) -> None:
         assert_proven(bucket, f"run/checkpoint-{step}", checkpoint(step))
 
 
-@pytest.mark.fault("F6")
+@pytest.mark.fault(6)
 def test_a_mount_that_somebody_unmounts_comes_back(rig: Rig, bucket: Bucket) -> None:
     command = rig.light("save:10", "say:between", "wait:go", "save:20")
     job = rig.begin(f"s3://{bucket.name}/run", command, *LATE)
@@ -128,7 +128,7 @@ def test_a_mount_that_cannot_be_repaired_is_given_up_in_the_end(
     assert bucket.files("run/checkpoint-10") == checkpoint(10)
 
 
-@pytest.mark.fault("F6")
+@pytest.mark.fault(6)
 def test_with_the_store_gone_as_well_the_run_ends_with_75(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     rig.settings["MOUNTKIT_REMOUNT_ATTEMPTS"] = "2"
@@ -145,7 +145,7 @@ def test_with_the_store_gone_as_well_the_run_ends_with_75(rig: Rig, bucket: Buck
     assert "checkpoint-10/" in answer.err
 
 
-@pytest.mark.fault("F9", "F37")
+@pytest.mark.fault(9, 37)
 def test_a_leftover_of_ours_is_repaired_and_its_files_reach_the_bucket(
     rig: Rig, bucket: Bucket
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_leftover_of_ours_is_repaired_and_its_files_reach_the_bucket(
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
-@pytest.mark.fault("F9", "F37")
+@pytest.mark.fault(9, 37)
 def test_a_run_over_a_leftover_of_ours_repairs_it(rig: Rig, bucket: Bucket) -> None:
     source = f"s3://{bucket.name}/run"
     job = rig.begin(source, rig.light("save:10", "say:saved", "wait:go"), *LATE)
@@ -189,7 +189,7 @@ def test_a_run_over_a_leftover_of_ours_repairs_it(rig: Rig, bucket: Bucket) -> N
         assert not daemon.is_running()
 
 
-@pytest.mark.fault("F37")
+@pytest.mark.fault(37)
 def test_a_mount_without_its_supervisor_is_drained_by_umount(rig: Rig, bucket: Bucket) -> None:
     assert rig.mount(f"s3://{bucket.name}/run", *LATE).code == 0
     rig.script("save:10")

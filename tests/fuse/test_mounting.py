@@ -74,7 +74,7 @@ def test_a_mount_in_the_foreground_drains_on_sigterm(rig: Rig, bucket: Bucket) -
     assert rig.mounts() == []
 
 
-@pytest.mark.fault("F5")
+@pytest.mark.fault(5)
 def test_sigterm_to_the_supervisor_in_the_background_drains(rig: Rig, bucket: Bucket) -> None:
     assert rig.mount(f"s3://{bucket.name}/run", *LATE).code == 0
     rig.script("save:10")
@@ -83,7 +83,7 @@ def test_sigterm_to_the_supervisor_in_the_background_drains(rig: Rig, bucket: Bu
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
-@pytest.mark.fault("F40")
+@pytest.mark.fault(40)
 def test_umount_drains_and_ends_although_a_file_is_kept_open(rig: Rig, bucket: Bucket) -> None:
     assert rig.mount(f"s3://{bucket.name}/run").code == 0
     rig.script("save:10")
@@ -107,7 +107,7 @@ def links(folder: str) -> list[str]:
     return [entry.path for entry in os.scandir(folder) if entry.is_symlink()]
 
 
-@pytest.mark.fault("F9")
+@pytest.mark.fault(9)
 def test_two_mounts_at_once_are_kept_apart(rig: Rig) -> None:
     first, second = rig.bucket("one-" + rig.bucket().name), rig.bucket("two-" + rig.bucket().name)
     other = rig.work / "other output"
@@ -128,7 +128,7 @@ def test_two_mounts_at_once_are_kept_apart(rig: Rig) -> None:
     assert {path.partition("/")[0] for path in second.everything("run")} == {"checkpoint-20"}
 
 
-@pytest.mark.fault("F9")
+@pytest.mark.fault(9)
 def test_a_place_that_is_mounted_already_is_refused(rig: Rig, bucket: Bucket) -> None:
     source = f"s3://{bucket.name}/run"
     assert rig.mount(source).code == 0
@@ -166,7 +166,7 @@ def foreign_mount(rig: Rig, rclone: str) -> Iterator[None]:
         job.wait()
 
 
-@pytest.mark.fault("F9")
+@pytest.mark.fault(9)
 def test_a_target_where_somebody_else_mounted_is_refused_and_stays(
     rig: Rig, bucket: Bucket, rclone: str
 ) -> None:
@@ -205,7 +205,7 @@ def test_an_error_in_the_with_block_passes_through(rig: Rig, bucket: Bucket) -> 
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
-@pytest.mark.fault("F5")
+@pytest.mark.fault(5)
 def test_the_with_block_raises_if_the_store_is_gone(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"

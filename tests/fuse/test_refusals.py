@@ -39,24 +39,24 @@ def refuse(rig: Rig, code: int | set[int], *words: str, **more: str | None) -> A
     return answer
 
 
-@pytest.mark.fault("F18")
+@pytest.mark.fault(18)
 def test_a_wrong_secret(rig: Rig) -> None:
     answer = refuse(rig, {77, 78}, AWS_SECRET_ACCESS_KEY="wrong-" + "x" * 34)
     assert "xxxx" not in answer.err
 
 
-@pytest.mark.fault("F18")
+@pytest.mark.fault(18)
 def test_a_wrong_access_key(rig: Rig) -> None:
     refuse(rig, {77, 78}, AWS_ACCESS_KEY_ID="nobody")
 
 
-@pytest.mark.fault("F18")
+@pytest.mark.fault(18)
 def test_no_credentials(rig: Rig) -> None:
     answer = refuse(rig, 78, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
     assert "credentials" in answer.err
 
 
-@pytest.mark.fault("F18")
+@pytest.mark.fault(18)
 def test_no_such_profile(rig: Rig) -> None:
     answer = refuse(
         rig, 78, "--profile", "nobody", AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None
@@ -64,13 +64,13 @@ def test_no_such_profile(rig: Rig) -> None:
     assert "nobody" in answer.err
 
 
-@pytest.mark.fault("F19")
+@pytest.mark.fault(19)
 def test_no_such_bucket(rig: Rig) -> None:
     answer = refuse(rig, 78, source="s3://nobody-made-this/run")
     assert "nobody-made-this" in answer.err
 
 
-@pytest.mark.fault("F19")
+@pytest.mark.fault(19)
 def test_a_bucket_that_one_may_not_write_to(
     make_rig: Callable[[EmbeddedS3], Rig], rclone: str
 ) -> None:
@@ -109,21 +109,21 @@ def test_a_url_that_is_none(rig: Rig, source: str) -> None:
     refuse(rig, 2, source=source)
 
 
-@pytest.mark.fault("F9")
+@pytest.mark.fault(9)
 def test_a_target_that_is_a_file(rig: Rig) -> None:
     rig.target.write_text("mine")
     refuse(rig, 69)
     assert rig.target.read_text() == "mine"
 
 
-@pytest.mark.fault("F9")
+@pytest.mark.fault(9)
 def test_a_target_below_a_file(rig: Rig) -> None:
     (rig.work / "file").write_text("mine")
     answer = refuse(rig, 69, target=rig.work / "file" / "output")
     assert str(rig.work / "file") in answer.err
 
 
-@pytest.mark.fault("F9")
+@pytest.mark.fault(9)
 def test_a_target_that_is_not_empty(rig: Rig) -> None:
     rig.target.mkdir()
     (rig.target / "thesis.txt").write_text("mine")

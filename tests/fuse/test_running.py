@@ -37,7 +37,7 @@ def crc64(data: bytes) -> str:
     return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
 
 
-@pytest.mark.fault("F4", "F10", "F26", "F39")
+@pytest.mark.fault(4, 10, 26, 39)
 def test_every_byte_is_in_the_bucket_when_the_script_ends_right_after_its_last_save(
     rig: Rig, bucket: Bucket
 ) -> None:
@@ -57,7 +57,7 @@ def test_every_byte_is_in_the_bucket_when_the_script_ends_right_after_its_last_s
     assert verified.code == 0, verified
 
 
-@pytest.mark.fault("F39")
+@pytest.mark.fault(39)
 def test_a_checkpoint_of_two_thousand_small_files_is_proven(rig: Rig, bucket: Bucket) -> None:
     answer = rig.run(f"s3://{bucket.name}", rig.light("many:10:2000"))
     assert answer.code == 0, answer
@@ -86,7 +86,7 @@ def test_the_commands_own_code_is_passed_on_and_its_checkpoint_is_proven(
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
-@pytest.mark.fault("F5")
+@pytest.mark.fault(5)
 def test_a_command_that_a_signal_ends_gives_128_more_and_no_manifest_to_a_torn_save(
     rig: Rig, bucket: Bucket
 ) -> None:
@@ -100,7 +100,7 @@ def test_a_command_that_a_signal_ends_gives_128_more_and_no_manifest_to_a_torn_s
     assert bucket.everything("run/checkpoint-20") == torn
 
 
-@pytest.mark.fault("F5")
+@pytest.mark.fault(5)
 def test_sigterm_is_forwarded_and_what_was_saved_is_drained(rig: Rig, bucket: Bucket) -> None:
     command = rig.light("save:10", "say:saved", "wait:never")
     # Nothing is uploaded before the drain.
@@ -112,7 +112,7 @@ def test_sigterm_is_forwarded_and_what_was_saved_is_drained(rig: Rig, bucket: Bu
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
-@pytest.mark.fault("F39")
+@pytest.mark.fault(39)
 @pytest.mark.parametrize("name", ["two\nlines.txt", "a\ttab.txt", "back\\slash.txt", "\udcff.bin"])
 def test_a_strange_name_is_kept_or_refused_by_name(rig: Rig, bucket: Bucket, name: str) -> None:
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"

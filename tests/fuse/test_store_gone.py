@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LATE = ("--option", "vfs-write-back=60s")
 
 
-@pytest.mark.fault("F4", "F5", "F14")
+@pytest.mark.fault(4, 5, 14)
 def test_a_run_ends_with_75_and_names_the_files_and_the_next_one_brings_them(
     rig: Rig, bucket: Bucket
 ) -> None:
@@ -43,7 +43,7 @@ def test_a_run_ends_with_75_and_names_the_files_and_the_next_one_brings_them(
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
-@pytest.mark.fault("F5")
+@pytest.mark.fault(5)
 def test_the_commands_own_failure_wins_over_75(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
@@ -57,7 +57,7 @@ def test_the_commands_own_failure_wins_over_75(rig: Rig, bucket: Bucket) -> None
     assert "checkpoint-10/model.safetensors" in answer.err
 
 
-@pytest.mark.fault("F34")
+@pytest.mark.fault(34)
 def test_a_store_that_comes_back_during_the_drain_gets_everything(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     command = rig.light("save:10", "say:saved", "wait:go")
@@ -74,7 +74,7 @@ def test_a_store_that_comes_back_during_the_drain_gets_everything(rig: Rig, buck
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
-@pytest.mark.fault("F34")
+@pytest.mark.fault(34)
 def test_a_store_that_swallows_everything_ends_a_run_with_75(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
@@ -100,7 +100,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.fault("F2", "F3", "F10")
+@pytest.mark.fault(2, 3, 10)
 @pytest.mark.parametrize("damage", list(DAMAGES))
 def test_the_daemons_word_is_not_believed(rig: Rig, bucket: Bucket, damage: str) -> None:
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
@@ -119,7 +119,7 @@ def test_the_daemons_word_is_not_believed(rig: Rig, bucket: Bucket, damage: str)
     assert bucket.manifest("run/checkpoint-10") is None
 
 
-@pytest.mark.fault("F5")
+@pytest.mark.fault(5)
 def test_umount_refuses_to_lose_data_unless_told_to(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
@@ -139,7 +139,7 @@ def test_umount_refuses_to_lose_data_unless_told_to(rig: Rig, bucket: Bucket) ->
     assert bucket.everything("run") == {}
 
 
-@pytest.mark.fault("F5")
+@pytest.mark.fault(5)
 def test_umount_succeeds_once_the_store_is_back(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"

@@ -56,7 +56,7 @@ def checkpoints(bucket: Bucket) -> set[str]:
     return {path.partition("/")[0] for path in bucket.everything("run")}
 
 
-@pytest.mark.fault("F3", "F4", "F6", "F20", "F23", "F26")
+@pytest.mark.fault(3, 4, 6, 20, 23, 26)
 def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> None:
     source = f"s3://{bucket.name}/run"
     first = Training(rig)
@@ -93,7 +93,7 @@ def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> Non
     assert [entry["step"] for entry in state["log_history"]] == list(range(1, 16))
 
 
-@pytest.mark.fault("F4", "F5")
+@pytest.mark.fault(4, 5)
 def test_without_the_callback_the_drain_proves_it_all(rig: Rig, bucket: Bucket) -> None:
     training = Training(rig)
     options = ["--steps", "4", "--save-steps", "2", "--callback", "none"]
@@ -103,7 +103,7 @@ def test_without_the_callback_the_drain_proves_it_all(rig: Rig, bucket: Bucket) 
     training.assert_proven(bucket, 4)
 
 
-@pytest.mark.fault("F2", "F14")
+@pytest.mark.fault(2, 14)
 def test_a_save_that_cannot_be_proven_ends_the_training_with_its_name(
     rig: Rig, bucket: Bucket
 ) -> None:
@@ -127,7 +127,7 @@ def test_a_save_that_cannot_be_proven_ends_the_training_with_its_name(
     assert not [path for path in bucket.everything() if path.endswith(MANIFEST)]
 
 
-@pytest.mark.fault("F14", "F34")
+@pytest.mark.fault(14, 34)
 def test_told_to_warn_the_training_goes_on_and_all_is_proven_when_the_store_is_back(
     rig: Rig, bucket: Bucket
 ) -> None:

@@ -76,7 +76,7 @@ def test_nothing_altered(rig: Rig, bucket: Bucket, copied: Path) -> None:
     assert (found.code, found.out) == (0, f"{url}/checkpoint-10\n"), found
 
 
-@pytest.mark.fault("F32")
+@pytest.mark.fault(32)
 @pytest.mark.parametrize("problem", list(DAMAGES))
 def test_one_file_altered_in_the_store(
     rig: Rig, bucket: Bucket, copied: Path, problem: str
@@ -97,7 +97,7 @@ def test_one_file_altered_in_the_store(
     assert VICTIM in found.err
 
 
-@pytest.mark.fault("F32")
+@pytest.mark.fault(32)
 def test_an_emptied_file_and_one_too_many(rig: Rig, bucket: Bucket, copied: Path) -> None:
     empty(copied / "checkpoint-10" / "model.safetensors")
     (copied / "checkpoint-10" / "intruder").write_text("not in the manifest")
@@ -108,7 +108,7 @@ def test_an_emptied_file_and_one_too_many(rig: Rig, bucket: Bucket, copied: Path
     assert "intruder" in verified.err
 
 
-@pytest.mark.fault("F22", "F32")
+@pytest.mark.fault(22, 32)
 def test_without_a_manifest_it_is_no_checkpoint(rig: Rig, bucket: Bucket, copied: Path) -> None:
     url = f"s3://{bucket.name}/run"
     torn = ask(rig, "verify", f"{url}/checkpoint-11")
@@ -120,13 +120,13 @@ def test_without_a_manifest_it_is_no_checkpoint(rig: Rig, bucket: Bucket, copied
     assert (found.code, found.out) == (1, ""), found
 
 
-@pytest.mark.fault("F23")
+@pytest.mark.fault(23)
 def test_the_first_run_has_no_latest(rig: Rig, bucket: Bucket) -> None:
     found = ask(rig, "latest", f"s3://{bucket.name}/not there yet")
     assert (found.code, found.out) == (1, ""), found
 
 
-@pytest.mark.fault("F32")
+@pytest.mark.fault(32)
 def test_by_the_mounted_path(rig: Rig, bucket: Bucket, copied: Path) -> None:
     source = f"s3://{bucket.name}/run"
     assert rig.mount(source).code == 0
