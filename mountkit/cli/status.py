@@ -95,8 +95,12 @@ def _print(mounts: list[dict[str, Any]]) -> None:
             mount["target"],
             mount["source"],
             mount["state"],
-            f"{mount['remounts']}{' (' + mount['reason'] + ')' if mount['remounts'] else ''}",
+            str(mount["remounts"]),
             waiting if mount["pending_files"] else "nothing",
             f"{last['checkpoint']} at {last['at'][:19]}" if last else "nothing yet",
         )
-    Console(soft_wrap=False).print(table)
+    console = Console()
+    console.print(table)
+    for mount in mounts:
+        if mount["reason"]:
+            console.print(f"{mount['target']}: last trouble: {mount['reason']}", soft_wrap=True)
