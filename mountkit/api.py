@@ -74,21 +74,30 @@ def mount(
     pairs = [f"{name}={value}" for name, value in (options or {}).items()]
     session = Session.open(specify(source, str(target), settings, pairs), settings, on_event)
     try:
-        try:
-            yield session.mount
-        except BaseException:
-            _drain_after_error(session, on_event)
-            raise
-        report = session.drain(on_event, ended_well=True)
-    finally:
-        session.close()
+        yield session.mount
+    except SystemExit as error:
+        # sys.exit(0) in the body is a good end, and must not hide what is not proven.
+        if error.code not in {None, 0}:
+            _finish_after_error(session, on_event)
+        else:
+            _finish(session, on_event)
+        raise
+    except BaseException:
+        _finish_after_error(session, on_event)
+        raise
+    else:
+        _finish(session, on_event)
+
+
+def _finish(session: Session, on_event: Observer) -> None:
+    report = session.finish(on_event, ended_well=True)
     if not report.complete:
         raise not_proven(session.mount.path, report.unproven)
 
 
-def _drain_after_error(session: Session, on_event: Observer) -> None:
+def _finish_after_error(session: Session, on_event: Observer) -> None:
     """Save what can be saved; the error of the body is the one that is raised."""
-    report = session.drain(on_event, ended_well=False)
+    report = session.finish(on_event, ended_well=False)
     for problem in report.unproven:
         logger.warning("mountkit: not proven: %s", problem)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from mountkit.manifest import Manifest
 from mountkit.prover import Prover, new_strays, stray
 from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.uploads import Uploads
+from mountkit.verify import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,22 +31,37 @@ if TYPE_CHECKING:
 
 TRAINER_STATE = "trainer_state.json"
 RETRY_SECONDS = 1.0
+ROUNDS = 5
 # Write-back by the kernel may date a file a little later than the one written after it.
 SAME_SAVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class DrainReport:
-    """What a drain found. ``files`` counts those that the store attests, now or earlier."""
+    """What a drain found. ``files`` counts those that the store attests, now or earlier.
+
+    ``seen`` has the size and time of every file in the cache when it ended.
+    """
 
     files: int
     checkpoints: tuple[str, ...]
     unproven: tuple[Unproven, ...]
+    seen: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether everything that was written is proven to be in the store."""
         return not self.unproven
+
+    def checked_again(self, files: Iterable[LocalFile]) -> DrainReport:
+        """The report, and what was written after the drain, by the cache once nobody serves."""
+        named = {problem.path for problem in self.unproven}
+        late = tuple(
+            Unproven(file.path, file.size, "it was written after the drain had ended")
+            for file in files
+            if file.path not in named and (file.dirty or self.seen.get(file.path) != file.stamp)
+        )
+        return replace(self, unproven=(*self.unproven, *late))
 
     @property
     def size(self) -> int:
@@ -68,11 +84,19 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
     """
     work = _Drain(mount, limits, observer, ended_well=ended_well)
     began = time.monotonic()
-    moved, settled, said = began, 0, ""
+    moved, settled, said, rounds = began, 0, "", 1
     while True:
+        before = work.snapshot()
         result = work.attempt()
         if isinstance(result, DrainReport):
-            return result
+            seen = work.snapshot()
+            changed = [path for path in seen if seen[path] != before.get(path)]
+            if not changed or not result.complete or rounds == ROUNDS:
+                return work.end(result, seen, changed)
+            # Something still writes; what it wrote meanwhile has its turn.
+            rounds += 1
+            work.settled.difference_update(changed)
+            continue
         now = time.monotonic()
         if len(work.settled) > settled:
             moved, settled = now, len(work.settled)
@@ -99,6 +123,20 @@ class _Drain:
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
 
+    def snapshot(self) -> dict[str, tuple[int, float]]:
+        """Size and time of every file in the cache."""
+        return {file.path: file.stamp for file in self._mount.control().files()}
+
+    def end(
+        self,
+        report: DrainReport,
+        seen: Mapping[str, tuple[int, float]],
+        changed: Iterable[str],
+    ) -> DrainReport:
+        """The last report, with what something is still writing."""
+        busy = [Unproven(path, seen[path][0], "something is still writing it") for path in changed]
+        return replace(report, unproven=(*report.unproven, *busy), seen=dict(seen))
+
     def attempt(self) -> DrainReport | MountUnavailableError:
         """The report, or why the store cannot be asked right now."""
         try:
@@ -109,19 +147,21 @@ class _Drain:
             return self.give_up(error)
 
     def _once(self) -> DrainReport:
-        written = self._mount.control().files()
-        groups, loose = _group(written)
+        groups, loose = _group(self._mount.control().files())
+        loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
-            if all(file.path in self.settled for file in members):
+            open_members = [file for file in members if file.path not in self.settled]
+            if not any(self._concerns(file) for file in open_members):
                 continue
             step = checkpoints.step_of(top.rpartition("/")[2])
-            if self._covered(top, members):
+            manifest = self._manifest(top)
+            if manifest is not None and self._covers(manifest, top, members):
                 self.settled.update(file.path for file in members)
             elif step is None or not self._finished(top, step, members):
                 self._observer(Trouble(f"{top} is not a finished checkpoint: it gets no manifest"))
-                loose.extend(members)
+                loose.extend(file for file in members if self._concerns(file))
             else:
-                self._prove(top, step, members)
+                self._prove(top, step, members, manifest)
         self._attest(loose)
         self._note(self._unwitnessed(groups))
         self._note(stray(self._mount, path) for path in new_strays(self._mount))
@@ -132,21 +172,31 @@ class _Drain:
         self._note(
             Unproven(file.path, file.size, error.message)
             for file in self._mount.control().files()
-            if file.path not in self.settled
+            if file.path not in self.settled and self._concerns(file)
         )
         self._note(stray(self._mount, path) for path in new_strays(self._mount))
         if not self._unproven:
             self._note([Unproven(self._mount.path, 0, error.message)])
         return self._report()
 
-    def _prove(self, top: str, step: int, members: Sequence[LocalFile]) -> None:
+    def _concerns(self, file: LocalFile) -> bool:
+        """Whether this run wrote it, or has to bring it to the store for one that died."""
+        record = self._mount.record()
+        if record is None or file.dirty:
+            return True
+        return file.modified >= record.began or file.path in record.adopted
+
+    def _prove(
+        self, top: str, step: int, members: Sequence[LocalFile], manifest: Manifest | None
+    ) -> None:
         below, _, name = top.rpartition("/")
         names = {file.path[len(top) + 1 :] for file in members}
         names.update(found.path[len(top) + 1 :] for found in self._store.list(top))
         prover = Prover(self._mount, below, self._limits, self._observer)
         try:
-            prover.withdraw(name)
-            prover.prove(name, step, sorted(names))
+            # An older manifest stays until the new one replaces it: it may still be right.
+            since = manifest.created.timestamp() if manifest else 0.0
+            prover.prove(name, step, sorted(names), since=since)
             self._proven.append(top)
         except NotDurableError as error:
             self._note(error.unproven)
@@ -158,15 +208,21 @@ class _Drain:
         self._note(outcome.unproven)
         self.settled.update(paths)
 
-    def _covered(self, top: str, members: Iterable[LocalFile]) -> bool:
-        """Whether a manifest in the store speaks for all of these files as they are now."""
+    def _manifest(self, top: str) -> Manifest | None:
         data = self._store.get(f"{top}/{MANIFEST_NAME}")
-        if data is None:
-            return False
         try:
-            manifest = Manifest.from_bytes(data)
+            return None if data is None else Manifest.from_bytes(data)
         except VerificationError:
-            return False
+            # One that cannot be read makes no checkpoint; a new one replaces it.
+            return None
+
+    def _covers(self, manifest: Manifest, top: str, members: Iterable[LocalFile]) -> bool:
+        """Whether a manifest speaks for these files, and for the store, as they are now."""
+        there = listing(self._store, top)
+        for entry in manifest.files:
+            found = there.get(entry.path)
+            if found is None or found.size != entry.size or entry.etag not in {"", found.etag}:
+                return False
         sizes = {entry.path: entry.size for entry in manifest.files}
         created = manifest.created.timestamp()
         return all(
@@ -191,10 +247,17 @@ class _Drain:
         """Checkpoints written here whose local bytes are gone, so that nothing can be compared."""
         record = self._mount.record()
         before = record.unproven_before if record else ()
-        return [
-            Unproven(found.name, 0, "its files left the local cache before anybody proved it")
+        gone = [
+            found.name
             for found in checkpoints.scan(self._store)
             if not found.proven and found.name not in before and found.name not in groups
+        ]
+        # What a deletion and an upload left between them is no checkpoint.
+        finished = self._store.attest_many([f"{name}/{TRAINER_STATE}" for name in gone])
+        return [
+            Unproven(name, 0, "its files left the local cache before anybody proved it")
+            for name in gone
+            if finished[f"{name}/{TRAINER_STATE}"] is not None
         ]
 
     def _note(self, problems: Iterable[Unproven]) -> None:

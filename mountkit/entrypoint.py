@@ -51,12 +51,13 @@ def run(
         try:
             say(f"{spec.source.url} is mounted at {spec.target}")
             code = signals.execute(command)
-            say("the command ended; making sure that everything is in the bucket")
-            report = _drain(session, observer, ended_well=code == 0)
-        finally:
-            _close(session, say)
+        except BaseException:
+            session.close()
+            raise
+        say("the command ended; making sure that everything is in the bucket")
+        report = _finish(session, observer, say, ended_well=code == 0)
     if report is None:
-        say(f"not waiting any longer; what waits for its upload stays in {spec.cache_dir}")
+        say(f"what waits for its upload stays in {spec.cache_dir}")
         return code or NOT_DURABLE
     for problem in report.unproven:
         say(f"not proven: {problem}")
@@ -142,15 +143,14 @@ def execute(command: Sequence[str]) -> int:
         return signals.execute(command)
 
 
-def _drain(session: Session, observer: Observer, *, ended_well: bool) -> DrainReport | None:
+def _finish(
+    session: Session, observer: Observer, say: Callable[[str], None], *, ended_well: bool
+) -> DrainReport | None:
+    """The report, or None if it was cut short: then nothing is known to be proven."""
     try:
-        return session.drain(observer, ended_well=ended_well)
+        return session.finish(observer, ended_well=ended_well)
     except KeyboardInterrupt:
-        return None
-
-
-def _close(session: Session, say: Callable[[str], None]) -> None:
-    try:
-        session.close()
+        say("not waiting any longer")
     except MountkitError as error:
         say(str(error))
+    return None

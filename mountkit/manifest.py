@@ -78,6 +78,8 @@ class Manifest:
             raise VerificationError(f"{self.step!r} is not a step.", hint=_HINT)
         if self.created.tzinfo is None:
             raise VerificationError("The manifest's time has no time zone.", hint=_HINT)
+        if not self.files:
+            raise VerificationError("The manifest lists no file.", hint=_HINT)
         seen: set[str] = set()
         for entry in self.files:
             check_path(entry.path)

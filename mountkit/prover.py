@@ -17,12 +17,13 @@ from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mountkit.config import Limits
     from mountkit.handle import Mount
 
 NAMED = 5
+REWRITES = 5
 
 
 class Prover:
@@ -44,7 +45,13 @@ class Prover:
         self._mount.directory.forget_strays(self._path(name))
 
     def prove(
-        self, name: str, step: int, files: Sequence[str], began: float | None = None
+        self,
+        name: str,
+        step: int,
+        files: Sequence[str],
+        *,
+        began: float | None = None,
+        since: float = 0.0,
     ) -> Manifest:
         """Prove every file of a checkpoint and commit it.
 
@@ -58,6 +65,9 @@ class Prover:
             All its files, relative to that directory.
         began:
             When the save began, on the monotonic clock, in seconds; now, if not given.
+        since:
+            Files that did not change after this moment, in seconds since the epoch, were proven
+            before, and are not part of this save.
 
         Raises
         ------
@@ -70,7 +80,7 @@ class Prover:
         top = self._path(name)
         listed = sorted(path for path in files if path != MANIFEST_NAME)
         self._refuse_strays(top)
-        self._refuse_torn(top)
+        self._refuse_torn(top, since)
         if not listed:
             raise NotDurableError(
                 f"{top} holds no file; there is nothing to prove.",
@@ -84,32 +94,66 @@ class Prover:
             seconds = time.monotonic() - started
             self._observer(FileProven(step, path, entry.size, entry.attested_by, seconds))
 
-        outcome = self._uploads.attest([f"{top}/{path}" for path in listed], top, proven)
+        entries = self._attest(top, [f"{top}/{path}" for path in listed], proven)
         self._refuse_strays(top)
-        if outcome.unproven:
-            raise not_proven(top, outcome.unproven)
         manifest = Manifest(
             step=step,
             created=datetime.now(timezone.utc),
             source=self._mount.spec.source.child(top).url,
-            files=tuple(_relative(entry, top) for entry in outcome.proven),
+            files=tuple(_relative(entry, top) for entry in entries),
         )
         self.store.put(f"{name}/{MANIFEST_NAME}", manifest.to_bytes())
-        self._mount.directory.write_proven(state.Proven(top, step, manifest.created.isoformat()))
+        self._remember(state.Proven(top, step, manifest.created.isoformat()))
         self.refresh(name)
         size = sum(entry.size for entry in manifest.files)
         seconds = time.monotonic() - started
         self._observer(CheckpointProven(step, len(manifest.files), size, seconds))
         return manifest
 
-    def remove(self, name: str) -> None:
+    def _attest(
+        self, top: str, paths: Sequence[str], proven: Callable[[FileEntry], None]
+    ) -> list[FileEntry]:
+        """Attest the files; those that were written again meanwhile, once more."""
+        found: dict[str, FileEntry] = {}
+        ask = list(paths)
+        for _ in range(REWRITES):
+            before = self._snapshot(top)
+            outcome = self._uploads.attest(ask, top, proven)
+            if outcome.unproven:
+                raise not_proven(top, outcome.unproven)
+            found.update({entry.path: entry for entry in outcome.proven})
+            now = self._snapshot(top)
+            ask = [path for path in paths if now.get(path) != before.get(path)]
+            if not ask:
+                return [found[path] for path in paths]
+        raise not_proven(top, [Unproven(path, 0, "it is still being written") for path in ask])
+
+    def _snapshot(self, top: str) -> dict[str, tuple[int, float]]:
+        return {file.path: file.stamp for file in self._mount.control().files(top)}
+
+    def _remember(self, proven: state.Proven) -> None:
+        try:
+            self._mount.directory.write_proven(proven)
+        except OSError as error:
+            # Only what ``status`` shows; the manifest is in the store.
+            self._observer(Trouble(f"{error.filename} cannot be written: {error.strerror}"))
+
+    def remove(self, name: str) -> bool:
         """Delete a checkpoint: its manifest first, then its files in the mount and the store.
+
+        Returns
+        -------
+        bool
+            Whether it is gone; not while the mount is being repaired.
 
         Raises
         ------
         PermissionDeniedError
             If the store refuses.
         """
+        if not self._mount.serving():
+            self._observer(Trouble(f"{name} stays for now: the mount is being repaired"))
+            return False
         self.withdraw(name)
         try:
             # Through the mount, so that the local cache gives the room back too.
@@ -119,6 +163,7 @@ class Prover:
             self._observer(Trouble(f"{name} stays in the cache for now: {error}"))
         checkpoints.remove(self.store, name)
         self.refresh("")
+        return True
 
     def refresh(self, name: str) -> None:
         """Let the mount show what was written to the store beside it."""
@@ -137,7 +182,7 @@ class Prover:
         if strays:
             raise not_proven(top, [stray(self._mount, path) for path in strays])
 
-    def _refuse_torn(self, top: str) -> None:
+    def _refuse_torn(self, top: str, since: float) -> None:
         """A file that was being written when the daemon died may be short, and nobody told.
 
         safetensors swallows an error of close, and a mended cache holds the file as far as it
@@ -145,7 +190,8 @@ class Prover:
         that the save was under way.
         """
         record = self._mount.record()
-        changed = [file.modified for file in self._mount.control().files(top)]
+        files = self._mount.control().files(top)
+        changed = [file.modified for file in files if file.modified > since]
         if record is None or not changed:
             return
         if any(min(changed) <= moment <= max(changed) for moment in record.lost):

@@ -74,7 +74,6 @@ class Session:
         self._mounter = mounter
         self._lock = lock
         self._limits = limits
-        self._complete = False
 
     @classmethod
     def open(
@@ -112,6 +111,7 @@ class Session:
                 state.now(),
                 ProcessIdentity.mine(),
                 began=time.time(),
+                adopted=tuple(file.path for file in mounter.control.files() if file.dirty),
                 unproven_before=unproven_before,
             )
             directory.write(record)
@@ -142,14 +142,20 @@ class Session:
         mount = Mount(spec, directory)
         return cls(mount, mounter, supervisor, lock, config.limits(settings))
 
-    def drain(self, observer: Observer = silent, *, ended_well: bool) -> DrainReport:
-        """Wait until everything that was written is proven to be in the store, or cannot be.
+    def finish(self, observer: Observer = silent, *, ended_well: bool) -> DrainReport:
+        """Drain, unmount and let go; what the report names is not proven to be in the store.
 
-        ``ended_well`` as for :func:`mountkit.drain.drain`, which also says what is raised.
+        ``ended_well`` as for :func:`mountkit.drain.drain`.
         """
-        self._mounter.keep_strays()
-        report = drain(self.mount, self._limits, observer, ended_well=ended_well)
-        self._complete = report.complete
+        try:
+            self._mounter.keep_strays()
+            report = drain(self.mount, self._limits, observer, ended_well=ended_well)
+        except BaseException:
+            self.close()
+            raise
+        self._unmount()
+        report = report.checked_again(self.mount.control().files())
+        self._release(purge=report.complete)
         return report
 
     def unmounted_from_outside(self) -> bool:
@@ -157,14 +163,24 @@ class Session:
         return self.supervisor.stopped
 
     def close(self) -> None:
-        """Stop the supervisor, unmount and let go. What was not drained stays in the cache."""
+        """Unmount and let go without a drain. What was not uploaded stays in the cache."""
+        self._unmount()
+        self._release(purge=False)
+
+    def _unmount(self) -> None:
         self.supervisor.stop()
         try:
             self._mounter.unmount()
+        except BaseException:
+            self._release(purge=False)
+            raise
+
+    def _release(self, *, purge: bool) -> None:
+        try:
             if self.supervisor.record.state != state.FAILED:
                 self._mounter.directory.clear()
-            if self._complete or self.supervisor.stopped:
-                # Proven; what stays in the cache would be held against the store the next time.
+            if purge:
+                # Proven, and of no more use to anybody.
                 self.mount.control().purge()
         finally:
             self._mounter.release()

@@ -56,6 +56,8 @@ class MountRecord:
     # When the mount was first made, in seconds since the epoch: what the cache holds from before
     # is left of another run.
     began: float = 0.0
+    # Files that waited in the cache for their upload when the mount was made.
+    adopted: tuple[str, ...] = ()
     # When the daemon was lost, in seconds since the epoch: a save under way then may be torn.
     lost: tuple[float, ...] = ()
     # Files that an earlier run lost between two mounts; none of this run's concern.
@@ -275,6 +277,7 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
             remounts=content["remounts"],
             reason=content["reason"],
             began=content["began"],
+            adopted=tuple(content["adopted"]),
             lost=tuple(content["lost"]),
             strays_before=tuple(content["strays_before"]),
             unproven_before=tuple(content["unproven_before"]),

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from transformers import TrainerCallback
 
 from mountkit import checkpoints, config
-from mountkit.errors import ConfigurationError, MountkitError, UsageError
+from mountkit.errors import ConfigurationError, MountkitError, NotDurableError, UsageError
 from mountkit.events import CheckpointRemoved, Observer, Trouble, Waiting, silent
 from mountkit.handle import Mount
 from mountkit.prover import Prover
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mountkit.events import Event
 
 logger = logging.getLogger("mountkit")
@@ -95,6 +97,12 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 args.output_dir,
             )
             return
+        if state.is_hyper_param_search:
+            raise ConfigurationError(
+                "A hyper-parameter search saves below run-N folders, which mountkit does not "
+                "prove yet.",
+                hint="Leave CheckpointCallback out; mountkit run proves all at the end.",
+            )
         if args.world_size > 1:
             raise ConfigurationError(
                 f"{args.world_size} processes train together; mountkit proves the checkpoints of "
@@ -118,27 +126,30 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report a proof that failed; before a save, wait for the last proof and the mount."""
-        self._before_save(state.global_step, control)
+        # With "best", Trainer decides on the save after the evaluation, and asks nobody then.
+        maybe = control.should_evaluate and args.save_strategy == "best"
+        self._guard(self._before_save, state.global_step, control.should_save or maybe)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The same, for saves at the end of an epoch."""
-        self._before_save(state.global_step, control)
+        maybe = control.should_evaluate and args.save_strategy == "best"
+        self._guard(self._before_save, state.global_step, control.should_save or maybe)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin to prove the checkpoint that was just saved."""
+        self._guard(self._begin_proof, state)
+
+    def _begin_proof(self, state: Any) -> None:
         if self._prover is None or self._mount is None:
             return
         self._finish_proof()
+        if state.global_step in self._known:
+            self._prover.withdraw(self._known.pop(state.global_step))
         name = f"checkpoint-{state.global_step}"
         top = Path(self._output_dir) / name
         began = time.monotonic() if self._began is None else self._began
         self._began = None
-        try:
-            files = _walk(top)
-        except OSError:
-            # The daemon died just after the save; what was written waits in its cache.
-            self._mount.wait_until_serving(self._limits.repair)
-            files = _walk(top)
+        files = self._list(self._mount, top)
         self._proving = name
         self._proof = self._pool.submit(
             self._prove, self._prover, name, state.global_step, files, began, _best(state)
@@ -154,14 +165,39 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         """
         if self._keep is not None:
             args.save_total_limit = self._keep
-        self._finish_proof()
+        self._guard(self._finish_proof)
 
-    def _before_save(self, step: int, control: Any) -> None:
+    def _list(self, mount: Mount, top: Path) -> tuple[str, ...]:
+        try:
+            return _walk(top)
+        except OSError:
+            # The daemon died just after the save; what was written waits in its cache.
+            mount.wait_until_serving(self._limits.repair)
+        try:
+            return _walk(top)
+        except OSError as error:
+            strays = [path for path in mount.directory.strays() if f"{top.name}/" in path]
+            raise NotDurableError(
+                f"{top} was saved and cannot be listed: {error.strerror}. "
+                f"{len(strays)} files of it did not reach the mount.",
+                hint=f"See what became of the mount: mountkit status {mount.path}",
+            ) from error
+
+    def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do it; an error ends the training, or is logged, as ``on_failure`` says."""
+        try:
+            work(*arguments)
+        except MountkitError as error:
+            if self._on_failure == "raise":
+                raise
+            logger.warning("mountkit: %s", error)
+
+    def _before_save(self, step: int, expected: bool) -> None:
         if self._prover is None or self._mount is None:
             return
         if self._proof is not None and self._proof.done():
             self._finish_proof()
-        if not control.should_save:
+        if not expected:
             return
         self._began = time.monotonic()
         self._finish_proof()
@@ -179,12 +215,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             self._tell(Waiting(f"the save waits until {self._proving} is proven"))
         # Bounded: the proof itself ends when nothing moves for the stall timeout.
         self._proof = None
-        try:
-            proof.result()
-        except MountkitError as error:
-            if self._on_failure == "raise":
-                raise
-            logger.warning("mountkit: %s", error)
+        proof.result()
 
     def _prove(
         self,
@@ -195,7 +226,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         began: float,
         best: int | None,
     ) -> None:
-        prover.prove(name, step, files, began)
+        prover.prove(name, step, files, began=began)
         self._known[step] = name
         self._retain(prover, step, best)
 
@@ -206,9 +237,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if best is not None:
             protected.add(best)
         for step in checkpoints.retention(sorted(self._known), self._keep, protected):
-            name = self._known.pop(step)
-            prover.remove(name)
-            self._tell(CheckpointRemoved(step))
+            if prover.remove(self._known[step]):
+                del self._known[step]
+                self._tell(CheckpointRemoved(step))
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Trouble):

@@ -63,6 +63,19 @@ def unmount(
         )
         mounter.unmount(record.daemon)
         mount.directory.clear()
+    if report is None:
+        return None
+    report = report.checked_again(mount.control().files())
+    if not report.complete:
+        error = not_proven(mount.path, report.unproven)
+        raise NotDurableError(
+            f"{error.message}\nIt was unmounted while something still wrote.",
+            hint=f"These files wait in {record.spec.cache_dir}. Mount it again to upload them: "
+            f"mountkit mount {record.spec.source.url} {mount.path}",
+            unproven=report.unproven,
+        )
+    if cachelock.is_free(record.spec):
+        mount.control().purge()
     return report
 
 

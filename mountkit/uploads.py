@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import checksums
@@ -124,14 +123,16 @@ class Uploads:
         size = work.sizes.get(path, 0)
         try:
             reference = work.references.get(path)
-            local = self._control.local(path) or Path(self._mount.path) / path
+            local = self._control.local(path)
+            if local is None:
+                # Read through the mount it would be the store's own word held against itself.
+                return None, Unproven(path, size, "its local bytes are gone: nothing to compare")
             if reference is None:
                 reference = checksums.digest_file(local)
                 work.references[path] = reference
                 work.sizes[path] = size = reference.size
             verdict = attest_file(self._store, path, reference, local)
         except OSError as error:
-            # The mount may just be away; the supervisor brings it back or gives up.
             return None, Unproven(path, size, f"it cannot be read back: {error.strerror}")
         except (MountUnavailableError, NotDurableError) as error:
             # The store is ill or out of reach: no verdict. The stall timeout bounds the wait.
@@ -163,6 +164,7 @@ class _Work:
         self._entries: dict[str, FileEntry] = {}
         self._problems: dict[str, Unproven] = {}
         self._complained: dict[str, float] = {}
+        self._held: dict[str, float] = {}
         self._sent = 0
         self._began = self._progress = time.monotonic()
         self._pause = FIRST_PAUSE_SECONDS
@@ -177,6 +179,10 @@ class _Work:
             busy.update(pending.waiting)
             for path in busy:
                 self._complained.pop(path, None)
+            # Dirty and in no queue: somebody has it open, or closed it just now.
+            now = time.monotonic()
+            held = busy.difference(pending.waiting)
+            self._held = {path: self._held.get(path, now) for path in held}
             # A file that is tried again has no error just now, and did not come through either.
             self.errors.update(pending.errors)
             if pending.sent != self._sent and not pending.errors:
@@ -207,8 +213,9 @@ class _Work:
         if now - self._progress > self._limits.stall or now - self._began > self._limits.drain:
             return True
         settle = min(SETTLE_SECONDS, self._limits.stall)
+        since = {**self._held, **self._complained}
         return bool(self.open) and all(
-            path in self._complained and now - self._complained[path] > settle for path in self.open
+            path in since and now - since[path] > settle for path in self.open
         )
 
     def outcome(self) -> Outcome:
@@ -222,7 +229,8 @@ class _Work:
                 unproven.append(Unproven(path, self.sizes.get(path, 0), reason))
                 continue
             problem = self._problems.get(path)
-            reasons = (problem.reason if problem else "", self.errors.get(path), self.trouble)
+            held = "a program still has it open; close it" if path in self._held else ""
+            reasons = (problem.reason if problem else held, self.errors.get(path), self.trouble)
             text = "; ".join(filter(None, reasons)) or "its upload did not finish"
             unproven.append(Unproven(path, self.sizes.get(path, 0), text))
         proven = tuple(self._entries[path] for path in self._order if path in self._entries)

@@ -48,6 +48,11 @@ class LocalFile:
     modified: float
     dirty: bool
 
+    @property
+    def stamp(self) -> tuple[int, float]:
+        """What changes whenever the file is written again."""
+        return self.size, self.modified
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:

@@ -42,7 +42,9 @@ CONNECTION: Mapping[str, str] = {
 MOUNT_FLAGS: Mapping[str, str] = {
     "vfs-cache-mode": "writes",
     "vfs-write-back": "1s",
-    "vfs-cache-max-age": "24h",
+    # Until it is proven, the local copy is all there is to compare the store with: only a disk
+    # that runs full may take it away, the oldest first.
+    "vfs-cache-max-age": "8760h",
     "vfs-cache-min-free-space": "1Gi",
     "dir-cache-time": "1m",
     "transfers": "4",
@@ -50,7 +52,9 @@ MOUNT_FLAGS: Mapping[str, str] = {
     # The kernel dates a file after its upload began; rclone would copy the whole object within the
     # store to note that, after it was proven. Files show the time of their directory instead.
     "no-modtime": "true",
-    "write-back-cache": "true",
+    # With it the kernel keeps bytes back that rclone has not seen, and appending to a file that is
+    # there fails with EBADF.
+    "write-back-cache": "false",
     "use-mmap": "true",
     # A save into a dead store fails within a minute or so, and does not hang for eight.
     "low-level-retries": "4",
@@ -64,10 +68,11 @@ OWNED = frozenset(
     {
         "config", "cache-dir", "vfs-cache-mode", "devname", "daemon", "daemon-wait",
         "rc", "rc-addr", "rc-no-auth", "rc-user", "rc-pass", "allow-non-empty", "read-only",
-        "log-file", "dump",
+        "log-file", "dump", "dry-run", "immutable", "write-back-cache",
+        "s3-endpoint", "s3-env-auth", "s3-provider",
     }
 )  # fmt: skip
-SECRET_WORDS = ("secret", "password", "access-key", "token", "pass", "auth-key")
+SECRET_WORDS = ("secret", "password", "access-key", "token", "pass", "auth-key", "sse-customer")
 
 
 class RcloneBackend:
@@ -82,11 +87,11 @@ class RcloneBackend:
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse what mountkit sets itself, what loses data, and what shows a secret."""
         for name, value in options:
-            if name in OWNED:
+            if name.lower() in OWNED:
                 raise UsageError(
                     f"--option {name} is mountkit's own to set.", hint="Leave that option out."
                 )
-            if any(word in name for word in SECRET_WORDS):
+            if any(word in name.lower() for word in SECRET_WORDS):
                 raise UsageError(
                     f"--option {name} would show a secret to everybody on this machine.",
                     hint="Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",

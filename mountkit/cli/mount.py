@@ -77,17 +77,19 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
         ready()
         while not ended.is_set() and not session.supervisor.finished.wait(0.2):
             pass
-        if session.unmounted_from_outside():
-            return
-        say("stopping; making sure that everything is in the bucket")
-        report = session.drain(console, ended_well=False)
-        if not report.complete:
-            raise not_proven(spec.target, report.unproven)
-        if session.supervisor.error is not None:
-            raise MountUnavailableError(
-                f"The mount at {spec.target} could not be repaired: {session.supervisor.error}",
-                hint=f"All that was written is in {spec.source.url}. See the log: "
-                f"less {session.mount.directory.log}",
-            )
-    finally:
+    except BaseException:
         session.close()
+        raise
+    if session.unmounted_from_outside():
+        session.close()
+        return
+    say("stopping; making sure that everything is in the bucket")
+    report = session.finish(console, ended_well=False)
+    if not report.complete:
+        raise not_proven(spec.target, report.unproven)
+    if session.supervisor.error is not None:
+        raise MountUnavailableError(
+            f"The mount at {spec.target} could not be repaired: {session.supervisor.error}",
+            hint=f"All that was written is in {spec.source.url}. See the log: "
+            f"less {session.mount.directory.log}",
+        )

@@ -64,7 +64,8 @@ class FakeStore:
         cut = len(self._source.prefix) + 1 if self._source.prefix else 0
         for key, data in sorted(self._bucket.objects.items()):
             if not top or key.startswith(f"{top.rstrip('/')}/"):
-                yield ObjectInfo(key[cut:], len(data), "etag", datetime.now(timezone.utc))
+                etag = "etag-" + checksums.digest_bytes(data).values["crc64nvme"]
+                yield ObjectInfo(key[cut:], len(data), etag, datetime.now(timezone.utc))
 
     def directories(self, prefix: str = "") -> tuple[str, ...]:
         cut = len(self._source.key(prefix)) + 1 if self._source.key(prefix) else 0
@@ -164,6 +165,10 @@ class FakeMount:
         for path in ("cache", "mnt", "state"):
             (folder / path).mkdir()
         self.directory = StateDirectory(folder / "state")
+        self.alive = True
+
+    def serving(self) -> bool:
+        return self.alive
 
     @property
     def path(self) -> str:

@@ -54,7 +54,8 @@ class TestLooseFiles:
         mount.save("training.log")
         mount.save("runs/deep/events")
         report = drain(mount, LIMITS, events.append, ended_well=True)
-        assert report == DrainReport(2, (), ())
+        assert (report.files, report.checkpoints, report.unproven) == (2, (), ())
+        assert set(report.seen) == {"runs/deep/events", "training.log"}
         assert sorted(mount.bucket.asked("attest")) == ["run/runs/deep/events", "run/training.log"]
         assert mount.bucket.asked("put") == []
 
@@ -111,7 +112,7 @@ class TestCheckpoints:
     def test_that_says_nothing_of_what_an_earlier_run_left(self, mount, events):
         mount.save("checkpoint-3/weights")
         finished(mount, "checkpoint-4", 4)
-        mount.begin(began=time.time() + 60)
+        mount.begin(began=time.time() + 60, adopted=tuple(mount.daemon.listed))
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert report.checkpoints == ("checkpoint-4",)
         assert report.complete
@@ -132,15 +133,77 @@ class TestCheckpoints:
         assert report.checkpoints == ()
         assert MANIFEST not in mount.bucket.objects
 
-    def test_files_that_left_the_cache_are_part_of_it(self, mount, events):
+    def test_a_file_that_left_the_cache_is_compared_with_nothing_and_so_not_proven(
+        self, mount, events
+    ):
         finished(mount)
         mount.save("checkpoint-3/early", b"1")
-        mount.save("checkpoint-30/other", b"1")
         mount.evict("checkpoint-3/early")
-        del mount.daemon.listed["checkpoint-30/other"]
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["checkpoint-3/early"]
+        assert MANIFEST not in mount.bucket.objects
+
+    def test_what_an_earlier_run_left_and_had_uploaded_is_none_of_ours(self, mount, events):
+        finished(mount)
+        mount.save("training.log")
+        mount.bucket.objects.clear()
+        mount.begin(began=time.time() + 60)
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.complete
+        assert report.files == 0
+
+    def test_a_proven_one_keeps_its_manifest_when_a_second_proof_fails(self, mount, events):
+        mount.begin()
+        finished(mount)
         drain(mount, LIMITS, events.append, ended_well=True)
-        manifest = Manifest.from_bytes(mount.bucket.objects[MANIFEST])
-        assert [entry.path for entry in manifest.files] == ["early", "model", "trainer_state.json"]
+        before = mount.bucket.objects[MANIFEST]
+        mount.write("checkpoint-3/eval.json", dirty=True)
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["checkpoint-3/eval.json"]
+        assert mount.bucket.objects[MANIFEST] == before
+
+    def test_a_loss_of_the_mount_after_the_proof_does_not_taint_a_later_file(self, mount, events):
+        mount.begin()
+        finished(mount)
+        drain(mount, LIMITS, events.append, ended_well=True)
+        mount.begin(lost=(time.time(),))
+        mount.save("checkpoint-3/eval.json")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.complete
+        assert report.checkpoints == ("checkpoint-3",)
+
+
+class TestLateWriters:
+    def test_what_is_written_during_the_drain_has_its_turn(self, mount, events):
+        mount.save("a")
+        mount.bucket.before_attest = lambda key: (
+            mount.save("b") if "b" not in mount.daemon.listed else None
+        )
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.complete
+        assert set(report.seen) == {"a", "b"}
+
+    def test_one_that_never_ends_is_named(self, mount, events):
+        mount.save("a")
+        count = iter(range(1000))
+        mount.bucket.before_attest = lambda _: mount.save(f"n{next(count)}")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert not report.complete
+        assert all("still writing" in problem.reason for problem in report.unproven)
+
+    @pytest.mark.parametrize("change", ["new", "again", "dirty"])
+    def test_what_is_written_after_the_drain_is_named(self, mount, events, change):
+        mount.save("a")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        if change == "new":
+            mount.save("b")
+        elif change == "again":
+            mount.save("a", b"12")
+        else:
+            mount.daemon.listed["a"] = replace(mount.daemon.listed["a"], dirty=True)
+        again = report.checked_again(mount.daemon.files())
+        assert unproven(again) == ["b" if change == "new" else "a"]
+        assert report.checked_again(()).complete
 
 
 class TestCovered:
@@ -189,8 +252,12 @@ class TestCovered:
 
 
 class TestUnwitnessed:
-    def test_a_checkpoint_whose_bytes_are_gone_is_named(self, mount, events):
+    def test_what_a_deletion_and_an_upload_left_is_no_checkpoint(self, mount, events):
         mount.bucket.objects["run/checkpoint-7/model"] = b"1"
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+
+    def test_a_checkpoint_whose_bytes_are_gone_is_named(self, mount, events):
+        mount.bucket.objects["run/checkpoint-7/trainer_state.json"] = b"1"
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-7"]
 

@@ -37,7 +37,7 @@ manifests = st.builds(
     step=st.integers(0, 10**9),
     created=st.datetimes(timezones=st.just(timezone.utc)),
     source=st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
-    files=st.lists(entries, max_size=6, unique_by=lambda entry: entry.path).map(tuple),
+    files=st.lists(entries, min_size=1, max_size=6, unique_by=lambda entry: entry.path).map(tuple),
 )
 
 

@@ -10,6 +10,7 @@ from fakes import FakeMount
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountkit import checksums
 from mountkit.config import Limits
 from mountkit.errors import (
     MountUnavailableError,
@@ -152,6 +153,29 @@ class TestRemove:
         assert mount.bucket.asked("delete")[0] == KEY
         assert list(mount.bucket.objects) == ["run/out/checkpoint-30/a"]
         assert mount.daemon.refreshed[-1] == "out"
+
+    def test_not_while_the_mount_is_being_repaired(self, mount, events, prover):
+        mount.save("out/checkpoint-3/a")
+        prover.prove(NAME, 3, ["a"])
+        mount.alive = False
+        assert prover.remove(NAME) is False
+        assert KEY in mount.bucket.objects
+        assert mount.bucket.asked("delete") == []
+
+    def test_a_file_written_again_during_the_proof_is_attested_again(self, mount, prover):
+        mount.save("out/checkpoint-3/a", b"111")
+        mount.save("out/checkpoint-3/b", b"222")
+        changed = []
+
+        def rewrite(key):
+            if key.endswith("/b") and not changed:
+                changed.append(key)
+                mount.save("out/checkpoint-3/a", b"333")
+
+        mount.bucket.before_attest = rewrite
+        manifest = prover.prove(NAME, 3, ["a", "b"])
+        expected = checksums.digest_bytes(b"333").values["crc64nvme"]
+        assert manifest.files[0].crc64nvme == expected
 
     def test_the_mount_gives_the_room_back(self, mount, prover):
         folder = Path(mount.path) / "out" / NAME
