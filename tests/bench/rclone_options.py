@@ -25,7 +25,6 @@ from mountkit.s3server import EmbeddedS3
 
 BUCKET = "bench"
 VARIANTS = {
-    "write-back-cache=false": ["write-back-cache=false"],
     "s3-chunk-size=5Mi": ["s3-chunk-size=5Mi"],
     "s3-chunk-size=64Mi": ["s3-chunk-size=64Mi"],
     "s3-upload-concurrency=2": ["s3-upload-concurrency=2"],
