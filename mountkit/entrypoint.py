@@ -67,7 +67,8 @@ def run(
             f"for its upload stays in {spec.cache_dir} until the same mount is made again"
         )
         return code or NOT_DURABLE
-    say(f"all that was written is proven to be in {spec.source.url}: {report.files} files")
+    files = f"{report.files} file{'' if report.files == 1 else 's'}"
+    say(f"all that was written is proven to be in {spec.source.url}: {files}")
     return code
 
 

@@ -26,7 +26,7 @@ def command(target: str, discard: bool, output: str, **flags: Any) -> None:
     import json
 
     from mountkit import config
-    from mountkit.cli.console import Console, say
+    from mountkit.cli.console import Console, count, say
     from mountkit.unmounting import unmount
 
     settings = config.load(**flags)
@@ -36,7 +36,7 @@ def command(target: str, discard: bool, output: str, **flags: Any) -> None:
     if report is None:
         say(f"{target} is unmounted")
     else:
-        say(f"all that was written is proven ({report.files} files); {target} is unmounted")
+        say(f"all that was written is proven ({count(report.files)}); {target} is unmounted")
     if output == "json":
         files = report.files if report else 0
         names = list(report.checkpoints) if report else []
