@@ -72,9 +72,7 @@ class TestProven:
         assert [entry.path for entry in outcome.proven] == ["x"]
         assert len(asked) == 4
 
-    def test_a_file_that_left_the_cache_is_not_held_against_the_store(
-        self, mount, events
-    ):
+    def test_a_file_that_left_the_cache_is_not_held_against_the_store(self, mount, events):
         mount.save("d/x", b"123")
         mount.evict("d/x")
         (problem,) = attest(mount, events, ["d/x"], HASTY).unproven
