@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RUN_VARIABLE = "MOUNTKIT_TEST_RUN"
 REQUIRE_VARIABLE = "MOUNTKIT_REQUIRE_TOOLS"
+BIG_VARIABLE = "MOUNTKIT_TEST_BIG"
 FOREIGN_PREFIXES = ("AWS_", "MOUNTKIT_", "RCLONE_", "XDG_")
 WAIT_SECONDS = 10
 
@@ -34,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(remove_home)
     config.add_cleanup(patch.undo)
     for name in os.environ:
-        if name.startswith(FOREIGN_PREFIXES):
+        if name.startswith(FOREIGN_PREFIXES) and name != BIG_VARIABLE:
             patch.delenv(name)
     for name, value in {
         "HOME": str(HOME),

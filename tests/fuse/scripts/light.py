@@ -31,9 +31,15 @@ STRANGE_NAMES = (
 )
 
 
+PIECE = 64 << 20
+
+
 def noise(step: int, name: str, size: int) -> bytes:
     """Bytes that nobody can compress, the same for the same step and name."""
-    return random.Random(f"{step}/{name}").randbytes(size)
+    generator = random.Random(f"{step}/{name}")
+    # randbytes cannot make 256 MiB or more at once.
+    pieces = (min(PIECE, size - start) for start in range(0, size, PIECE))
+    return b"".join(generator.randbytes(piece) for piece in pieces)
 
 
 def safetensors(step: int, size: int) -> bytes:
