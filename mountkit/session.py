@@ -117,20 +117,22 @@ class Session:
             directory.write(record)
             try:
                 mounter.start(settings.mount_timeout)
+                daemon = mounter.daemon
+                record = record.change(
+                    state.SERVING,
+                    daemon=daemon.identity if daemon else None,
+                    strays_before=directory.strays(),
+                )
+                directory.write(record)
             except BaseException:
+                # Nobody would look after a daemon that this process gives up.
+                mounter.kill()
                 directory.clear()
                 raise
         except BaseException:
             mounter.release()
             lock.release()
             raise
-        daemon = mounter.daemon
-        record = record.change(
-            state.SERVING,
-            daemon=daemon.identity if daemon else None,
-            strays_before=directory.strays(),
-        )
-        directory.write(record)
         supervisor = Supervisor(
             mounter,
             record,

@@ -40,13 +40,15 @@ if os.fork() == 0:
 """
 
 LEFT_OPEN = """
-import sys, time
+import os, sys, time
 stream = open(sys.argv[1] + "/training.log", "w")
 stream.write("a line")
 stream.flush()
-import os
 if os.fork() == 0:
-    time.sleep(float(sys.argv[2]))
+    open(sys.argv[2] + "/pid", "w").write(str(os.getpid()))
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not os.path.exists(sys.argv[2] + "/enough"):
+        time.sleep(0.05)
     os._exit(0)
 """
 
@@ -82,8 +84,11 @@ def test_a_child_that_writes_on_is_no_silent_zero(rig: Rig, bucket: Bucket) -> N
 
 @pytest.mark.fault(14)
 def test_a_file_that_is_left_open_is_named(rig: Rig, bucket: Bucket) -> None:
-    command = [sys.executable, "-c", LEFT_OPEN, str(rig.target), "20"]
+    command = [sys.executable, "-c", LEFT_OPEN, str(rig.target), str(rig.gates)]
     answer = rig.run(f"s3://{bucket.name}/run", command, MOUNTKIT_STALL_TIMEOUT="3")
+    (rig.gates / "enough").touch()
+    pid = int((rig.gates / "pid").read_text())
+    eventually(lambda: not psutil.pid_exists(pid), "the end of the child")
     assert answer.code == 75, answer
     assert "training.log" in str(answer)
 
