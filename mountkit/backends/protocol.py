@@ -118,6 +118,8 @@ class Backend(Protocol):
     """A way to mount a bucket."""
 
     name: ClassVar[str]
+    #: The operations, by name in :mod:`mountkit.backends.capabilities`, that such a mount refuses.
+    refuses: ClassVar[frozenset[str]]
 
     def binary(self, search_path: str) -> Binary:
         """Find the program.

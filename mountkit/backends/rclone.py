@@ -79,6 +79,7 @@ class RcloneBackend:
     """``rclone mount``; see :class:`mountkit.backends.protocol.Backend`."""
 
     name: ClassVar[str] = "rclone"
+    refuses: ClassVar[frozenset[str]] = frozenset()
 
     def binary(self, search_path: str) -> Binary:
         """Find rclone 1.68 or later."""
