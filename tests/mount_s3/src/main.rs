@@ -17,6 +17,14 @@ use mountpoint_s3_fs::{MountpointConfig, Runtime, Superblock, SuperblockConfig, 
 
 use crate::cli::{CACHE_BLOCK_SIZE, CliArgs, LOG_TARGET, VERSION};
 
+/// The official program's allocator and its settings: memory in use is like there, too.
+#[global_allocator]
+static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+// SAFETY: the symbol that jemalloc reads at its start, a NUL-terminated list of options.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static MALLOC_CONF: &[u8] = b"abort_conf:true,background_thread:true,narenas:32\0";
+
 fn main() -> anyhow::Result<()> {
     let args = CliArgs::try_parse().unwrap_or_else(|err| err.exit());
     if !args.foreground {
