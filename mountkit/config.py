@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 
 from mountkit.errors import ConfigurationError
-from mountkit.spec import StoreOptions
+from mountkit.spec import LARGEST_FILE_BYTES, StoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,12 +45,15 @@ class Settings(BaseSettings):
 
     source: str | None = Field(None, description="the bucket, s3://bucket/prefix")
     target: str | None = Field(None, description="the directory to mount it at")
-    backend: str = Field("auto", description="auto or rclone")
+    backend: str = Field("auto", description="auto, rclone or mountpoint")
     endpoint_url: str | None = Field(None, description="the store, where it is not AWS")
     region: str | None = Field(None, description="the bucket's region")
     profile: str | None = Field(None, description="a profile of ~/.aws/config")
     cache_dir: Path | None = Field(None, description="where files wait for their upload")
     state_dir: Path | None = Field(None, description="what is mounted, private to the user")
+    largest_file: ByteSize = Field(
+        ByteSize(LARGEST_FILE_BYTES), gt=0, description="the size that no file will exceed"
+    )
     mount_timeout: float = Field(20.0, gt=0, description="from the daemon's start to serving")
     stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")
     drain_timeout: float = Field(3600.0, gt=0, description="for a whole drain, or one proof")

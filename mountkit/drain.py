@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import checkpoints
@@ -25,7 +24,7 @@ from mountkit.verify import listing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from mountkit.backends.protocol import LocalFile
+    from mountkit.backends.protocol import WrittenFile
     from mountkit.config import Limits
     from mountkit.handle import Mount
 
@@ -46,14 +45,14 @@ class DrainReport:
     files: int
     checkpoints: tuple[str, ...]
     unproven: tuple[Unproven, ...]
-    seen: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    seen: Mapping[str, tuple[int, float, str]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether everything that was written is proven to be in the store."""
         return not self.unproven
 
-    def checked_again(self, files: Iterable[LocalFile]) -> DrainReport:
+    def checked_again(self, files: Iterable[WrittenFile]) -> DrainReport:
         """The report, and what was written after the drain, by the cache once nobody serves."""
         named = {problem.path for problem in self.unproven}
         late = tuple(
@@ -67,6 +66,15 @@ class DrainReport:
     def size(self) -> int:
         """The bytes that are not proven."""
         return sum(problem.size for problem in self.unproven)
+
+
+def checked_again(mount: Mount, report: DrainReport) -> DrainReport:
+    """The report once nothing serves any more, with what was written after the drain."""
+    try:
+        return report.checked_again(mount.control().files())
+    except (MountUnavailableError, OSError) as error:
+        unknown = Unproven(mount.path, 0, f"what was written at the very end is not known: {error}")
+        return replace(report, unproven=(*report.unproven, unknown))
 
 
 def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool) -> DrainReport:
@@ -123,14 +131,14 @@ class _Drain:
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
 
-    def snapshot(self) -> dict[str, tuple[int, float]]:
-        """Size and time of every file in the cache."""
+    def snapshot(self) -> dict[str, tuple[int, float, str]]:
+        """Size, time and version of every file that was written."""
         return {file.path: file.stamp for file in self._mount.control().files()}
 
     def end(
         self,
         report: DrainReport,
-        seen: Mapping[str, tuple[int, float]],
+        seen: Mapping[str, tuple[int, float, str]],
         changed: Iterable[str],
     ) -> DrainReport:
         """The last report, with what something is still writing."""
@@ -179,7 +187,7 @@ class _Drain:
             self._note([Unproven(self._mount.path, 0, error.message)])
         return self._report()
 
-    def _concerns(self, file: LocalFile) -> bool:
+    def _concerns(self, file: WrittenFile) -> bool:
         """Whether this run wrote it, or has to bring it to the store for one that died."""
         record = self._mount.record()
         if record is None or file.dirty:
@@ -187,7 +195,7 @@ class _Drain:
         return file.modified >= record.began or file.path in record.adopted
 
     def _prove(
-        self, top: str, step: int, members: Sequence[LocalFile], manifest: Manifest | None
+        self, top: str, step: int, members: Sequence[WrittenFile], manifest: Manifest | None
     ) -> None:
         below, _, name = top.rpartition("/")
         names = {file.path[len(top) + 1 :] for file in members}
@@ -202,7 +210,7 @@ class _Drain:
             self._note(error.unproven)
         self.settled.update(file.path for file in members)
 
-    def _attest(self, loose: Iterable[LocalFile]) -> None:
+    def _attest(self, loose: Iterable[WrittenFile]) -> None:
         paths = [file.path for file in loose if file.path not in self.settled]
         outcome = Uploads(self._mount, self._limits, self._observer).attest(paths)
         self._note(outcome.unproven)
@@ -216,7 +224,7 @@ class _Drain:
             # One that cannot be read makes no checkpoint; a new one replaces it.
             return None
 
-    def _covers(self, manifest: Manifest, top: str, members: Iterable[LocalFile]) -> bool:
+    def _covers(self, manifest: Manifest, top: str, members: Iterable[WrittenFile]) -> bool:
         """Whether a manifest speaks for these files, and for the store, as they are now."""
         there = listing(self._store, top)
         for entry in manifest.files:
@@ -232,7 +240,7 @@ class _Drain:
             for file in members
         )
 
-    def _finished(self, top: str, step: int, members: Sequence[LocalFile]) -> bool:
+    def _finished(self, top: str, step: int, members: Sequence[WrittenFile]) -> bool:
         """Whether a save came to its end; what a run that died has left may be torn (F11)."""
         record = self._mount.record()
         ours = record is not None and all(file.modified >= record.began for file in members)
@@ -270,10 +278,10 @@ class _Drain:
 
 
 def _group(
-    written: Iterable[LocalFile],
-) -> tuple[dict[str, list[LocalFile]], list[LocalFile]]:
+    written: Iterable[WrittenFile],
+) -> tuple[dict[str, list[WrittenFile]], list[WrittenFile]]:
     """Files by the checkpoint they belong to, and those that belong to none."""
-    groups: dict[str, list[LocalFile]] = {}
+    groups: dict[str, list[WrittenFile]] = {}
     loose = []
     for file in written:
         parts = file.path.split("/")
@@ -287,14 +295,17 @@ def _group(
     return groups, loose
 
 
-def _has_trainer_state(mount: Mount, top: str, step: int, members: Sequence[LocalFile]) -> bool:
+def _has_trainer_state(mount: Mount, top: str, step: int, members: Sequence[WrittenFile]) -> bool:
     path = f"{top}/{TRAINER_STATE}"
     written = {file.path: file.modified for file in members}
     if max(written.values()) - written.get(path, 0.0) > SAME_SAVE_SECONDS:
         return False
-    local = mount.control().local(path) or Path(mount.path) / path
     try:
-        content = json.loads(local.read_bytes())
+        reference = mount.control().reference(path)
+        local = reference.local if reference else None
+        # Not through the mount: nothing may wait for one that hangs.
+        data = local.read_bytes() if local else mount.store().get(path)
+        content = json.loads(data or b"")
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("global_step") == step

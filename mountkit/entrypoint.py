@@ -49,7 +49,7 @@ def run(
     with Signals() as signals:
         session = Session.open(spec, settings, observer)
         try:
-            say(f"{spec.source.url} is mounted at {spec.target}")
+            say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
             code = signals.execute(command)
         except BaseException:
             session.close()

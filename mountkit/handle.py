@@ -94,9 +94,10 @@ class Mount:
 
     def serving(self) -> bool:
         """Whether our mount is in the table and answers."""
-        entry = mountinfo.at(self.path)
+        entry, record = mountinfo.at(self.path), self.record()
         backend = backends.load(self.spec.backend)
-        if entry is None or not backend.owns(entry, self.spec.id):
+        device = record.device if record else None
+        if entry is None or not backend.owns(entry, self.spec.id, device):
             return False
         return probe.ask(self.path, PROBE_SECONDS).alive
 

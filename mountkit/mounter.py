@@ -42,6 +42,7 @@ class Mounter:
         self.backend = backend
         self.directory = directory
         self.daemon: Daemon | None = None
+        self.device: int | None = None
         self._binary = binary
         self._fusermount = fusermount
         self._environment = environment
@@ -55,7 +56,12 @@ class Mounter:
     def mounted(self) -> bool:
         """Whether the mount table shows our mount at the target."""
         entry = mountinfo.at(self.spec.target)
-        return entry is not None and self.backend.owns(entry, self.spec.id)
+        if entry is None:
+            return False
+        if self.device is None and self.daemon is not None:
+            # Nothing was mounted there when our daemon started.
+            self.device = entry.minor
+        return self.backend.owns(entry, self.spec.id, self.device)
 
     def clear_target(self, leftover: ProcessIdentity | None) -> None:
         """Make the target ready for a mount: repair what is ours, refuse what is not (F9).
@@ -75,7 +81,7 @@ class Mounter:
             entry = mountinfo.at(self.spec.target)
             if entry is None:
                 break
-            if not self.backend.owns(entry, self.spec.id):
+            if not self.backend.owns(entry, self.spec.id, self.device):
                 raise targets.refuse_foreign(self.spec.target, entry)
             self.detach()
         targets.make_ready(self.spec.target)
@@ -135,7 +141,8 @@ class Mounter:
         command = self.backend.command(self.spec, binary, self.directory.path, self._environment)
         for name, text in command.files.items():
             self.directory.write_file(name, text)
-        (self.directory.path / "rc.sock").unlink(missing_ok=True)
+        self.directory.remove_socket()
+        self.device = None
         torn = self.control.audit(self._aside())
         if torn:
             self.directory.add_strays(torn)

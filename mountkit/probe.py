@@ -12,6 +12,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mountkit.errors import MountUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # statvfs is never answered from the kernel's caches, and costs the daemon no request to the store.
 QUESTION = """
@@ -20,6 +26,28 @@ try:
     os.statvfs(sys.argv[1])
 except OSError as error:
     sys.exit(error.errno if error.errno and error.errno < 250 else 1)
+"""
+
+# A directory may go while it is listed; one that cannot be read is an error.
+LISTING = """
+import os, sys
+def problem(error):
+    if not isinstance(error, FileNotFoundError):
+        sys.exit(error.errno if error.errno and error.errno < 250 else 1)
+top = os.fsencode(sys.argv[1])
+for folder, _, names in os.walk(os.path.join(top, os.fsencode(sys.argv[2])), onerror=problem):
+    for name in names:
+        path = os.path.relpath(os.path.join(folder, name), top)
+        sys.stdout.buffer.write(path + b"\\0")
+"""
+
+REOPENING = """
+import os, sys
+for path in sys.stdin.buffer.read().split(b"\\0"):
+    try:
+        os.close(os.open(os.path.join(os.fsencode(sys.argv[1]), path), os.O_RDONLY))
+    except OSError:
+        pass
 """
 
 
@@ -42,18 +70,50 @@ class Answer:
 def ask(target: str, timeout: float) -> Answer:
     """Ask the mount at ``target``, waiting at most ``timeout`` seconds."""
     began = time.monotonic()
+    code, _ = _run(QUESTION, (target,), b"", timeout)
+    return Answer(code, time.monotonic() - began)
+
+
+def names(target: str, below: str, timeout: float) -> tuple[str, ...]:
+    """Every file the mount shows below a directory, relative to the mount.
+
+    Raises
+    ------
+    MountUnavailableError
+        If it does not answer within ``timeout`` seconds, or with an error.
+    """
+    code, output = _run(LISTING, (target, below), b"", timeout)
+    if code:
+        raise MountUnavailableError(
+            f"The mount at {target} cannot be listed: {os.strerror(code)}.",
+            hint=f"See what became of it: mountkit status {target}",
+        )
+    return tuple(os.fsdecode(name) for name in output.split(b"\0") if name)
+
+
+def reopen(target: str, paths: Sequence[str], timeout: float) -> None:
+    """Open files of the mount once more and close them, for at most ``timeout`` seconds.
+
+    Mountpoint then waits for an upload that was put off, as of a file closed by a forked process.
+    Whether it worked is for the store to say.
+    """
+    _run(REOPENING, (target,), b"\0".join(os.fsencode(path) for path in paths), timeout)
+
+
+def _run(script: str, words: Sequence[str], data: bytes, timeout: float) -> tuple[int, bytes]:
+    """The exit status of a helper, ETIMEDOUT if it hung, and what it wrote."""
     helper = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", QUESTION, target],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        [sys.executable, "-I", "-S", "-c", script, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
     try:
-        code = helper.wait(timeout)
+        output, _ = helper.communicate(data, timeout)
     except subprocess.TimeoutExpired:
         helper.kill()
         # It may be in an uninterruptible wait, which ends when the connection does; Popen reaps it.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            helper.wait(1.0)
-        code = errno.ETIMEDOUT
-    return Answer(code, time.monotonic() - began)
+            helper.communicate(timeout=1.0)
+        return errno.ETIMEDOUT, b""
+    return helper.returncode, output

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit import checkpoints, state
+from mountkit import backends, checkpoints, state
 from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
 from mountkit.manifest import FileEntry, Manifest
@@ -128,7 +128,7 @@ class Prover:
                 return [found[path] for path in paths]
         raise not_proven(top, [Unproven(path, 0, "it is still being written") for path in ask])
 
-    def _snapshot(self, top: str) -> dict[str, tuple[int, float]]:
+    def _snapshot(self, top: str) -> dict[str, tuple[int, float, str]]:
         return {file.path: file.stamp for file in self._mount.control().files(top)}
 
     def _remember(self, proven: state.Proven) -> None:
@@ -194,7 +194,9 @@ class Prover:
         changed = [file.modified for file in files if file.modified > since]
         if record is None or not changed:
             return
-        if any(min(changed) <= moment <= max(changed) for moment in record.lost):
+        blur = backends.load(self._mount.spec.backend).blur
+        first, last = min(changed) - blur, max(changed) + blur
+        if any(first <= moment <= last for moment in record.lost):
             raise NotDurableError(
                 f"The mount was lost while {top} was being saved; its files may be torn.",
                 hint="Save it again, or resume from the last proven one: mountkit latest "

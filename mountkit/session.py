@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends, cachelock, config, mountinfo, state
 from mountkit import target as targets
-from mountkit.drain import DrainReport, drain
-from mountkit.errors import MountUnavailableError, UsageError
+from mountkit.backends import auto
+from mountkit.drain import DrainReport, checked_again, drain
+from mountkit.errors import ConfigurationError, MountUnavailableError, UsageError
 from mountkit.events import Observer, silent
 from mountkit.handle import Mount
 from mountkit.mounter import Mounter
 from mountkit.process import ProcessIdentity
-from mountkit.spec import MountSpec, Source, mount_id
+from mountkit.spec import MountSpec, Source, mount_id, printable
 from mountkit.state import MountRecord, State
 from mountkit.store import S3Store
 from mountkit.supervisor import Supervisor
@@ -28,15 +29,22 @@ if TYPE_CHECKING:
 def specify(
     source: str, target: str | Path, settings: config.Settings, options: Sequence[str] = ()
 ) -> MountSpec:
-    """Put together what to mount where, and refuse what makes no sense. Touches nothing.
+    """Put together what to mount where, and refuse what makes no sense. Changes nothing.
 
     Raises
     ------
     UsageError
         If the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own.
+    MountUnavailableError
+        If the backend is ``auto``, and there is none.
     """
     place = Source.parse(source)
-    backend = backends.choose(settings.backend)
+    root = config.cache_root(settings)
+    name, why = settings.backend, ""
+    if name == "auto":
+        choice = auto.choose(config.search_path(), root)
+        name, why = choice.name, choice.why
+    backend = backends.load(name)
     pairs = []
     for option in options:
         name, separator, value = option.partition("=")
@@ -45,15 +53,17 @@ def specify(
                 f"--option {option!r} is not KEY=VALUE.", hint="Such as: --option transfers=8"
             )
         pairs.append((name.lstrip("-"), value))
-    backends.load(backend).check_options(pairs)
+    backend.check_options(pairs)
     path = targets.resolve(target)
     identifier = mount_id(place, path, settings.store)
     return MountSpec(
         source=place,
         target=path,
-        backend=backend,
+        backend=name,
+        why=why,
         store=settings.store,
-        cache_dir=str(config.cache_root(settings) / identifier),
+        cache_dir=str(root / identifier),
+        largest_file=settings.largest_file,
         options=tuple(pairs),
     )
 
@@ -91,8 +101,9 @@ class Session:
         fusermount = targets.fusermount(config.search_path())
         backend = backends.load(spec.backend)
         binary = backend.binary(config.search_path())
+        _refuse_waiting_elsewhere(spec)
         store = S3Store(spec.source, spec.store)
-        store.check()
+        facts = store.check()
         unproven_before = _unproven(store)
         known = State(config.state_root(settings))
         directory = known.directory(spec.id)
@@ -103,15 +114,17 @@ class Session:
         try:
             _clear_another(spec, known, fusermount)
             earlier = directory.read()
+            mounter.device = earlier.device if earlier else None
             mounter.clear_target(earlier.daemon if earlier else None)
-            directory.clear_stop()
+            directory.begin()
             record = MountRecord(
                 spec,
                 state.MOUNTING,
                 state.now(),
                 ProcessIdentity.mine(),
                 began=time.time(),
-                adopted=tuple(file.path for file in mounter.control.files() if file.dirty),
+                store_ahead=facts.ahead,
+                adopted=backend.waiting(spec),
                 unproven_before=unproven_before,
             )
             directory.write(record)
@@ -121,6 +134,7 @@ class Session:
                 record = record.change(
                     state.SERVING,
                     daemon=daemon.identity if daemon else None,
+                    device=mounter.device,
                     strays_before=directory.strays(),
                 )
                 directory.write(record)
@@ -156,7 +170,7 @@ class Session:
             self.close()
             raise
         self._unmount()
-        report = report.checked_again(self.mount.control().files())
+        report = checked_again(self.mount, report)
         self._release(purge=report.complete)
         return report
 
@@ -190,16 +204,17 @@ class Session:
 
 
 def _clear_another(spec: MountSpec, known: State, fusermount: str) -> None:
-    """A dead mount of ours at the same target, but of another bucket, makes way.
+    """A dead mount of ours at the same target, but of another bucket or backend, makes way.
 
     Files of it that still wait for their upload stay in its cache, for when it is mounted again.
     """
-    entry = mountinfo.at(spec.target)
-    if entry is None or not entry.source.startswith("mountkit-"):
+    entry, record = mountinfo.at(spec.target), known.at(spec.target)
+    if entry is None or record is None:
         return
-    other = entry.source.removeprefix("mountkit-")
-    record = known.at(spec.target)
-    if other == spec.id or record is None or record.spec.id != other:
+    if (record.spec.id, record.spec.backend) == (spec.id, spec.backend):
+        return
+    other = backends.load(record.spec.backend)
+    if not other.owns(entry, record.spec.id, record.device):
         return
     if record.supervisor.alive() or (record.daemon is not None and record.daemon.alive()):
         raise MountUnavailableError(
@@ -212,7 +227,22 @@ def _clear_another(spec: MountSpec, known: State, fusermount: str) -> None:
             f"A dead mount at {spec.target} cannot be taken away: {problem}.",
             hint=f"Try: fusermount3 -u -z {spec.target}",
         )
-    known.directory(other).clear()
+    known.directory(record.spec.id).clear()
+
+
+def _refuse_waiting_elsewhere(spec: MountSpec) -> None:
+    """Files that another backend holds for this mount would never reach the store."""
+    for name in backends.NAMES:
+        if name == spec.backend:
+            continue
+        waiting = backends.load(name).waiting(spec)
+        if waiting:
+            raise ConfigurationError(
+                f"{len(waiting)} files of an earlier run with {name} still wait for their upload "
+                f"in {spec.cache_dir}, {printable(waiting[0])} for one.",
+                hint=f"Use --backend {name}, or bring them to the bucket first: mountkit run "
+                f"{spec.source.url} {spec.target} --backend {name} -- true",
+            )
 
 
 def _unproven(store: S3Store) -> tuple[str, ...]:

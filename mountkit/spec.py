@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 from mountkit.errors import UsageError
 
 MANIFEST_NAME = "mountkit-manifest.json"
+# Begins the name of an object that mountkit writes to see whether it may, and removes.
+PROBE_NAME = ".mountkit-probe-"
+
+# Where a daemon listens, in the private directory of its mount.
+SOCKET_NAME = "rc.sock"
+
+# Enough for the optimizer of a model of 12 billion parameters in one file.
+LARGEST_FILE_BYTES = 150_000_000_000
 
 PLANNED_SCHEMES = frozenset({"gs", "az", "abfs", "adl", "hdfs", "file", "rclone"})
 
@@ -86,7 +94,9 @@ class MountSpec:
     """What to mount where.
 
     ``target`` is an absolute path with the symbolic links of its parents resolved. ``cache_dir``
-    is the directory that holds files on their way to the store, this mount's own.
+    is the directory that holds files on their way to the store, this mount's own. ``largest_file``
+    is the size in bytes that a single file is expected not to exceed. ``why`` says why ``auto``
+    chose the backend; it is empty if the user did.
     """
 
     source: Source
@@ -95,6 +105,13 @@ class MountSpec:
     store: StoreOptions
     cache_dir: str
     options: tuple[tuple[str, str], ...] = field(default=())
+    largest_file: int = LARGEST_FILE_BYTES
+    why: str = ""
+
+    @property
+    def how(self) -> str:
+        """The backend, and why it was chosen if nobody asked for it."""
+        return f"{self.backend} ({self.why})" if self.why else self.backend
 
     @property
     def id(self) -> str:

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from mountkit.errors import ConfigurationError
 from mountkit.process import ProcessIdentity
-from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.spec import SOCKET_NAME, MountSpec, Source, StoreOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +28,9 @@ RECORD_NAME = "record.json"
 PROVEN_NAME = "proven.json"
 STRAYS_NAME = "strays.json"
 STOP_NAME = "stop"
+JOURNAL_NAME = "written.jsonl"
 # A unix socket's path has room for 107 bytes (man 7 unix).
-LONGEST_DIRECTORY = 107 - len("/rc.sock")
+LONGEST_DIRECTORY = 107 - len(f"/{SOCKET_NAME}")
 
 MOUNTING = "mounting"
 SERVING = "serving"
@@ -51,11 +52,15 @@ class MountRecord:
     since: str
     supervisor: ProcessIdentity
     daemon: ProcessIdentity | None = None
+    # The minor number of the mount's device: what the mount table knows it by.
+    device: int | None = None
     remounts: int = 0
     reason: str = ""
     # When the mount was first made, in seconds since the epoch: what the cache holds from before
     # is left of another run.
     began: float = 0.0
+    # By how many seconds the store's clock was ahead of ours then; it tells whole seconds.
+    store_ahead: float = 0.0
     # Files that waited in the cache for their upload when the mount was made.
     adopted: tuple[str, ...] = ()
     # When the daemon was lost, in seconds since the epoch: a save under way then may be torn.
@@ -153,12 +158,17 @@ class StateDirectory:
 
     def clear(self) -> None:
         """Remove the record: nothing is mounted any more. The logs stay."""
-        for name in (RECORD_NAME, PROVEN_NAME, STRAYS_NAME, STOP_NAME, "rc.sock"):
+        for name in (RECORD_NAME, PROVEN_NAME, STRAYS_NAME, STOP_NAME, JOURNAL_NAME, SOCKET_NAME):
             (self.path / name).unlink(missing_ok=True)
 
-    def clear_stop(self) -> None:
-        """Forget a request to stop that was meant for an earlier supervisor."""
-        (self.path / STOP_NAME).unlink(missing_ok=True)
+    def remove_socket(self) -> None:
+        """Remove what a daemon that is gone listened on."""
+        (self.path / SOCKET_NAME).unlink(missing_ok=True)
+
+    def begin(self) -> None:
+        """Forget what was meant for an earlier supervisor, or written for it."""
+        for name in (STOP_NAME, JOURNAL_NAME):
+            (self.path / name).unlink(missing_ok=True)
 
     def _replace(self, name: str, content: dict[str, Any]) -> None:
         draft = self.path / f".{name}.{uuid.uuid4().hex}"
@@ -268,12 +278,16 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
                 backend=spec["backend"],
                 store=StoreOptions(**spec["store"]),
                 cache_dir=spec["cache_dir"],
+                largest_file=spec["largest_file"],
+                why=spec["why"],
                 options=tuple((name, value) for name, value in spec["options"]),
             ),
             state=content["state"],
             since=content["since"],
             supervisor=ProcessIdentity(**content["supervisor"]),
             daemon=ProcessIdentity(**daemon) if daemon else None,
+            device=content["device"],
+            store_ahead=content["store_ahead"],
             remounts=content["remounts"],
             reason=content["reason"],
             began=content["began"],

@@ -208,6 +208,7 @@ class Supervisor:
             self._record.change(
                 state.SERVING,
                 daemon=daemon.identity if daemon else None,
+                device=self._mounter.device,
                 remounts=self._record.remounts + 1,
                 reason=self._record.reason,
             )

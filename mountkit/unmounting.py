@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends, cachelock, config, state
 from mountkit import target as targets
-from mountkit.drain import DrainReport, drain
+from mountkit.drain import DrainReport, checked_again, drain
 from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.handle import Mount
 from mountkit.mounter import Mounter
@@ -61,11 +61,12 @@ def unmount(
             targets.fusermount(config.search_path()),
             {},
         )
+        mounter.device = record.device
         mounter.unmount(record.daemon)
         mount.directory.clear()
     if report is None:
         return None
-    report = report.checked_again(mount.control().files())
+    report = checked_again(mount, report)
     if not report.complete:
         error = not_proven(mount.path, report.unproven)
         raise NotDurableError(

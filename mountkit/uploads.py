@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mountkit.attest import FileVerdict
-    from mountkit.backends.protocol import LocalFile, Pending
-    from mountkit.checksums import FileDigest
+    from mountkit.backends.protocol import Pending, Reference, WrittenFile
     from mountkit.config import Limits
     from mountkit.handle import Mount
 
@@ -106,7 +105,7 @@ class Uploads:
                     time.sleep(work.pause())
         return work.outcome()
 
-    def _look(self, work: _Work) -> tuple[Pending | None, Sequence[LocalFile]]:
+    def _look(self, work: _Work) -> tuple[Pending | None, Sequence[WrittenFile]]:
         pending = None
         try:
             pending = self._control.push()
@@ -122,16 +121,12 @@ class Uploads:
     def _ask(self, work: _Work, path: str) -> tuple[FileEntry | None, Unproven | None]:
         size = work.sizes.get(path, 0)
         try:
-            reference = work.references.get(path)
-            local = self._control.local(path)
-            if local is None:
-                # Read through the mount it would be the store's own word held against itself.
-                return None, Unproven(path, size, "its local bytes are gone: nothing to compare")
+            reference = work.references.get(path) or self._control.reference(path)
             if reference is None:
-                reference = checksums.digest_file(local)
-                work.references[path] = reference
-                work.sizes[path] = size = reference.size
-            verdict = attest_file(self._store, path, reference, local)
+                return None, Unproven(path, size, "its bytes as written are gone: no comparison")
+            work.references[path] = reference
+            work.sizes[path] = size = reference.digest.size
+            verdict = attest_file(self._store, path, reference.digest, reference.local)
         except OSError as error:
             return None, Unproven(path, size, f"it cannot be read back: {error.strerror}")
         except (MountUnavailableError, NotDurableError) as error:
@@ -154,7 +149,7 @@ class _Work:
         self.below = below
         self.open: set[str] = {path for path in paths if keeps_its_name(path)}
         self.ready: list[str] = []
-        self.references: dict[str, FileDigest] = {}
+        self.references: dict[str, Reference] = {}
         self.sizes: dict[str, int] = {}
         self.errors: dict[str, str] = {}
         self.trouble = ""
@@ -169,13 +164,16 @@ class _Work:
         self._began = self._progress = time.monotonic()
         self._pause = FIRST_PAUSE_SECONDS
 
-    def look(self, seen: tuple[Pending | None, Sequence[LocalFile]]) -> None:
+    def look(self, seen: tuple[Pending | None, Sequence[WrittenFile]]) -> None:
         """Take in what the daemon and its cache say; decide which files to ask the store for."""
         pending, files = seen
         busy: set[str] = {file.path for file in files if file.dirty}
         self.sizes.update({file.path: file.size for file in files})
         if pending is not None:
             self.trouble = ""
+            for path, reason in pending.lost:
+                if path in self.open:
+                    self._give_up(path, reason)
             busy.update(pending.waiting)
             for path in busy:
                 self._complained.pop(path, None)
@@ -189,6 +187,10 @@ class _Work:
                 self._sent = pending.sent
                 self._note_progress()
         self.ready = [path for path in self._order if path in self.open and path not in busy]
+
+    def _give_up(self, path: str, reason: str) -> None:
+        self.open.discard(path)
+        self._problems[path] = Unproven(path, self.sizes.get(path, 0), reason)
 
     def done(self, entry: FileEntry) -> None:
         """The store attested a file."""
@@ -272,12 +274,12 @@ def describe(verdict: FileVerdict) -> str:
     return f"the store holds {verdict.found}; expected {verdict.expected}"
 
 
-def _entry(path: str, reference: FileDigest, verdict: FileVerdict) -> FileEntry:
+def _entry(path: str, reference: Reference, verdict: FileVerdict) -> FileEntry:
     return FileEntry(
         path=path,
-        size=reference.size,
-        crc64nvme=reference.values[checksums.REFERENCE],
-        reference="mount",
+        size=reference.digest.size,
+        crc64nvme=reference.digest.values[checksums.REFERENCE],
+        reference=reference.taken,
         attested_by=verdict.attested_by,
         etag=verdict.etag,
     )

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mountkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mountkit.backends.protocol import Backend
 
-NAMES = ("rclone",)
+CLASSES: Mapping[str, str] = MappingProxyType(
+    {"rclone": "RcloneBackend", "mountpoint": "MountpointBackend"}
+)
+NAMES = tuple(CLASSES)
 
 
-def choose(name: str) -> str:
-    """The backend that ``auto`` stands for; a name that is known stands for itself.
+def load(name: str) -> Backend:
+    """The backend of that name.
 
     Raises
     ------
     UsageError
         If there is no such backend.
     """
-    if name == "auto":
-        return "rclone"
-    if name == "mountpoint":
-        raise UsageError(
-            "The mountpoint backend is not there yet.", hint="Use --backend rclone (or auto)."
-        )
-    if name not in NAMES:
+    if name not in CLASSES:
         raise UsageError(
             f"There is no backend called {name!r}.", hint=f"Use one of: auto, {', '.join(NAMES)}."
         )
-    return name
-
-
-def load(name: str) -> Backend:
-    """The backend of that name, as ``choose`` returned it."""
-    choose(name)
-    from mountkit.backends.rclone import RcloneBackend
-
-    return RcloneBackend()
+    backend: Backend = getattr(import_module(f"mountkit.backends.{name}"), CLASSES[name])()
+    return backend

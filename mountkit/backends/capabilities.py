@@ -1,4 +1,4 @@
-"""What a mount can do with files, as data: the doctor tries it, the README and the tests show it."""
+"""What a save does with files, as data: the doctor tries it, the README and the tests show it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("rename", "rename a file", "safetensors 0.8, FSDP and DCP rename what they wrote"),
     Operation("chmod", "change a file's mode", "safetensors 0.8 does after each save"),
-    Operation("seek", "write in the middle of a file", "HDF5, SQLite, zip archives written in place"),
+    Operation(
+        "seek", "write in the middle of a file", "HDF5, SQLite, zip archives written in place"
+    ),
     Operation("append", "append to a file that is there", "TensorBoard, logs of a resumed run"),
 )
 

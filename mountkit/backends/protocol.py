@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from mountkit.checksums import FileDigest
     from mountkit.mountinfo import MountEntry
     from mountkit.spec import MountSpec
 
@@ -36,22 +37,37 @@ class DaemonCommand:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalFile:
-    """A file that was written through the mount and that this machine still holds.
+class WrittenFile:
+    """A file that was written through the mount, as far as the backend knows of it.
 
     ``path`` is relative to the mount, ``size`` in bytes, ``modified`` in seconds since the epoch.
-    ``dirty`` says that the daemon has not finished uploading it, by its own word.
+    ``dirty`` says that its upload has not come to its end, as far as anybody but the store can say.
+    ``version`` tells two contents apart where times do not; it may be empty.
     """
 
     path: str
     size: int
     modified: float
     dirty: bool
+    version: str = ""
 
     @property
-    def stamp(self) -> tuple[int, float]:
+    def stamp(self) -> tuple[int, float, str]:
         """What changes whenever the file is written again."""
-        return self.size, self.modified
+        return self.size, self.modified, self.version
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What the store is compared with.
+
+    ``taken`` is where the digest comes from: ``write`` while the bytes were written, ``mount`` read
+    back afterwards. ``local`` is a file on this machine with the same bytes, if there is one.
+    """
+
+    digest: FileDigest
+    taken: Literal["write", "mount"]
+    local: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +75,12 @@ class Pending:
     """What the daemon says of its uploads. Never a proof: it can read empty too early.
 
     ``waiting`` are the paths in its queue; ``errors`` maps a path to why its last try failed;
-    ``sent`` counts bytes sent since the daemon's start.
+    ``lost`` those that will not be tried again. ``sent`` counts bytes since the daemon's start.
     """
 
     waiting: tuple[str, ...] = ()
     errors: tuple[tuple[str, str], ...] = ()
+    lost: tuple[tuple[str, str], ...] = ()
     sent: int = 0
 
 
@@ -88,11 +105,25 @@ class Control(Protocol):
             If the daemon does not answer.
         """
 
-    def files(self, below: str = "") -> tuple[LocalFile, ...]:
-        """What was written below that directory; read without the daemon and without the mount."""
+    def files(self, below: str = "") -> tuple[WrittenFile, ...]:
+        """What was written below that directory. Never waits for a mount that hangs.
 
-    def local(self, path: str) -> Path | None:
-        """A local file with all the bytes of ``path`` as written, or None if there is none."""
+        Raises
+        ------
+        MountUnavailableError
+            If it takes the store to know, and the store cannot be asked.
+        """
+
+    def reference(self, path: str) -> Reference | None:
+        """What is known of the bytes of ``path`` as they were written; None if nothing is.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        MountUnavailableError
+            If it takes the store to know, and the store cannot be asked.
+        """
 
     def audit(self, aside: Path) -> tuple[str, ...]:
         """Mend what a killed daemon left of its files; only while none runs.
@@ -120,6 +151,8 @@ class Backend(Protocol):
     name: ClassVar[str]
     #: The operations, by name in :mod:`mountkit.backends.capabilities`, that such a mount refuses.
     refuses: ClassVar[frozenset[str]]
+    #: By how many seconds the times of ``Control.files`` may be off.
+    blur: ClassVar[float]
 
     def binary(self, search_path: str) -> Binary:
         """Find the program.
@@ -144,8 +177,14 @@ class Backend(Protocol):
     ) -> DaemonCommand:
         """How to start the daemon for ``spec``, with ``directory`` for its private files."""
 
-    def owns(self, entry: MountEntry, spec_id: str) -> bool:
-        """Whether a line of the mount table is the mount with that id."""
+    def waiting(self, spec: MountSpec) -> tuple[str, ...]:
+        """Files of an earlier run that wait on this machine for their upload, below the mount."""
+
+    def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:
+        """Whether a line of the mount table is the mount with that id.
+
+        ``device`` is the minor number it was last seen with, None if it was never seen.
+        """
 
     def control(self, spec: MountSpec, directory: Path) -> Control:
         """Talk to the daemon of a mount."""

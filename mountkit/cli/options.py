@@ -34,9 +34,12 @@ store_options = _stack(
 )
 
 mount_options = _stack(
-    click.option("--backend", metavar="NAME", help="auto (default) or rclone."),
+    click.option("--backend", metavar="NAME", help="auto (default), rclone or mountpoint."),
     store_options,
     click.option("--cache-dir", metavar="DIR", help="Where files wait for their upload."),
+    click.option(
+        "--largest-file", metavar="SIZE", help="No file will be larger, such as 150GB (default)."
+    ),
     click.option(
         "--option", "options", metavar="KEY=VALUE", multiple=True, help="Passed on to the daemon."
     ),

@@ -50,10 +50,16 @@ def _look(record: MountRecord, known: State) -> dict[str, Any]:
     from dataclasses import asdict
 
     from mountkit import mountinfo
+    from mountkit.errors import MountkitError
     from mountkit.handle import Mount
 
     mount = Mount.of(record, known)
-    pending = [file for file in mount.control().files() if file.dirty]
+    try:
+        pending = [file for file in mount.control().files() if file.dirty]
+    except MountkitError as error:
+        # Only the store could tell, and it cannot be asked; the rest is known all the same.
+        click.echo(f"mountkit: {error}", err=True)
+        pending = []
     proven = mount.directory.proven()
     supervised = record.supervisor.alive()
     daemon = record.daemon if record.daemon and record.daemon.alive() else None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mountkit import checksums
 from mountkit.attestation import Attestation
-from mountkit.backends.protocol import LocalFile, Pending
+from mountkit.backends.protocol import Pending, Reference, WrittenFile
+from mountkit.checksums import digest_file
 from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import SERVING, MountRecord, StateDirectory, now
@@ -110,7 +111,7 @@ class FakeControl:
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache
-        self.listed: dict[str, LocalFile] = {}
+        self.listed: dict[str, WrittenFile] = {}
         self.script: list[Pending | Exception] = [Pending()]
         self.pushes = 0
         self.refreshed: list[str] = []
@@ -123,16 +124,16 @@ class FakeControl:
             raise step
         return step
 
-    def files(self, below: str = "") -> tuple[LocalFile, ...]:
+    def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         return tuple(
             file
             for path, file in sorted(self.listed.items())
             if not below or path.startswith(f"{below}/")
         )
 
-    def local(self, path: str) -> Path | None:
+    def reference(self, path: str) -> Reference | None:
         data = self.cache / path
-        return data if data.is_file() else None
+        return Reference(digest_file(data), "mount", data) if data.is_file() else None
 
     def confirm(self) -> None:
         """It is where it is looked for."""
@@ -158,7 +159,7 @@ class FakeMount:
         self.spec = MountSpec(
             Source("s3", "bucket", "run"),
             str(folder / "mnt"),
-            "fake",
+            "rclone",
             StoreOptions(),
             str(folder / "cache"),
         )
@@ -192,7 +193,7 @@ class FakeMount:
         """Write a file through the mount; the upload is another matter."""
         (self.daemon.cache / path).parent.mkdir(parents=True, exist_ok=True)
         (self.daemon.cache / path).write_bytes(data)
-        self.daemon.listed[path] = LocalFile(path, len(data), time.time(), dirty)
+        self.daemon.listed[path] = WrittenFile(path, len(data), time.time(), dirty)
 
     def upload(self, path: str) -> None:
         """Let a file arrive in the bucket."""

@@ -12,7 +12,7 @@ from fakes import FakeMount
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.backends.protocol import LocalFile, Pending
+from mountkit.backends.protocol import Pending, WrittenFile
 from mountkit.config import Limits
 from mountkit.drain import DrainReport, _group, drain
 from mountkit.errors import MountUnavailableError
@@ -311,7 +311,7 @@ TREES = st.sets(st.lists(PARTS, min_size=1, max_size=4).map("/".join))
 class TestGrouping:
     @given(TREES)
     def test_every_file_is_in_one_place(self, paths):
-        files = [LocalFile(path, 1, 0.0, dirty=False) for path in sorted(paths)]
+        files = [WrittenFile(path, 1, 0.0, dirty=False) for path in sorted(paths)]
         groups, loose = _group(files)
         placed = [file for members in groups.values() for file in members] + loose
         assert sorted(placed, key=lambda file: file.path) == files
@@ -331,7 +331,7 @@ class TestGrouping:
         ],
     )
     def test_the_outermost_checkpoint_has_it(self, path, group):
-        groups, loose = _group([LocalFile(path, 1, 0.0, dirty=False)])
+        groups, loose = _group([WrittenFile(path, 1, 0.0, dirty=False)])
         assert list(groups) == ([group] if group else [])
         assert len(loose) == (0 if group else 1)
 

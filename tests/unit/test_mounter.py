@@ -48,7 +48,7 @@ class FakeBackend:
     def command(self, spec, binary, directory, environment) -> DaemonCommand:
         return DaemonCommand((binary.path, "-c", self.script), environment, {"conf": "text"})
 
-    def owns(self, entry, spec_id: str) -> bool:
+    def owns(self, entry, spec_id: str, device: int | None) -> bool:
         return self.ours
 
     def control(self, spec, directory) -> FakeControl:

@@ -189,12 +189,12 @@ class TestOwnership:
     )
     def test_type_and_source_decide(self, fstype, source, ours):
         entry = MountEntry("/mnt", fstype, source, 1)
-        assert BACKEND.owns(entry, "0123456789ab") is ours
+        assert BACKEND.owns(entry, "0123456789ab", None) is ours
 
     def test_the_device_name_is_what_is_asked_for(self):
         mount = spec()
         entry = MountEntry("/mnt", "fuse.rclone", flags(mount)["devname"], 1)
-        assert BACKEND.owns(entry, mount.id)
+        assert BACKEND.owns(entry, mount.id, None)
 
 
 def test_the_control_looks_where_rclone_caches(tmp_path):
@@ -208,4 +208,6 @@ def test_the_control_looks_where_rclone_caches(tmp_path):
     data.write_text("x")
     control = BACKEND.control(mount, tmp_path)
     assert [file.path for file in control.files()] == ["f"]
-    assert control.local("f") == data
+    reference = control.reference("f")
+    assert reference is not None
+    assert (reference.local, reference.digest.size, reference.taken) == (data, 1, "mount")

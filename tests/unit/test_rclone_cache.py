@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit.backends import rclone_cache
-from mountkit.backends.protocol import LocalFile
+from mountkit.backends.protocol import WrittenFile
 from mountkit.backends.rclone_cache import RcloneCache
 
 
@@ -61,8 +61,8 @@ class TestCache:
         cache.put("run/checkpoint-30/c", b"1", info(1))
         modified = datetime(2024, 5, 6, 5, 8, 9, 500000, timezone.utc).timestamp()
         expected = (
-            LocalFile("run/checkpoint-3/a", 1, modified, dirty=False),
-            LocalFile("run/checkpoint-3/b ü", 5, modified, dirty=True),
+            WrittenFile("run/checkpoint-3/a", 1, modified, dirty=False),
+            WrittenFile("run/checkpoint-3/b ü", 5, modified, dirty=True),
         )
         assert cache.files("run/checkpoint-3") == expected
         assert cache.files()[:2] == expected

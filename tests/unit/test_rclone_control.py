@@ -226,7 +226,9 @@ def test_the_cache_is_asked_without_the_daemon(control, tmp_path):
         (tmp_path / tree / "d" / "x").write_text(text)
     assert [file.path for file in control.files("d")] == ["d/x"]
     assert control.files("e") == ()
-    assert control.local("d/x") == tmp_path / "vfs" / "d" / "x"
+    reference = control.reference("d/x")
+    assert reference is not None
+    assert reference.local == tmp_path / "vfs" / "d" / "x"
     assert control.audit(tmp_path / "aside") == ()
     control.purge()
-    assert control.local("d/x") is not None, "it is not said to be uploaded"
+    assert control.reference("d/x") is not None, "it is not said to be uploaded"

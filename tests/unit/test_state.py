@@ -137,8 +137,8 @@ class TestNotes:
         directory.ask_to_stop()
         directory.ask_to_stop()
         assert directory.asked_to_stop()
-        directory.clear_stop()
-        directory.clear_stop()
+        directory.begin()
+        directory.begin()
         assert not directory.asked_to_stop()
 
 

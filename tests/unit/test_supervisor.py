@@ -103,6 +103,7 @@ class FakeMounter:
         self.directory = StateDirectory(folder / "state")
         self.backend = SimpleNamespace(name="fake")
         self.daemon: Daemon | None = None
+        self.device = 7
         self.table = True
         self.calls: list[str] = []
         self.start_errors: list[MountUnavailableError] = []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit import checksums, uploads
-from mountkit.backends.protocol import LocalFile, Pending
+from mountkit.backends.protocol import Pending, WrittenFile
 from mountkit.config import Limits
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
 from mountkit.events import Trouble, Waiting
@@ -76,7 +76,7 @@ class TestProven:
         mount.save("d/x", b"123")
         mount.evict("d/x")
         (problem,) = attest(mount, events, ["d/x"], HASTY).unproven
-        assert "local bytes are gone" in problem.reason
+        assert "bytes as written are gone" in problem.reason
 
     def test_a_file_written_again_after_the_reference_was_taken_gets_a_new_one(self, mount, events):
         mount.save("x", b"old")
@@ -253,7 +253,7 @@ class TestWork:
     )
     def test_only_what_is_open_and_not_busy_is_asked_for(self, paths, waiting, dirty):
         work = self.work(*sorted(paths))
-        files = tuple(LocalFile(path, 1, 0.0, dirty=True) for path in sorted(dirty))
+        files = tuple(WrittenFile(path, 1, 0.0, dirty=True) for path in sorted(dirty))
         work.look((Pending(tuple(waiting)), files))
         assert work.ready == sorted(paths - waiting - dirty)
         outcome = work.outcome()

@@ -1,4 +1,4 @@
-"""Which rclone is taken, and what is said of one that is missing, too old or broken."""
+"""Which program is taken, and what is said of one that is missing, too old or broken."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mountkit
-from mountkit.backends import rclone_binary
+from mountkit.backends.mountpoint import PROGRAM as MOUNTPOINT
 from mountkit.backends.protocol import Binary
+from mountkit.backends.rclone import PROGRAM as RCLONE
+from mountkit.errors import MountUnavailableError
 
 NUMBERS = st.integers(0, 10**6)
 # The search begins beside the interpreter, so each case gets an interpreter of its own.
 ASK = """
 import json, sys
-from mountkit.backends import rclone_binary
+from mountkit.backends.rclone import RcloneBackend
 from mountkit.errors import MountUnavailableError
 try:
-    found = rclone_binary.find(sys.argv[1])
+    found = RcloneBackend().binary(sys.argv[1])
 except MountUnavailableError as error:
     print(json.dumps({"message": error.message, "hint": error.hint, "code": error.exit_code}))
 else:
@@ -131,21 +133,52 @@ def test_it_is_asked_without_the_users_configuration(machine):
 @given(NUMBERS, NUMBERS, NUMBERS, st.sampled_from(["", "-DEV", "-beta.1234.abc", "\n- go: go1.25"]))
 def test_a_version_is_read_back(major, minor, patch, tail):
     expected = (major, minor, patch)
-    assert rclone_binary.parse_version(f"rclone v{major}.{minor}.{patch}{tail}\n") == expected
+    assert RCLONE.parse(f"rclone v{major}.{minor}.{patch}{tail}\n") == expected
     assert Binary("x", expected).version_text == f"{major}.{minor}.{patch}"
 
 
 @given(st.text())
 def test_no_text_makes_it_fail(text):
-    found = rclone_binary.parse_version(text)
+    found = RCLONE.parse(text)
     assert found is None or len(found) == 3
 
 
 @pytest.mark.parametrize("text", ["", "rclone", "rclone v1", "notrclone v1.75.2", "v1.75.2"])
 def test_what_is_no_version(text):
-    assert rclone_binary.parse_version(text) is None
+    assert RCLONE.parse(text) is None
 
 
 def test_warnings_before_the_version_do_not_matter():
     text = "2024/01/01 NOTICE: something\nrclone v1.75\n"
-    assert rclone_binary.parse_version(text) == (1, 75, 0)
+    assert RCLONE.parse(text) == (1, 75, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("mount-s3 1.24.0\n", (1, 24, 0)),
+        ("mount-s3 1.22.3-unofficial+abc\n", (1, 22, 3)),
+        ("mount-s3 1.23.0+test", (1, 23, 0)),
+        ("mountpoint 1.2.3", None),
+    ],
+)
+def test_the_version_of_mountpoint(said, version):
+    assert MOUNTPOINT.parse(said) == version
+
+
+def test_a_mountpoint_that_is_too_old(tmp_path):
+    path = tmp_path / "mount-s3"
+    path.write_text("#!/bin/sh\necho 'mount-s3 1.21.0'\n")
+    path.chmod(0o755)
+    with pytest.raises(MountUnavailableError) as caught:
+        MOUNTPOINT.find(str(tmp_path))
+    assert str(path) in caught.value.message
+    assert "1.21.0" in caught.value.message
+    assert "1.22 or later" in caught.value.message
+
+
+def test_no_mountpoint_at_all(tmp_path):
+    with pytest.raises(MountUnavailableError) as caught:
+        MOUNTPOINT.find(str(tmp_path))
+    assert "no mount-s3" in caught.value.message
+    assert "--backend rclone" in caught.value.hint

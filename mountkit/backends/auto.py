@@ -1,0 +1,91 @@
+"""Which backend ``auto`` stands for, and why."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.errors import MountUnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GIB = 1024**3
+# rclone keeps 1 GiB free by evicting what it holds; below two it has no room to work in.
+LEAST_ROOM = 2 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What there is to choose from. ``rclone`` and ``mountpoint`` say what keeps each from use.
+
+    ``room`` is what is free where rclone would keep files, in bytes.
+    """
+
+    rclone: str
+    mountpoint: str
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A backend, and why it was taken."""
+
+    name: str
+    why: str
+
+
+def decide(machine: Machine) -> Choice | None:
+    """Rclone wherever it can work; None if neither can.
+
+    On rclone every operation of a save works, and training goes on while the store is away.
+    Mountpoint needs no disk.
+    """
+    if not machine.rclone and machine.room >= LEAST_ROOM:
+        return Choice("rclone", "every file operation works on it, and it rides out an outage")
+    if not machine.mountpoint:
+        if machine.rclone:
+            return Choice("mountpoint", f"rclone cannot be used: {machine.rclone}")
+        free = f"{machine.room / GIB:.1f} GiB"
+        return Choice("mountpoint", f"the cache of rclone would have only {free} of disk")
+    if not machine.rclone:
+        return Choice("rclone", f"mount-s3 cannot be used: {machine.mountpoint}")
+    return None
+
+
+def choose(search_path: str, cache_root: Path) -> Choice:
+    """Look at this machine and decide.
+
+    Raises
+    ------
+    MountUnavailableError
+        If neither rclone nor mount-s3 can be used.
+    """
+    rclone = _problem("rclone", search_path)
+    room = _room(cache_root)
+    # Asking a program for its version takes a while; the second is asked only if it matters.
+    needed = bool(rclone) or room < LEAST_ROOM
+    mountpoint = _problem("mountpoint", search_path) if needed else ""
+    choice = decide(Machine(rclone, mountpoint, room))
+    if choice is None:
+        raise MountUnavailableError(
+            f"There is nothing to mount with. {rclone} {mountpoint}",
+            hint="Install one: pip install 'mountkit[rclone]'",
+        )
+    return choice
+
+
+def _problem(name: str, search_path: str) -> str:
+    try:
+        backends.load(name).binary(search_path)
+    except MountUnavailableError as error:
+        return error.message
+    return ""
+
+
+def _room(folder: Path) -> int:
+    """Bytes free where the folder is, or would be made."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(place).free
