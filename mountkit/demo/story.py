@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit import config, target
-from mountkit.backends import rclone_binary
+from mountkit import backends, config, target
 from mountkit.demo.account import Account
 from mountkit.demo.claims import Damage, Facts, Plan, judge
 from mountkit.demo.stage import Stage, StoryError
@@ -62,7 +61,7 @@ def run_demo(keep: bool, data_dir: Path | None) -> int:
                 hint="Install it: pip install 'mountkit[trainer,rclone]'",
             )
     target.fusermount(config.search_path())
-    binary = rclone_binary.find(config.search_path()).path
+    binary = backends.load("rclone").binary(config.search_path()).path
     account, facts, plan = Account(), Facts(), Plan()
     with _signals_as_exceptions(), _stage(data_dir, keep) as (stage, data, run):
         story = Story(account, stage, facts, plan, data / BUCKET / run)
