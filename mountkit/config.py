@@ -157,6 +157,11 @@ def command_environment() -> Mapping[str, str]:
     return dict(os.environ)
 
 
+def tensorboard_directory() -> str:
+    """Where transformers has TensorBoard write, or "" for a folder below ``output_dir``."""
+    return os.environ.get("TENSORBOARD_LOGGING_DIR", "")
+
+
 def search_path() -> str:
     """Where programs are looked for."""
     return os.environ.get("PATH", os.defpath)

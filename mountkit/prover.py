@@ -17,7 +17,7 @@ from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mountkit.config import Limits
     from mountkit.handle import Mount
@@ -42,7 +42,7 @@ class Prover:
 
     def begin(self, name: str) -> None:
         """A checkpoint is about to be saved: nothing of an earlier try counts any more."""
-        self._mount.directory.forget_strays(self._path(name))
+        self._mount.directory.write_anew(self._path(name))
 
     def prove(
         self,
@@ -78,7 +78,7 @@ class Prover:
         """
         started = time.monotonic() if began is None else began
         top = self._path(name)
-        listed = sorted(path for path in files if path != MANIFEST_NAME)
+        listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME})
         self._refuse_strays(top)
         self._refuse_torn(top, since)
         if not listed:
@@ -109,6 +109,12 @@ class Prover:
         seconds = time.monotonic() - started
         self._observer(CheckpointProven(step, len(manifest.files), size, seconds))
         return manifest
+
+    def _unfinished(self, top: str) -> Iterator[str]:
+        """Files of which only the backend knows: they failed, and the mount does not show them."""
+        for file in self._mount.control().files(top):
+            if file.dirty:
+                yield file.path[len(top) + 1 :]
 
     def _attest(
         self, top: str, paths: Sequence[str], proven: Callable[[FileEntry], None]

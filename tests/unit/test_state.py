@@ -126,9 +126,9 @@ class TestNotes:
 
     def test_strays_of_a_directory_that_is_written_again_are_forgotten(self, known):
         directory = known.directory("1")
-        directory.forget_strays("run/checkpoint-3")
+        directory.write_anew("run/checkpoint-3")
         directory.add_strays(("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3"))
-        directory.forget_strays("run/checkpoint-3")
+        directory.write_anew("run/checkpoint-3")
         assert directory.strays() == ("run/checkpoint-3", "run/checkpoint-30/a")
 
     def test_a_request_to_stop(self, known):

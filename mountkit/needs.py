@@ -1,0 +1,57 @@
+"""What a training run asks of a file system that not every backend has. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mountkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What decides about the files a run writes below ``output_dir``.
+
+    ``sharded_fsdp``: FSDP saves sharded state, as PyTorch's distributed checkpoints. ``tensorboard``:
+    where its events go, if that is in the mount, else "". ``deepspeed``: DeepSpeed saves.
+    """
+
+    sharded_fsdp: bool = False
+    tensorboard: str = ""
+    deepspeed: bool = False
+
+
+def refuse(run: Run, backend: str, refuses: Collection[str]) -> None:
+    """Refuse a run that would fail at its first save, or lose its events.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming what the run does, and what to change.
+    """
+    if "rename" in refuses and run.sharded_fsdp:
+        raise _cannot(
+            backend,
+            "FSDP with SHARDED_STATE_DICT renames a file in each save",
+            "Set state_dict_type to FULL_STATE_DICT",
+        )
+    if "append" in refuses and run.tensorboard:
+        raise _cannot(
+            backend,
+            f"TensorBoard appends to its events in {run.tensorboard}",
+            "Set TENSORBOARD_LOGGING_DIR to a local directory",
+        )
+    if "chmod" in refuses and run.deepspeed:
+        raise _cannot(
+            backend, "DeepSpeed changes the mode of a file in each save", "Train without it"
+        )
+
+
+def _cannot(backend: str, what: str, instead: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what}, and a {backend} mount cannot do that.",
+        hint=f"{instead}, or mount with --backend rclone.",
+    )
