@@ -1,5 +1,6 @@
 //! The official command line, as far as mountkit uses it: same names, same values, same defaults.
-//! What is not here (fstab style, S3 Express caches, metrics export) clap refuses by name.
+//! What is not here (fstab style, S3 Express caches, metrics export) clap refuses by name. Flags,
+//! their descriptions and messages are those of Mountpoint for Amazon S3 (Apache-2.0).
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -47,7 +47,8 @@ fn main() -> anyhow::Result<()> {
     let session = mount(&args)?;
     println!("{mounted}");
 
-    // Ends when the file system is unmounted, or on SIGTERM, SIGINT or SIGHUP after unmounting it.
+    // Ends when the file system is unmounted, or on SIGTERM, SIGINT or SIGHUP after trying to
+    // unmount it. As officially, a busy mount stays behind, dead, and the exit code is 0 even so.
     session.join().context("failed to join session")
 }
 
