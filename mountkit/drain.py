@@ -300,12 +300,10 @@ def _has_trainer_state(mount: Mount, top: str, step: int, members: Sequence[Writ
     written = {file.path: file.modified for file in members}
     if max(written.values()) - written.get(path, 0.0) > SAME_SAVE_SECONDS:
         return False
+    # Not through the mount: nothing may wait for one that hangs.
+    data = mount.control().content(path) or mount.store().get(path)
     try:
-        reference = mount.control().reference(path)
-        local = reference.local if reference else None
-        # Not through the mount: nothing may wait for one that hangs.
-        data = local.read_bytes() if local else mount.store().get(path)
         content = json.loads(data or b"")
-    except (OSError, ValueError):
+    except ValueError:
         return False
     return isinstance(content, dict) and content.get("global_step") == step

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Run:
     """What decides about the files a run writes below ``output_dir``.
 
-    ``sharded_fsdp``: FSDP saves sharded state, as PyTorch's distributed checkpoints. ``tensorboard``:
+    ``sharded_fsdp``: FSDP saves sharded state, as distributed checkpoints. ``tensorboard``:
     where its events go, if that is in the mount, else "". ``deepspeed``: DeepSpeed saves.
     """
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+import time
 import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -16,8 +17,10 @@ from filelock import FileLock
 from mountkit.errors import ConfigurationError
 from mountkit.process import ProcessIdentity
 from mountkit.spec import SOCKET_NAME, MountSpec, Source, StoreOptions
+from mountkit.written import JOURNAL_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 logger = logging.getLogger("mountkit")
@@ -26,9 +29,9 @@ FORMAT = 1
 LOCK_SECONDS = 10.0
 RECORD_NAME = "record.json"
 PROVEN_NAME = "proven.json"
+REMEMBERED = 1000
 STRAYS_NAME = "strays.json"
 STOP_NAME = "stop"
-JOURNAL_NAME = "written.jsonl"
 # A unix socket's path has room for 107 bytes (man 7 unix).
 LONGEST_DIRECTORY = 107 - len(f"/{SOCKET_NAME}")
 
@@ -121,20 +124,27 @@ class StateDirectory:
     def add_strays(self, paths: tuple[str, ...]) -> None:
         """Remember files that reached the local disk instead of the mount."""
         with self._strays_lock():
-            self._replace(STRAYS_NAME, {"paths": sorted({*self.strays(), *paths})})
+            self._write_strays({*self.strays(), *paths}, self.written_anew())
 
     def strays(self) -> tuple[str, ...]:
         """Files, relative to the mount, that reached the local disk instead of it."""
         content = self._load(STRAYS_NAME)
         return () if content is None else tuple(content["paths"])
 
-    def forget_strays(self, below: str) -> None:
-        """What is below that directory is about to be written again, into the mount."""
+    def write_anew(self, below: str) -> None:
+        """A directory is about to be written: what went wrong with its files before is over."""
         with self._strays_lock():
-            strays = self.strays()
-            kept = [path for path in strays if not path.startswith(f"{below}/")]
-            if len(kept) != len(strays):
-                self._replace(STRAYS_NAME, {"paths": kept})
+            kept = {path for path in self.strays() if not path.startswith(f"{below}/")}
+            self._write_strays(kept, {**self.written_anew(), below: time.time()})
+
+    def written_anew(self) -> Mapping[str, float]:
+        """When each directory was begun to be written last, in seconds since the epoch."""
+        content = self._load(STRAYS_NAME)
+        return {} if content is None else dict(content["anew"])
+
+    def _write_strays(self, paths: Iterable[str], anew: Mapping[str, float]) -> None:
+        recent = sorted(anew.items(), key=lambda item: item[1])[-REMEMBERED:]
+        self._replace(STRAYS_NAME, {"paths": sorted(paths), "anew": dict(recent)})
 
     def _strays_lock(self) -> FileLock:
         """The supervisor and the training, two processes, both change the list."""

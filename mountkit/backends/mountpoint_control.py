@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from mountkit.written import Written
 
 LOOK_SECONDS = 10.0
+# Mountpoint asks the store to rename; one that does not know how makes an empty object instead, and
+# says that all went well.
+EMPTIED = "it is empty: this store does not rename, and its content is under its old name"
 # The store's clock and ours, read in whole seconds.
 BLUR_SECONDS = 1.5
 
@@ -105,7 +108,8 @@ class MountpointControl:
             for path, at in dated.items()
             if at >= record.began - BLUR_SECONDS and not _is_mountkits(path)
         }
-        lost = {
+        lost = {path: EMPTIED for path in ours if _was_renamed(stored[path])}
+        lost |= {
             path: reason
             for path, (at, reason) in self._failed(record, journal, below).items()
             # Written again after it failed, it is there after all.
@@ -177,6 +181,10 @@ class MountpointControl:
             digester.update(chunk)
         return digester.result()
 
+    def content(self, path: str) -> bytes | None:  # noqa: ARG002
+        """It keeps nothing; the store has it."""
+        return None
+
     def audit(self, aside: Path) -> tuple[str, ...]:  # noqa: ARG002
         """A killed Mountpoint leaves nothing to mend."""
         return ()
@@ -199,6 +207,11 @@ def _connected(source: Source, options: StoreOptions) -> S3Store:
 
 def _in(path: str, below: str) -> bool:
     return not below or path.startswith(f"{below}/")
+
+
+def _was_renamed(info: ObjectInfo) -> bool:
+    """Whether it is empty and not of Mountpoint's own making, which uploads all in parts."""
+    return not info.size and "-" not in info.etag
 
 
 def _is_mountkits(path: str) -> bool:

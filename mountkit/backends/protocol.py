@@ -125,6 +125,9 @@ class Control(Protocol):
             If it takes the store to know, and the store cannot be asked.
         """
 
+    def content(self, path: str) -> bytes | None:
+        """All of a small file as it was written, if this machine still has it."""
+
     def audit(self, aside: Path) -> tuple[str, ...]:
         """Mend what a killed daemon left of its files; only while none runs.
 

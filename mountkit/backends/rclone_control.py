@@ -126,6 +126,14 @@ class RcloneControl:
         local = self._cache.local(path)
         return None if local is None else Reference(checksums.digest_file(local), "mount", local)
 
+    def content(self, path: str) -> bytes | None:
+        """The cached file, if all of it is there."""
+        local = self._cache.local(path)
+        try:
+            return None if local is None else local.read_bytes()
+        except FileNotFoundError:
+            return None
+
     def purge(self) -> None:
         """Empty the cache, but for files that still wait for their upload."""
         self._cache.purge()

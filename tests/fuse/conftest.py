@@ -1,4 +1,4 @@
-"""Real mounts of a real store: one server for all tests, a bucket and a place for each."""
+"""Real mounts of a real store: one server for all tests of a backend, a bucket for each test."""
 
 from __future__ import annotations
 
@@ -10,21 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from rig import Rig
+from versity import Versity
 
+from mountkit import backends
 from mountkit.s3server import EmbeddedS3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rig import Bucket
+    from rig import Bucket, Server
 
-BACKENDS = ("rclone",)
 FAILED = pytest.StashKey[bool]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a backend does not do by its nature: keep files that were closed, or not."""
+    keeps = {"rclone": True, "mountpoint": False}
+
+    def fits(item: pytest.Item) -> bool:
+        backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")
+        if backend is None:
+            return True
+        if item.get_closest_marker("cached"):
+            return keeps[backend]
+        return not (item.get_closest_marker("uncached") and keeps[backend])
+
+    left_out = [item for item in items if not fits(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if fits(item)]
 
 
 @pytest.fixture(scope="session")
 def rclone() -> str:
-    """The rclone that serves as the store, whatever the backend under test is."""
+    """The rclone that serves as a store, whatever the backend under test is."""
     beside = Path(sys.executable).parent
     found = shutil.which("rclone", path=str(beside)) or shutil.which("rclone")
     if found is None:
@@ -41,15 +60,28 @@ def fuse() -> None:
         pytest.skip("fusermount3 is not installed: apt-get install fuse3")
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="session", params=backends.NAMES)
 def backend(request: pytest.FixtureRequest) -> str:
     """The backend under test."""
+    if request.param == "mountpoint" and shutil.which("mount-s3") is None:
+        pytest.skip("mount-s3 is not there: install it, or Rust for `make test` to build one")
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def server(rclone: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
-    with EmbeddedS3(tmp_path_factory.mktemp("store"), binary=rclone) as server:
+def server(
+    backend: str, rclone: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A store that the backend works on; Mountpoint cannot upload to rclone's."""
+    data = tmp_path_factory.mktemp("store")
+    if backend == "rclone":
+        with EmbeddedS3(data, binary=rclone) as server:
+            yield server
+        return
+    binary = shutil.which("versitygw")
+    if binary is None:
+        pytest.skip("versitygw is not there: install it, or Go for `make test` to build it")
+    with Versity(data, binary) as server:
         yield server
 
 
@@ -64,11 +96,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 @pytest.fixture
 def make_rig(
     request: pytest.FixtureRequest, fuse: None, backend: str
-) -> Iterator[Callable[[EmbeddedS3], Rig]]:
+) -> Iterator[Callable[[Server], Rig]]:
     """Make a place to test in, on a given server; see that nothing is left of it."""
     rigs: list[Rig] = []
 
-    def make(server: EmbeddedS3) -> Rig:
+    def make(server: Server) -> Rig:
         rigs.append(Rig.make(backend, server))
         return rigs[-1]
 
@@ -82,7 +114,7 @@ def make_rig(
 
 
 @pytest.fixture
-def rig(make_rig: Callable[[EmbeddedS3], Rig], server: EmbeddedS3) -> Rig:
+def rig(make_rig: Callable[[Server], Rig], server: Server) -> Rig:
     return make_rig(server)
 
 

@@ -6,7 +6,6 @@ The test's own process never touches a mount: the commands and scripts it starts
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -19,11 +18,13 @@ import tempfile
 import time
 import uuid
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from gate import Gate
+from versity import PRIVATE
 
 import mountkit
 from mountkit import mountinfo
@@ -32,8 +33,12 @@ from mountkit.state import FAILED, SERVING, State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from versity import Versity
+
     from mountkit.s3server import EmbeddedS3
     from mountkit.state import MountRecord
+
+    Server = EmbeddedS3 | Versity
 
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 PACKAGE = Path(mountkit.__file__).resolve().parent.parent
@@ -118,11 +123,24 @@ class Job:
         )
 
 
+@lru_cache
+def client_of(server: Server) -> Any:
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+    )
+
+
 @dataclass
 class Bucket:
     """A bucket of the test server, seen on the server's own disk."""
 
-    server: EmbeddedS3
+    server: Server
     name: str
 
     @property
@@ -137,27 +155,32 @@ class Bucket:
     def everything(self, prefix: str = "") -> dict[str, bytes]:
         top = self.disk / prefix
         found = {}
-        for folder, _, names in os.walk(top):
+        for folder, folders, names in os.walk(top):
+            if PRIVATE in folders:
+                folders.remove(PRIVATE)
             for path in (Path(folder) / name for name in names):
                 # An object that is being uploaded has another name until it is all there.
                 with contextlib.suppress(FileNotFoundError):
                     found[path.relative_to(top).as_posix()] = path.read_bytes()
         return found
 
-    def etags(self) -> dict[str, str]:
-        """What the server lists of the bucket: keys and ETags; empty if it knows no such bucket."""
-        client = self.client()
-        try:
-            pages = list(client.get_paginator("list_objects_v2").paginate(Bucket=self.name))
-        except client.exceptions.NoSuchBucket:
-            return {}
-        found = [item for page in pages for item in page.get("Contents", ())]
-        return {item["Key"]: item["ETag"].strip('"') for item in found}
+    # What somebody else does to the bucket, by the server, so that it knows of it.
 
-    def await_server(self) -> None:
-        """Wait until the server has seen what was altered on its disk behind its back."""
-        there = {path: hashlib.md5(data).hexdigest() for path, data in self.everything().items()}
-        eventually(lambda: self.etags() == there, "seen by the server", 10)
+    def put(self, key: str, data: bytes) -> None:
+        self.client().put_object(Bucket=self.name, Key=key, Body=data)
+
+    def remove(self, key: str) -> None:
+        self.client().delete_object(Bucket=self.name, Key=key)
+
+    def flip(self, key: str) -> None:
+        """Change one bit of an object."""
+        data = bytearray(self.everything()[key])
+        data[len(data) // 2] ^= 1
+        self.put(key, bytes(data))
+
+    def truncate(self, key: str) -> None:
+        """Take an object's last byte away."""
+        self.put(key, self.everything()[key][:-1])
 
     def manifest(self, checkpoint: str) -> dict[str, Any] | None:
         path = self.disk / checkpoint / MANIFEST
@@ -176,15 +199,7 @@ class Bucket:
         }
 
     def client(self) -> Any:
-        import boto3
-
-        return boto3.client(
-            "s3",
-            endpoint_url=self.server.endpoint_url,
-            aws_access_key_id=self.server.access_key,
-            aws_secret_access_key=self.server.secret_key,
-            region_name="us-east-1",
-        )
+        return client_of(self.server)
 
 
 @dataclass
@@ -192,7 +207,7 @@ class Rig:
     """One test's place: directories of its own below the run's temporary home, and one target."""
 
     backend: str
-    server: EmbeddedS3
+    server: Server
     work: Path
     python: str = sys.executable
     settings: dict[str, str] = field(default_factory=dict)
@@ -201,7 +216,7 @@ class Rig:
     _gates: list[Gate] = field(default_factory=list)
 
     @classmethod
-    def make(cls, backend: str, server: EmbeddedS3) -> Rig:
+    def make(cls, backend: str, server: Server) -> Rig:
         # Resolved, because the mount table and the command lines show the resolved path.
         home = Path(os.environ["HOME"]).resolve()
         rig = cls(backend, server, Path(tempfile.mkdtemp(prefix="t", dir=home)))
@@ -287,6 +302,11 @@ class Rig:
         """The light training script, outside of ``mountkit run``, to its end."""
         answer = self.start(*self.light(*actions, target=target)).wait()
         assert answer.code == 0, answer
+
+    @property
+    def late(self) -> tuple[str, ...]:
+        """Keep files in the daemon's queue until mountkit pushes them, where there is a queue."""
+        return ("--option", "vfs-write-back=60s") if self.backend == "rclone" else ()
 
     def how(self, endpoint: str = "") -> list[str]:
         """The options that every mount needs."""

@@ -14,8 +14,6 @@ from test_running import assert_proven
 if TYPE_CHECKING:
     from rig import Bucket, Rig
 
-# Keeps files in the daemon's queue until mountkit pushes them.
-LATE = ("--option", "vfs-write-back=60s")
 
 
 @pytest.mark.fault(6)
@@ -38,7 +36,7 @@ def test_files_that_waited_in_the_cache_of_a_killed_daemon_reach_the_bucket(
     rig: Rig, bucket: Bucket
 ) -> None:
     command = rig.light("save:10", "say:between", "wait:go")
-    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE)
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late)
     rig.await_word("between", job)
     assert bucket.everything("run") == {}, "something was uploaded before it was pushed"
     rig.kill(rig.daemon())
@@ -53,7 +51,7 @@ def test_files_that_waited_in_the_cache_of_a_killed_daemon_reach_the_bucket(
 def test_a_daemon_killed_when_the_command_is_over_costs_nothing(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     command = rig.light("save:10", "say:saved", "wait:go")
-    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url)
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late, endpoint=gate.url)
     rig.await_word("saved", job)
     # The drain cannot end before the store is back, and by then its daemon is another one.
     gate.shut()
@@ -70,7 +68,7 @@ def test_a_daemon_killed_when_the_command_is_over_costs_nothing(rig: Rig, bucket
 def test_a_daemon_killed_again_and_again(rig: Rig, bucket: Bucket) -> None:
     steps = [10, 20, 30]
     actions = [f for n in steps for f in (f"save:{n}", f"say:at-{n}", f"wait:go-{n}")]
-    job = rig.begin(f"s3://{bucket.name}/run", rig.light(*actions), *LATE)
+    job = rig.begin(f"s3://{bucket.name}/run", rig.light(*actions), *rig.late)
     for count, step in enumerate(steps, 1):
         rig.await_word(f"at-{step}", job)
         rig.kill(rig.daemon())
@@ -85,7 +83,7 @@ def test_a_daemon_killed_again_and_again(rig: Rig, bucket: Bucket) -> None:
 @pytest.mark.fault(6)
 def test_a_mount_that_somebody_unmounts_comes_back(rig: Rig, bucket: Bucket) -> None:
     command = rig.light("save:10", "say:between", "wait:go", "save:20")
-    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE)
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late)
     rig.await_word("between", job)
     assert rig.start("fusermount3", "-u", "-z", rig.target).wait().code == 0
     rig.await_remount()
@@ -108,7 +106,7 @@ def test_a_mount_that_cannot_be_repaired_is_given_up_in_the_end(
     rig.settings["MOUNTKIT_REPAIR_TIMEOUT"] = "3"
     command = rig.light("save:10", "say:saved", "wait:go")
     job = rig.begin(
-        f"s3://{bucket.name}/run", command, *LATE, PATH=rig.tools("fusermount3"), limit=90
+        f"s3://{bucket.name}/run", command, *rig.late, PATH=rig.tools("fusermount3"), limit=90
     )
     rig.await_word("saved", job)
     program.unlink()
@@ -135,7 +133,7 @@ def test_with_the_store_gone_as_well_the_run_ends_with_75(rig: Rig, bucket: Buck
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     rig.settings["MOUNTKIT_MOUNT_TIMEOUT"] = "5"
     command = rig.light("save:10", "say:saved", "wait:go")
-    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url, limit=110)
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late, endpoint=gate.url, limit=110)
     rig.await_word("saved", job)
     gate.shut()
     rig.kill(rig.daemon())
@@ -150,7 +148,7 @@ def test_a_leftover_of_ours_is_repaired_and_its_files_reach_the_bucket(
     rig: Rig, bucket: Bucket
 ) -> None:
     source = f"s3://{bucket.name}/run"
-    assert rig.mount(source, *LATE).code == 0
+    assert rig.mount(source, *rig.late).code == 0
     rig.script("save:10")
     daemon = rig.daemon()
     rig.kill(rig.supervisor())
@@ -162,7 +160,7 @@ def test_a_leftover_of_ours_is_repaired_and_its_files_reach_the_bucket(
     assert [mount["state"] for mount in status.json["mounts"]] == ["broken"]
     assert status.json["mounts"][0]["pending_files"] == len(checkpoint(10))
 
-    again = rig.mount(source, *LATE)
+    again = rig.mount(source, *rig.late)
     assert again.code == 0, again
     ended = rig.umount()
     assert ended.code == 0, ended
@@ -172,7 +170,7 @@ def test_a_leftover_of_ours_is_repaired_and_its_files_reach_the_bucket(
 @pytest.mark.fault(9, 37)
 def test_a_run_over_a_leftover_of_ours_repairs_it(rig: Rig, bucket: Bucket) -> None:
     source = f"s3://{bucket.name}/run"
-    job = rig.begin(source, rig.light("save:10", "say:saved", "wait:go"), *LATE)
+    job = rig.begin(source, rig.light("save:10", "say:saved", "wait:go"), *rig.late)
     rig.await_word("saved", job)
     daemon = rig.daemon()
     job.process.kill()
@@ -181,7 +179,7 @@ def test_a_run_over_a_leftover_of_ours_repairs_it(rig: Rig, bucket: Bucket) -> N
     assert daemon.is_running()
     rig.say("go")
     eventually(lambda: not [p for p in rig.processes() if "light.py" in rig.words(p)], "ended")
-    answer = rig.run(source, rig.light("save:20"), *LATE)
+    answer = rig.run(source, rig.light("save:20"), *rig.late)
     assert answer.code == 0, answer
     assert bucket.files("run/checkpoint-10") == checkpoint(10)
     assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
@@ -191,7 +189,7 @@ def test_a_run_over_a_leftover_of_ours_repairs_it(rig: Rig, bucket: Bucket) -> N
 
 @pytest.mark.fault(37)
 def test_a_mount_without_its_supervisor_is_drained_by_umount(rig: Rig, bucket: Bucket) -> None:
-    assert rig.mount(f"s3://{bucket.name}/run", *LATE).code == 0
+    assert rig.mount(f"s3://{bucket.name}/run", *rig.late).code == 0
     rig.script("save:10")
     rig.kill(rig.supervisor())
     answer = rig.umount()

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
     from rig import Answer, Bucket, Rig
 
-LATE = ("--option", "vfs-write-back=60s")
 
 
 def test_mount_status_write_umount(rig: Rig, bucket: Bucket) -> None:
-    mounted = rig.mount(f"s3://{bucket.name}/run", *LATE)
+    mounted = rig.mount(f"s3://{bucket.name}/run", *rig.late)
     assert mounted.code == 0, mounted
     assert str(rig.target) in mounted.err
     rig.script("save:10")
@@ -63,7 +62,7 @@ def test_umount_of_nothing(rig: Rig) -> None:
 
 
 def test_a_mount_in_the_foreground_drains_on_sigterm(rig: Rig, bucket: Bucket) -> None:
-    words = [f"s3://{bucket.name}/run", str(rig.target), *rig.how(), *LATE, "--foreground"]
+    words = [f"s3://{bucket.name}/run", str(rig.target), *rig.how(), *rig.late, "--foreground"]
     job = rig.start(rig.python, "-m", "mountkit", "mount", *words)
     rig.await_text("is mounted at", job)
     rig.script("save:10")
@@ -76,7 +75,7 @@ def test_a_mount_in_the_foreground_drains_on_sigterm(rig: Rig, bucket: Bucket) -
 
 @pytest.mark.fault(5)
 def test_sigterm_to_the_supervisor_in_the_background_drains(rig: Rig, bucket: Bucket) -> None:
-    assert rig.mount(f"s3://{bucket.name}/run", *LATE).code == 0
+    assert rig.mount(f"s3://{bucket.name}/run", *rig.late).code == 0
     rig.script("save:10")
     rig.supervisor().send_signal(signal.SIGTERM)
     assert rig.left() == []

@@ -104,7 +104,7 @@ def test_a_command_that_a_signal_ends_gives_128_more_and_no_manifest_to_a_torn_s
 def test_sigterm_is_forwarded_and_what_was_saved_is_drained(rig: Rig, bucket: Bucket) -> None:
     command = rig.light("save:10", "say:saved", "wait:never")
     # Nothing is uploaded before the drain.
-    job = rig.begin(f"s3://{bucket.name}/run", command, "--option", "vfs-write-back=60s")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late)
     rig.await_word("saved", job)
     job.process.send_signal(signal.SIGTERM)
     answer = job.wait()

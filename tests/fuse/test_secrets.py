@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from rig import Bucket, Rig
 
-LATE = ("--option", "vfs-write-back=60s")
 
 
 def holding(secret: bytes, top: Path) -> list[str]:
@@ -39,7 +38,7 @@ def test_a_secret_is_nowhere_to_be_seen(rig: Rig, bucket: Bucket) -> None:
     source = f"s3://{bucket.name}/run"
     command = rig.light("save:10", "say:saved", "wait:go", "save:20", "say:all", "wait:end")
     # The most talkative that the daemon can be made.
-    job = rig.begin(source, command, *LATE, "--option", "log-level=DEBUG", endpoint=gate.url)
+    job = rig.begin(source, command, *rig.late, "--option", "log-level=DEBUG", endpoint=gate.url)
     rig.await_word("saved", job)
     daemon = rig.daemon()
     lines = command_lines()

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
-from rig import eventually
+from rig import Bucket, eventually
 from test_running import assert_proven
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from rig import Bucket, Rig
+    from rig import Rig
 
-LATE = ("--option", "vfs-write-back=60s")
 
 
 @pytest.mark.fault(4, 5, 14)
@@ -26,7 +24,7 @@ def test_a_run_ends_with_75_and_names_the_files_and_the_next_one_brings_them(
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     source = f"s3://{bucket.name}/run"
     command = rig.light("save:10", "say:saved", "wait:go")
-    job = rig.begin(source, command, *LATE, endpoint=gate.url)
+    job = rig.begin(source, command, *rig.late, endpoint=gate.url)
     rig.await_word("saved", job)
     gate.shut()
     rig.say("go")
@@ -38,7 +36,7 @@ def test_a_run_ends_with_75_and_names_the_files_and_the_next_one_brings_them(
     assert rig.mounts() == []
 
     gate.open()
-    again = rig.run(source, rig.light("exit:0"), *LATE, endpoint=gate.url)
+    again = rig.run(source, rig.light("exit:0"), *rig.late, endpoint=gate.url)
     assert again.code == 0, again
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
@@ -48,7 +46,7 @@ def test_the_commands_own_failure_wins_over_75(rig: Rig, bucket: Bucket) -> None
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     command = rig.light("save:10", "say:saved", "wait:go", "exit:3")
-    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url)
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late, endpoint=gate.url)
     rig.await_word("saved", job)
     gate.shut()
     rig.say("go")
@@ -61,7 +59,7 @@ def test_the_commands_own_failure_wins_over_75(rig: Rig, bucket: Bucket) -> None
 def test_a_store_that_comes_back_during_the_drain_gets_everything(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     command = rig.light("save:10", "say:saved", "wait:go")
-    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url)
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late, endpoint=gate.url)
     rig.await_word("saved", job)
     gate.shut()
     rig.say("go")
@@ -79,7 +77,7 @@ def test_a_store_that_swallows_everything_ends_a_run_with_75(rig: Rig, bucket: B
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     command = rig.light("save:10", "say:saved", "wait:go")
-    job = rig.begin(f"s3://{bucket.name}/run", command, *LATE, endpoint=gate.url)
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late, endpoint=gate.url)
     rig.await_word("saved", job)
     gate.swallow()
     rig.say("go")
@@ -88,15 +86,9 @@ def test_a_store_that_swallows_everything_ends_a_run_with_75(rig: Rig, bucket: B
     assert "checkpoint-10/model.safetensors" in answer.err
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-DAMAGES: dict[str, Callable[[Path], None]] = {
-    "altered": flip,
-    "lost": lambda path: path.unlink(),
+DAMAGES: dict[str, Callable[[Bucket, str], None]] = {
+    "altered": Bucket.flip,
+    "lost": Bucket.remove,
 }
 
 
@@ -109,8 +101,7 @@ def test_the_daemons_word_is_not_believed(rig: Rig, bucket: Bucket, damage: str)
     # The daemon has uploaded it all by itself, and has no reason to do it again.
     eventually(lambda: bucket.files("run/checkpoint-10") == checkpoint(10), "uploaded")
     eventually(lambda: rig.pending() == 0, "done, by the daemon's own word")
-    DAMAGES[damage](bucket.disk / "run/checkpoint-10/optimizer.pt")
-    bucket.await_server()
+    DAMAGES[damage](bucket, "run/checkpoint-10/optimizer.pt")
     rig.say("go")
     answer = job.wait()
     assert answer.code == 75, answer
@@ -124,7 +115,7 @@ def test_umount_refuses_to_lose_data_unless_told_to(rig: Rig, bucket: Bucket) ->
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     source = f"s3://{bucket.name}/run"
-    assert rig.mount(source, *LATE, endpoint=gate.url).code == 0
+    assert rig.mount(source, *rig.late, endpoint=gate.url).code == 0
     rig.script("save:10")
     gate.shut()
     refused = rig.umount()
@@ -143,7 +134,7 @@ def test_umount_refuses_to_lose_data_unless_told_to(rig: Rig, bucket: Bucket) ->
 def test_umount_succeeds_once_the_store_is_back(rig: Rig, bucket: Bucket) -> None:
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
-    assert rig.mount(f"s3://{bucket.name}/run", *LATE, endpoint=gate.url).code == 0
+    assert rig.mount(f"s3://{bucket.name}/run", *rig.late, endpoint=gate.url).code == 0
     rig.script("save:10")
     gate.shut()
     assert rig.umount().code == 75

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from rig import Answer, Bucket, Rig
 
-LATE = ("--option", "vfs-write-back=60s")
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
@@ -61,7 +60,7 @@ def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> Non
     source = f"s3://{bucket.name}/run"
     first = Training(rig)
     options = ["--steps", "12", "--save-steps", "3", "--limit", "2", "--pause-at", "7"]
-    job = rig.begin(source, first.command(*options), *LATE)
+    job = rig.begin(source, first.command(*options), *rig.late)
     rig.await_word("at-7", job)
     rig.kill(rig.daemon())
     rig.say("go-at-7")
@@ -79,7 +78,7 @@ def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> Non
 
     second = Training(rig, "second")
     options = ["--steps", "15", "--save-steps", "3", "--limit", "2", "--final-model", "final"]
-    answer = rig.run(source, second.command(*options), *LATE)
+    answer = rig.run(source, second.command(*options), *rig.late)
     assert answer.code == 0, answer
     assert second.report["resumed_from"] == str(rig.target / "checkpoint-12")
     assert second.report["began_at"] == 12
@@ -97,7 +96,7 @@ def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> Non
 def test_without_the_callback_the_drain_proves_it_all(rig: Rig, bucket: Bucket) -> None:
     training = Training(rig)
     options = ["--steps", "4", "--save-steps", "2", "--callback", "none"]
-    answer = rig.run(f"s3://{bucket.name}/run", training.command(*options), *LATE)
+    answer = rig.run(f"s3://{bucket.name}/run", training.command(*options), *rig.late)
     assert answer.code == 0, answer
     training.assert_proven(bucket, 2)
     training.assert_proven(bucket, 4)
@@ -111,7 +110,7 @@ def test_a_save_that_cannot_be_proven_ends_the_training_with_its_name(
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     training = Training(rig)
     options = ["--steps", "4", "--save-steps", "2", "--pause-at-save", "2", "--pause-at", "3"]
-    job = rig.begin(f"s3://{bucket.name}/run", training.command(*options), *LATE, endpoint=gate.url)
+    job = rig.begin(f"s3://{bucket.name}/run", training.command(*options), *rig.late, endpoint=gate.url)
     rig.await_word("saved-2", job)
     gate.shut()
     rig.say("go-saved-2")
@@ -136,7 +135,7 @@ def test_told_to_warn_the_training_goes_on_and_all_is_proven_when_the_store_is_b
     training = Training(rig)
     options = ["--steps", "5", "--save-steps", "2", "--pause-at-save", "2", "--pause-at", "3"]
     options += ["--callback", "warn"]
-    job = rig.begin(f"s3://{bucket.name}/run", training.command(*options), *LATE, endpoint=gate.url)
+    job = rig.begin(f"s3://{bucket.name}/run", training.command(*options), *rig.late, endpoint=gate.url)
     rig.await_word("saved-2", job)
     gate.shut()
     rig.say("go-saved-2")

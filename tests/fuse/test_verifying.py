@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import MANIFEST, Rig
+from rig import MANIFEST, Bucket, Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-    from rig import Answer, Bucket
-
-    from mountkit.s3server import EmbeddedS3
+    from rig import Answer, Server
 
 VICTIM = "sub folder/deep er/adapter model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def original(fuse: None, backend: str, server: EmbeddedS3) -> Iterator[Path]:
-    """A prefix with three proven checkpoints and one that is none, to be copied."""
+def original(fuse: None, backend: str, server: Server) -> Iterator[dict[str, bytes]]:
+    """Three proven checkpoints and one that is none, to be copied."""
     rig = Rig.make(backend, server)
     try:
         bucket = rig.bucket()
@@ -29,45 +25,31 @@ def original(fuse: None, backend: str, server: EmbeddedS3) -> Iterator[Path]:
         answer = rig.run(f"s3://{bucket.name}/run", command)
         assert answer.code == 128 + 9, answer
         assert rig.left() == []
-        yield bucket.disk / "run"
+        yield bucket.everything()
     finally:
         rig.sweep()
 
 
 @pytest.fixture
-def copied(rig: Rig, bucket: Bucket, original: Path) -> Path:
-    shutil.copytree(original, bucket.disk / "run")
-    bucket.await_server()
-    return bucket.disk / "run"
+def copied(bucket: Bucket, original: dict[str, bytes]) -> Bucket:
+    for key, data in original.items():
+        bucket.put(key, data)
+    return bucket
 
 
 def ask(rig: Rig, command: str, where: str, *options: str) -> Answer:
     return rig.mountkit(command, where, "--endpoint-url", rig.server.endpoint_url, *options)
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+DAMAGES: dict[str, Callable[[Bucket, str], None]] = {
+    "altered": Bucket.flip,
+    "size": Bucket.truncate,
+    "missing": Bucket.remove,
+}
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-DAMAGES = {"altered": flip, "size": truncate, "missing": remove}
-
-
-def test_nothing_altered(rig: Rig, bucket: Bucket, copied: Path) -> None:
-    url = f"s3://{bucket.name}/run"
+def test_nothing_altered(rig: Rig, copied: Bucket) -> None:
+    url = f"s3://{copied.name}/run"
     verified = ask(rig, "verify", f"{url}/checkpoint-10", "--format", "json")
     assert verified.code == 0, verified
     assert verified.json["ok"] is True
@@ -79,11 +61,10 @@ def test_nothing_altered(rig: Rig, bucket: Bucket, copied: Path) -> None:
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("problem", list(DAMAGES))
 def test_one_file_altered_in_the_store(
-    rig: Rig, bucket: Bucket, copied: Path, problem: str
+    rig: Rig, copied: Bucket, problem: str
 ) -> None:
-    DAMAGES[problem](copied / "checkpoint-10" / VICTIM)
-    bucket.await_server()
-    url = f"s3://{bucket.name}/run"
+    DAMAGES[problem](copied, f"run/checkpoint-10/{VICTIM}")
+    url = f"s3://{copied.name}/run"
     verified = ask(rig, "verify", f"{url}/checkpoint-10")
     assert verified.code == 74, verified
     assert VICTIM in verified.err
@@ -98,24 +79,22 @@ def test_one_file_altered_in_the_store(
 
 
 @pytest.mark.fault(32)
-def test_an_emptied_file_and_one_too_many(rig: Rig, bucket: Bucket, copied: Path) -> None:
-    empty(copied / "checkpoint-10" / "model.safetensors")
-    (copied / "checkpoint-10" / "intruder").write_text("not in the manifest")
-    bucket.await_server()
-    verified = ask(rig, "verify", f"s3://{bucket.name}/run/checkpoint-10")
+def test_an_emptied_file_and_one_too_many(rig: Rig, copied: Bucket) -> None:
+    copied.put("run/checkpoint-10/model.safetensors", b"")
+    copied.put("run/checkpoint-10/intruder", b"not in the manifest")
+    verified = ask(rig, "verify", f"s3://{copied.name}/run/checkpoint-10")
     assert verified.code == 74, verified
     assert "model.safetensors" in verified.err
     assert "intruder" in verified.err
 
 
 @pytest.mark.fault(22, 32)
-def test_without_a_manifest_it_is_no_checkpoint(rig: Rig, bucket: Bucket, copied: Path) -> None:
-    url = f"s3://{bucket.name}/run"
+def test_without_a_manifest_it_is_no_checkpoint(rig: Rig, copied: Bucket) -> None:
+    url = f"s3://{copied.name}/run"
     torn = ask(rig, "verify", f"{url}/checkpoint-11")
     assert torn.code == 74, torn
     for step in (8, 9, 10):
-        remove(copied / f"checkpoint-{step}" / MANIFEST)
-    bucket.await_server()
+        copied.remove(f"run/checkpoint-{step}/{MANIFEST}")
     found = ask(rig, "latest", url)
     assert (found.code, found.out) == (1, ""), found
 
@@ -127,14 +106,13 @@ def test_the_first_run_has_no_latest(rig: Rig, bucket: Bucket) -> None:
 
 
 @pytest.mark.fault(32)
-def test_by_the_mounted_path(rig: Rig, bucket: Bucket, copied: Path) -> None:
-    source = f"s3://{bucket.name}/run"
+def test_by_the_mounted_path(rig: Rig, copied: Bucket) -> None:
+    source = f"s3://{copied.name}/run"
     assert rig.mount(source).code == 0
     found = rig.mountkit("latest", rig.target)
     assert (found.code, found.out) == (0, f"{rig.target}/checkpoint-10\n"), found
     assert rig.mountkit("verify", rig.target / "checkpoint-10").code == 0
-    flip(copied / "checkpoint-10" / VICTIM)
-    bucket.await_server()
+    copied.flip(f"run/checkpoint-10/{VICTIM}")
     verified = rig.mountkit("verify", rig.target / "checkpoint-10")
     assert verified.code == 74, verified
     assert VICTIM in verified.err
@@ -151,10 +129,9 @@ def test_a_path_in_no_mount(rig: Rig) -> None:
         assert str(rig.target) in answer.err
 
 
-def test_read_back_finds_what_was_flipped(rig: Rig, bucket: Bucket, copied: Path) -> None:
-    flip(copied / "checkpoint-10" / "optimizer.pt")
-    bucket.await_server()
-    url = f"s3://{bucket.name}/run/checkpoint-10"
+def test_read_back_finds_what_was_flipped(rig: Rig, copied: Bucket) -> None:
+    copied.flip("run/checkpoint-10/optimizer.pt")
+    url = f"s3://{copied.name}/run/checkpoint-10"
     verified = ask(rig, "verify", url, "--level", "readback", "--format", "json")
     assert verified.code == 74, verified
     assert {file["attested_by"] for file in verified.json["files"]} == {"read-back"}

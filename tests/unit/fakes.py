@@ -141,6 +141,10 @@ class FakeControl:
     def audit(self, aside: Path) -> tuple[str, ...]:
         return ()
 
+    def content(self, path: str) -> bytes | None:
+        data = self.cache / path
+        return data.read_bytes() if data.is_file() else None
+
     def purge(self) -> None:
         self.listed.clear()
 

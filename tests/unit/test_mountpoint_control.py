@@ -35,12 +35,13 @@ class DatedStore(FakeStore):
     def __init__(self, bucket: Bucket, dates: dict[str, float]) -> None:
         super().__init__(bucket, SOURCE)
         self.dates = dates
+        self.etags: dict[str, str] = {}
         self.checksums = True
 
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
         for info in super().list(prefix, markers=markers):
             at = datetime.fromtimestamp(int(self.dates[info.path]), timezone.utc)
-            yield replace(info, modified=at)
+            yield replace(info, modified=at, etag=self.etags.get(info.path, info.etag))
 
     def attest(self, path: str) -> Attestation | None:
         found = super().attest(path)
@@ -156,6 +157,16 @@ class TestLost:
     def test_what_failed_before_this_mount_was_made_is_of_no_concern(self, place):
         place.log("x", after=-30)
         assert paths(place) == {}
+
+    def test_a_rename_that_the_store_did_not_do_leaves_nothing_proven(self, place):
+        place.arrive("model.safetensors", b"")
+        place.store.etags["model.safetensors"] = "d41d8cd98f00b204e9800998ecf8427e"
+        place.arrive("really-empty", b"")
+        place.store.etags["really-empty"] = "59adb24ef3cdbe0297f05b395827453f-1"
+        place.control.files()
+        ((path, reason),) = place.control.push().lost
+        assert path == "model.safetensors"
+        assert "does not rename" in reason
 
     def test_a_write_that_failed_by_our_own_word(self, place):
         place.journal.begin("x")
