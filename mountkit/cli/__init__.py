@@ -21,6 +21,7 @@ from mountkit.errors import MountkitError
 # name -> the line that --help shows; kept here so that --help loads no command.
 COMMANDS = {
     "demo": "Watch the whole story on this machine, in about a minute.",
+    "doctor": "Try all that a run needs, and say whether it will save.",
     "latest": "Print the newest proven checkpoint.",
     "mount": "Mount a bucket at a directory.",
     "run": "Mount, run a command, drain, unmount, exit with the truth.",

@@ -1,0 +1,111 @@
+"""Will this run save? The machine, the bucket and the mount, each tried in seconds beforehand."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import backends, config
+from mountkit.backends import auto
+from mountkit.doctor import bucket, machine, mounting
+from mountkit.doctor.essentials import PREFIX, essential
+from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
+from mountkit.doctor.mounting import Tried
+from mountkit.errors import MountUnavailableError
+from mountkit.session import specify
+from mountkit.spec import Source
+from mountkit.store import S3Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+__all__ = ["Diagnosis", "Finding", "OperationResult", "essential", "examine"]
+
+
+def examine(
+    settings: config.Settings,
+    source: str | None = None,
+    target: str | None = None,
+    *,
+    options: Sequence[str] = (),
+    checkpoint: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Diagnosis:
+    """Try all that a run will need, and give a verdict.
+
+    Parameters
+    ----------
+    settings:
+        As for the run.
+    source:
+        The URL to save to. Without one only the machine is looked at.
+    target:
+        Where the run will mount it. Without one it is mounted at a directory that goes again.
+    options:
+        Further options for the daemon, each ``KEY=VALUE``.
+    checkpoint:
+        Bytes of the largest checkpoint, if that is known.
+    tell:
+        Told what is done next, for people.
+
+    Raises
+    ------
+    UsageError
+        If the URL, the backend or an option makes no sense. Whatever else is wrong is a finding.
+    """
+    place = None if source is None else Source.parse(source)
+    tell("looking at this machine")
+    backend, findings = _machine(settings, checkpoint)
+    if place is None:
+        refused = backends.load(backend).refuses if backend else frozenset()
+        return diagnose(findings, (), backend, refused, source=None)
+    chosen = settings.model_copy(update={"backend": backend or "auto"})
+    name = f"{PREFIX}{secrets.token_hex(4)}"
+    with _directory(target) as path:
+        spec = specify(place.url, path, chosen, options) if backend else None
+        tell(f"trying {place.url}")
+        store = S3Store(place, settings.store, patience=bucket.PATIENCE_SECONDS)
+        findings = (*findings, *bucket.examine(store, name))
+        failed = next((finding for finding in findings if finding.status == "failed"), None)
+        if spec is None or failed is not None:
+            why = f"Not tried: see {failed.title}." if failed else "Not tried."
+            tried = Tried(backend, (Finding("mount", "mount", "skipped", why),))
+        else:
+            tell(f"mounting it at {spec.target}, and saving there")
+            tried = mounting.examine(spec, chosen, name, keep=target is not None)
+    refused = backends.load(tried.backend).refuses if tried.backend else frozenset()
+    return diagnose(
+        (*findings, *tried.findings), tried.operations, tried.backend, refused, source=place.url
+    )
+
+
+def _machine(settings: config.Settings, checkpoint: int | None) -> tuple[str, tuple[Finding, ...]]:
+    """The backend, "" if there is none to be had, and what was found on this machine."""
+    search_path, cache_root = config.search_path(), config.cache_root(settings)
+    backend = settings.backend
+    if backend == "auto":
+        try:
+            backend = auto.choose(search_path, cache_root).name
+        except MountUnavailableError as error:
+            return "", (Finding.of("binary", "program to mount with", error),)
+    loaded = backends.load(backend)
+    return backend, machine.examine(loaded, search_path, cache_root, checkpoint)
+
+
+@contextmanager
+def _directory(target: str | None) -> Iterator[str]:
+    """The one that was named, or one of our own, which is removed again."""
+    if target is not None:
+        yield target
+        return
+    path = tempfile.mkdtemp(prefix="mountkit-doctor-")
+    try:
+        yield path
+    finally:
+        # Never what may still be mounted there: only an empty directory goes.
+        with suppress(OSError):
+            Path(path).rmdir()

@@ -1,0 +1,39 @@
+"""Work that may never come back, done in a thread that can be left behind."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+
+
+def within(seconds: float, work: Callable[[], Result]) -> Result:
+    """What ``work`` returns, or raises.
+
+    Raises
+    ------
+    TimeoutError
+        If it takes longer than ``seconds``. The thread is left to itself, and does not keep the
+        process from ending.
+    """
+    outcome: queue.SimpleQueue[tuple[Result | None, Exception | None]] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            outcome.put((work(), None))
+        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+            outcome.put((None, error))
+
+    threading.Thread(target=attempt, name="doctor", daemon=True).start()
+    try:
+        result, error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # without an error it is what work returned

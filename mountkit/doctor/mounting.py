@@ -1,0 +1,150 @@
+"""Mount as a run would, and try there what a save does."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mountkit import backends, config, mountinfo
+from mountkit.backends.capabilities import OPERATIONS
+from mountkit.doctor import arrival, operations
+from mountkit.doctor.findings import Finding, OperationResult, judge_operations
+from mountkit.errors import MountkitError, MountUnavailableError
+from mountkit.handle import Mount
+from mountkit.process import tail
+from mountkit.session import Session
+from mountkit.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mountkit.spec import MountSpec
+
+TRIAL_SECONDS = 30.0
+LOG_CHARACTERS = 300
+NOT_HERE = "not tried on a mount in use"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What was found out by mounting, and with which backend."""
+
+    backend: str
+    findings: tuple[Finding, ...]
+    operations: tuple[OperationResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """A mount that serves. ``lent``: somebody else uses it; ``seconds`` it took to make it."""
+
+    mount: Mount
+    lent: bool
+    seconds: float
+
+
+def examine(spec: MountSpec, settings: config.Settings, name: str, *, keep: bool) -> Tried:
+    """Mount, try each operation and whether a file arrives in the bucket, and unmount.
+
+    Parameters
+    ----------
+    spec:
+        What to mount where. A mount of ours that serves there already is used as it is.
+    settings:
+        For the time limits, and where the state is kept.
+    name:
+        The directory of the mount that everything is written to; nothing is there yet.
+    keep:
+        Whether the mount's cache and private directory are those of a run, and stay.
+    """
+    tried = Tried(spec.backend, ())
+    try:
+        with _serving(spec, settings) as serving:
+            tried = _try(serving, name)
+    except MountkitError as error:
+        # Nothing was found out yet: it is about mounting and not about unmounting.
+        what = "unmount" if tried.findings else "mount"
+        tried = replace(tried, findings=(*tried.findings, Finding.of(what, what, error)))
+    if not keep and mountinfo.at(spec.target) is None:
+        _forget(spec, settings, failed=any(found.status == "failed" for found in tried.findings))
+    return tried
+
+
+@contextlib.contextmanager
+def _serving(spec: MountSpec, settings: config.Settings) -> Iterator[_Serving]:
+    mount = _existing(spec, settings)
+    if mount is not None:
+        yield _Serving(mount, lent=True, seconds=0.0)
+        return
+    began = time.monotonic()
+    session = Session.open(spec, settings)
+    try:
+        yield _Serving(session.mount, lent=False, seconds=time.monotonic() - began)
+    finally:
+        session.close()
+
+
+def _existing(spec: MountSpec, settings: config.Settings) -> Mount | None:
+    state = State(config.state_root(settings))
+    record = state.at(spec.target)
+    if record is None:
+        return None
+    mount = Mount.of(record, state)
+    if not mount.serving():
+        return None
+    if (record.spec.source, record.spec.store) != (spec.source, spec.store):
+        raise MountUnavailableError(
+            f"{mount.source} is mounted at {spec.target} already"
+            + (", by other settings." if mount.source == spec.source.url else "."),
+            hint=f"Unmount it first: mountkit umount {spec.target}",
+        )
+    return mount
+
+
+def _try(serving: _Serving, name: str) -> Tried:
+    mount = serving.mount
+    backend = backends.load(mount.spec.backend)
+    how = "in use already" if serving.lent else f"serves after {serving.seconds:.1f} s"
+    findings = [Finding("mount", "mount", "ok", f"{backend.name}, {how}")]
+    # Where such a mount refuses something, its log then names a file that a drain would miss.
+    spared = backend.refuses if serving.lent else frozenset()
+    names = [operation.name for operation in OPERATIONS if operation.name not in spared]
+    trial = operations.attempt(f"{mount.path}/{name}", names, TRIAL_SECONDS)
+    told = {result.operation: result for result in trial.results}
+    results = tuple(
+        told.get(operation.name)
+        or OperationResult(operation.name, works=False, problem=NOT_HERE, tried=False)
+        for operation in OPERATIONS
+    )
+    others = {
+        other: backends.load(other).refuses for other in backends.NAMES if other != backend.name
+    }
+    judged = judge_operations(results, backend.name, backend.refuses, others)
+    findings.extend(_explained(finding, mount) for finding in judged)
+    if not any(finding.status == "failed" for finding in judged):
+        findings.append(arrival.examine(mount, f"{name}-arrival"))
+    findings.extend(arrival.tidy(mount, (name, f"{name}-arrival"), trial.left))
+    return Tried(backend.name, tuple(findings), results)
+
+
+def _explained(finding: Finding, mount: Mount) -> Finding:
+    """A failure with the daemon's last words, which tell more than an error number."""
+    if finding.status != "failed":
+        return finding
+    lines = tail(mount.directory.log).splitlines()
+    said = lines[-1][:LOG_CHARACTERS] if lines else "nothing"
+    detail = f"{finding.detail} The last that {mount.spec.backend} said: {said}"
+    return replace(finding, detail=detail)
+
+
+def _forget(spec: MountSpec, settings: config.Settings, *, failed: bool) -> None:
+    """Remove the cache of a mount that was only made to be tried, and its private directory.
+
+    Its log stays if something failed: a hint may say to read it.
+    """
+    shutil.rmtree(spec.cache_dir, ignore_errors=True)
+    if not failed:
+        shutil.rmtree(config.state_root(settings) / spec.id, ignore_errors=True)
