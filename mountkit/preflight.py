@@ -7,7 +7,6 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from mountkit import store_codes, store_errors
@@ -34,8 +33,6 @@ class StoreFacts:
     ``region`` is the bucket's if the store tells, otherwise the one asked for. ``credentials`` says
     where they come from (``env``, ``shared-credentials-file``, ``iam-role``, ...), never what they
     are. ``written`` tells whether writing and deleting was tried. ``seconds`` is how long it took.
-    ``ahead`` is by how many seconds the store's clock is ahead of ours, at least; it tells whole
-    seconds, so the truth may be one more.
     """
 
     url: str
@@ -44,7 +41,6 @@ class StoreFacts:
     credentials: str
     written: bool
     seconds: float
-    ahead: float = 0.0
 
 
 def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
@@ -102,7 +98,6 @@ class _Trial:
         self._store = store
         self._write = write
         self._started = time.monotonic()
-        self._ahead = 0.0
         self.doing = "find credentials for"
 
     def run(self) -> StoreFacts:
@@ -132,7 +127,6 @@ class _Trial:
             credentials=credentials.method or "unknown",
             written=self._write,
             seconds=round(time.monotonic() - self._started, 3),
-            ahead=self._ahead,
         )
 
     def _list(self) -> str:
@@ -145,10 +139,7 @@ class _Trial:
                 Prefix=f"{store.source.prefix}/" if store.source.prefix else "",
                 MaxKeys=1,
             )
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        if "date" in headers:
-            self._ahead = parsedate_to_datetime(headers["date"]).timestamp() - time.time()
-        return str(headers.get("x-amz-bucket-region", ""))
+        return str(answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", ""))
 
     def _write_and_delete(self) -> None:
         client = self._store.client(quick=True)

@@ -14,8 +14,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mountkit.errors import MountUnavailableError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,17 +26,19 @@ except OSError as error:
     sys.exit(error.errno if error.errno and error.errno < 250 else 1)
 """
 
-# A directory may go while it is listed; one that cannot be read is an error.
-LISTING = """
+WRITING = """
 import os, sys
-def problem(error):
-    if not isinstance(error, FileNotFoundError):
-        sys.exit(error.errno if error.errno and error.errno < 250 else 1)
-top = os.fsencode(sys.argv[1])
-for folder, _, names in os.walk(os.path.join(top, os.fsencode(sys.argv[2])), onerror=problem):
-    for name in names:
-        path = os.path.relpath(os.path.join(folder, name), top)
-        sys.stdout.buffer.write(path + b"\\0")
+path = os.path.join(sys.argv[1], sys.argv[2])
+try:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, b"mountkit tried whether this mount takes a file.")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.unlink(path)
+except OSError as error:
+    sys.exit(error.errno if error.errno and error.errno < 250 else 1)
 """
 
 REOPENING = """
@@ -74,21 +74,16 @@ def ask(target: str, timeout: float) -> Answer:
     return Answer(code, time.monotonic() - began)
 
 
-def names(target: str, below: str, timeout: float) -> tuple[str, ...]:
-    """Every file the mount shows below a directory, relative to the mount.
+def write(target: str, name: str, timeout: float) -> str:
+    """Write a small file directly in the mount, with fsync, and remove it.
 
-    Raises
-    ------
-    MountUnavailableError
-        If it does not answer within ``timeout`` seconds, or with an error.
+    Returns
+    -------
+    str
+        "" if it worked within ``timeout`` seconds, or why not.
     """
-    code, output = _run(LISTING, (target, below), b"", timeout)
-    if code:
-        raise MountUnavailableError(
-            f"The mount at {target} cannot be listed: {os.strerror(code)}.",
-            hint=f"See what became of it: mountkit status {target}",
-        )
-    return tuple(os.fsdecode(name) for name in output.split(b"\0") if name)
+    code, _ = _run(WRITING, (target, name), b"", timeout)
+    return os.strerror(code) if code else ""
 
 
 def reopen(target: str, paths: Sequence[str], timeout: float) -> None:

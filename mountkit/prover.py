@@ -161,13 +161,15 @@ class Prover:
             self._observer(Trouble(f"{name} stays for now: the mount is being repaired"))
             return False
         self.withdraw(name)
-        try:
-            # Through the mount, so that the local cache gives the room back too.
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(Path(self._mount.path) / self._below / name)
-        except OSError as error:
-            self._observer(Trouble(f"{name} stays in the cache for now: {error}"))
+        if backends.load(self._mount.spec.backend).caches:
+            try:
+                # Through the mount, so that the local cache gives the room back too.
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(Path(self._mount.path) / self._below / name)
+            except OSError as error:
+                self._observer(Trouble(f"{name} stays in the cache for now: {error}"))
         checkpoints.remove(self.store, name)
+        self._mount.directory.note_removed(self._path(name))
         self.refresh("")
         return True
 
@@ -200,9 +202,7 @@ class Prover:
         changed = [file.modified for file in files if file.modified > since]
         if record is None or not changed:
             return
-        blur = backends.load(self._mount.spec.backend).blur
-        first, last = min(changed) - blur, max(changed) + blur
-        if any(first <= moment <= last for moment in record.lost):
+        if any(min(changed) <= moment <= max(changed) for moment in record.lost):
             raise NotDurableError(
                 f"The mount was lost while {top} was being saved; its files may be torn.",
                 hint="Save it again, or resume from the last proven one: mountkit latest "

@@ -103,7 +103,7 @@ class Session:
         binary = backend.binary(config.search_path())
         _refuse_waiting_elsewhere(spec)
         store = S3Store(spec.source, spec.store)
-        facts = store.check()
+        store.check()
         unproven_before = _unproven(store)
         known = State(config.state_root(settings))
         directory = known.directory(spec.id)
@@ -123,7 +123,6 @@ class Session:
                 state.now(),
                 ProcessIdentity.mine(),
                 began=time.time(),
-                store_ahead=facts.ahead,
                 adopted=backend.waiting(spec),
                 unproven_before=unproven_before,
             )

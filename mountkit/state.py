@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -62,8 +63,6 @@ class MountRecord:
     # When the mount was first made, in seconds since the epoch: what the cache holds from before
     # is left of another run.
     began: float = 0.0
-    # By how many seconds the store's clock was ahead of ours then; it tells whole seconds.
-    store_ahead: float = 0.0
     # Files that waited in the cache for their upload when the mount was made.
     adopted: tuple[str, ...] = ()
     # When the daemon was lost, in seconds since the epoch: a save under way then may be torn.
@@ -124,7 +123,7 @@ class StateDirectory:
     def add_strays(self, paths: tuple[str, ...]) -> None:
         """Remember files that reached the local disk instead of the mount."""
         with self._strays_lock():
-            self._write_strays({*self.strays(), *paths}, self.written_anew())
+            self._write_strays(paths={*self.strays(), *paths})
 
     def strays(self) -> tuple[str, ...]:
         """Files, relative to the mount, that reached the local disk instead of it."""
@@ -135,16 +134,35 @@ class StateDirectory:
         """A directory is about to be written: what went wrong with its files before is over."""
         with self._strays_lock():
             kept = {path for path in self.strays() if not path.startswith(f"{below}/")}
-            self._write_strays(kept, {**self.written_anew(), below: time.time()})
+            self._write_strays(paths=kept, anew={**self.written_anew(), below: time.time()})
+
+    def note_removed(self, below: str) -> None:
+        """A directory was removed from the store, past the mount."""
+        with self._strays_lock():
+            self._write_strays(removed={**self.removed(), below: time.time()})
 
     def written_anew(self) -> Mapping[str, float]:
         """When each directory was begun to be written last, in seconds since the epoch."""
         content = self._load(STRAYS_NAME)
         return {} if content is None else dict(content["anew"])
 
-    def _write_strays(self, paths: Iterable[str], anew: Mapping[str, float]) -> None:
-        recent = sorted(anew.items(), key=lambda item: item[1])[-REMEMBERED:]
-        self._replace(STRAYS_NAME, {"paths": sorted(paths), "anew": dict(recent)})
+    def removed(self) -> Mapping[str, float]:
+        """When each directory was removed last, in seconds since the epoch."""
+        content = self._load(STRAYS_NAME)
+        return {} if content is None else dict(content["removed"])
+
+    def _write_strays(
+        self,
+        paths: Iterable[str] | None = None,
+        anew: Mapping[str, float] | None = None,
+        removed: Mapping[str, float] | None = None,
+    ) -> None:
+        content = {
+            "paths": sorted(self.strays() if paths is None else paths),
+            "anew": _recent(self.written_anew() if anew is None else anew),
+            "removed": _recent(self.removed() if removed is None else removed),
+        }
+        self._replace(STRAYS_NAME, content)
 
     def _strays_lock(self) -> FileLock:
         """The supervisor and the training, two processes, both change the list."""
@@ -179,6 +197,9 @@ class StateDirectory:
         """Forget what was meant for an earlier supervisor, or written for it."""
         for name in (STOP_NAME, JOURNAL_NAME):
             (self.path / name).unlink(missing_ok=True)
+        # What an earlier mount logged is kept, and not taken for this one's.
+        with contextlib.suppress(FileNotFoundError):
+            self.log.replace(self.log.with_suffix(".log.1"))
 
     def _replace(self, name: str, content: dict[str, Any]) -> None:
         draft = self.path / f".{name}.{uuid.uuid4().hex}"
@@ -259,6 +280,10 @@ class State:
         return max(inside, key=lambda record: len(record.spec.target), default=None)
 
 
+def _recent(moments: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:])
+
+
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -297,7 +322,6 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
             supervisor=ProcessIdentity(**content["supervisor"]),
             daemon=ProcessIdentity(**daemon) if daemon else None,
             device=content["device"],
-            store_ahead=content["store_ahead"],
             remounts=content["remounts"],
             reason=content["reason"],
             began=content["began"],

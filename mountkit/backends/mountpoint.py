@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from mountkit.backends import memory
+from mountkit.backends import memory, mountpoint_log
 from mountkit.backends.mountpoint_control import MountpointControl
 from mountkit.backends.program import Program
 from mountkit.backends.protocol import Binary, Control, DaemonCommand
@@ -51,8 +51,7 @@ class MountpointBackend:
 
     name: ClassVar[str] = "mountpoint"
     refuses: ClassVar[frozenset[str]] = frozenset({"rename", "chmod", "seek", "append"})
-    # The store dates an object in whole seconds.
-    blur: ClassVar[float] = 1.5
+    caches: ClassVar[bool] = False
 
     def binary(self, search_path: str) -> Binary:
         """The first ``mount-s3`` on the search path."""
@@ -88,6 +87,7 @@ class MountpointBackend:
             **_upload_flags(spec, binary.version, memory.limit()),
             **dict(spec.options),
         }
+        environment = {**environment, "MOUNTPOINT_LOG": mountpoint_log.FILTER}
         argv = [binary.path, spec.source.bucket, spec.target]
         for name, value in sorted(flags.items()):
             if value not in {"true", "false"}:

@@ -1,181 +1,172 @@
 """What a Mountpoint mount holds. There is no cache: what was closed well is in the store.
 
-Nothing here touches the mount itself; helpers that can be killed do.
+What was written is known from the daemon's log, and from the journal of our own writers.
 """
 
 from __future__ import annotations
 
 import errno
+import secrets
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from mountkit import checksums, mountinfo, probe
+from mountkit import checksums, probe
 from mountkit.backends import mountpoint_log
 from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.checksums import Digester, FileDigest
-from mountkit.spec import MANIFEST_NAME, PROBE_NAME
+from mountkit.errors import MountUnavailableError
+from mountkit.spec import PROBE_NAME
 from mountkit.state import StateDirectory
 from mountkit.store import S3Store
 from mountkit.written import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from mountkit.backends.mountpoint_log import Uploaded
     from mountkit.spec import MountSpec, Source, StoreOptions
-    from mountkit.state import MountRecord
-    from mountkit.store import ObjectInfo, Store
+    from mountkit.store import Store
     from mountkit.written import Written
 
 LOOK_SECONDS = 10.0
-# Mountpoint asks the store to rename; one that does not know how makes an empty object instead, and
-# says that all went well.
-EMPTIED = "it is empty: this store does not rename, and its content is under its old name"
-# The store's clock and ours, read in whole seconds.
-BLUR_SECONDS = 1.5
+# A stack of retries of its own may be behind the answer to the first upload.
+TRIAL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """One look at everything below a directory."""
+class _Known:
+    """What is known of the files of a mount, by path."""
 
-    stored: Mapping[str, ObjectInfo]
-    ours: Mapping[str, float]
+    done: Mapping[str, Uploaded]
+    open: Mapping[str, float]
+    lost: Mapping[str, tuple[float, str]]
     journal: Mapping[str, Written]
-    open: tuple[str, ...]
-    lost: Mapping[str, str]
 
 
 class MountpointControl:
-    """One Mountpoint mount, seen through its store, its log and the journal of our writers."""
+    """One Mountpoint mount, seen through its log, its store and the journal of our writers."""
 
-    def __init__(
-        self,
-        spec: MountSpec,
-        directory: Path,
-        store: Store | None = None,
-        shown: Callable[[str], Sequence[str]] | None = None,
-    ) -> None:
+    def __init__(self, spec: MountSpec, directory: Path, store: Store | None = None) -> None:
         self._spec = spec
-        self._given = store
-        self._shown = shown or self._listed
         self._state = StateDirectory(directory)
+        self._log = mountpoint_log.of(self._state.log)
         self._journal = Journal(directory)
-        self._seen = _Seen({}, {}, {}, (), {})
+        self._given = store
+        self._last: _Known | None = None
 
     @property
     def _store(self) -> Store:
         return self._given or _connected(self._spec.source, self._spec.store)
 
-    def _listed(self, below: str) -> Sequence[str]:
-        """The files the mount shows, those that are being written among them."""
-        return probe.names(self._spec.target, below, LOOK_SECONDS) if self._mounted() else ()
-
     def confirm(self) -> None:
-        """There is nothing to confirm: it keeps no files on this machine."""
+        """See that the mount takes a file, and that its log tells of it."""
+        name = f"{PROBE_NAME}{secrets.token_hex(8)}"
+        problem = probe.write(self._spec.target, name, TRIAL_SECONDS)
+        if problem:
+            reason = self.explain(name) or problem
+            raise MountUnavailableError(
+                f"The mount at {self._spec.target} takes no file: {reason}.",
+                hint=f"See what is wrong: mountkit doctor {self._spec.source.url}",
+            )
+        if self._spec.source.key(name) not in self._log.read().seen:
+            raise MountUnavailableError(
+                f"This mount-s3 does not log what it uploads in a way that mountkit knows: "
+                f"{self._state.log}.",
+                hint="Use another version of mount-s3, or --backend rclone.",
+            )
 
     def push(self) -> Pending:
-        """Open again what the last look found open, which waits for an upload that is under way."""
-        if self._seen.open and self._mounted():
-            probe.reopen(self._spec.target, self._seen.open, LOOK_SECONDS)
-        return Pending(lost=tuple(self._seen.lost.items()))
+        """Open again what is being uploaded, which waits for an upload that was put off."""
+        known = self._know()
+        if known.open:
+            probe.reopen(self._spec.target, tuple(known.open), LOOK_SECONDS)
+        return Pending(lost=tuple((path, reason) for path, (_, reason) in known.lost.items()))
 
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
-        """What the store got since the mount was made, and what has not come through."""
-        record = self._state.read()
-        if record is None:
-            return ()
-        self._seen = seen = self._look(record, below)
+        """What was uploaded since the mount was made, what is under way, and what failed."""
+        known = self._know()
         found = {
-            path: WrittenFile(path, seen.stored[path].size, at, False, seen.stored[path].etag)
-            for path, at in seen.ours.items()
+            path: WrittenFile(path, done.size, done.at, False, done.etag)
+            for path, done in known.done.items()
         }
-        for path in (*seen.open, *seen.lost):
-            found[path] = WrittenFile(path, 0, record.began, dirty=True)
-        return tuple(found[path] for path in sorted(found))
+        for path, at in known.open.items():
+            found[path] = WrittenFile(path, 0, at, dirty=True)
+        for path, (at, _) in known.lost.items():
+            found[path] = WrittenFile(path, 0, at, dirty=True)
+        return tuple(found[path] for path in sorted(found) if _in(path, below))
 
-    def _look(self, record: MountRecord, below: str) -> _Seen:
-        # First the mount, then the store: what arrives between the two is in the store's answer.
-        shown = self._shown(below)
-        stored = {info.path: info for info in self._store.list(below)}
-        journal = {path: entry for path, entry in self._journal.read().items() if _in(path, below)}
-        dated = {
-            path: info.modified.timestamp() - record.store_ahead for path, info in stored.items()
-        }
-        ours = {
-            path: max(at, record.began)
-            for path, at in dated.items()
-            if at >= record.began - BLUR_SECONDS and not _is_mountkits(path)
-        }
-        lost = {path: EMPTIED for path in ours if _was_renamed(stored[path])}
-        lost |= {
-            path: reason
-            for path, (at, reason) in self._failed(record, journal, below).items()
-            # Written again after it failed, it is there after all.
-            if dated.get(path, 0.0) < at - BLUR_SECONDS
-        }
-        waiting = tuple(
-            path for path in shown if path not in stored and path not in lost and _in(path, below)
-        )
-        return _Seen(stored, ours, journal, waiting, lost)
+    def _know(self) -> _Known:
+        """Look anew; ``reference`` uses what was seen last, for it is asked for every file."""
+        self._last = self._look()
+        return self._last
 
-    def _failed(
-        self, record: MountRecord, journal: Mapping[str, Written], below: str
-    ) -> dict[str, tuple[float, str]]:
-        """When and why an upload failed last, by path; by the daemon's word and our writers'."""
-        anew = self._state.written_anew()
-
-        def over(path: str, at: float) -> bool:
-            return any(_in(path, directory) and at < since for directory, since in anew.items())
-
-        failed: dict[str, tuple[float, str]] = {}
+    def _look(self) -> _Known:
+        uploads = self._log.read()
+        journal = self._journal.read()
         top = self._spec.source.key("")
-        for failure in mountpoint_log.failures(self._state.log):
-            path = failure.name[len(top) + 1 :] if top else failure.name
-            if failure.key and failure.at >= record.began and _in(path, below):
-                failed[path] = failure.at, f"its upload failed: {failure.reason}"
+        cut = len(top) + 1 if top else 0
+        done = {key[cut:]: upload for key, upload in uploads.done.items()}
+        lost = {
+            key[cut:]: (failed.at, f"its upload failed: {failed.reason}")
+            for key, failed in uploads.failed.items()
+        }
         for path, entry in journal.items():
-            if entry.problem:
-                failed.setdefault(path, (entry.at, entry.problem))
-            else:
-                # Our writers know when a file came through after it had failed.
-                failed.pop(path, None)
-        return {path: what for path, what in failed.items() if not over(path, what[0])}
+            # The daemon never hears of a file that could not be opened, or of a full disk here.
+            later = max(entry.at, done[path].at) if path in done else entry.at
+            if entry.problem and later == entry.at:
+                lost.setdefault(path, (entry.at, entry.problem))
+        anew, removed = self._state.written_anew(), self._state.removed()
+        return _Known(
+            {
+                path: upload
+                for path, upload in done.items()
+                if path not in lost
+                and not _is_mountkits(path)
+                and not _over(path, upload.at, removed)
+            },
+            {key[cut:]: at for key, at in uploads.open.items() if not _is_mountkits(key)},
+            {
+                path: what
+                for path, what in lost.items()
+                if not _over(path, what[0], removed) and not _over(path, what[0], anew)
+            },
+            journal,
+        )
 
     def explain(self, path: str) -> str:
         """Why the last operation on a file failed, by the daemon's log; "" if it does not say."""
-        key, name = self._spec.source.key(path), path.rpartition("/")[2]
-        said = mountpoint_log.failures(self._state.log)
-        uploads = [failure.reason for failure in said if failure.key and failure.name == key]
-        others = [failure.reason for failure in said if not failure.key and failure.name == name]
-        return next(iter([*uploads[-1:], *others[-1:]]), "")
+        uploads = self._log.read()
+        failed = uploads.failed.get(self._spec.source.key(path))
+        return failed.reason if failed else uploads.said.get(path.rpartition("/")[2], "")
 
     def reference(self, path: str) -> Reference | None:
         """Taken while it was written, if mountkit wrote it.
 
-        Otherwise what the store got from the daemon, which took the checksum of every byte before
-        it sent them: the checksum the store confirmed, or the bytes read back.
+        Otherwise of what the daemon uploaded, which took the checksum of every byte before it sent
+        them: the checksum that the store confirmed, or the bytes read back.
         """
-        seen = self._seen
-        stored, entry = seen.stored.get(path), seen.journal.get(path)
-        if stored is None:
-            raise FileNotFoundError(errno.ENOENT, "the store does not have it", path)
-        if path in seen.lost or path not in seen.ours:
+        known = self._last or self._know()
+        upload, entry = known.done.get(path), known.journal.get(path)
+        if upload is None:
             return None
-        if entry is not None and seen.ours[path] <= entry.at + BLUR_SECONDS:
-            return Reference(
-                FileDigest(entry.size, {checksums.REFERENCE: entry.crc64nvme}), "write"
-            )
-        return Reference(self._digest(path), "mount")
-
-    def _digest(self, path: str) -> FileDigest:
+        # Ours ends with the daemon's word that it is uploaded, and our line comes after that.
+        if entry is not None and not entry.problem and entry.at >= upload.at:
+            values = {checksums.REFERENCE: entry.crc64nvme}
+            return Reference(FileDigest(entry.size, values), "write")
         attestation = self._store.attest(path)
         if attestation is None:
             raise FileNotFoundError(errno.ENOENT, "the store does not have it", path)
-        known = attestation.checksums.get(checksums.REFERENCE)
-        if known is not None and not attestation.composite:
-            return FileDigest(attestation.size, {checksums.REFERENCE: known})
+        if (attestation.etag, attestation.size) != (upload.etag, upload.size):
+            # Changed since, or emptied by a store that does not rename.
+            raise OSError(errno.ESTALE, "the store has another object than was uploaded", path)
+        value = attestation.checksums.get(checksums.REFERENCE)
+        if value is not None and not attestation.composite:
+            return Reference(FileDigest(attestation.size, {checksums.REFERENCE: value}), "mount")
+        return Reference(self._read_back(path), "mount")
+
+    def _read_back(self, path: str) -> FileDigest:
         digester = Digester()
         for chunk in self._store.chunks(path):
             digester.update(chunk)
@@ -195,9 +186,6 @@ class MountpointControl:
     def refresh(self, directory: str) -> None:
         """The mount lists the store anew each time."""
 
-    def _mounted(self) -> bool:
-        return mountinfo.at(self._spec.target) is not None
-
 
 @lru_cache(maxsize=32)
 def _connected(source: Source, options: StoreOptions) -> S3Store:
@@ -209,11 +197,15 @@ def _in(path: str, below: str) -> bool:
     return not below or path.startswith(f"{below}/")
 
 
-def _was_renamed(info: ObjectInfo) -> bool:
-    """Whether it is empty and not of Mountpoint's own making, which uploads all in parts."""
-    return not info.size and "-" not in info.etag
+def _over(path: str, at: float, moments: Mapping[str, float]) -> bool:
+    """Whether what happened to a file was before something happened to its directory."""
+    directory = path.rpartition("/")[0]
+    while directory:
+        if at < moments.get(directory, at):
+            return True
+        directory = directory.rpartition("/")[0]
+    return False
 
 
 def _is_mountkits(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return name == MANIFEST_NAME or name.startswith(PROBE_NAME)
+    return path.rpartition("/")[2].startswith(PROBE_NAME)

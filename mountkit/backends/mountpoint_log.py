@@ -1,82 +1,217 @@
-"""What Mountpoint's log says of uploads that failed. Some programs never hear of it otherwise.
+"""What Mountpoint uploaded, by its own log: it is the only one that knows every file.
 
-The lines are those of ``mountpoint-s3-fs/src/fuse.rs`` and ``mountpoint-s3-client``.
+The lines are those of ``mountpoint-s3-fs`` (``fs/handles.rs``, ``superblock.rs``, ``fuse.rs``) and
+``mountpoint-s3-client`` (``s3_crt_client.rs``), the same since 1.22. A mount whose log does not
+show a trial upload is refused when it comes up, so a change of theirs cannot go unseen.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-TAIL_BYTES = 4 * 1024 * 1024
-LINE = re.compile(
-    r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d+)Z +(?:WARN|ERROR) ThreadId\(\d+\) (.*)$"
+#: The value of MOUNTPOINT_LOG that has it tell what is read here, and no request of its client.
+FILTER = (
+    "warn,mountpoint_s3=info,awscrt=off,mountpoint_s3_fs::metrics=off,"
+    "mountpoint_s3_fs::fs::handles=debug,mountpoint_s3_fs::superblock=debug,"
+    "mountpoint_s3_client::s3_crt_client::put_object=debug"
 )
-OPERATION = re.compile(
-    r'^(\w+)\{[^}]*?name="((?:[^"\\]|\\.)*)"[^}]*\}:.*? (?:\w+) failed with errno (\d+): (.*)$'
+
+_DEBUG = r'"((?:[^"\\]|\\.)*)"'
+# A name may hold a newline, so a record ends where the next one begins.
+RECORD = re.compile(
+    r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z +[A-Z]+ ThreadId\(\d+\) (?=\S)", re.MULTILINE
+)
+STARTED = re.compile(rf"put_object\{{id=\d+ bucket=\S+ key={_DEBUG}\}}: \S+: new request\s*$")
+SUCCEEDED = re.compile(
+    r'put succeeded etag="(?:\\")?(.*?)(?:\\")?" key=(.*) \(bucket: [^)]*\) size=(\d+)\s*$',
+    re.DOTALL,
 )
 REQUEST = re.compile(
-    r'put_object\{[^}]*?key="((?:[^"\\]|\\.)*)"[^}]*\}.*? error=(.*?) meta request failed$'
+    rf"put_object\{{id=\d+ bucket=\S+ key={_DEBUG}\}}.*? error=(.*?) meta request failed\s*$"
 )
-# Debug output of the error: the words a person can use are in its quotes.
-QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+ABORTED = re.compile(rf"upload already aborted for key \w+ \{{ key: {_DEBUG}")
+OPERATION = re.compile(rf"^\w+\{{[^}}]*?name={_DEBUG}[^}}]*\}}:.*? failed with errno \d+: (.*)$")
+REMOVED = re.compile(r"unlink on remote file will delete key (.*) parent=\d+ name=", re.DOTALL)
+RENAMED = re.compile(rf"RenameObject succeeded src_key=\w+ \{{ key: {_DEBUG}.*? dest_key={_DEBUG}")
+BEGAN = re.compile(r"mountpoint_s3::run: mount-s3 \d")
+# Debug output of an error: the words a person can use are in its quotes.
+QUOTED = re.compile(_DEBUG)
 ESCAPE = re.compile(r"\\u\{([0-9a-f]+)\}|\\(.)")
 ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
 
+CUT_SHORT = "the daemon ended while it was being uploaded"
+
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Something the daemon could not do. ``at`` in seconds since the epoch.
-
-    ``name`` is the key of an upload (``key`` is True), or only the last part of a file's path.
-    """
+class Uploaded:
+    """An upload that came to its end. ``at`` in seconds since the epoch, ``size`` in bytes."""
 
     at: float
-    name: str
+    etag: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An upload that did not, and why."""
+
+    at: float
     reason: str
-    key: bool
 
 
-def failures(log: Path) -> tuple[Failure, ...]:
-    """Every failed upload and file operation at the end of a log (its last 4 MiB), in order."""
-    try:
-        with log.open("rb") as stream:
-            size = stream.seek(0, 2)
-            stream.seek(max(0, size - TAIL_BYTES))
-            text = stream.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ()
-    return tuple(found for found in map(_failure, text.splitlines()) if found is not None)
+@dataclass(slots=True)
+class Uploads:
+    """The last that is known of each key. A key that was removed is in none of these.
+
+    ``open`` has uploads that have begun, and when. ``said`` is what the last failed operation on a
+    file of that name (not path) was told. ``seen`` has every key that was ever uploaded.
+    """
+
+    done: dict[str, Uploaded] = field(default_factory=dict)
+    open: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, Failed] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+
+    def copy(self) -> Uploads:
+        """A copy that does not change."""
+        known = dict(self.done), dict(self.open), dict(self.failed), dict(self.said)
+        return Uploads(*known, set(self.seen))
+
+    def take(self, at: float, text: str) -> None:
+        """Take in one record of the log."""
+        for pattern, change in CHANGES:
+            match = pattern.search(text)
+            if match is not None:
+                change(self, at, match)
+                return
+
+    def began(self, _at: float, _match: re.Match[str]) -> None:
+        """Another daemon: what the one before it had not uploaded is gone."""
+        for key, since in self.open.items():
+            self.failed[key] = Failed(since, CUT_SHORT)
+        self.open.clear()
+
+    def started(self, at: float, match: re.Match[str]) -> None:
+        """A file is being written."""
+        key = plain(match[1])
+        self.open[key] = at
+        self.failed.pop(key, None)
+
+    def succeeded(self, at: float, match: re.Match[str]) -> None:
+        """The store has it."""
+        key = match[2]
+        self.open.pop(key, None)
+        self.failed.pop(key, None)
+        self.done[key] = Uploaded(at, match[1], int(match[3]))
+        self.seen.add(key)
+
+    def request_failed(self, at: float, match: re.Match[str]) -> None:
+        """The store did not take it."""
+        key = plain(match[1])
+        self.open.pop(key, None)
+        self.failed[key] = Failed(at, words(match[2]))
+
+    def aborted(self, at: float, match: re.Match[str]) -> None:
+        """It was closed after one of its operations had failed."""
+        key = plain(match[1])
+        self.open.pop(key, None)
+        reason = self.said.get(key.rpartition("/")[2], "it was aborted")
+        self.failed.setdefault(key, Failed(at, reason))
+
+    def operation_failed(self, _at: float, match: re.Match[str]) -> None:
+        """Something was refused; of the path only the last part is told."""
+        self.said[plain(match[1])] = match[2].strip()
+
+    def removed(self, _at: float, match: re.Match[str]) -> None:
+        """A file was deleted through the mount."""
+        for known in (self.done, self.open, self.failed):
+            known.pop(match[1], None)
+
+    def renamed(self, at: float, match: re.Match[str]) -> None:
+        """The store says that it renamed it."""
+        old = self.done.pop(plain(match[1]), None)
+        if old is not None:
+            self.done[plain(match[2])] = Uploaded(at, old.etag, old.size)
 
 
-def _failure(line: str) -> Failure | None:
-    match = LINE.match(line)
-    if match is None:
-        return None
-    day, fraction, rest = match.groups()
-    moment = datetime.strptime(day, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    at = moment.timestamp() + float(f"0.{fraction}")
-    request = REQUEST.search(rest)
-    if request is not None:
-        return Failure(at, _plain(request[1]), _words(request[2]), key=True)
-    operation = OPERATION.match(rest)
-    if operation is not None:
-        return Failure(at, _plain(operation[2]), operation[4], key=False)
-    return None
+CHANGES: tuple[tuple[re.Pattern[str], Callable[[Uploads, float, re.Match[str]], None]], ...] = (
+    (STARTED, Uploads.started),
+    (SUCCEEDED, Uploads.succeeded),
+    (REQUEST, Uploads.request_failed),
+    (ABORTED, Uploads.aborted),
+    (OPERATION, Uploads.operation_failed),
+    (REMOVED, Uploads.removed),
+    (RENAMED, Uploads.renamed),
+    (BEGAN, Uploads.began),
+)
 
 
-def _words(error: str) -> str:
+class MountpointLog:
+    """The log of one mount's daemons, of which only what is new is read each time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._uploads = Uploads()
+        self._offset = 0
+        self._inode = 0
+
+    def read(self) -> Uploads:
+        """What is known of each key now. A log that is not there yet says nothing.
+
+        Raises
+        ------
+        OSError
+            If it is there and cannot be read.
+        """
+        with self._lock:
+            try:
+                stream = self._path.open("rb")
+            except FileNotFoundError:
+                return Uploads()
+            with stream:
+                self._read_on(stream.fileno())
+            return self._uploads.copy()
+
+    def _read_on(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        if status.st_ino != self._inode or status.st_size < self._offset:
+            self._uploads, self._offset, self._inode = Uploads(), 0, status.st_ino
+        fresh = os.pread(descriptor, status.st_size - self._offset, self._offset)
+        complete = fresh.rfind(b"\n") + 1
+        self._offset += complete
+        text = fresh[:complete].decode(errors="surrogateescape")
+        starts = list(RECORD.finditer(text))
+        ends = [match.start() for match in starts[1:]] + [len(text)]
+        for match, end in zip(starts, ends, strict=False):
+            moment = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+            self._uploads.take(moment.timestamp() + float(match[2]), text[match.end() : end])
+
+
+@lru_cache(maxsize=32)
+def of(path: Path) -> MountpointLog:
+    """The log at that path; the same one each time, so that it is read once."""
+    return MountpointLog(path)
+
+
+def words(error: str) -> str:
     """The readable part of an error in Rust's debug form; all of it if there is none."""
-    quoted = [_plain(word) for word in QUOTED.findall(error)]
+    quoted = [plain(word) for word in QUOTED.findall(error)]
     return ": ".join(word for word in quoted if word) or error
 
 
-def _plain(quoted: str) -> str:
+def plain(quoted: str) -> str:
     """A string as it was before Rust's debug form escaped it."""
 
     def char(match: re.Match[str]) -> str:

@@ -154,8 +154,8 @@ class Backend(Protocol):
     name: ClassVar[str]
     #: The operations, by name in :mod:`mountkit.backends.capabilities`, that such a mount refuses.
     refuses: ClassVar[frozenset[str]]
-    #: By how many seconds the times of ``Control.files`` may be off.
-    blur: ClassVar[float]
+    #: Whether a file that was closed waits on this machine until it is uploaded.
+    caches: ClassVar[bool]
 
     def binary(self, search_path: str) -> Binary:
         """Find the program.

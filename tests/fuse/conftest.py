@@ -25,15 +25,14 @@ FAILED = pytest.StashKey[bool]()
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what a backend does not do by its nature: keep files that were closed, or not."""
-    keeps = {"rclone": True, "mountpoint": False}
-
     def fits(item: pytest.Item) -> bool:
         backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")
         if backend is None:
             return True
+        caches = backends.load(backend).caches
         if item.get_closest_marker("cached"):
-            return keeps[backend]
-        return not (item.get_closest_marker("uncached") and keeps[backend])
+            return caches
+        return not (item.get_closest_marker("uncached") and caches)
 
     left_out = [item for item in items if not fits(item)]
     if left_out:

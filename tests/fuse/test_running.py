@@ -126,7 +126,8 @@ def test_a_strange_name_is_kept_or_refused_by_name(rig: Rig, bucket: Bucket, nam
         assert verified.code == 0, verified
         assert "not in the manifest" not in verified.err
         return
-    assert answer.code == 75, answer
+    # The mount refused the name, so that the program failed; or mountkit does.
+    assert answer.code in {1, 75}, answer
     assert repr(name)[1:-1] in answer.err, answer
     assert bucket.manifest("run/checkpoint-20") is None
 

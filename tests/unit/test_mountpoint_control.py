@@ -1,10 +1,7 @@
-"""What was written through a Mountpoint mount, by its store, its log and our writers' journal."""
+"""What was written through a Mountpoint mount, by its log, its store and our writers' journal."""
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -14,75 +11,74 @@ from fakes import Bucket, FakeStore
 from mountkit.attestation import Attestation
 from mountkit.backends.mountpoint_control import MountpointControl
 from mountkit.checksums import digest_bytes
-from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import SERVING, MountRecord, StateDirectory, now
+from mountkit.state import StateDirectory
 from mountkit.written import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from mountkit.store import ObjectInfo
-
 SOURCE = Source("s3", "bucket", "run")
-HOUR = 3600.0
+PUT = 'put_object{{id=9 bucket="bucket" key="run/{path}"}}: client'
 
 
-class DatedStore(FakeStore):
-    """A store whose objects have times, in whole seconds of its own clock."""
+class UploadedStore(FakeStore):
+    """A store with ETags such as Mountpoint's uploads get."""
 
-    def __init__(self, bucket: Bucket, dates: dict[str, float]) -> None:
+    def __init__(self, bucket: Bucket) -> None:
         super().__init__(bucket, SOURCE)
-        self.dates = dates
-        self.etags: dict[str, str] = {}
         self.checksums = True
-
-    def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
-        for info in super().list(prefix, markers=markers):
-            at = datetime.fromtimestamp(int(self.dates[info.path]), timezone.utc)
-            yield replace(info, modified=at, etag=self.etags.get(info.path, info.etag))
 
     def attest(self, path: str) -> Attestation | None:
         found = super().attest(path)
-        return found if found is None or self.checksums else Attestation(found.size, found.etag)
+        if found is None:
+            return None
+        etag = f"{found.etag}-1"
+        return Attestation(found.size, etag, found.checksums if self.checksums else {})
 
 
-@dataclass
 class Place:
-    """A mount made just now; the store's clock is an hour ahead."""
+    """A mount whose daemon logs what the test does."""
 
-    folder: Path
-    ahead: float = HOUR
-    began: float = field(default_factory=time.time)
-    shown: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.bucket = Bucket()
-        self.store = DatedStore(self.bucket, {})
-        self.journal = Journal(self.folder)
-        spec = MountSpec(SOURCE, str(self.folder / "mnt"), "mountpoint", StoreOptions(), "/cache")
-        self.control = MountpointControl(spec, self.folder, self.store, lambda _: self.shown)
-        me = ProcessIdentity.mine()
-        StateDirectory(self.folder).write(
-            MountRecord(spec, SERVING, now(), me, began=self.began, store_ahead=self.ahead)
-        )
+        self.store = UploadedStore(self.bucket)
+        self.journal = Journal(folder)
+        self.state = StateDirectory(folder)
+        spec = MountSpec(SOURCE, str(folder / "mnt"), "mountpoint", StoreOptions(), "/cache")
+        self.control = MountpointControl(spec, folder, self.store)
 
-    def arrive(self, path: str, data: bytes = b"data", after: float = 5.0) -> None:
-        """An object is there, ``after`` seconds after the mount was made."""
+    def log(self, text: str) -> None:
+        stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        with self.state.log.open("a") as stream:
+            stream.write(f"{stamp} DEBUG ThreadId(10) {text}\n")
+
+    def begin(self, path: str) -> None:
+        self.log(f"{PUT.format(path=path)}::put_object: new request")
+
+    def save(self, path: str, data: bytes = b"data") -> None:
+        self.begin(path)
         self.bucket.objects[f"run/{path}"] = data
-        self.store.dates[path] = self.began + self.ahead + after
-        self.shown.append(path)
-
-    def log(self, path: str, after: float, reason: str = "Access Denied") -> None:
-        at = datetime.fromtimestamp(self.began + after, timezone.utc)
-        stamp = at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        line = (
-            f'{stamp}  WARN ThreadId(10) put_object{{id=9 bucket="bucket" key="run/{path}"}}: '
-            f'client: duration=1ms error=ServiceError(Put("{reason}")) meta request failed\n'
+        etag = "etag-" + digest_bytes(data).values["crc64nvme"] + "-1"
+        self.log(
+            f'flush{{req=1}}: handles: put succeeded etag="\\"{etag}\\"" key=run/{path} '
+            f"(bucket: bucket) size={len(data)}"
         )
-        with (self.folder / "daemon.log").open("a") as stream:
-            stream.write(line)
+
+    def fail(self, path: str, reason: str = "Access Denied") -> None:
+        self.begin(path)
+        self.log(f'{PUT.format(path=path)}: error=Service("{reason}") meta request failed')
+
+    def files(self, below: str = "") -> dict[str, bool]:
+        return {file.path: file.dirty for file in self.control.files(below)}
+
+    def lost(self) -> dict[str, str]:
+        return dict(self.control.push().lost)
+
+    def reference(self, path: str):
+        self.control.files()
+        return self.control.reference(path)
 
 
 @pytest.fixture
@@ -90,153 +86,142 @@ def place(tmp_path) -> Place:
     return Place(tmp_path)
 
 
-def paths(place: Place, below: str = "") -> dict[str, bool]:
-    return {file.path: file.dirty for file in place.control.files(below)}
-
-
 class TestFiles:
-    def test_what_the_store_got_since_the_mount_was_made(self, place):
-        place.arrive("checkpoint-1/a", after=-100)
-        place.arrive("checkpoint-2/a", after=0)
-        place.arrive("checkpoint-2/b", after=50)
-        assert paths(place) == {"checkpoint-2/a": False, "checkpoint-2/b": False}
-        assert paths(place, "checkpoint-2") == paths(place)
-        assert paths(place, "checkpoint-1") == {}
+    def test_what_was_uploaded_and_what_is_under_way(self, place):
+        place.save("checkpoint-1/a")
+        place.begin("checkpoint-10/b")
+        assert place.files() == {"checkpoint-1/a": False, "checkpoint-10/b": True}
+        assert place.files("checkpoint-1") == {"checkpoint-1/a": False}
 
-    @pytest.mark.parametrize("second", [0.0, 0.3, 0.999])
-    def test_a_whole_second_never_hides_a_file(self, tmp_path, second):
-        place = Place(tmp_path, began=1_700_000_000.0 + second)
-        place.arrive("x", after=0.0)
-        (file,) = place.control.files()
-        assert file.modified >= place.began
+    def test_what_others_put_there_is_not_ours(self, place):
+        place.bucket.objects["run/checkpoint-1/theirs"] = b"x"
+        assert place.files() == {}
 
     def test_an_object_written_again_has_another_stamp(self, place):
-        place.arrive("x", b"one")
+        place.save("x", b"one")
         (before,) = place.control.files()
-        place.arrive("x", b"two")
+        place.save("x", b"two")
         (after,) = place.control.files()
         assert before.stamp != after.stamp
 
-    def test_what_mountkit_writes_itself_is_nothing_that_was_saved(self, place):
-        place.arrive("checkpoint-1/mountkit-manifest.json")
-        place.arrive(".mountkit-probe-123")
-        assert paths(place) == {}
+    def test_what_mountkit_tries_is_nothing_that_was_saved(self, place):
+        place.save(".mountkit-probe-123")
+        assert place.files() == {}
 
-    def test_what_the_mount_shows_and_the_store_has_not_is_being_written(self, place):
-        place.arrive("a")
-        place.shown.append("b")
-        assert paths(place) == {"a": False, "b": True}
+    def test_a_directory_that_was_removed_past_the_mount(self, place):
+        place.save("checkpoint-1/sub/a")
+        place.save("checkpoint-10/a")
+        place.state.note_removed("checkpoint-1")
+        assert place.files() == {"checkpoint-10/a": False}
+        place.save("checkpoint-1/sub/a")
+        assert place.files() == {"checkpoint-1/sub/a": False, "checkpoint-10/a": False}
 
-    def test_no_record_no_files(self, place):
-        place.arrive("a")
-        StateDirectory(place.folder).clear()
-        assert paths(place) == {}
+    def test_no_store_is_needed_to_know(self, place):
+        place.save("a")
+        place.control.files()
+        assert place.bucket.requests == []
 
 
 @pytest.mark.fault(2, 14)
 class TestLost:
-    def test_an_upload_that_failed_by_the_daemons_log_is_lost(self, place):
-        place.log("checkpoint-1/tokenizer.json", after=3)
-        assert paths(place) == {"checkpoint-1/tokenizer.json": True}
-        ((path, reason),) = place.control.push().lost
-        assert path == "checkpoint-1/tokenizer.json"
-        assert "Access Denied" in reason
+    def test_an_upload_that_failed(self, place):
+        place.fail("checkpoint-1/tokenizer.json")
+        assert place.files() == {"checkpoint-1/tokenizer.json": True}
+        assert "Access Denied" in place.lost()["checkpoint-1/tokenizer.json"]
 
-    def test_one_that_came_through_after_that_is_not(self, place):
-        place.log("x", after=3)
-        place.arrive("x", after=6)
-        assert paths(place) == {"x": False}
-        assert place.control.push().lost == ()
+    def test_one_that_came_through_after_that(self, place):
+        place.fail("x")
+        place.save("x")
+        assert place.files() == {"x": False}
+        assert place.lost() == {}
 
     def test_an_older_object_under_that_name_does_not_count(self, place):
-        place.arrive("x", after=1)
-        place.log("x", after=30)
-        assert paths(place) == {"x": True}
-        assert place.control.reference("x") is None
-
-    def test_what_failed_before_this_mount_was_made_is_of_no_concern(self, place):
-        place.log("x", after=-30)
-        assert paths(place) == {}
-
-    def test_a_rename_that_the_store_did_not_do_leaves_nothing_proven(self, place):
-        place.arrive("model.safetensors", b"")
-        place.store.etags["model.safetensors"] = "d41d8cd98f00b204e9800998ecf8427e"
-        place.arrive("really-empty", b"")
-        place.store.etags["really-empty"] = "59adb24ef3cdbe0297f05b395827453f-1"
-        place.control.files()
-        ((path, reason),) = place.control.push().lost
-        assert path == "model.safetensors"
-        assert "does not rename" in reason
+        place.save("x")
+        place.fail("x")
+        assert place.files() == {"x": True}
+        assert place.reference("x") is None
 
     def test_a_write_that_failed_by_our_own_word(self, place):
         place.journal.begin("x")
         place.journal.failed("x", "no space left")
-        place.control.files()
-        assert place.control.push().lost == (("x", "no space left"),)
+        assert place.lost() == {"x": "no space left"}
 
     def test_a_write_whose_writer_died(self, place):
         place.journal.begin("x")
-        place.control.files()
-        ((path, reason),) = place.control.push().lost
-        assert path == "x"
-        assert "when its writer ended" in reason
+        assert "when its writer ended" in place.lost()["x"]
 
-    def test_what_failed_is_forgotten_when_the_directory_is_written_anew(self, place):
-        place.log("checkpoint-1/x", after=-0.1 + time.time() - place.began)
+    def test_what_failed_is_over_when_the_directory_is_written_anew(self, place):
+        place.fail("checkpoint-1/x")
         place.journal.begin("checkpoint-1/y")
         place.journal.begin("checkpoint-10/z")
-        StateDirectory(place.folder).write_anew("checkpoint-1")
-        assert paths(place) == {"checkpoint-10/z": True}
+        place.state.write_anew("checkpoint-1")
+        assert place.files() == {"checkpoint-10/z": True}
+
+    def test_what_another_daemon_was_uploading(self, place):
+        place.begin("x")
+        place.log("mountpoint_s3::run: mount-s3 1.24.0")
+        assert "the daemon ended" in place.lost()["x"]
 
 
 class TestReference:
-    def look(self, place: Place, path: str):
-        place.control.files()
-        return place.control.reference(path)
-
     def test_of_what_our_writers_wrote_it_is_their_own(self, place):
-        place.arrive("x", b"stored", after=0)
         place.journal.begin("x")
+        place.save("x", b"stored")
         place.journal.done("x", 7, "AAAAAAAAAAA=")
-        found = self.look(place, "x")
+        found = place.reference("x")
         assert (found.taken, found.digest.size) == ("write", 7)
         assert found.digest.values == {"crc64nvme": "AAAAAAAAAAA="}
 
     def test_of_what_somebody_wrote_after_them_it_is_the_stores(self, place):
         place.journal.begin("x")
         place.journal.done("x", 7, "AAAAAAAAAAA=")
-        place.arrive("x", b"stored", after=60)
-        found = self.look(place, "x")
+        place.save("x", b"stored")
+        found = place.reference("x")
         assert found.taken == "mount"
         assert found.digest.values["crc64nvme"] == digest_bytes(b"stored").values["crc64nvme"]
 
     def test_the_checksum_the_store_confirmed_saves_reading(self, place):
-        place.arrive("x", b"stored")
-        assert self.look(place, "x").digest.size == 6
+        place.save("x", b"stored")
+        assert place.reference("x").digest.size == 6
         assert place.bucket.asked("read") == []
 
     def test_without_one_the_bytes_are_read_back(self, place):
         place.store.checksums = False
-        place.arrive("x", b"stored")
-        found = self.look(place, "x")
+        place.save("x", b"stored")
+        found = place.reference("x")
         assert found.digest.values["crc64nvme"] == digest_bytes(b"stored").values["crc64nvme"]
         assert place.bucket.asked("read") == ["run/x"]
 
-    def test_of_an_object_from_before_there_is_none(self, place):
-        place.arrive("x", after=-60)
-        assert self.look(place, "x") is None
+    def test_of_what_this_mount_did_not_upload_there_is_none(self, place):
+        place.bucket.objects["run/x"] = b"theirs"
+        assert place.reference("x") is None
 
-    def test_what_is_not_there_is_an_error_that_says_so(self, place):
+    @pytest.mark.fault(32)
+    def test_an_object_that_somebody_replaced_is_not_taken_for_ours(self, place):
+        place.save("x", b"ours")
+        place.bucket.objects["run/x"] = b"them"
+        with pytest.raises(OSError, match="another object than was uploaded"):
+            place.reference("x")
+
+    def test_a_rename_that_the_store_did_not_do(self, place):
+        place.save("tmp", b"weights")
+        place.log(
+            'rename{}: superblock: RenameObject succeeded src_key=ValidKey { key: "run/tmp", '
+            'name_offset: 4 } dest_key="run/model.safetensors"'
+        )
+        place.bucket.objects["run/model.safetensors"] = b""
+        assert place.files() == {"model.safetensors": False}
+        with pytest.raises(OSError, match="another object than was uploaded"):
+            place.reference("model.safetensors")
+
+    def test_what_is_gone_is_an_error_that_says_so(self, place):
+        place.save("x")
+        place.bucket.objects.clear()
         with pytest.raises(FileNotFoundError, match="the store does not have it"):
-            self.look(place, "x")
+            place.reference("x")
 
 
 def test_the_reason_an_operation_failed(place):
-    place.log("checkpoint-1/model.safetensors", after=1, reason="the key is disabled")
+    place.fail("checkpoint-1/model.safetensors", "the key is disabled")
     assert "the key is disabled" in place.control.explain("checkpoint-1/model.safetensors")
     assert place.control.explain("checkpoint-2/model.safetensors") == ""
-
-
-def test_the_record_is_plain_json(place):
-    content = json.loads((place.folder / "record.json").read_text())
-    assert content["store_ahead"] == HOUR
