@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mountkit.handle import Mount
-    from mountkit.store import S3Store
+    from mountkit.store import Store
 
 STEP_SECONDS = 10.0
 SECONDS = 20.0
@@ -78,13 +78,8 @@ def _failed(detail: str, mount: Mount) -> Finding:
     return Finding(NAME, TITLE, "failed", detail, hint, UNAVAILABLE)
 
 
-def sweep(store: S3Store, names: Sequence[str]) -> tuple[str, ...]:
+def sweep(store: Store, names: Sequence[str]) -> None:
     """Delete what is in the bucket below these directories.
-
-    Returns
-    -------
-    tuple of str
-        The URLs of what was there.
 
     Raises
     ------
@@ -94,7 +89,6 @@ def sweep(store: S3Store, names: Sequence[str]) -> tuple[str, ...]:
     found = [item.path for name in names for item in store.list(name, markers=True)]
     if found:
         store.delete(found)
-    return tuple(store.url(path) for path in found)
 
 
 def tidy(mount: Mount, names: Sequence[str], left: Sequence[str]) -> tuple[Finding, ...]:

@@ -165,6 +165,14 @@ class _Trial:
                 self._rights.list()
         except MountkitError as error:
             refused = error
+        except RecursionError as error:
+            # botocore follows a redirection that does not say where to, again and again.
+            lost = ConfigurationError(
+                f"The bucket {source.bucket} is in another region than the requests are for, and "
+                "the store does not say in which.",
+                hint=f"Find it: aws s3api get-bucket-location --bucket {source.bucket}",
+            )
+            raise self._fatal("region", lost) from error
         finally:
             self._note(judge_clock(self._observed))
         region = judge_region(

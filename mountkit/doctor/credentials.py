@@ -81,7 +81,8 @@ def span(time: timedelta) -> str:
     seconds = max(0, round(time.total_seconds()))
     if seconds < 60:
         return f"{seconds} s"
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    minutes = round(seconds / 60)
+    hours, days = minutes // 60, minutes // 1440
     if days:
         return f"{days} d {hours % 24} h"
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

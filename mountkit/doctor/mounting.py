@@ -16,7 +16,7 @@ from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.handle import Mount
 from mountkit.process import tail
 from mountkit.session import Session
-from mountkit.state import State
+from mountkit.state import State, StateDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,12 @@ def examine(spec: MountSpec, settings: config.Settings, name: str, *, keep: bool
     except MountkitError as error:
         # Nothing was found out yet: it is about mounting and not about unmounting.
         what = "unmount" if tried.findings else "mount"
-        tried = replace(tried, findings=(*tried.findings, Finding.of(what, what, error)))
+        hint = error.hint
+        if "mountkit doctor" in hint:
+            # Whoever asked the doctor is told more than to ask the doctor.
+            log = StateDirectory(config.state_root(settings) / spec.id).log
+            hint = f"Read the log of {spec.backend}: less {log}"
+        tried = replace(tried, findings=(*tried.findings, Finding.of(what, what, error, hint=hint)))
     if not keep and mountinfo.at(spec.target) is None:
         _forget(spec, settings, failed=any(found.status == "failed" for found in tried.findings))
     return tried

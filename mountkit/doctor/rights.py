@@ -181,9 +181,10 @@ class Rights:
             return self._allowed("abort", tried=False)
         try:
             with self._store.translated("write", path):
-                begun = client.create_multipart_upload(Bucket=self._bucket, Key=self._key(path))[
-                    "UploadId"
-                ]
+                answer = client.create_multipart_upload(Bucket=self._bucket, Key=self._key(path))
+            begun = answer.get("UploadId", "")
+            if not begun:
+                return self._wrong("abort", f"{self._store.url(path)}: an upload without an id.")
             self._uploads[path] = begun
             with self._store.translated("abort an upload to", path):
                 client.abort_multipart_upload(
