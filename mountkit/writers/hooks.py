@@ -1,0 +1,245 @@
+"""Send what is saved below a mount through a sequential file, and nothing else.
+
+``safetensors.torch``, ``safetensors.numpy`` and ``torch`` each have one function that takes the
+path. It is replaced while a mount is installed, at once or when the module gets imported; none is
+imported here.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - a type of the public value below
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from mountkit import mountinfo
+from mountkit.writers import safetensors
+from mountkit.writers.imports import Watcher
+from mountkit.writers.sequential import SequentialFile, no_reason
+from mountkit.written import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from mountkit.handle import Mount
+
+    Function = Callable[..., Any]
+
+#: The functions to replace, once a module is imported: in which module each is found.
+FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
+    {
+        "safetensors.torch": (("safetensors.torch", "serialize_file"),),
+        "safetensors.numpy": (("safetensors.numpy", "serialize_file"),),
+        "torch": (("torch", "save"), ("torch.serialization", "save")),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A mount whose files are to be written sequentially.
+
+    Parameters
+    ----------
+    path:
+        Where it is mounted, with no links in it.
+    directory:
+        Where its journal is.
+    mounted:
+        Whether it is mounted right now; otherwise the libraries write as ever.
+    explain:
+        What is known of a failed write, from the path relative to the mount; "" for nothing.
+    """
+
+    path: str
+    directory: Path
+    mounted: Callable[[], bool]
+    explain: Callable[[str], str] = no_reason
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file in a place: ``path`` is absolute, ``name`` relative to the place."""
+
+    place: Place
+    path: str
+    name: str
+
+    def open(self) -> SequentialFile:
+        """Begin to write it.
+
+        Raises
+        ------
+        OSError
+            If it cannot be opened, or its beginning not be noted.
+        """
+        journal = Journal(self.place.directory)
+        return SequentialFile(
+            self.path, self.name, self.place.path, journal, explain=self.place.explain
+        )
+
+
+def target_of(places: Iterable[Place], path: object) -> Target | None:
+    """Where ``path`` lies, if it is a path (no file object) below one of the places."""
+    if not isinstance(path, str | os.PathLike):
+        return None
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        return None
+    head, tail = os.path.split(name)
+    if tail in {"", ".", ".."}:
+        return None
+    try:
+        folder = os.path.realpath(head or ".")
+    except (OSError, ValueError):
+        # The library has its own words for a path that cannot be.
+        return None
+    full = f"{folder.rstrip('/')}/{tail}"
+    inside = [place for place in places if full.startswith(f"{place.path}/")]
+    place = max(inside, key=lambda one: len(one.path), default=None)
+    return None if place is None else Target(place, full, full[len(place.path) + 1 :])
+
+
+@dataclass(frozen=True, slots=True)
+class _Patch:
+    module: Any
+    name: str
+    original: Function
+    hooked: Function
+
+
+class Hooks:
+    """The replaced functions of this process, and the places they are replaced for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        # One for each registration; a reader takes the tuple as it is, without the lock.
+        self._places: tuple[Place, ...] = ()
+        self._patches: list[_Patch] = []
+        self._watcher = Watcher(FUNCTIONS, self._imported)
+        # Another thread may have held the lock when the process was forked.
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def add(self, place: Place) -> None:
+        """Register a place. One that is registered twice has to be removed twice."""
+        with self._lock:
+            self._places = (*self._places, place)
+            if self._watcher not in sys.meta_path:
+                sys.meta_path.insert(0, self._watcher)
+            for module in FUNCTIONS:
+                if module in sys.modules:
+                    self._replace(module)
+
+    def remove(self, path: str) -> None:
+        """Take back one registration of the place at ``path``; with the last one all is undone."""
+        with self._lock:
+            found = next((place for place in self._places if place.path == path), None)
+            places = list(self._places)
+            if found is not None:
+                places.remove(found)
+            self._places = tuple(places)
+            if not places:
+                self._undo()
+
+    def target(self, path: object) -> Target | None:
+        """The file that ``path`` is, if it is to be written sequentially."""
+        places = self._places
+        found = target_of(places, path) if places else None
+        return found if found is not None and found.place.mounted() else None
+
+    def _imported(self, module: str) -> None:
+        with self._lock:
+            if self._places:
+                self._replace(module)
+
+    def _replace(self, module: str) -> None:
+        make = _save if module == "torch" else _serialize_file
+        for home, name in FUNCTIONS[module]:
+            holder = sys.modules.get(home)
+            current = getattr(holder, name, None)
+            if holder is None or current is None or self._has(holder, name):
+                continue
+            # Found in two modules, it is one function, and stays one.
+            shared = (patch.hooked for patch in self._patches if patch.original is current)
+            hooked = next(shared, None) or make(self, current)
+            setattr(holder, name, hooked)
+            self._patches.append(_Patch(holder, name, current, hooked))
+
+    def _has(self, holder: Any, name: str) -> bool:
+        return any(patch.module is holder and patch.name == name for patch in self._patches)
+
+    def _undo(self) -> None:
+        if self._watcher in sys.meta_path:
+            sys.meta_path.remove(self._watcher)
+        for patch in self._patches:
+            # Whoever replaced it after us calls ours, which passes everything on from now.
+            if getattr(patch.module, patch.name, None) is patch.hooked:
+                setattr(patch.module, patch.name, patch.original)
+        self._patches.clear()
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
+
+
+def _serialize_file(hooks: Hooks, original: Function) -> Function:
+    @functools.wraps(original)
+    def serialize_file(tensor_dict: Any, filename: Any, metadata: Any = None, **more: Any) -> Any:
+        # An argument of a later version is none that is understood here.
+        target = None if more else hooks.target(filename)
+        if target is None or safetensors.in_place(original):
+            return original(tensor_dict, filename, metadata=metadata, **more)
+        # Before the file is opened: what the library refuses leaves the old file alone.
+        content = safetensors.layout(tensor_dict, metadata)
+        with target.open() as file:
+            safetensors.write(content, file)
+        return None
+
+    return serialize_file
+
+
+def _save(hooks: Hooks, original: Function) -> Function:
+    @functools.wraps(original)
+    def save(obj: Any, f: Any, *args: Any, **options: Any) -> Any:
+        target = hooks.target(f)
+        if target is None:
+            return original(obj, f, *args, **options)
+        with target.open() as file:
+            try:
+                return original(obj, file, *args, **options)
+            except Exception as error:
+                # torch ends its archive all the same, and then complains of that only.
+                if file.error is None or file.error is error:
+                    raise
+                raise file.error from error
+
+    return save
+
+
+HOOKS = Hooks()
+
+
+def install(mount: Mount, explain: Callable[[str], str] = no_reason) -> None:
+    """Write what is saved below ``mount`` sequentially, until :func:`uninstall`.
+
+    Parameters
+    ----------
+    mount:
+        The mount. Installed twice, it has to be uninstalled twice.
+    explain:
+        What is known of a failed write, from the path relative to the mount; "" for nothing.
+    """
+    mounted = functools.partial(_in_table, mount.path)
+    HOOKS.add(Place(mount.path, mount.directory.path, mounted, explain))
+
+
+def uninstall(mount: Mount) -> None:
+    """Take back one :func:`install` of that mount. Without any left, nothing is replaced."""
+    HOOKS.remove(mount.path)
+
+
+def _in_table(path: str) -> bool:
+    return mountinfo.at(path) is not None
