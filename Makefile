@@ -29,7 +29,8 @@ demo: ## Train into a bucket on this machine, kill the mount, resume, and check 
 	@python="$$(.ci/setup --fuse)"; exec "$$python" -m mountkit demo $(ARGS)
 
 test: lint ## Run the linters and all tests
-	@python="$$(.ci/setup --fuse)"; exec "$$python" -m pytest -o cache_dir='$(CHECKS)/pytest' $(ARGS)
+	@python="$$(.ci/setup --fuse)"; tools="$$(.ci/setup --tools)"; \
+	PATH="$$tools:$$PATH" exec "$$python" -m pytest -o cache_dir='$(CHECKS)/pytest' $(ARGS)
 
 lint: ## Check style and types
 	@python="$$(.ci/setup)"; \

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.01
 BUSY_SECONDS = 5.0
 PROBE_SECONDS = 5.0
+LONGEST_WORDS = 600
 
 
 class Mounter:
@@ -170,8 +171,8 @@ class Mounter:
         self.control.confirm()
 
     def _failed(self, what: str, daemon: Daemon) -> MountUnavailableError:
-        last = daemon.tail().splitlines()[-3:]
-        said = f" It said: {' / '.join(last)}" if last else ""
+        said = _last_words(daemon.tail())
+        said = f" It said: {said}" if said else ""
         return MountUnavailableError(
             f"{self.backend.name} for {self.spec.target} {what}.{said}",
             hint=f"Read its whole log: less {self.directory.log}",
@@ -226,3 +227,10 @@ class Mounter:
                 f"{self.spec.target} is still mounted: {problem}.",
                 hint=f"See who uses it: fuser -vm {self.spec.target}",
             )
+
+
+def _last_words(log: str) -> str:
+    """What a daemon said at its end: from the last line that begins an error, or three lines."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [index for index, line in enumerate(lines) if line.lower().startswith("error")]
+    return " / ".join(lines[errors[-1] :] if errors else lines[-3:])[:LONGEST_WORDS]

@@ -47,12 +47,12 @@ def specify(
     backend = backends.load(name)
     pairs = []
     for option in options:
-        name, separator, value = option.partition("=")
-        if not separator or not name:
+        key, separator, value = option.partition("=")
+        if not separator or not key:
             raise UsageError(
                 f"--option {option!r} is not KEY=VALUE.", hint="Such as: --option transfers=8"
             )
-        pairs.append((name.lstrip("-"), value))
+        pairs.append((key.lstrip("-"), value))
     backend.check_options(pairs)
     path = targets.resolve(target)
     identifier = mount_id(place, path, settings.store)
@@ -116,14 +116,14 @@ class Session:
             earlier = directory.read()
             mounter.device = earlier.device if earlier else None
             mounter.clear_target(earlier.daemon if earlier else None)
-            directory.begin()
+            takes_over = directory.begin()
             record = MountRecord(
                 spec,
                 state.MOUNTING,
                 state.now(),
                 ProcessIdentity.mine(),
                 began=time.time(),
-                adopted=backend.waiting(spec),
+                adopted=_adopted(mounter) if takes_over or backend.caches else (),
                 unproven_before=unproven_before,
             )
             directory.write(record)
@@ -170,7 +170,7 @@ class Session:
             raise
         self._unmount()
         report = checked_again(self.mount, report)
-        self._release(purge=report.complete)
+        self._release(purge=report.complete, unproven=not report.complete)
         return report
 
     def unmounted_from_outside(self) -> bool:
@@ -180,7 +180,7 @@ class Session:
     def close(self) -> None:
         """Unmount and let go without a drain. What was not uploaded stays in the cache."""
         self._unmount()
-        self._release(purge=False)
+        self._release(purge=False, unproven=not self.supervisor.stopped)
 
     def _unmount(self) -> None:
         self.supervisor.stop()
@@ -190,10 +190,10 @@ class Session:
             self._release(purge=False)
             raise
 
-    def _release(self, *, purge: bool) -> None:
+    def _release(self, *, purge: bool, unproven: bool = False) -> None:
         try:
             if self.supervisor.record.state != state.FAILED:
-                self._mounter.directory.clear()
+                self._mounter.directory.clear(unproven=unproven)
             if purge:
                 # Proven, and of no more use to anybody.
                 self.mount.control().purge()
@@ -227,6 +227,12 @@ def _clear_another(spec: MountSpec, known: State, fusermount: str) -> None:
             hint=f"Try: fusermount3 -u -z {spec.target}",
         )
     known.directory(record.spec.id).clear()
+
+
+def _adopted(mounter: Mounter) -> tuple[str, ...]:
+    """What an earlier mount wrote, and nobody has proven."""
+    caches = mounter.backend.caches
+    return tuple(file.path for file in mounter.control.files() if file.dirty or not caches)
 
 
 def _refuse_waiting_elsewhere(spec: MountSpec) -> None:

@@ -33,6 +33,7 @@ PROVEN_NAME = "proven.json"
 REMEMBERED = 1000
 STRAYS_NAME = "strays.json"
 STOP_NAME = "stop"
+UNPROVEN_NAME = "unproven"
 # A unix socket's path has room for 107 bytes (man 7 unix).
 LONGEST_DIRECTORY = 107 - len(f"/{SOCKET_NAME}")
 
@@ -184,22 +185,36 @@ class StateDirectory:
         with os.fdopen(descriptor, "w") as stream:
             stream.write(text)
 
-    def clear(self) -> None:
-        """Remove the record: nothing is mounted any more. The logs stay."""
-        for name in (RECORD_NAME, PROVEN_NAME, STRAYS_NAME, STOP_NAME, JOURNAL_NAME, SOCKET_NAME):
+    def clear(self, *, unproven: bool = False) -> None:
+        """Remove the record: nothing is mounted any more. The logs stay.
+
+        ``unproven`` says that not all was proven; then the next mount takes over what is known.
+        """
+        if unproven:
+            (self.path / UNPROVEN_NAME).touch(mode=0o600)
+        else:
+            (self.path / JOURNAL_NAME).unlink(missing_ok=True)
+        for name in (RECORD_NAME, PROVEN_NAME, STRAYS_NAME, STOP_NAME, SOCKET_NAME):
             (self.path / name).unlink(missing_ok=True)
 
     def remove_socket(self) -> None:
         """Remove what a daemon that is gone listened on."""
         (self.path / SOCKET_NAME).unlink(missing_ok=True)
 
-    def begin(self) -> None:
-        """Forget what was meant for an earlier supervisor, or written for it."""
-        for name in (STOP_NAME, JOURNAL_NAME):
-            (self.path / name).unlink(missing_ok=True)
-        # What an earlier mount logged is kept, and not taken for this one's.
-        with contextlib.suppress(FileNotFoundError):
-            self.log.replace(self.log.with_suffix(".log.1"))
+    def begin(self) -> bool:
+        """Make ready for a mount; whether it takes over from one that did not come to its end.
+
+        Then the log and the journal go on, and tell of what that one wrote.
+        """
+        (self.path / STOP_NAME).unlink(missing_ok=True)
+        marker = self.path / UNPROVEN_NAME
+        takes_over = marker.exists() or (self.path / RECORD_NAME).exists()
+        marker.unlink(missing_ok=True)
+        if not takes_over:
+            (self.path / JOURNAL_NAME).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.log.replace(self.log.with_suffix(".log.1"))
+        return takes_over
 
     def _replace(self, name: str, content: dict[str, Any]) -> None:
         draft = self.path / f".{name}.{uuid.uuid4().hex}"

@@ -23,6 +23,8 @@ REFUSED_CREDENTIALS = frozenset(
         "SignatureDoesNotMatch",
         "TokenRefreshRequired",
         "UnrecognizedClientException",
+        # Of the Versity gateway, which answers it with 404.
+        "XAdminUserNotFound",
     }
 )
 FORBIDDEN = frozenset(

@@ -25,6 +25,7 @@ FAILED = pytest.StashKey[bool]()
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what a backend does not do by its nature: keep files that were closed, or not."""
+
     def fits(item: pytest.Item) -> bool:
         backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")
         if backend is None:
@@ -68,9 +69,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(
-    backend: str, rclone: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def server(backend: str, rclone: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A store that the backend works on; Mountpoint cannot upload to rclone's."""
     data = tmp_path_factory.mktemp("store")
     if backend == "rclone":

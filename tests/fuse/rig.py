@@ -27,7 +27,7 @@ from gate import Gate
 from versity import PRIVATE
 
 import mountkit
-from mountkit import mountinfo
+from mountkit import backends, mountinfo
 from mountkit.state import FAILED, SERVING, State
 
 if TYPE_CHECKING:
@@ -304,6 +304,17 @@ class Rig:
         assert answer.code == 0, answer
 
     @property
+    def caches(self) -> bool:
+        """Whether a file that was closed waits on this machine until it is uploaded."""
+        return backends.load(self.backend).caches
+
+    @property
+    def talkative(self) -> tuple[str, ...]:
+        """The most talkative that the daemon can be made."""
+        option = "log-level=DEBUG" if self.backend == "rclone" else "debug=true"
+        return ("--option", option)
+
+    @property
     def late(self) -> tuple[str, ...]:
         """Keep files in the daemon's queue until mountkit pushes them, where there is a queue."""
         return ("--option", "vfs-write-back=60s") if self.backend == "rclone" else ()
@@ -350,7 +361,31 @@ class Rig:
             (folder / name).symlink_to(program)
         return str(folder)
 
-    def place_python(self) -> Path:
+    def place_program(self, script: str = "") -> tuple[Path, str]:
+        """Where the daemon's program is looked for, and the PATH with which it is found.
+
+        It is one of the test's own if ``script`` says what it does, and otherwise the real one,
+        which can be taken away.
+        """
+        path = self.tools("fusermount3")
+        self._place_python()
+        name = {"rclone": "rclone", "mountpoint": "mount-s3"}[self.backend]
+        program = Path(path) / name
+        if script:
+            program.write_text(f"#!/bin/sh\n{script}\n")
+            program.chmod(0o755)
+        else:
+            self.put_program(program)
+        return program, path
+
+    def put_program(self, program: Path) -> None:
+        """Put the real program at that place."""
+        beside = Path(sys.executable).parent
+        real = shutil.which(program.name, path=str(beside)) or shutil.which(program.name)
+        assert real is not None
+        program.symlink_to(real)
+
+    def _place_python(self) -> Path:
         """Use a Python that has nothing beside it: mountkit looks for programs there first."""
         folder = self.work / "python"
         folder.mkdir()

@@ -137,29 +137,35 @@ def test_no_fusermount3(rig: Rig) -> None:
     assert "fusermount3" in answer.err
 
 
-def test_no_rclone(rig: Rig) -> None:
-    rig.place_python()
-    answer = refuse(rig, 69, PATH=rig.tools("fusermount3"))
-    assert "rclone" in answer.err
+# What each program says of itself, and the oldest that will do.
+VERSIONS = {
+    "rclone": ("rclone v1.60.0", "rclone v1.75.0", "1.60.0", "1.68"),
+    "mountpoint": ("mount-s3 1.19.0", "mount-s3 1.24.0", "1.19.0", "1.22"),
+}
 
 
-def test_an_rclone_that_is_too_old(rig: Rig) -> None:
-    old = rig.place_python().parent / "rclone"
-    old.write_text("#!/bin/sh\necho 'rclone v1.60.0'\n")
-    old.chmod(0o755)
-    answer = refuse(rig, 69, PATH=rig.tools("fusermount3"))
-    assert "1.60.0" in answer.err
-    assert "1.68" in answer.err
+def test_no_program(rig: Rig) -> None:
+    program, path = rig.place_program()
+    program.unlink()
+    answer = refuse(rig, 69, PATH=path)
+    assert program.name in answer.err
 
 
-def test_an_rclone_that_ends_at_once(rig: Rig) -> None:
-    broken = rig.place_python().parent / "rclone"
-    broken.write_text(
-        '#!/bin/sh\nif [ "$1" = version ]; then echo rclone v1.75.0; exit; fi\n'
-        "echo 'the moon is in the wrong phase' >&2\nexit 9\n"
+def test_a_program_that_is_too_old(rig: Rig) -> None:
+    says, _, old, oldest = VERSIONS[rig.backend]
+    _, path = rig.place_program(f"echo '{says}'")
+    answer = refuse(rig, 69, PATH=path)
+    assert old in answer.err
+    assert oldest in answer.err
+
+
+def test_a_program_that_ends_at_once(rig: Rig) -> None:
+    says = VERSIONS[rig.backend][1]
+    _, path = rig.place_program(
+        f"case \"$1\" in version|--version) echo '{says}'; exit;; esac\n"
+        "echo 'the moon is in the wrong phase' >&2\nexit 9"
     )
-    broken.chmod(0o755)
-    answer = refuse(rig, 69, PATH=rig.tools("fusermount3"))
+    answer = refuse(rig, 69, PATH=path)
     assert "the moon is in the wrong phase" in answer.err
     assert rig.record() is None
 
@@ -198,6 +204,7 @@ def test_a_command_that_is_not_there(rig: Rig, bucket: Bucket) -> None:
     assert rig.mounts() == []
 
 
+@pytest.mark.cached
 @pytest.mark.parametrize(
     "option", ["vfs-write-back=0", "vfs-cache-mode=off", "s3-secret-access-key=x", "transfers"]
 )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rig import Bucket, Rig
 
 
-
 def holding(secret: bytes, top: Path) -> list[str]:
     """The files below a directory that have the secret in them or in their names."""
     return [
@@ -37,12 +36,11 @@ def test_a_secret_is_nowhere_to_be_seen(rig: Rig, bucket: Bucket) -> None:
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     source = f"s3://{bucket.name}/run"
     command = rig.light("save:10", "say:saved", "wait:go", "save:20", "say:all", "wait:end")
-    # The most talkative that the daemon can be made.
-    job = rig.begin(source, command, *rig.late, "--option", "log-level=DEBUG", endpoint=gate.url)
+    job = rig.begin(source, command, *rig.late, *rig.talkative, endpoint=gate.url)
     rig.await_word("saved", job)
     daemon = rig.daemon()
     lines = command_lines()
-    assert any(str(rig.target) in line and "--devname" in line for line in lines)
+    assert any(str(rig.target) in line and daemon.cmdline()[0] in line for line in lines)
     assert [line for line in lines if secret in line] == []
     told = rig.mountkit("status", "--format", "json")
     # A death, and uploads that fail, are written down as well.
@@ -89,9 +87,10 @@ def test_the_state_is_private(rig: Rig, bucket: Bucket) -> None:
     files = {name for name, bits in modes.items() if stat.S_ISREG(bits)}
     assert {"record.json", "daemon.log", "supervisor.log"} <= files
     assert {name for name in files if stat.S_IMODE(modes[name]) != 0o600} == set()
-    sockets = {name for name, bits in modes.items() if stat.S_ISSOCK(bits)}
-    assert sockets, "the remote control is not a socket in the state directory"
-    [cache] = rig.cache.iterdir()
+    if rig.caches:
+        sockets = {name for name, bits in modes.items() if stat.S_ISSOCK(bits)}
+        assert sockets, "the remote control is not a socket in the state directory"
+    [cache] = [path for path in rig.cache.iterdir() if path.is_dir()]
     assert mode(cache) == 0o700
     listening = [
         connection

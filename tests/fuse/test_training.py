@@ -110,7 +110,9 @@ def test_a_save_that_cannot_be_proven_ends_the_training_with_its_name(
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     training = Training(rig)
     options = ["--steps", "4", "--save-steps", "2", "--pause-at-save", "2", "--pause-at", "3"]
-    job = rig.begin(f"s3://{bucket.name}/run", training.command(*options), *rig.late, endpoint=gate.url)
+    job = rig.begin(
+        f"s3://{bucket.name}/run", training.command(*options), *rig.late, endpoint=gate.url
+    )
     rig.await_word("saved-2", job)
     gate.shut()
     rig.say("go-saved-2")
@@ -135,7 +137,9 @@ def test_told_to_warn_the_training_goes_on_and_all_is_proven_when_the_store_is_b
     training = Training(rig)
     options = ["--steps", "5", "--save-steps", "2", "--pause-at-save", "2", "--pause-at", "3"]
     options += ["--callback", "warn"]
-    job = rig.begin(f"s3://{bucket.name}/run", training.command(*options), *rig.late, endpoint=gate.url)
+    job = rig.begin(
+        f"s3://{bucket.name}/run", training.command(*options), *rig.late, endpoint=gate.url
+    )
     rig.await_word("saved-2", job)
     gate.shut()
     rig.say("go-saved-2")

@@ -60,9 +60,7 @@ def test_nothing_altered(rig: Rig, copied: Bucket) -> None:
 
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("problem", list(DAMAGES))
-def test_one_file_altered_in_the_store(
-    rig: Rig, copied: Bucket, problem: str
-) -> None:
+def test_one_file_altered_in_the_store(rig: Rig, copied: Bucket, problem: str) -> None:
     DAMAGES[problem](copied, f"run/checkpoint-10/{VICTIM}")
     url = f"s3://{copied.name}/run"
     verified = ask(rig, "verify", f"{url}/checkpoint-10")
