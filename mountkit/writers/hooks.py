@@ -2,7 +2,8 @@
 
 ``safetensors.torch``, ``safetensors.numpy`` and ``torch`` each have one function that takes the
 path. It is replaced while a mount is installed, at once or when the module gets imported; none is
-imported here.
+imported here. Who took a name before, as by ``from torch import save``, has the old function;
+``save_file`` and ``save_model`` of safetensors look theirs up at each call.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path  # noqa: TC003 - a type of the public value below
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mountkit import mountinfo
+from mountkit import backends, mountinfo
 from mountkit.writers import safetensors
 from mountkit.writers.imports import Watcher
 from mountkit.writers.sequential import SequentialFile, no_reason
@@ -222,18 +223,14 @@ def _save(hooks: Hooks, original: Function) -> Function:
 HOOKS = Hooks()
 
 
-def install(mount: Mount, explain: Callable[[str], str] = no_reason) -> None:
+def install(mount: Mount) -> None:
     """Write what is saved below ``mount`` sequentially, until :func:`uninstall`.
 
-    Parameters
-    ----------
-    mount:
-        The mount. Installed twice, it has to be uninstalled twice.
-    explain:
-        What is known of a failed write, from the path relative to the mount; "" for nothing.
+    Nothing is done for a mount that can rename. Installed twice, it has to be uninstalled twice.
     """
-    mounted = functools.partial(_in_table, mount.path)
-    HOOKS.add(Place(mount.path, mount.directory.path, mounted, explain))
+    if "rename" in backends.load(mount.spec.backend).refuses:
+        mounted = functools.partial(in_table, mount.path)
+        HOOKS.add(Place(mount.path, mount.directory.path, mounted, mount.control().explain))
 
 
 def uninstall(mount: Mount) -> None:
@@ -241,5 +238,6 @@ def uninstall(mount: Mount) -> None:
     HOOKS.remove(mount.path)
 
 
-def _in_table(path: str) -> bool:
+def in_table(path: str) -> bool:
+    """Whether anything is mounted at ``path``."""
     return mountinfo.at(path) is not None
