@@ -6,7 +6,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mountkit import checkpoints, config
+from mountkit import checkpoints, config, writers
 from mountkit.errors import UsageError
 from mountkit.events import Observer, silent
 from mountkit.handle import Mount, Place
@@ -73,6 +73,7 @@ def mount(
     )
     pairs = [f"{name}={value}" for name, value in (options or {}).items()]
     session = Session.open(specify(source, str(target), settings, pairs), settings, on_event)
+    writers.install(session.mount)
     try:
         yield session.mount
     except SystemExit as error:
@@ -87,6 +88,8 @@ def mount(
         raise
     else:
         _finish(session, on_event)
+    finally:
+        writers.uninstall(session.mount)
 
 
 def _finish(session: Session, on_event: Observer) -> None:

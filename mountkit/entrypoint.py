@@ -8,12 +8,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mountkit import config
+from mountkit import backends, config
 from mountkit.errors import MountkitError, UsageError
 from mountkit.session import Session
+from mountkit.writers import startup_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import FrameType
 
     from typing_extensions import Self
@@ -50,7 +51,10 @@ def run(
         session = Session.open(spec, settings, observer)
         try:
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
-            code = signals.execute(command)
+            env = config.command_environment()
+            if "rename" in backends.load(spec.backend).refuses:
+                env = startup_place.environment(session.mount, env)
+            code = signals.execute(command, env)
         except BaseException:
             session.close()
             raise
@@ -98,7 +102,7 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def execute(self, command: Sequence[str]) -> int:
+    def execute(self, command: Sequence[str], env: Mapping[str, str]) -> int:
         """Run a command to its end; its exit code, or 128+N if signal N ended it.
 
         Raises
@@ -108,7 +112,7 @@ class Signals:
         """
         self._starting = True
         try:
-            child = subprocess.Popen(list(command), env=dict(config.command_environment()))
+            child = subprocess.Popen(list(command), env=dict(env))
         except OSError as error:
             self._starting = False
             raise UsageError(
@@ -141,7 +145,7 @@ class Signals:
 def execute(command: Sequence[str]) -> int:
     """Run a command without a mount, with our signals forwarded to it; its exit code."""
     with Signals() as signals:
-        return signals.execute(command)
+        return signals.execute(command, config.command_environment())
 
 
 def _finish(

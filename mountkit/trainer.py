@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from transformers import TrainerCallback
 
-from mountkit import checkpoints, config
+from mountkit import backends, checkpoints, config, doctor, needs, writers
 from mountkit.errors import ConfigurationError, MountkitError, NotDurableError, UsageError
 from mountkit.events import CheckpointRemoved, Observer, Trouble, Waiting, silent
 from mountkit.handle import Mount
@@ -78,15 +78,22 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._known: dict[int, str] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
 
+    def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Make weights save on a mount that cannot rename, also before and after a training."""
+        mount = self._mount or Mount.covering(args.output_dir)
+        if mount is not None:
+            writers.install(mount)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Find the mount, see that the store can be written to, and take over retention.
+        """See that this run will be able to save, and take over retention.
 
         Raises
         ------
         ConfigurationError
-            If several processes train: only one can be proven so far.
+            If several processes train, since only one can be proven so far, or if the run does
+            something to files that the mount cannot do.
         MountkitError
-            If the store cannot be asked, or the mount does not serve.
+            If the store cannot be asked, or the mount does not serve or takes no file.
         """
         mount = self._mount or Mount.covering(args.output_dir)
         if mount is None:
@@ -111,7 +118,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             )
         self._output_dir = os.path.realpath(args.output_dir)
         below = mount.relative(args.output_dir)
+        backend = backends.load(mount.spec.backend)
+        needs.refuse(_run(args, mount), backend.name, backend.refuses)
+        writers.install(mount)
         mount.wait_until_serving(self._limits.repair)
+        doctor.essential(mount)
         self._mount = mount
         self._prover = Prover(mount, below, self._limits, self._tell)
         self._prover.store.check()
@@ -260,6 +271,24 @@ def _walk(top: Path) -> tuple[str, ...]:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _run(args: Any, mount: Mount) -> needs.Run:
+    """What this training does to files, as far as its arguments tell."""
+    from accelerate.state import AcceleratorState, is_initialized
+
+    # ``accelerate launch`` configures FSDP past the arguments.
+    plugin = getattr(AcceleratorState(), "fsdp_plugin", None) if is_initialized() else None
+    asked = (args.fsdp_config or {}).get("state_dict_type", "") if args.fsdp else ""
+    events = ""
+    if "tensorboard" in args.report_to:
+        place = Path(config.tensorboard_directory() or args.output_dir)
+        events = str(place) if place.resolve().is_relative_to(mount.path) else ""
+    return needs.Run(
+        sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
+        tensorboard=events,
+        deepspeed=bool(args.deepspeed),
+    )
 
 
 def _best(state: Any) -> int | None:

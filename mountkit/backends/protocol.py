@@ -125,6 +125,9 @@ class Control(Protocol):
             If it takes the store to know, and the store cannot be asked.
         """
 
+    def explain(self, path: str) -> str:
+        """Why the last operation on a file failed, in the daemon's words; "" if it does not say."""
+
     def content(self, path: str) -> bytes | None:
         """All of a small file as it was written, if this machine still has it."""
 

@@ -126,6 +126,10 @@ class RcloneControl:
         local = self._cache.local(path)
         return None if local is None else Reference(checksums.digest_file(local), "mount", local)
 
+    def explain(self, path: str) -> str:  # noqa: ARG002
+        """Say nothing: its errors come with its queue; see ``push``."""
+        return ""
+
     def content(self, path: str) -> bytes | None:
         """The cached file, if all of it is there."""
         local = self._cache.local(path)

@@ -75,6 +75,11 @@ def doctored(bucket: Bucket) -> list[str]:
     return [path for path in bucket.everything() if ".mountkit-" in path]
 
 
+def trying(rig: Rig) -> bool:
+    """Whether the helper that tries the operations runs."""
+    return any("trial.py" in words for words in rig.processes().values())
+
+
 def works(rig: Rig, answer: Answer) -> None:
     """Exactly the operations that the backend does not refuse work."""
     refuses = backends.load(rig.backend).refuses
@@ -272,10 +277,13 @@ def test_a_store_that_never_answers(rig: Rig, bucket: Bucket) -> None:
     assert named(answer)["bucket"]["status"] == "failed"
 
 
-def test_a_signal_takes_the_mount_away(rig: Rig, bucket: Bucket) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["while-mounting", "while-trying"])
+def test_a_signal_takes_the_mount_away(rig: Rig, bucket: Bucket, late: bool) -> None:
     words = ["doctor", f"s3://{bucket.name}/run", str(rig.target), *rig.how()]
     job = rig.start(rig.python, "-m", "mountkit", *words)
     eventually(lambda: rig.mounts() or job.ended(), "mounted")
+    if late:
+        eventually(lambda: trying(rig) or job.ended(), "trying")
     job.process.send_signal(signal.SIGTERM)
     answer = job.wait()
     assert answer.code == 128 + signal.SIGTERM, answer

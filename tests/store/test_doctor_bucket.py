@@ -184,6 +184,9 @@ def test_everything_is_tried_below_one_throw_away_prefix(scripted, script, store
     assert all(path.startswith(f"/{BUCKET}/run/{NAME}/") for path in changed)
     assert script.keys == set()
     assert script.uploads == set()
+    deleted = [path for method, path in scripted.requests if method == "DELETE" and "?" not in path]
+    assert any(path.endswith("/put") for path in deleted)
+    assert not any(path.endswith(rights.NOTHING) for path in deleted)
     for name, right in RIGHTS.items():
         assert found[name].detail == right
 

@@ -61,13 +61,13 @@ class TestSignals:
     @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
     def test_after_the_command_none_cuts_the_drain_short(self, capfd, number):
         with Signals() as signals:
-            assert signals.execute(["/bin/true"]) == 0
+            assert signals.execute(["/bin/true"], {}) == 0
             os.kill(os.getpid(), number)
         assert "still making sure" in capfd.readouterr().err
 
     def test_a_second_interrupt_does(self):
         with Signals() as signals:
-            signals.execute(["/bin/true"])
+            signals.execute(["/bin/true"], {})
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGTERM)
             with pytest.raises(KeyboardInterrupt):

@@ -57,7 +57,7 @@ RENAMED = (
 NOISE = """\
 INFO ThreadId(01) mountpoint_s3::run: successfully mounted prefix run/ of bucket bkt
 WARN ThreadId(09) getxattr{req=24 ino=3 name="security.capability" pid=2}: fuse: getxattr failed
-DEBUG ThreadId(09) flush{req=2 ino=9 fh=9}: handles: not completing upload because nothing was written
+DEBUG ThreadId(09) flush{req=2 ino=9 fh=9}: handles: not completing upload because nothing was writ
 """
 
 

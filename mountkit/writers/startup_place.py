@@ -1,0 +1,48 @@
+"""How ``mountkit run`` hands its mount to the Pythons that it starts: by their environment."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit.writers.hooks import HOOKS, Place, in_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mountkit.handle import Mount
+
+VARIABLE = "MOUNTKIT_SEQUENTIAL_MOUNT"
+FOLDER = Path(__file__).parent / "startup"
+
+
+def environment(mount: Mount, env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` with what makes a Python write sequentially below ``mount``."""
+    place = {"path": mount.path, "directory": str(mount.directory.path)}
+    paths = [str(FOLDER), *filter(None, [env.get("PYTHONPATH")])]
+    return {**env, VARIABLE: json.dumps(place), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def install(env: Mapping[str, str]) -> None:
+    """Write sequentially below the mount that the environment names, if it names one.
+
+    Imports as little as it can, for every Python that a command starts comes through here.
+    """
+    text = env.get(VARIABLE)
+    if not text:
+        return
+    place = json.loads(text)
+    path = place["path"]
+    mounted = functools.partial(in_table, path)
+    HOOKS.add(Place(path, Path(place["directory"]), mounted, functools.partial(_explain, path)))
+
+
+def _explain(path: str, name: str) -> str:
+    """What the daemon of the mount at ``path`` says of a failed write. Only ever after one."""
+    from mountkit.handle import Mount
+
+    mount = Mount.covering(path)
+    return "" if mount is None else mount.control().explain(name)
