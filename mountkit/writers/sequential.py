@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mountkit.checksums import REFERENCE, Digester
+from mountkit.errors import MountkitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,7 +197,7 @@ class SequentialFile:
         except OSError as error:
             # The log is read by somebody else's code, which must not hide the failure.
             reason = ""
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, MountkitError):
                 reason = self._explain(self.name)
             reason = (reason or error.strerror or str(error)).rstrip(".")
             text = (

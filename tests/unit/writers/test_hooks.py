@@ -431,22 +431,41 @@ class TestInstalling:
         monkeypatch.undo()
         torch.save = before[2]
 
-    def test_a_mount_is_installed_by_its_path_and_directory(self, tmp_path, monkeypatch):
+    @staticmethod
+    def mount(tmp_path, backend: str) -> SimpleNamespace:
         for folder in ("mnt", "state"):
             (tmp_path / folder).mkdir()
-        path = os.path.realpath(tmp_path / "mnt")
-        mount = SimpleNamespace(path=path, directory=SimpleNamespace(path=tmp_path / "state"))
-        entries = {path: object()}
+        return SimpleNamespace(
+            path=os.path.realpath(tmp_path / "mnt"),
+            directory=SimpleNamespace(path=tmp_path / "state"),
+            spec=SimpleNamespace(backend=backend),
+            control=lambda: SimpleNamespace(explain=lambda name: f"the log on {name}"),
+        )
+
+    def test_a_mount_that_cannot_rename_is_installed(self, tmp_path, monkeypatch):
+        mount = self.mount(tmp_path, "mountpoint")
+        entries = {mount.path: object()}
         monkeypatch.setattr("mountkit.mountinfo.at", entries.get)
         mountkit.writers.install(mount)
         try:
-            torch.save(1, f"{path}/a")
+            torch.save(1, f"{mount.path}/a")
+            with pytest.raises(
+                OSError, match="b/c could not be opened for writing: the log on b/c"
+            ):
+                torch.save(1, f"{mount.path}/b/c")
             entries.clear()
-            torch.save(1, f"{path}/b")
+            torch.save(1, f"{mount.path}/d")
         finally:
             mountkit.writers.uninstall(mount)
-        torch.save(1, f"{path}/c")
-        assert set(Journal(tmp_path / "state").read()) == {"a"}
+        torch.save(1, f"{mount.path}/e")
+        assert set(Journal(tmp_path / "state").read()) == {"a", "b/c"}
+
+    def test_a_mount_that_can_rename_needs_nothing(self, tmp_path):
+        before, mount = functions(), self.mount(tmp_path, "rclone")
+        mountkit.writers.install(mount)
+        assert functions() == before
+        mountkit.writers.uninstall(mount)
+        assert functions() == before
 
     def test_many_threads(self, place, tmp_path):
         before, hooks, wrong = functions(), Hooks(), []

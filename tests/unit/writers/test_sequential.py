@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import mountkit
 from mountkit import checksums
+from mountkit.errors import MountkitError
 from mountkit.writers import sequential
 from mountkit.writers.sequential import SYSTEM, Calls, SequentialFile
 from mountkit.written import UNFINISHED, Journal
@@ -220,9 +221,10 @@ class TestFailing:
         with begin(kernel.calls(), explain=explain) as file:
             file.write(b"1" * 500_000)
 
-    def test_a_log_that_cannot_be_read_hides_nothing(self, begin):
+    @pytest.mark.parametrize("trouble", [PermissionError(errno.EACCES, "no"), MountkitError("no")])
+    def test_a_log_that_cannot_be_read_hides_nothing(self, begin, trouble):
         def explain(_):
-            raise PermissionError(errno.EACCES, "no")
+            raise trouble
 
         kernel = Kernel("fsync", OSError(errno.EIO, "Input/output error"))
         with pytest.raises(OSError, match="Input/output error"):
