@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mountkit.doctor import Diagnosis, Finding
 
-WORDS = {"ok": "ok", "warning": "mind", "failed": "FAILED", "skipped": "-"}
+WORDS = {"ok": "ok", "warning": "warn", "failed": "FAILED", "skipped": "-"}
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
 
@@ -41,9 +41,10 @@ def command(
     if it is given) and tries what a save does. Everything is done below a throw-away prefix and
     taken away again. Without SOURCE that of MOUNTKIT_SOURCE is used.
 
-    With --format json the object has verdict, exit_code, backend, findings (a list of name, title,
-    status: ok, warning, failed or skipped, detail, hint, exit_code) and operations (a list of
-    operation, works, problem, errno, tried, refused: by design of the backend, essential, matters).
+    With --format json the object has source, verdict, exit_code, backend, findings (a list of name,
+    title, status: ok, warning, failed or skipped, detail, hint, exit_code) and operations (a list
+    of operation, works, problem, errno, tried, refused: by design of the backend, essential,
+    matters).
     """
     import json
 
@@ -99,7 +100,7 @@ def _print(diagnosis: Diagnosis) -> None:
         style = STYLES[finding.status]
         table.add_row(Text(WORDS[finding.status], style), Text(finding.title), Text(finding.detail))
         if finding.hint:
-            table.add_row("", "", Text(finding.hint, "bold"))
+            table.add_row("", "", Text(f"-> {finding.hint}", "bold"))
     console.print(table)
     if diagnosis.operations:
         console.print()
@@ -137,7 +138,7 @@ def _operations(diagnosis: Diagnosis) -> Any:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("operation", no_wrap=True)
     table.add_column("works", overflow="fold", max_width=24)
-    table.add_column("matters for", overflow="fold")
+    table.add_column("matters because", overflow="fold")
     for result in diagnosis.operations:
         name = result.operation
         if result.works:

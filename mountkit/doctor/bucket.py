@@ -184,7 +184,8 @@ class _Trial:
         if refused is not None and not _forbidden(refused):
             raise self._unusable(refused, region)
         took = (time.monotonic() - began) * 1000
-        self._note(Finding("bucket", TITLES["bucket"], "ok", f"answers in {took:.0f} ms"))
+        detail = f"{source.url} answers in {took:.0f} ms"
+        self._note(Finding("bucket", TITLES["bucket"], "ok", detail))
         self._note(region)
         if region.status == "failed":
             self._why_not = "see region"

@@ -72,8 +72,13 @@ class OperationResult:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All that was found, and the verdict: one sentence, and what to change if it is bad."""
+    """All that was found, and the verdict: one sentence, and what to change if it is bad.
 
+    ``source`` is the URL it is about, None if only the machine was looked at. ``refused`` are the
+    operations that the backend does not have by design.
+    """
+
+    source: str | None
     findings: tuple[Finding, ...]
     operations: tuple[OperationResult, ...]
     backend: str
@@ -95,6 +100,7 @@ class Diagnosis:
         """The object that ``--format json`` prints; see the command's help."""
         known = {operation.name: operation for operation in OPERATIONS}
         return {
+            "source": self.source,
             "verdict": self.verdict,
             "exit_code": self.exit_code,
             "backend": self.backend,
@@ -123,6 +129,7 @@ def diagnose(
     all_of_it = tuple(findings)
     first = next((finding for finding in all_of_it if finding.status == "failed"), None)
     return Diagnosis(
+        source,
         all_of_it,
         tuple(operations),
         backend,
@@ -183,7 +190,7 @@ def judge_operation(
     if not result.tried:
         return Finding(operation.name, title, "skipped", "The mount hung before its turn.")
     detail = (
-        f"To {operation.does} does not work on this mount ({result.problem}), which matters for: "
+        f"To {operation.does} does not work on this mount ({result.problem}). It matters because: "
         f"{operation.matters}."
     )
     if result.errno in NO_ROOM:

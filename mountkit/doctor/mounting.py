@@ -71,8 +71,17 @@ def examine(spec: MountSpec, settings: config.Settings, name: str, *, keep: bool
         if "mountkit doctor" in hint:
             # Whoever asked the doctor is told more than to ask the doctor.
             log = StateDirectory(config.state_root(settings) / spec.id).log
-            hint = f"Read the log of {spec.backend}: less {log}"
+            other = next(name for name in backends.NAMES if name != spec.backend)
+            hint = f"Try --backend {other}, or read the log of {spec.backend}: less {log}"
         tried = replace(tried, findings=(*tried.findings, Finding.of(what, what, error, hint=hint)))
+    except OSError as error:
+        # A full or read-only disk below the state or the cache, for one.
+        where = error.filename or spec.cache_dir
+        failed = MountUnavailableError(
+            f"{spec.target} cannot be mounted: {where}: {error.strerror}.",
+            hint=f"See whether there is room, and who may write there: df -h {where}",
+        )
+        tried = replace(tried, findings=(*tried.findings, Finding.of("mount", "mount", failed)))
     if not keep and mountinfo.at(spec.target) is None:
         _forget(spec, settings, failed=any(found.status == "failed" for found in tried.findings))
     return tried

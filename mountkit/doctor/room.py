@@ -89,7 +89,7 @@ def judge(disk: Disk, backend: str, checkpoint: int | None) -> Finding:
         return Finding(name, title, "warning", f"Only {detail}.", hint)
     fit = (disk.free - kept) // max(1, checkpoint)
     if fit > 1:
-        return Finding(name, title, "ok", f"{detail}: {fit:,} checkpoints of {size(checkpoint)}")
+        return Finding(name, title, "ok", f"{detail}, for {fit:,} checkpoints")
     return Finding(
         name,
         title,

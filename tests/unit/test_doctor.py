@@ -14,11 +14,12 @@ from fakes import FakeMount
 from mountkit import cli, config, doctor
 from mountkit.backends.capabilities import OPERATIONS
 from mountkit.backends.protocol import Binary, Pending
-from mountkit.doctor import arrival, essentials, machine, operations, trial
+from mountkit.doctor import arrival, essentials, machine, mounting, operations, trial
 from mountkit.doctor.bounded import within
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.doctor.operations import Trial
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
+from mountkit.session import specify
 
 NAME = ".mountkit-doctor-x"
 
@@ -383,6 +384,20 @@ class TestCommand:
         assert code == 2
         assert out == ""
         assert says in err
+
+
+class TestMounting:
+    def test_a_disk_without_room_for_the_state_is_a_finding(self, tmp_path, monkeypatch):
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "s" / "record"))
+
+        settings = config.load(backend="rclone", cache_dir=tmp_path / "c", state_dir=tmp_path / "s")
+        spec = specify("s3://bucket/run", tmp_path / "t", settings)
+        monkeypatch.setattr(mounting.Session, "open", refuse)
+        (found,) = mounting.examine(spec, settings, NAME, keep=False).findings
+        assert (found.name, found.status, found.exit_code) == ("mount", "failed", 69)
+        assert f"{tmp_path}/s/record: No space left on device" in found.detail
+        assert "df -h" in found.hint
 
 
 class TestExamine:
