@@ -179,6 +179,10 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._guard(self._finish_proof)
 
     def _list(self, mount: Mount, top: Path) -> tuple[str, ...]:
+        if not backends.load(mount.spec.backend).caches:
+            # Listed through the mount, it would be the store that is waited for.
+            below = mount.relative(top)
+            return tuple(file.path[len(below) + 1 :] for file in mount.control().files(below))
         try:
             return _walk(top)
         except OSError:
