@@ -81,4 +81,5 @@ PERMISSIONS: Mapping[str, str] = {
     "attest": "s3:GetObject",
     "write": "s3:PutObject",
     "delete": "s3:DeleteObject",
+    "abort": "s3:AbortMultipartUpload",
 }

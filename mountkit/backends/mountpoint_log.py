@@ -207,7 +207,7 @@ def of(path: Path) -> MountpointLog:
 
 def words(error: str) -> str:
     """The readable part of an error in Rust's debug form; all of it if there is none."""
-    quoted = [plain(word) for word in QUOTED.findall(error)]
+    quoted = dict.fromkeys(plain(word) for word in QUOTED.findall(error))
     return ": ".join(word for word in quoted if word) or error
 
 

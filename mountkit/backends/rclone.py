@@ -56,6 +56,8 @@ MOUNT_FLAGS: Mapping[str, str] = {
     # that runs full may take it away, the oldest first.
     "vfs-cache-max-age": "8760h",
     "vfs-cache-min-free-space": "1Gi",
+    # Made room for once a minute, as it is otherwise, saves that come faster fill the disk.
+    "vfs-cache-poll-interval": "1s",
     "dir-cache-time": "1m",
     "transfers": "4",
     "ignore-checksum": "true",

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from gate import Gate
+from proxy import Proxy
 from versity import PRIVATE
 
 import mountkit
@@ -213,7 +214,7 @@ class Rig:
     settings: dict[str, str] = field(default_factory=dict)
     _bucket: str = ""
     _count: int = 0
-    _gates: list[Gate] = field(default_factory=list)
+    _gates: list[Gate | Proxy] = field(default_factory=list)
 
     @classmethod
     def make(cls, backend: str, server: Server) -> Rig:
@@ -264,6 +265,12 @@ class Rig:
         gate = Gate(self.server.endpoint_url)
         self._gates.append(gate)
         return gate
+
+    def proxy(self) -> Proxy:
+        """A way to the server on which this test can let single requests go wrong."""
+        proxy = Proxy(self.server.endpoint_url)
+        self._gates.append(proxy)
+        return proxy
 
     # Commands
 

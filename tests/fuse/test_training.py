@@ -36,7 +36,7 @@ class Training:
     def report(self) -> dict[str, Any]:
         return json.loads(self.report_file.read_text())
 
-    def written(self, step: int) -> dict[str, bytes]:
+    def written(self, step: int, weights: str = "model.safetensors") -> dict[str, bytes]:
         """What Trainer wrote for a checkpoint, as copied when it had just been saved."""
         top: Path = self.reference / f"checkpoint-{step}"
         files = {
@@ -44,7 +44,7 @@ class Training:
             for path in top.rglob("*")
             if path.is_file()
         }
-        assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} <= set(files)
+        assert {weights, "optimizer.pt", "trainer_state.json"} <= set(files)
         return files
 
     def assert_proven(self, bucket: Bucket, step: int) -> None:

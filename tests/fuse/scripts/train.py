@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import shutil
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--pause-at-save", type=int, action="append", default=[])
     parser.add_argument("--callback", choices=["raise", "warn", "none"], default="raise")
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
+    parser.add_argument("--shard", help="the largest that a file of the weights may be")
     parser.add_argument("--fresh", action="store_true", help="do not look for a checkpoint")
     options = parser.parse_args()
 
@@ -104,6 +106,12 @@ def main() -> None:
         train_dataset=[{"input_ids": row, "labels": row} for row in rows],
         callbacks=callbacks,
     )
+    if options.shard:
+        # Trainer has no setting for it, and saves with what the model does by default.
+        model = trainer.model
+        model.save_pretrained = functools.partial(
+            model.save_pretrained, max_shard_size=options.shard
+        )
     newest = None if options.fresh else mountkit.latest_checkpoint(options.output_dir)
     try:
         trainer.train(resume_from_checkpoint=newest)
