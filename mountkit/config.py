@@ -16,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from mountkit import health
 from mountkit.errors import ConfigurationError
 from mountkit.spec import LARGEST_FILE_BYTES, StoreOptions
 
@@ -58,6 +59,9 @@ class Settings(BaseSettings):
     stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")
     drain_timeout: float = Field(3600.0, gt=0, description="for a whole drain, or one proof")
     repair_timeout: float = Field(60.0, gt=0, description="a save waits for a broken mount")
+    probe_interval: float = Field(0.5, gt=0, description="between two questions to the mount")
+    probe_timeout: float = Field(5.0, gt=0, description="until a question counts as unanswered")
+    hang_timeout: float = Field(60.0, gt=0, description="without an answer, and with no work done")
     remount_attempts: int = Field(10, ge=1, description="in a row, before the mount is given up")
 
     @classmethod
@@ -95,6 +99,11 @@ class Limits:
     stall: float
     drain: float
     repair: float
+
+
+def health_limits(settings: Settings) -> health.Limits:
+    """When a mount counts as hung."""
+    return health.Limits(settings.probe_interval, settings.probe_timeout, settings.hang_timeout)
 
 
 def limits(settings: Settings) -> Limits:

@@ -61,17 +61,19 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class MountLost:
-    """The daemon died; the supervisor repairs the mount."""
+    """The mount is lost; the supervisor repairs it. ``cause`` is died, hung or unmounted."""
 
     reason: str
+    cause: str = "died"
 
 
 @dataclass(frozen=True, slots=True)
 class Remounted:
-    """The mount serves again, ``seconds`` after the loss was noticed."""
+    """The mount serves again, ``seconds`` after the loss was noticed. ``cause`` as it was lost."""
 
     reason: str
     seconds: float
+    cause: str = "died"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit import mountinfo, probe
+from mountkit import fusectl, mountinfo, probe
 from mountkit import target as targets
 from mountkit.errors import MountUnavailableError
-from mountkit.process import Daemon, ProcessIdentity, describe_exit
+from mountkit.process import AdoptedDaemon, Daemon, ProcessIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mountkit.backends.protocol import Backend, Binary, Control
     from mountkit.spec import MountSpec
-    from mountkit.state import StateDirectory
+    from mountkit.state import MountRecord, StateDirectory
 
 POLL_SECONDS = 0.01
 BUSY_SECONDS = 5.0
@@ -42,12 +42,13 @@ class Mounter:
         self.spec = spec
         self.backend = backend
         self.directory = directory
-        self.daemon: Daemon | None = None
+        self.daemon: Daemon | AdoptedDaemon | None = None
         self.device: int | None = None
         self._binary = binary
         self._fusermount = fusermount
         self._environment = environment
         self._underneath: int | None = None
+        self._was_adopted = False
 
     @property
     def control(self) -> Control:
@@ -85,10 +86,28 @@ class Mounter:
             if not self.backend.owns(entry, self.spec.id, self.device):
                 raise targets.refuse_foreign(self.spec.target, entry)
             self.detach()
+        if self._was_adopted:
+            # The bare directory was covered until now; what is in it was written meanwhile.
+            self._open_underneath()
+            self.keep_strays()
         targets.make_ready(self.spec.target)
+        self._open_underneath()
+
+    def _open_underneath(self) -> None:
+        """Hold the bare directory open: so it can still be seen when a mount covers it."""
         if self._underneath is None:
-            # Held open, it still shows the bare directory when a mount covers it.
             self._underneath = os.open(self.spec.target, os.O_RDONLY | os.O_DIRECTORY)
+
+    def adopt(self, record: MountRecord | None) -> bool:
+        """Take over a mount that serves, and whose supervisor is gone. Whether there is one."""
+        if record is None or record.daemon is None or not record.daemon.alive():
+            return False
+        self.device = record.device
+        if not self.mounted() or not probe.ask(self.spec.target, PROBE_SECONDS).alive:
+            return False
+        self.daemon = AdoptedDaemon(record.daemon, self.directory.log)
+        self._was_adopted = True
+        return True
 
     def keep_strays(self) -> None:
         """Take strays away, and write down that there were some."""
@@ -147,9 +166,10 @@ class Mounter:
         torn = self.control.audit(self._aside())
         if torn:
             self.directory.add_strays(torn)
-        self.daemon = Daemon.start(command.argv, command.env, self.directory.log)
+        daemon = Daemon.start(command.argv, command.env, self.directory.log)
+        self.daemon = daemon
         try:
-            self._wait_until_serving(self.daemon, timeout)
+            self._wait_until_serving(daemon, timeout)
         except BaseException:
             # The reason why it did not come up is worth more than why it cannot be taken away.
             with contextlib.suppress(MountUnavailableError):
@@ -159,9 +179,9 @@ class Mounter:
     def _wait_until_serving(self, daemon: Daemon, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while not self.mounted():
-            status = daemon.poll()
-            if status is not None:
-                raise self._failed(f"ended with {describe_exit(status)}", daemon)
+            ended = daemon.ended()
+            if ended:
+                raise self._failed(f"ended with {ended}", daemon)
             if time.monotonic() > deadline:
                 raise self._failed(f"did not mount within {timeout:.0f} s", daemon)
             time.sleep(POLL_SECONDS)
@@ -187,9 +207,16 @@ class Mounter:
                 hint=f"Try: fusermount3 -u -z {self.spec.target}",
             )
 
-    def kill(self) -> None:
-        """End the daemon and take its mount away, whatever state it is in."""
-        if self.daemon is not None:
+    def kill(self, *, hung: bool = False) -> None:
+        """End the daemon and take its mount away, whatever state it is in.
+
+        One that hangs is not asked first; whoever waits for its mount gets an error at once.
+        """
+        if hung and self.device is not None:
+            fusectl.abort(self.device)
+        if self.daemon is not None and hung:
+            self.daemon.kill()
+        elif self.daemon is not None:
             self.daemon.stop()
         if self.mounted():
             self.detach()

@@ -150,18 +150,82 @@ class Daemon:
         except subprocess.TimeoutExpired:
             return None
 
+    def ended(self) -> str:
+        """How it ended, in words; "" while it runs."""
+        status = self.poll()
+        return "" if status is None else describe_exit(status)
+
     def stop(self, grace: float = KILL_GRACE_SECONDS) -> None:
         """SIGTERM, then SIGKILL after ``grace`` seconds; reaps the child."""
         if self._process.poll() is not None:
             return
         self._process.terminate()
         if self.wait(grace) is None:
+            self.kill(grace)
+
+    def kill(self, grace: float = KILL_GRACE_SECONDS) -> None:
+        """SIGKILL, which a stopped process gets too; reaps the child."""
+        if self._process.poll() is None:
             self._process.kill()
             self.wait(grace)
 
     def tail(self) -> str:
         """The end of what the daemon printed, at most 8 KiB."""
         return tail(self.log)
+
+
+class AdoptedDaemon:
+    """A daemon that another process started and left: the same to its new supervisor (F37).
+
+    It is nobody's child here, so how it ends is not known.
+    """
+
+    def __init__(self, identity: ProcessIdentity, log: Path) -> None:
+        self.identity = identity
+        self.log = log
+
+    def poll(self) -> int | None:
+        """0 if the daemon has ended, or None."""
+        return None if self.identity.alive() else 0
+
+    def wait(self, timeout: float) -> int | None:
+        """Wait at most ``timeout`` seconds; 0, or None if it still runs."""
+        return 0 if self.identity.wait(timeout) else None
+
+    def ended(self) -> str:
+        """How it ended, in words; "" while it runs."""
+        return "" if self.identity.alive() else "an unknown status"
+
+    def stop(self, grace: float = KILL_GRACE_SECONDS) -> None:
+        """SIGTERM, then SIGKILL after ``grace`` seconds."""
+        self.identity.stop(grace)
+
+    def kill(self, grace: float = KILL_GRACE_SECONDS) -> None:
+        """SIGKILL, which a stopped process gets too."""
+        if self.identity.send(signal.SIGKILL):
+            self.identity.wait(grace)
+
+    def tail(self) -> str:
+        """The end of what the daemon printed, at most 8 KiB."""
+        return tail(self.log)
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a process does, by proc(5): its state, and its processor time in clock ticks."""
+
+    state: str
+    ticks: int
+
+    @classmethod
+    def of(cls, pid: int) -> Activity:
+        """Of a running process; state X if there is none."""
+        try:
+            stat = (Path("/proc") / str(pid) / "stat").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            return cls("X", 0)
+        fields = stat.rpartition(")")[2].split()
+        return cls(fields[0], int(fields[11]) + int(fields[12]))
 
 
 def tail(log: Path, limit: int = TAIL_BYTES) -> str:

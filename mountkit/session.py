@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mountkit import backends, cachelock, config, mountinfo, state
@@ -114,34 +115,11 @@ class Session:
         try:
             _clear_another(spec, known, fusermount)
             earlier = directory.read()
-            mounter.device = earlier.device if earlier else None
-            mounter.clear_target(earlier.daemon if earlier else None)
-            takes_over = directory.begin()
-            record = MountRecord(
-                spec,
-                state.MOUNTING,
-                state.now(),
-                ProcessIdentity.mine(),
-                began=time.time(),
-                adopted=_adopted(mounter) if takes_over or backend.caches else (),
-                unproven_before=unproven_before,
-            )
-            directory.write(record)
-            try:
-                mounter.start(settings.mount_timeout)
-                daemon = mounter.daemon
-                record = record.change(
-                    state.SERVING,
-                    daemon=daemon.identity if daemon else None,
-                    device=mounter.device,
-                    strays_before=directory.strays(),
-                )
+            if earlier is not None and _same(earlier.spec, spec) and mounter.adopt(earlier):
+                record = replace(earlier, supervisor=ProcessIdentity.mine(), state=state.SERVING)
                 directory.write(record)
-            except BaseException:
-                # Nobody would look after a daemon that this process gives up.
-                mounter.kill()
-                directory.clear()
-                raise
+            else:
+                record = _mount_anew(mounter, earlier, unproven_before, settings.mount_timeout)
         except BaseException:
             mounter.release()
             lock.release()
@@ -151,6 +129,7 @@ class Session:
             record,
             attempts=settings.remount_attempts,
             mount_timeout=settings.mount_timeout,
+            limits=config.health_limits(settings),
             observer=observer,
         )
         supervisor.start()
@@ -200,6 +179,47 @@ class Session:
         finally:
             self._mounter.release()
             self._lock.release()
+
+
+def _same(one: MountSpec, other: MountSpec) -> bool:
+    """Whether the daemon of the one does for the other."""
+    return replace(one, why="") == replace(other, why="")
+
+
+def _mount_anew(
+    mounter: Mounter, earlier: MountRecord | None, unproven_before: tuple[str, ...], timeout: float
+) -> MountRecord:
+    """Make the target ready, start the daemon, and write down that it serves."""
+    directory = mounter.directory
+    mounter.device = earlier.device if earlier else None
+    mounter.clear_target(earlier.daemon if earlier else None)
+    takes_over = directory.begin()
+    record = MountRecord(
+        mounter.spec,
+        state.MOUNTING,
+        state.now(),
+        ProcessIdentity.mine(),
+        began=time.time(),
+        adopted=_adopted(mounter) if takes_over or mounter.backend.caches else (),
+        unproven_before=unproven_before,
+    )
+    directory.write(record)
+    try:
+        mounter.start(timeout)
+        daemon = mounter.daemon
+        record = record.change(
+            state.SERVING,
+            daemon=daemon.identity if daemon else None,
+            device=mounter.device,
+            strays_before=directory.strays(),
+        )
+        directory.write(record)
+    except BaseException:
+        # Nobody would look after a daemon that this process gives up.
+        mounter.kill()
+        directory.clear()
+        raise
+    return record
 
 
 def _clear_another(spec: MountSpec, known: State, fusermount: str) -> None:

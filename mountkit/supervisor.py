@@ -1,6 +1,7 @@
-"""Keep a mount alive: see its daemon die, and mount again over the same cache.
+"""Keep a mount alive: see its daemon die or hang, and mount again.
 
-``decide`` is the whole policy and does no I/O. The supervisor's thread never touches the mount.
+What is the matter is judged in ``health``; ``decide`` is what is done about it. Both do no I/O. The
+supervisor's thread never touches the mount.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import random
 import select
 import threading
 import time
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from mountkit import state
+from mountkit import fusectl, health, mountinfo, state
 from mountkit.errors import MountkitError
-from mountkit.events import MountGivenUp, MountLost, Observer, Remounted
-from mountkit.process import describe_exit
+from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
+from mountkit.health import Cause, Health, Sight, Verdict, judge
+from mountkit.prober import Prober
+from mountkit.process import Activity
 
 if TYPE_CHECKING:
     from mountkit.mounter import Mounter
@@ -39,22 +41,13 @@ class Action(Enum):
     STOP = "stop"
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What the supervisor sees. ``lost`` says why the mount is not there, or is empty."""
-
-    lost: str
-    stop_asked: bool
-    failures: int
-
-
-def decide(sight: Sight, attempts: int) -> Action:
-    """What to do, after ``sight.failures`` failed remounts in a row of ``attempts`` allowed."""
-    if sight.stop_asked:
+def decide(found: Health, failures: int, attempts: int, *, stop_asked: bool) -> Action:
+    """What to do, after ``failures`` failed remounts in a row of ``attempts`` allowed."""
+    if stop_asked:
         return Action.STOP
-    if not sight.lost:
+    if found in {Health.WELL, Health.SLOW}:
         return Action.STAY
-    return Action.REMOUNT if sight.failures < attempts else Action.GIVE_UP
+    return Action.REMOUNT if failures < attempts else Action.GIVE_UP
 
 
 def pause_before(failures: int, served: float, jitter: float) -> float:
@@ -80,13 +73,21 @@ class Supervisor:
         *,
         attempts: int,
         mount_timeout: float,
+        limits: health.Limits,
         observer: Observer,
+        prober: Prober | None = None,
     ) -> None:
         self._mounter = mounter
         self._record = record
         self._attempts = attempts
         self._mount_timeout = mount_timeout
         self._observer = observer
+        self._limits = limits
+        self._prober = prober or Prober(record.spec.target)
+        self._asked_at = 0.0
+        self._ticks = -1
+        self._active_at = time.monotonic()
+        self._slow = False
         self._failures = 0
         self._remounted_at = -FLAPPING_SECONDS
         self._wake_reader, self._wake_writer = os.pipe()
@@ -125,7 +126,9 @@ class Supervisor:
     def _run(self) -> None:
         try:
             while not self._halt.is_set():
-                action = decide(self._look(), self._attempts)
+                verdict = self._look()
+                asked = self._mounter.directory.asked_to_stop()
+                action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
                 if action is Action.STOP:
                     self._unmount()
                     break
@@ -133,10 +136,12 @@ class Supervisor:
                     self._give_up()
                     break
                 if action is Action.REMOUNT:
-                    self._remount()
+                    self._remount(verdict)
                 else:
-                    self._sleep(TICK_SECONDS)
+                    self._tell_if_slow(verdict)
+                    self._sleep(self._pause())
         finally:
+            self._prober.close()
             self.finished.set()
 
     def _unmount(self) -> None:
@@ -151,15 +156,51 @@ class Supervisor:
         self.stopped = True
         self._mounter.directory.clear()
 
-    def _look(self) -> Sight:
+    def _look(self) -> Verdict:
         daemon = self._mounter.daemon
-        status = daemon.poll() if daemon is not None else 0
-        lost = ""
-        if status is not None:
-            lost = f"{self._mounter.backend.name} ended with {describe_exit(status)}"
-        elif not self._mounter.mounted():
-            lost = "somebody unmounted it"
-        return Sight(lost, self._mounter.directory.asked_to_stop(), self._failures)
+        ended = daemon.ended() if daemon is not None else "no daemon"
+        name = self._mounter.backend.name
+        sight = Sight(ended=f"{name} ended with {ended}" if ended else "")
+        if daemon is not None and not ended:
+            sight = self._ask(daemon.identity.pid)
+        return judge(sight, self._limits)
+
+    def _ask(self, pid: int) -> Sight:
+        """Look at the table, and at what the prober has heard; ask it anew when it is time."""
+        mounted = self._mounter.mounted()
+        entry = mountinfo.at(self._record.spec.target) if not mounted else None
+        found = "it" if mounted else f"{entry.source} ({entry.fstype})" if entry else ""
+        now = time.monotonic()
+        if self._prober.unanswered or now - self._asked_at >= self._limits.interval:
+            self._prober.ask()
+            self._asked_at = now
+        silent_for = self._prober.unanswered
+        if silent_for < self._limits.probe:
+            return Sight(entry=found, ours=mounted, error=self._prober.error)
+        # Only now, for it costs more than all the rest.
+        activity = Activity.of(pid)
+        if activity.ticks != self._ticks:
+            self._ticks, self._active_at = activity.ticks, now
+        device = self._mounter.device
+        return Sight(
+            entry=found,
+            ours=mounted,
+            unanswered=silent_for,
+            process_state=activity.state,
+            idle=now - self._active_at,
+            waiting=None if device is None else fusectl.waiting(device),
+        )
+
+    def _pause(self) -> float:
+        """Until the next look; a question that is about to count as unanswered is not overslept."""
+        left = self._limits.probe - self._prober.unanswered
+        return min(TICK_SECONDS, left) if left > 0 else TICK_SECONDS
+
+    def _tell_if_slow(self, verdict: Verdict) -> None:
+        slow = verdict.health is Health.SLOW
+        if slow and not self._slow:
+            self._observer(Trouble(f"The mount at {self._record.spec.target}: {verdict.reason}"))
+        self._slow = slow
 
     def _sleep(self, seconds: float) -> None:
         """Until the daemon dies, somebody wakes us, or the time is up."""
@@ -178,20 +219,22 @@ class Supervisor:
             if descriptor is not None:
                 os.close(descriptor)
 
-    def _remount(self) -> None:
+    def _remount(self, verdict: Verdict) -> None:
         began = time.monotonic()
-        reason = self._look().lost or self._record.reason
         if self._failures == 0:
-            lost = (*self._record.lost, time.time())[-REMEMBERED:]
-            self._write(self._record.change(state.REPAIRING, reason=reason, lost=lost))
-            self._observer(MountLost(reason))
+            # A save is torn if it was under way when the mount was last known to answer.
+            silent_since = time.time() - self._prober.unanswered
+            lost = (*self._record.lost, silent_since)[-REMEMBERED:]
+            self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
+            self._observer(MountLost(verdict.reason, verdict.cause.value))
         served = began - self._remounted_at
         jitter = random.random()  # noqa: S311 - only spreads load
         pause = pause_before(self._failures, served, jitter)
         if pause and self._halt.wait(pause):
             return
         try:
-            self._mounter.kill()
+            self._mounter.kill(hung=verdict.cause is Cause.HUNG)
+            self._prober.renew()
             self._mounter.keep_strays()
             self._mounter.clear_target(None)
             self._mounter.start(self._mount_timeout)
@@ -213,7 +256,9 @@ class Supervisor:
                 reason=self._record.reason,
             )
         )
-        self._observer(Remounted(self._record.reason, time.monotonic() - began))
+        self._observer(
+            Remounted(self._record.reason, time.monotonic() - began, verdict.cause.value)
+        )
 
     def _give_up(self) -> None:
         reason = f"{self._attempts} attempts failed, the last one: {self.error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import signal
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from mountkit import state
 from mountkit.errors import MountUnavailableError
-from mountkit.events import MountGivenUp, MountLost, Remounted
+from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
+from mountkit.health import Health, Limits
 from mountkit.process import Daemon, ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import MountRecord, StateDirectory
@@ -25,7 +27,6 @@ from mountkit.supervisor import (
     FLAPPING_SECONDS,
     LONGEST_PAUSE_SECONDS,
     Action,
-    Sight,
     Supervisor,
     decide,
     pause_before,
@@ -42,29 +43,32 @@ JITTER = st.floats(0, 1)
 
 class TestDecide:
     @pytest.mark.parametrize(
-        ("lost", "stop_asked", "failures", "action"),
+        ("found", "stop_asked", "failures", "action"),
         [
-            ("", False, 0, Action.STAY),
-            ("it died", False, 0, Action.REMOUNT),
-            ("it died", False, 2, Action.REMOUNT),
-            ("it died", False, 3, Action.GIVE_UP),
-            ("it died", False, 4, Action.GIVE_UP),
-            ("", True, 0, Action.STOP),
-            ("it died", True, 0, Action.STOP),
-            ("it died", True, 9, Action.STOP),
+            (Health.WELL, False, 0, Action.STAY),
+            (Health.SLOW, False, 0, Action.STAY),
+            (Health.BROKEN, False, 0, Action.REMOUNT),
+            (Health.BROKEN, False, 2, Action.REMOUNT),
+            (Health.FOREIGN, False, 2, Action.REMOUNT),
+            (Health.BROKEN, False, 3, Action.GIVE_UP),
+            (Health.FOREIGN, False, 4, Action.GIVE_UP),
+            (Health.WELL, True, 0, Action.STOP),
+            (Health.BROKEN, True, 9, Action.STOP),
         ],
     )
-    def test_each_case(self, lost, stop_asked, failures, action):
-        assert decide(Sight(lost, stop_asked, failures), attempts=3) is action
+    def test_each_case(self, found, stop_asked, failures, action):
+        assert decide(found, failures, 3, stop_asked=stop_asked) is action
 
-    @given(COUNTS, st.integers(1, 50))
-    def test_a_mount_that_serves_is_never_touched(self, failures, attempts):
-        assert decide(Sight("", False, failures), attempts) is Action.STAY
+    @given(st.sampled_from([Health.WELL, Health.SLOW]), COUNTS, st.integers(1, 50))
+    def test_a_mount_that_serves_is_never_touched(self, found, failures, attempts):
+        assert decide(found, failures, attempts, stop_asked=False) is Action.STAY
 
-    @given(st.text(min_size=1), COUNTS, st.integers(1, 50))
-    def test_a_lost_one_is_remounted_until_the_attempts_are_used_up(self, lost, failures, attempts):
+    @given(st.sampled_from([Health.BROKEN, Health.FOREIGN]), COUNTS, st.integers(1, 50))
+    def test_a_lost_one_is_remounted_until_the_attempts_are_used_up(
+        self, found, failures, attempts
+    ):
         expected = Action.REMOUNT if failures < attempts else Action.GIVE_UP
-        assert decide(Sight(lost, False, failures), attempts) is expected
+        assert decide(found, failures, attempts, stop_asked=False) is expected
 
 
 class TestPause:
@@ -109,11 +113,16 @@ class FakeMounter:
         self.start_errors: list[MountUnavailableError] = []
         self.unmount_error: MountUnavailableError | None = None
 
+    def busy(self) -> None:
+        """A daemon that uses its processor."""
+        self.daemon.stop()
+        self.daemon = Daemon.start(["/bin/sh", "-c", "while :; do :; done"], {}, self.directory.log)
+
     def mounted(self) -> bool:
         return self.table
 
-    def kill(self) -> None:
-        self.calls.append("kill")
+    def kill(self, *, hung: bool = False) -> None:
+        self.calls.append("kill hung" if hung else "kill")
         self.daemon.stop()
 
     def keep_strays(self) -> None:
@@ -138,6 +147,30 @@ class FakeMounter:
         self.table = False
 
 
+class SilentProber:
+    """Hears nothing for an hour, while it is told to."""
+
+    def __init__(self) -> None:
+        self.silent = False
+        self.error = 0
+        self.seconds = 0.0
+        self.renewed = 0
+
+    @property
+    def unanswered(self) -> float:
+        return 0.5 if self.silent else 0.0
+
+    def ask(self) -> None:
+        """It says what it is told to."""
+
+    def renew(self) -> None:
+        self.silent, self.error = False, 0
+        self.renewed += 1
+
+    def close(self) -> None:
+        """There is no helper."""
+
+
 class Watch:
     """A supervisor of a fake mount, and what it tells."""
 
@@ -152,13 +185,15 @@ class Watch:
         self.events: queue.SimpleQueue = queue.SimpleQueue()
         self.supervisor: Supervisor | None = None
 
-    def begin(self, attempts: int = 3, failures: int = 0) -> Supervisor:
+    def begin(self, attempts: int = 3, failures: int = 0, prober=None) -> Supervisor:
         self.supervisor = Supervisor(
             self.mounter,
             self.record,
             attempts=attempts,
             mount_timeout=LIMIT,
+            limits=Limits(interval=0.01, probe=0.05, hang=0.2),
             observer=self.events.put,
+            prober=prober,
         )
         self.supervisor._failures = failures
         self.supervisor.start()
@@ -208,7 +243,7 @@ class TestRepair:
     def test_one_that_somebody_unmounted_comes_back(self, watch):
         watch.mounter.table = False
         watch.begin()
-        assert watch.told() == MountLost("somebody unmounted it")
+        assert watch.told() == MountLost("somebody unmounted it", "unmounted")
         assert isinstance(watch.told(), Remounted)
 
     def test_a_failed_attempt_is_followed_by_another(self, watch):
@@ -220,6 +255,39 @@ class TestRepair:
         assert watch.mounter.calls.count("start") == 2
         assert watch.written().remounts == 1
         assert supervisor.error is None
+
+    @pytest.mark.fault(8)
+    def test_a_daemon_that_is_stopped_is_ended_without_being_asked(self, watch):
+        prober = SilentProber()
+        watch.begin(prober=prober)
+        watch.mounter.daemon.identity.send(signal.SIGSTOP)
+        prober.silent = True
+        lost = watch.told()
+        assert lost.cause == "hung"
+        assert "daemon is stopped" in lost.reason
+        assert watch.told().cause == "hung"
+        assert watch.mounter.calls[0] == "kill hung"
+        assert prober.renewed == 1
+        assert watch.written().remounts == 1
+
+    @pytest.mark.fault(8, 33)
+    def test_one_that_works_and_does_not_answer_yet_is_left_alone(self, watch):
+        watch.mounter.busy()
+        prober = SilentProber()
+        prober.silent = True
+        watch.begin(prober=prober)
+        told = watch.told()
+        assert isinstance(told, Trouble)
+        assert "its daemon works" in told.reason
+        prober.silent = False
+        watch.stop()
+        assert watch.mounter.calls == []
+
+    def test_an_answer_that_says_it_is_gone(self, watch):
+        prober = SilentProber()
+        prober.error = errno.ENOTCONN
+        watch.begin(prober=prober)
+        assert "not connected" in watch.told().reason
 
     def test_in_the_end_it_gives_up_and_says_why(self, watch):
         watch.mounter.start_errors = [MountUnavailableError("The store is away.")]

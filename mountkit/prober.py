@@ -1,0 +1,114 @@
+"""A helper that asks a mount again and again, for the supervisor, which must never touch one.
+
+It is a process of its own, so that it can be given up when an answer never comes, and it stays, so
+that asking costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+
+# A line with an errno for every line it is given. statvfs is never answered from the kernel's
+# caches, and costs the daemon no request to the store.
+LOOP = """
+import os, sys
+for line in sys.stdin:
+    try:
+        os.statvfs(sys.argv[1])
+        print(0, flush=True)
+    except OSError as error:
+        print(error.errno or 5, flush=True)
+"""
+END_SECONDS = 1.0
+
+
+class Prober:
+    """Asks the mount at ``target``. Not for several threads."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._helper: subprocess.Popen[bytes] | None = None
+        self._asked: float | None = None
+        #: The errno of the last answer, 0 for a good one.
+        self.error = 0
+        #: How many seconds the last answer took.
+        self.seconds = 0.0
+
+    @property
+    def unanswered(self) -> float:
+        """For how many seconds a question waits for its answer by now; 0.0 if none does."""
+        return 0.0 if self._asked is None else time.monotonic() - self._asked
+
+    def ask(self) -> None:
+        """Take in an answer that is there, and ask anew if none is outstanding. Never waits."""
+        self._take()
+        if self._asked is not None:
+            return
+        helper = self._helper
+        if helper is None or helper.poll() is not None:
+            helper = self._start()
+        try:
+            os.write(self._questions(helper), b"\n")
+        except OSError:
+            # It is gone; the next look starts another.
+            self.renew()
+            return
+        self._asked = time.monotonic()
+
+    @property
+    def descriptor(self) -> int | None:
+        """Readable when an answer is there; None while nothing is asked."""
+        if self._helper is None or self._asked is None or self._helper.stdout is None:
+            return None
+        return self._helper.stdout.fileno()
+
+    def renew(self) -> None:
+        """Forget what was asked: the mount is another one now."""
+        self.close()
+        self.error = 0
+
+    def close(self) -> None:
+        """End the helper. One that hangs in the kernel ends when the mount does."""
+        helper, self._helper, self._asked = self._helper, None, None
+        if helper is None:
+            return
+        helper.kill()
+        for stream in (helper.stdin, helper.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            helper.wait(END_SECONDS)
+
+    @staticmethod
+    def _questions(helper: subprocess.Popen[bytes]) -> int:
+        return -1 if helper.stdin is None else helper.stdin.fileno()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._helper = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", LOOP, self._target],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # A signal to the group of a terminal must not end it.
+            start_new_session=True,
+            cwd="/",
+        )
+        return self._helper
+
+    def _take(self) -> None:
+        descriptor = self.descriptor
+        if descriptor is None or not select.select([descriptor], [], [], 0)[0]:
+            return
+        answer = os.read(descriptor, 64).split()
+        if not answer:
+            self.renew()
+            return
+        self.error = int(answer[-1])
+        self.seconds = self.unanswered
+        self._asked = None

@@ -1,0 +1,53 @@
+"""A daemon that hangs is seen, ended and replaced; nobody waits for ever."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from light import checkpoint
+from test_running import assert_proven
+
+if TYPE_CHECKING:
+    from rig import Bucket, Rig
+
+
+@pytest.mark.fault(8)
+def test_a_daemon_stopped_between_two_saves_costs_nothing(rig: Rig, bucket: Bucket) -> None:
+    command = rig.light("save:10", "say:between", "wait:go", "save:20")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late)
+    rig.await_word("between", job)
+    rig.daemon().send_signal(signal.SIGSTOP)
+    # Whoever asks in the meantime is answered once it is repaired.
+    listing = rig.start("ls", rig.target)
+    rig.await_remount()
+    assert listing.wait().code in {0, 2}
+    assert rig.start("ls", rig.target).wait().code == 0
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert "daemon is stopped" in answer.err
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
+
+
+@pytest.mark.fault(8, 37)
+def test_a_mount_whose_supervisor_was_killed_is_adopted(rig: Rig, bucket: Bucket) -> None:
+    source = f"s3://{bucket.name}/run"
+    assert rig.mount(source, *rig.late).code == 0
+    rig.script("save:10")
+    daemon = rig.daemon()
+    rig.kill(rig.supervisor())
+    again = rig.mount(source, *rig.late)
+    assert again.code == 0, again
+    assert rig.daemon().pid == daemon.pid
+    rig.script("save:20")
+    # It is watched again.
+    daemon.send_signal(signal.SIGSTOP)
+    rig.await_remount()
+    rig.script("save:30")
+    ended = rig.umount()
+    assert ended.code == 0, ended
+    for step in (10, 20, 30):
+        assert_proven(bucket, f"run/checkpoint-{step}", checkpoint(step))

@@ -1,0 +1,112 @@
+"""A helper that asks again and again, and that can be given up."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+import pytest
+from fakes import open_descriptors
+
+from mountkit import fusectl
+from mountkit.prober import Prober
+
+LIMIT = 20.0
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def answered(prober: Prober) -> bool:
+    prober.ask()
+    return prober.seconds > 0
+
+
+@pytest.fixture
+def prober(tmp_path):
+    (tmp_path / "mnt").mkdir()
+    found = Prober(str(tmp_path / "mnt"))
+    yield found
+    found.close()
+
+
+def test_a_directory_that_answers(prober):
+    until(lambda: answered(prober))
+    assert prober.error == 0
+
+
+def test_the_errno_comes_through_and_a_later_answer_replaces_it(prober, tmp_path):
+    (tmp_path / "mnt").rmdir()
+    until(lambda: answered(prober))
+    assert prober.error == errno.ENOENT
+    (tmp_path / "mnt").mkdir()
+
+    def well() -> bool:
+        prober.ask()
+        return prober.error == 0
+
+    until(well)
+
+
+def test_asking_twice_waits_for_the_first_answer(prober):
+    prober.ask()
+    assert prober.unanswered >= 0
+    first = prober._asked
+    prober.ask()
+    assert prober._asked in {first, None} or prober._asked > first
+
+
+@pytest.mark.fault(8)
+def test_silence_is_counted_and_ends_with_a_new_helper(prober):
+    prober.ask()
+    os.kill(prober._helper.pid, 19)
+    time.sleep(0.01)
+    # Whatever was answered before it was stopped is taken in first.
+    prober.ask()
+    prober.ask()
+    until(lambda: prober.unanswered > 0.05)
+    prober.renew()
+    assert prober.unanswered == 0.0
+    until(lambda: answered(prober))
+
+
+def test_a_helper_that_died_is_replaced(prober):
+    until(lambda: answered(prober))
+    helper = prober._helper
+    helper.kill()
+    helper.wait()
+    prober.seconds = 0.0
+    until(lambda: answered(prober))
+    assert prober._helper is not helper
+
+
+def test_nothing_of_it_is_left(tmp_path):
+    before = open_descriptors()
+    prober = Prober(str(tmp_path))
+    prober.ask()
+    helper = prober._helper
+    prober.close()
+    assert helper.poll() is not None
+    assert open_descriptors() == before
+
+
+class TestFusectl:
+    def test_the_requests_that_wait(self, tmp_path):
+        (tmp_path / "57").mkdir()
+        (tmp_path / "57" / "waiting").write_text("3\n")
+        assert fusectl.waiting(57, tmp_path) == 3
+
+    def test_where_the_kernel_does_not_say(self, tmp_path):
+        assert fusectl.waiting(57, tmp_path) is None
+        assert fusectl.abort(57, tmp_path) is False
+
+    def test_cutting_it_off(self, tmp_path):
+        (tmp_path / "57").mkdir()
+        (tmp_path / "57" / "abort").touch()
+        assert fusectl.abort(57, tmp_path) is True
+        assert (tmp_path / "57" / "abort").read_text() == "1"
