@@ -12,13 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
-from mountkit import backends, checkpoints, config, doctor, needs, writers
+from mountkit import backends, checkpoints, config, doctor, needs, resaving, writers
 from mountkit.errors import ConfigurationError, MountkitError, NotDurableError, UsageError
 from mountkit.events import CheckpointRemoved, Observer, Trouble, Waiting, silent
 from mountkit.handle import Mount
 from mountkit.prover import Prover
+from mountkit.resaving import Resaver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._protected: set[int] = set()
         self._prover: Prover | None = None
         self._output_dir = ""
+        self._resaver: Resaver | None = None
         self._proof: Future[None] | None = None
         self._proving = ""
         self._began: float | None = None
@@ -126,6 +128,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._mount = mount
         self._prover = Prover(mount, below, self._limits, self._tell)
         self._prover.store.check()
+        self._resaver = Resaver(mount, self._prover, self._limits, self._tell)
+        resaving.watch(Trainer, CheckpointCallback)
         self._known = {
             found.step: found.name for found in checkpoints.scan(self._prover.store) if found.proven
         }
@@ -145,6 +149,10 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         """The same, for saves at the end of an epoch."""
         maybe = control.should_evaluate and args.save_strategy == "best"
         self._guard(self._before_save, state.global_step, control.should_save or maybe)
+
+    def resaver(self) -> Resaver | None:
+        """Who repeats a save that a lost mount broke; None outside a training in a mount."""
+        return self._resaver
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin to prove the checkpoint that was just saved."""
@@ -174,6 +182,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         MountkitError
             If it cannot be, unless ``on_failure`` is ``warn``.
         """
+        self._resaver = None
         if self._keep is not None:
             args.save_total_limit = self._keep
         self._guard(self._finish_proof)

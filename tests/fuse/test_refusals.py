@@ -227,6 +227,6 @@ def test_mount_in_the_background_says_the_same(rig: Rig) -> None:
 
 def test_the_interpreter_is_the_tests_own(rig: Rig) -> None:
     """A Python with nothing beside it still has the package: or the tests above say nothing."""
-    rig.place_python()
+    rig._place_python()
     assert rig.python != sys.executable
     assert rig.mountkit("--version").code == 0

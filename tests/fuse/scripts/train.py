@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--pause-at", type=int, action="append", default=[])
     parser.add_argument("--pause-at-save", type=int, action="append", default=[])
+    parser.add_argument("--pause-in-save", type=int, action="append", default=[])
     parser.add_argument("--callback", choices=["raise", "warn", "none"], default="raise")
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
     parser.add_argument("--shard", help="the largest that a file of the weights may be")
@@ -106,6 +107,17 @@ def main() -> None:
         train_dataset=[{"input_ids": row, "labels": row} for row in rows],
         callbacks=callbacks,
     )
+    # Between the weights and the optimizer: the first time only, for a save may be repeated.
+    save_optimizer = trainer._save_optimizer_and_scheduler
+
+    def save_later(output_dir: str) -> None:
+        step = trainer.state.global_step
+        if step in options.pause_in_save:
+            options.pause_in_save.remove(step)
+            watcher.pause("in", step)
+        save_optimizer(output_dir)
+
+    trainer._save_optimizer_and_scheduler = save_later
     if options.shard:
         # Trainer has no setting for it, and saves with what the model does by default.
         model = trainer.model

@@ -1,0 +1,168 @@
+"""A save that a lost mount broke is saved once more, when the mount is back.
+
+Trainer knows no such thing: an error of a save ends the training, and one that a library swallows
+leaves a torn checkpoint. With one process nothing but the save itself has to agree on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from mountkit import state
+from mountkit.errors import MountUnavailableError, NotDurableError
+from mountkit.events import Observer, Trouble
+from mountkit.spec import Unproven
+from mountkit.target import wait_until
+from mountkit.uploads import REFUSALS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mountkit.config import Limits
+    from mountkit.handle import Mount
+    from mountkit.prover import Prover
+
+    Result = TypeVar("Result")
+
+REPEATS = 3
+# The error of a save may come before the supervisor has seen why.
+NOTICE_SECONDS = 2.0
+STORE_PAUSE_SECONDS = 1.0
+
+
+class Resaver:
+    """Saves checkpoints of one training, more than once if the mount is lost meanwhile."""
+
+    def __init__(self, mount: Mount, prover: Prover, limits: Limits, observer: Observer) -> None:
+        self._mount = mount
+        self._prover = prover
+        self._limits = limits
+        self._observer = observer
+
+    def save(self, name: str, work: Callable[[], Result]) -> Result:
+        """Do ``work``, which writes the checkpoint ``name``; again, if it was torn.
+
+        Raises
+        ------
+        NotDurableError
+            If it is torn each time.
+        MountkitError
+            If the mount or the store does not come back.
+        Exception
+            Whatever ``work`` raises for another reason.
+        """
+        reason = ""
+        error: Exception | None = None
+        for _ in range(REPEATS):
+            before = self._losses()
+            error = None
+            try:
+                result = work()
+            except Exception as raised:  # noqa: BLE001 - raised again, unless it was the mount's
+                error = raised
+            reason = self._broken(before, error)
+            if not reason and error is not None:
+                raise error
+            if not reason:
+                return result
+            self._observer(Trouble(f"{name} is saved again: {reason}"))
+            self._mount.wait_until_serving(self._limits.repair)
+            # Torn files must neither be taken for the new ones nor be left among them.
+            self._prover.remove(name)
+            self._prover.begin(name)
+        if error is not None:
+            raise error
+        raise NotDurableError(
+            f"{name} was saved {REPEATS} times, and {reason} each time.",
+            hint=f"See what is wrong: mountkit doctor {self._mount.source} {self._mount.path}",
+            unproven=(Unproven(name, 0, reason),),
+        )
+
+    def _losses(self) -> tuple[float, ...]:
+        record = self._mount.record()
+        return () if record is None else record.lost
+
+    def _broken(self, before: tuple[float, ...], error: Exception | None) -> str:
+        """Why what was written may be torn, or ""."""
+
+        def lost() -> bool:
+            record = self._mount.record()
+            return record is None or record.lost != before or record.state != state.SERVING
+
+        if lost() or (error is not None and wait_until(lost, NOTICE_SECONDS)):
+            return "the mount was lost while it was being saved"
+        if not isinstance(error, OSError) or any(word in str(error) for word in REFUSALS):
+            return ""
+        if self._store_was_away():
+            return "the store was out of reach while it was being saved"
+        # It may have been, and be back by now: a mount tells no more than that it went wrong.
+        return "the mount reported an error" if error.errno == errno.EIO else ""
+
+    def _store_was_away(self) -> bool:
+        """Whether the store is out of reach; waits for it to come back then.
+
+        Raises
+        ------
+        MountUnavailableError
+            If it stays away for the stall timeout.
+        """
+        deadline = time.monotonic() + self._limits.stall
+        problem = self._ask()
+        away = problem is not None
+        if problem is not None:
+            self._observer(Trouble(problem.message))
+        while problem is not None:
+            if time.monotonic() > deadline:
+                raise problem
+            time.sleep(STORE_PAUSE_SECONDS)
+            problem = self._ask()
+        return away
+
+    def _ask(self) -> MountUnavailableError | None:
+        """Why the store cannot be had right now; None if it can."""
+        try:
+            self._prover.store.check(write=False)
+        except MountUnavailableError as error:
+            return error
+        return None
+
+
+class Saving(Protocol):
+    """A callback of a training that may have its saves repeated."""
+
+    def resaver(self) -> Resaver | None:
+        """Who saves, while the training goes on in a mount."""
+
+
+_lock = threading.Lock()
+
+
+def watch(trainer: type[Any], callback: type[Saving]) -> None:
+    """Have every save of a Trainer that has such a callback go through its resaver.
+
+    ``Trainer._save_checkpoint`` (transformers 5.23, ``trainer.py``) writes all of a checkpoint and
+    nothing else. Done once; a Trainer without the callback saves as ever.
+    """
+    with _lock:
+        original = trainer._save_checkpoint  # noqa: SLF001 - there is no other place for it
+        if getattr(original, "mountkit", False):
+            return
+
+        @functools.wraps(original)
+        def save(self: Any, *arguments: Any, **options: Any) -> Any:
+            found = [one for one in self.callback_handler.callbacks if isinstance(one, callback)]
+            resaver = found[0].resaver() if found else None
+
+            def work() -> Any:
+                return original(self, *arguments, **options)
+
+            if resaver is None:
+                return work()
+            return resaver.save(f"checkpoint-{self.state.global_step}", work)
+
+        save.mountkit = True  # type: ignore[attr-defined]
+        trainer._save_checkpoint = save  # noqa: SLF001

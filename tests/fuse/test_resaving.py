@@ -1,0 +1,70 @@
+"""A mount or a store that is lost in the middle of a save of a real Trainer."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from proxy import Fault, Request
+from test_training import Training
+
+if TYPE_CHECKING:
+    from rig import Bucket, Rig
+
+pytest.importorskip("transformers", reason="transformers is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+
+OPTIONS = ["--steps", "6", "--save-steps", "2", "--pause-in-save", "4"]
+
+
+@pytest.mark.fault(7, 8)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_daemon_lost_in_the_middle_of_a_save(
+    rig: Rig, bucket: Bucket, number: signal.Signals
+) -> None:
+    training = Training(rig)
+    job = rig.begin(f"s3://{bucket.name}/run", training.command(*OPTIONS))
+    rig.await_word("in-4", job)
+    rig.daemon().send_signal(number)
+    rig.say("go-in-4")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert "checkpoint-4 is saved again" in answer.err
+    for step in (2, 4, 6):
+        training.assert_proven(bucket, step)
+
+
+@pytest.mark.fault(33, 34)
+def test_a_store_that_is_away_in_the_middle_of_a_save(rig: Rig, bucket: Bucket) -> None:
+    proxy = rig.proxy()
+    training = Training(rig)
+    # The daemons try again by themselves, for longer than a test wants to wait.
+    job = rig.begin(
+        f"s3://{bucket.name}/run",
+        training.command(*OPTIONS),
+        *(() if rig.caches else ("--option", "max-threads=8")),
+        endpoint=proxy.url,
+        AWS_MAX_ATTEMPTS="1",
+        limit=280,
+    )
+    rig.await_word("in-4", job)
+    proxy.rule = lambda _: Fault(reset=True)
+    rig.say("go-in-4")
+    rig.await_text("4", job)
+    until = time.monotonic() + 120
+    while proxy.faults < 5:
+        assert time.monotonic() < until, "nobody asked for the store"
+        assert not job.ended(), job.wait()
+        time.sleep(0.05)
+    proxy.rule = nothing
+    answer = job.wait()
+    assert answer.code == 0, answer
+    for step in (2, 4, 6):
+        training.assert_proven(bucket, step)
+
+
+def nothing(_: Request) -> Fault | None:
+    """Let every request through."""
+    return None
