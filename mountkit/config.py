@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pydantic_settings import (
 )
 
 from mountkit import health
+from mountkit.deadline import Deadline
 from mountkit.errors import ConfigurationError
 from mountkit.spec import LARGEST_FILE_BYTES, StoreOptions
 
@@ -28,6 +30,10 @@ DAEMON_VARIABLES = re.compile(
     r"AWS_.*|PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR"
     r"|(?:HTTP|HTTPS|NO|ALL)_PROXY|(?:http|https|no|all)_proxy|MOUNTKIT_TEST_RUN"
 )
+
+
+# So many requests one after the other may go unanswered before a deadline.
+REQUESTS = 4
 
 
 class Settings(BaseSettings):
@@ -55,6 +61,7 @@ class Settings(BaseSettings):
     largest_file: ByteSize = Field(
         ByteSize(LARGEST_FILE_BYTES), gt=0, description="the size that no file will exceed"
     )
+    grace: float | None = Field(None, gt=0, description="from a signal until all has to be over")
     mount_timeout: float = Field(20.0, gt=0, description="from the daemon's start to serving")
     stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")
     drain_timeout: float = Field(3600.0, gt=0, description="for a whole drain, or one proof")
@@ -94,11 +101,25 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long to wait for what, in seconds; a plain value for modules that read no settings."""
+    """How long to wait for what, in seconds; a plain value for modules that read no settings.
+
+    ``deadline`` is set by a signal, and ends every wait for the store.
+    """
 
     stall: float
     drain: float
     repair: float
+    deadline: Deadline = field(default_factory=Deadline, compare=False)
+
+    def over(self, began: float) -> bool:
+        """Whether a drain or a proof that began then, on the monotonic clock, has to end."""
+        return self.deadline.passed or time.monotonic() - began > self.drain
+
+    def until(self, deadline: Deadline) -> Limits:
+        """The same, to be over by ``deadline``: no single request may use up the time left."""
+        left = deadline.left
+        stall = self.stall if left is None else min(self.stall, max(1.0, left / REQUESTS))
+        return replace(self, stall=stall, deadline=deadline)
 
 
 def health_limits(settings: Settings) -> health.Limits:

@@ -108,7 +108,7 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
         now = time.monotonic()
         if len(work.settled) > settled:
             moved, settled = now, len(work.settled)
-        if now - moved > limits.stall or now - began > limits.drain:
+        if now - moved > limits.stall or limits.over(began):
             return work.give_up(result)
         if result.message != said:
             observer(Trouble(result.message))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from mountkit import backends, config
+from mountkit.deadline import Deadline
 from mountkit.errors import MountkitError, UsageError
 from mountkit.session import Session
 from mountkit.writers import startup_place
@@ -24,7 +26,13 @@ if TYPE_CHECKING:
     from mountkit.spec import MountSpec
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# Those that a platform sends before it kills.
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 NOT_DURABLE = 75
+LOOK_SECONDS = 0.5
+# Of the grace: what the drain gets at least, and what the unmount takes after it.
+DRAIN_SHARE = 0.3
+UNMOUNT_SHARE = 0.1
 
 
 def run(
@@ -47,7 +55,7 @@ def run(
     MountkitError
         If the mount cannot be had; the command has not run then.
     """
-    with Signals() as signals:
+    with Signals(settings.grace, say) as signals:
         session = Session.open(spec, settings, observer)
         try:
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
@@ -59,7 +67,7 @@ def run(
             session.close()
             raise
         say("the command ended; making sure that everything is in the bucket")
-        report = _finish(session, observer, say, ended_well=code == 0)
+        report = _finish(session, observer, say, signals.deadline, ended_well=code == 0)
     if report is None:
         say(f"what waits for its upload stays in {spec.cache_dir}")
         return code or NOT_DURABLE
@@ -81,9 +89,18 @@ class Signals:
 
     Before the command runs, a signal ends everything, mount and all. After it, a second interrupt
     ends the drain; what was not uploaded stays in the cache.
+
+    With a ``grace``, the seconds between the platform's signal and its SIGKILL, the first signal
+    that asks for the end sets the ``deadline``. A command that does not end in time to leave some
+    of it for the drain is ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, grace: float | None = None, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.deadline = Deadline()
+        self._grace = grace
+        self._say = say
         self._child: subprocess.Popen[bytes] | None = None
         self._starting = False
         self._ended = False
@@ -122,11 +139,36 @@ class Signals:
         self._child = child
         for number in self._early:
             child.send_signal(number)
-        status = child.wait()
+        status = self._wait(child)
         self._ended = True
         return status if status >= 0 else 128 - status
 
+    def _wait(self, child: subprocess.Popen[bytes]) -> int:
+        """The status of the command; with a grace, ended by us when its share of it is over."""
+        if self._grace is None:
+            return child.wait()
+        try:
+            descriptor = os.pidfd_open(child.pid)
+        except ProcessLookupError:
+            # Passing a signal on may already have noticed its end.
+            return child.wait()
+        try:
+            while not select.select([descriptor], [], [], LOOK_SECONDS)[0]:
+                left = self.deadline.left
+                if left is not None and left <= self._grace * DRAIN_SHARE:
+                    self._say(
+                        f"the command did not end within {self._grace * (1 - DRAIN_SHARE):.0f} s "
+                        "of the signal; it is ended now, so that there is time for the drain"
+                    )
+                    child.kill()
+                    break
+        finally:
+            os.close(descriptor)
+        return child.wait()
+
     def _receive(self, number: int, _: FrameType | None) -> None:
+        if self._grace is not None and number in ENDING:
+            self.deadline.set(self._grace * (1 - UNMOUNT_SHARE))
         if self._ended:
             self._interrupts += number == signal.SIGINT
             if self._interrupts > 1:
@@ -149,11 +191,16 @@ def execute(command: Sequence[str]) -> int:
 
 
 def _finish(
-    session: Session, observer: Observer, say: Callable[[str], None], *, ended_well: bool
+    session: Session,
+    observer: Observer,
+    say: Callable[[str], None],
+    deadline: Deadline,
+    *,
+    ended_well: bool,
 ) -> DrainReport | None:
     """The report, or None if it was cut short: then nothing is known to be proven."""
     try:
-        return session.finish(observer, ended_well=ended_well)
+        return session.finish(observer, ended_well=ended_well, deadline=deadline)
     except KeyboardInterrupt:
         say("not waiting any longer")
     except MountkitError as error:

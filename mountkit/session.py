@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mountkit import backends, cachelock, config, mountinfo, state
 from mountkit import target as targets
 from mountkit.backends import auto
+from mountkit.deadline import Deadline
 from mountkit.drain import DrainReport, checked_again, drain
 from mountkit.errors import ConfigurationError, MountUnavailableError, UsageError
 from mountkit.events import Observer, silent
@@ -136,14 +137,17 @@ class Session:
         mount = Mount(spec, directory)
         return cls(mount, mounter, supervisor, lock, config.limits(settings))
 
-    def finish(self, observer: Observer = silent, *, ended_well: bool) -> DrainReport:
+    def finish(
+        self, observer: Observer = silent, *, ended_well: bool, deadline: Deadline | None = None
+    ) -> DrainReport:
         """Drain, unmount and let go; what the report names is not proven to be in the store.
 
-        ``ended_well`` as for :func:`mountkit.drain.drain`.
+        ``ended_well`` as for :func:`mountkit.drain.drain`. By ``deadline`` the drain is over.
         """
+        limits = self._limits.until(deadline or Deadline())
         try:
             self._mounter.keep_strays()
-            report = drain(self.mount, self._limits, observer, ended_well=ended_well)
+            report = drain(self.mount, limits, observer, ended_well=ended_well)
         except BaseException:
             self.close()
             raise

@@ -212,7 +212,7 @@ class _Work:
     def hopeless(self) -> bool:
         """Whether to stop: nothing moves, the time is up, or all that is left is wrong for good."""
         now = time.monotonic()
-        if now - self._progress > self._limits.stall or now - self._began > self._limits.drain:
+        if now - self._progress > self._limits.stall or self._limits.over(self._began):
             return True
         settle = min(SETTLE_SECONDS, self._limits.stall)
         since = {**self._held, **self._complained}

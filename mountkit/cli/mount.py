@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mountkit.cli.options import mount_options, output_format
+from mountkit.cli.options import grace, mount_options, output_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.argument("source")
 @click.argument("target")
 @mount_options
+@grace
 @click.option("--foreground", is_flag=True, help="Stay; SIGTERM or Ctrl-C drains and unmounts.")
 @output_format
 def command(
@@ -64,13 +65,21 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     import threading
 
     from mountkit.cli.console import Console, say
+    from mountkit.deadline import Deadline
+    from mountkit.entrypoint import UNMOUNT_SHARE
     from mountkit.errors import MountUnavailableError
     from mountkit.prover import not_proven
     from mountkit.session import Session
 
-    ended = threading.Event()
+    ended, deadline = threading.Event(), Deadline()
+
+    def end(*_: object) -> None:
+        if settings.grace is not None:
+            deadline.set(settings.grace * (1 - UNMOUNT_SHARE))
+        ended.set()
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, end)
     console = Console()
     session = Session.open(spec, settings, console)
     try:
@@ -84,7 +93,7 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
         session.close()
         return
     say("stopping; making sure that everything is in the bucket")
-    report = session.finish(console, ended_well=False)
+    report = session.finish(console, ended_well=False, deadline=deadline)
     if not report.complete:
         raise not_proven(spec.target, report.unproven)
     if session.supervisor.error is not None:

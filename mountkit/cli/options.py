@@ -44,3 +44,9 @@ mount_options = _stack(
         "--option", "options", metavar="KEY=VALUE", multiple=True, help="Passed on to the daemon."
     ),
 )
+
+grace = click.option(
+    "--grace",
+    metavar="SECONDS",
+    help="From the platform's SIGTERM to its SIGKILL: be done by then.",
+)

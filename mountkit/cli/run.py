@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mountkit.cli.options import mount_options
+from mountkit.cli.options import grace, mount_options
 
 
 class _WithCommand(click.Command):
@@ -28,6 +28,7 @@ class _WithCommand(click.Command):
 )
 @click.argument("place", nargs=-1, metavar="[SOURCE TARGET] -- COMMAND...")
 @mount_options
+@grace
 def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> None:
     """Mount SOURCE at TARGET, run COMMAND, and make sure that all it wrote is in the bucket.
 

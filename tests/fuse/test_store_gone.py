@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -165,3 +166,29 @@ def test_umount_succeeds_once_the_store_is_back(rig: Rig, bucket: Bucket) -> Non
     answer = rig.umount()
     assert answer.code == 0, answer
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault(5, 34)
+def test_within_the_grace_what_is_not_proven_is_named_with_its_size(
+    rig: Rig, bucket: Bucket
+) -> None:
+    gate = rig.gate()
+    command = rig.light("save:10", "say:saved", "wait:never")
+    # Without it the drain would wait for the stall timeout, longer than this job may take.
+    job = rig.begin(
+        f"s3://{bucket.name}/run",
+        command,
+        *rig.late,
+        "--grace",
+        "6",
+        endpoint=gate.url,
+        limit=60,
+    )
+    rig.await_word("saved", job)
+    gate.shut()
+    job.process.send_signal(signal.SIGTERM)
+    answer = job.wait()
+    assert answer.code == 128 + signal.SIGTERM, answer
+    size = len(checkpoint(10)["model.safetensors"])
+    assert f"checkpoint-10/model.safetensors ({size:,} bytes)" in answer.err
+    assert bucket.manifest("run/checkpoint-10") is None

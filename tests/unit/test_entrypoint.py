@@ -74,6 +74,37 @@ class TestSignals:
                 os.kill(os.getpid(), signal.SIGINT)
 
 
+class TestGrace:
+    def test_a_command_that_does_not_end_is_ended_in_time_for_the_drain(self):
+        said = []
+        with Signals(2.0, said.append) as signals:
+            # It tells us to end, and does not listen to what we pass on.
+            script = "trap '' TERM; kill -TERM $PPID; while :; do sleep 60; done"
+            assert signals.execute(["/bin/sh", "-c", script], {}) == 128 + signal.SIGKILL
+        assert len(said) == 1
+        assert "did not end" in said[0]
+        assert signals.deadline.left is not None
+
+    def test_one_that_ends_in_time_is_left_alone(self):
+        said = []
+        with Signals(1000.0, said.append) as signals:
+            script = "trap 'exit 4' TERM; kill -TERM $PPID; while :; do sleep 0.01; done"
+            assert signals.execute(["/bin/sh", "-c", script], {}) == 4
+        assert said == []
+        assert 0 < signals.deadline.left < 1000.0
+
+    def test_a_signal_that_does_not_ask_for_the_end_sets_no_deadline(self):
+        with Signals(1000.0) as signals:
+            script = "trap : USR1; kill -USR1 $PPID; exit 3"
+            assert signals.execute(["/bin/sh", "-c", script], {}) in {3, 128 + signal.SIGUSR1}
+        assert signals.deadline.left is None
+
+    def test_without_a_grace_there_is_no_deadline(self):
+        with Signals() as signals:
+            signals.execute(["/bin/sh", "-c", "trap : TERM; kill -TERM $PPID; exit 3"], {})
+        assert signals.deadline.left is None
+
+
 RUN = """
 import sys
 from mountkit.entrypoint import execute

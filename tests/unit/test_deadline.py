@@ -1,0 +1,27 @@
+"""A deadline that a signal sets."""
+
+from __future__ import annotations
+
+from mountkit.deadline import Deadline
+
+
+def test_not_set_it_never_passes():
+    deadline = Deadline()
+    assert deadline.left is None
+    assert not deadline.passed
+
+
+def test_it_counts_down():
+    deadline = Deadline()
+    deadline.set(1000.0)
+    assert 0 < deadline.left <= 1000.0
+    assert not deadline.passed
+
+
+def test_the_earlier_one_counts():
+    deadline = Deadline()
+    deadline.set(1000.0)
+    deadline.set(0.0)
+    deadline.set(2000.0)
+    assert deadline.left == 0.0
+    assert deadline.passed
