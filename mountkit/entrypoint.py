@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mountkit import backends, config
 from mountkit.deadline import Deadline
 from mountkit.errors import MountkitError, UsageError
-from mountkit.session import Session
+from mountkit.session import Session, first_look_apart
 from mountkit.writers import startup_place
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(
         If the mount cannot be had; the command has not run then.
     """
     with Signals(settings.grace, say) as signals:
-        session = Session.open(spec, settings, observer)
+        session = Session.open(spec, settings, observer, first_look_apart)
         try:
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
             env = config.command_environment()

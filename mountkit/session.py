@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mountkit import backends, cachelock, config, mountinfo, state
 from mountkit import target as targets
+from mountkit.apart import apart
 from mountkit.backends import auto
 from mountkit.deadline import Deadline
 from mountkit.drain import DrainReport, checked_again, drain
@@ -22,10 +24,14 @@ from mountkit.store import S3Store
 from mountkit.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from filelock import FileLock
+
+
+# The look itself ends after some seconds; listing a large bucket takes longer.
+LOOK_SECONDS = 300.0
 
 
 def specify(
@@ -70,6 +76,26 @@ def specify(
     )
 
 
+def first_look(spec: MountSpec) -> tuple[str, ...]:
+    """See that the store can be used; the checkpoints that are there without a manifest.
+
+    Raises
+    ------
+    MountkitError
+        What ``preflight.check`` raises.
+    """
+    from mountkit import checkpoints
+
+    store = S3Store(spec.source, spec.store)
+    store.check()
+    return tuple(found.name for found in checkpoints.scan(store) if not found.proven)
+
+
+def first_look_apart(spec: MountSpec) -> tuple[str, ...]:
+    """The same in a process of its own: a client of the store takes 30 MiB that stay."""
+    return apart(functools.partial(first_look, spec), LOOK_SECONDS)
+
+
 class Session:
     """A mount that this process owns and supervises."""
 
@@ -89,7 +115,11 @@ class Session:
 
     @classmethod
     def open(
-        cls, spec: MountSpec, settings: config.Settings, observer: Observer = silent
+        cls,
+        spec: MountSpec,
+        settings: config.Settings,
+        observer: Observer = silent,
+        first_look: Callable[[MountSpec], tuple[str, ...]] = first_look,
     ) -> Session:
         """Check everything, mount, and start to supervise. Returns when the mount serves.
 
@@ -104,9 +134,7 @@ class Session:
         backend = backends.load(spec.backend)
         binary = backend.binary(config.search_path())
         _refuse_waiting_elsewhere(spec)
-        store = S3Store(spec.source, spec.store)
-        store.check()
-        unproven_before = _unproven(store)
+        unproven_before = first_look(spec)
         known = State(config.state_root(settings))
         directory = known.directory(spec.id)
         lock = cachelock.acquire(spec)
@@ -272,10 +300,3 @@ def _refuse_waiting_elsewhere(spec: MountSpec) -> None:
                 hint=f"Use --backend {name}, or bring them to the bucket first: mountkit run "
                 f"{spec.source.url} {spec.target} --backend {name} -- true",
             )
-
-
-def _unproven(store: S3Store) -> tuple[str, ...]:
-    """Checkpoints that were there without a manifest before this session wrote anything."""
-    from mountkit import checkpoints
-
-    return tuple(found.name for found in checkpoints.scan(store) if not found.proven)

@@ -69,7 +69,7 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     from mountkit.entrypoint import UNMOUNT_SHARE
     from mountkit.errors import MountUnavailableError
     from mountkit.prover import not_proven
-    from mountkit.session import Session
+    from mountkit.session import Session, first_look_apart
 
     ended, deadline = threading.Event(), Deadline()
 
@@ -81,7 +81,7 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
     console = Console()
-    session = Session.open(spec, settings, console)
+    session = Session.open(spec, settings, console, first_look_apart)
     try:
         ready()
         while not ended.is_set() and not session.supervisor.finished.wait(0.2):

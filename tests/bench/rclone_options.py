@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mountkit.backends import rclone_binary
+from mountkit import backends
 from mountkit.s3server import EmbeddedS3
 
 BUCKET = "bench"
@@ -64,6 +64,7 @@ def save(server: EmbeddedS3, scratch: Path, size: int, options: list[str]) -> tu
     run = f"run-{time.time_ns()}"
     target = scratch / run
     words = [sys.executable, "-m", "mountkit", "run", f"s3://{BUCKET}/{run}", str(target)]
+    words += ["--backend", "rclone"]
     for option in options:
         words += ["--option", option]
     words += ["--", sys.executable, "-c", WRITER, str(target), str(size)]
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("variants", nargs="*", default=list(VARIANTS))
     arguments = parser.parse_args()
-    binary = rclone_binary.find(os.environ.get("PATH", "")).path
+    binary = backends.load("rclone").binary(os.environ.get("PATH", "")).path
     rows = {}
     with (
         tempfile.TemporaryDirectory(prefix="mkb-") as name,

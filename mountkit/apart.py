@@ -1,0 +1,90 @@
+"""Do something in a process of its own, so that what it loads is not kept for the days of a run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mountkit.errors import MountkitError, MountUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Result = TypeVar("Result")
+
+BLOCK_BYTES = 65536
+
+
+def apart(work: Callable[[], Result], timeout: float) -> Result:
+    """What ``work`` returns, done in a forked child; only while this process has one thread.
+
+    Raises
+    ------
+    MountkitError
+        Whatever ``work`` raises of ours.
+    MountUnavailableError
+        If it takes more than ``timeout`` seconds, or ends without a word.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _tell(writer, work)
+    os.close(writer)
+    try:
+        answer = _read(reader, time.monotonic() + timeout)
+    finally:
+        os.close(reader)
+        # It has nothing more to say, or is too late.
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if not answer:
+        raise MountUnavailableError(
+            f"The store could not be looked at within {timeout:.0f} s.",
+            hint="See what is wrong with it: mountkit doctor",
+        )
+    kind, content = pickle.loads(answer)  # noqa: S301 - our own child wrote it
+    if kind is not None:
+        raise _again(kind, content)
+    found: Result = content
+    return found
+
+
+def _tell(writer: int, work: Callable[[], Any]) -> None:
+    """The child's whole life."""
+    status = 1
+    try:
+        try:
+            answer: tuple[Any, Any] = (None, work())
+        except MountkitError as error:
+            answer = (type(error), {**vars(error)})
+        with os.fdopen(writer, "wb") as stream:
+            stream.write(pickle.dumps(answer))
+        status = 0
+    finally:
+        # Not the parent's clean-up a second time.
+        os._exit(status)
+
+
+def _read(reader: int, deadline: float) -> bytes:
+    """All that is written until the other end is closed; nothing if that is too late."""
+    parts: list[bytes] = []
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([reader], [], [], left)[0]:
+            return b""
+        part = os.read(reader, BLOCK_BYTES)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+def _again(kind: type[MountkitError], content: dict[str, Any]) -> MountkitError:
+    """The child's error, as it was raised there."""
+    error = kind(content["message"], hint=content["hint"])
+    vars(error).update(content)
+    return error

@@ -1,0 +1,53 @@
+"""Something done in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+from mountkit.apart import apart
+from mountkit.errors import MountUnavailableError, NotDurableError, PermissionDeniedError
+from mountkit.spec import Unproven
+
+
+def test_what_it_returns_comes_back_and_nothing_else_stays():
+    def work():
+        sys.modules["only_there"] = None
+        return os.getpid(), ("checkpoint-1", "checkpoint-2"), "x" * 1_000_000
+
+    pid, names, long = apart(work, 30.0)
+    assert pid != os.getpid()
+    assert names == ("checkpoint-1", "checkpoint-2")
+    assert len(long) == 1_000_000
+    assert "only_there" not in sys.modules
+
+
+def test_an_error_of_ours_is_raised_here():
+    def work():
+        raise PermissionDeniedError("no", hint="ask")
+
+    with pytest.raises(PermissionDeniedError) as caught:
+        apart(work, 30.0)
+    assert (caught.value.message, caught.value.hint) == ("no", "ask")
+
+
+def test_with_all_that_it_carries():
+    def work():
+        raise NotDurableError("no", unproven=(Unproven("a", 1, "b"),))
+
+    with pytest.raises(NotDurableError) as caught:
+        apart(work, 30.0)
+    assert caught.value.unproven == (Unproven("a", 1, "b"),)
+
+
+def test_one_that_takes_too_long_is_ended():
+    with pytest.raises(MountUnavailableError, match="within 0 s"):
+        apart(lambda: time.sleep(600), 0.05)
+
+
+def test_one_that_ends_without_a_word():
+    with pytest.raises(MountUnavailableError):
+        apart(lambda: os._exit(0), 30.0)
