@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any
 from mountkit import backends, mountinfo
 from mountkit.writers import safetensors
 from mountkit.writers.imports import Watcher
-from mountkit.writers.sequential import SequentialFile, no_reason
+from mountkit.writers.sequential import (
+    ON_SEQUENTIAL_MOUNT,
+    SYSTEM,
+    Calls,
+    SequentialFile,
+    no_reason,
+)
 from mountkit.written import Journal
 
 if TYPE_CHECKING:
@@ -54,12 +60,15 @@ class Place:
         Whether it is mounted right now; otherwise the libraries write as ever.
     explain:
         What is known of a failed write, from the path relative to the mount; "" for nothing.
+    calls:
+        The system calls.
     """
 
     path: str
     directory: Path
     mounted: Callable[[], bool]
     explain: Callable[[str], str] = no_reason
+    calls: Calls = SYSTEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +88,9 @@ class Target:
             If it cannot be opened, or its beginning not be noted.
         """
         journal = Journal(self.place.directory)
+        place = self.place
         return SequentialFile(
-            self.path, self.name, self.place.path, journal, explain=self.place.explain
+            self.path, self.name, place.path, journal, explain=place.explain, calls=place.calls
         )
 
 
@@ -230,7 +240,8 @@ def install(mount: Mount) -> None:
     """
     if "rename" in backends.load(mount.spec.backend).refuses:
         mounted = functools.partial(in_table, mount.path)
-        HOOKS.add(Place(mount.path, mount.directory.path, mounted, mount.control().explain))
+        explain = mount.control().explain
+        HOOKS.add(Place(mount.path, mount.directory.path, mounted, explain, ON_SEQUENTIAL_MOUNT))
 
 
 def uninstall(mount: Mount) -> None:

@@ -29,22 +29,39 @@ CHUNK_BYTES = 1024 * 1024
 # the daemon. As much as one request of FUSE takes is gathered.
 GATHER_BYTES = 256 * 1024
 REASON_CHARACTERS = 300
+FAR_BYTES = 1 << 40
 
 # Python adds O_CLOEXEC.
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
+def _leave(_: int) -> None:
+    """Closing a file that was broken off keeps what was written."""
+
+
+def _write_far(descriptor: int) -> None:
+    """What no sequential mount takes: Mountpoint aborts the upload, and the old object stays.
+
+    Otherwise closing the file would complete the upload of its beginning, under its own name.
+    """
+    with contextlib.suppress(OSError):
+        os.pwrite(descriptor, b"\0", FAR_BYTES)
+
+
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The system calls that a write is made of."""
+    """The system calls of a write; ``abandon`` comes before the close of a torn one."""
 
     open_: Callable[[str, int, int], int] = os.open
     write: Callable[[int, memoryview], int] = os.write
     fsync: Callable[[int], None] = os.fsync
     close: Callable[[int], None] = os.close
+    abandon: Callable[[int], None] = _leave
 
 
 SYSTEM = Calls()
+#: For a mount that refuses a write anywhere but at the end.
+ON_SEQUENTIAL_MOUNT = Calls(abandon=_write_far)
 
 
 def no_reason(_: str) -> str:
@@ -221,5 +238,8 @@ class SequentialFile:
     def _drop(self) -> None:
         """Close it after a failure, which says more than what closing has to say."""
         if not self.closed:
+            descriptor = self._take_descriptor()
+            if self._ours():
+                self._calls.abandon(descriptor)
             with contextlib.suppress(OSError):
-                self._calls.close(self._take_descriptor())
+                self._calls.close(descriptor)

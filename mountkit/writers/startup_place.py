@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.writers.hooks import HOOKS, Place, in_table
+from mountkit.writers.sequential import ON_SEQUENTIAL_MOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,8 +37,8 @@ def install(env: Mapping[str, str]) -> None:
         return
     place = json.loads(text)
     path = place["path"]
-    mounted = functools.partial(in_table, path)
-    HOOKS.add(Place(path, Path(place["directory"]), mounted, functools.partial(_explain, path)))
+    mounted, explain = functools.partial(in_table, path), functools.partial(_explain, path)
+    HOOKS.add(Place(path, Path(place["directory"]), mounted, explain, ON_SEQUENTIAL_MOUNT))
 
 
 def _explain(path: str, name: str) -> str:

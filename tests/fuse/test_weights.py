@@ -84,3 +84,26 @@ def test_a_store_that_does_not_take_the_weights_is_an_error_with_their_name(
     assert "AccessDenied" in errors[-1], training_said
     assert not [path for path in bucket.everything() if path.endswith(MANIFEST)]
     assert training.report["saved"] == []
+
+
+BROKEN_OFF = """
+import sys
+from mountkit.writers.hooks import HOOKS
+path = sys.argv[1] + "/model.safetensors"
+with HOOKS.target(path).open() as file:
+    file.write(b"all of it")
+with HOOKS.target(path).open() as file:
+    file.write(b"half" * 1_000_000)
+    raise RuntimeError("out of memory")
+"""
+
+
+@pytest.mark.uncached
+@pytest.mark.fault(7)
+def test_weights_that_are_broken_off_leave_the_old_ones(rig: Rig, bucket: Bucket) -> None:
+    command = [rig.python, "-c", BROKEN_OFF, str(rig.target)]
+    answer = rig.run(f"s3://{bucket.name}/run", command)
+    assert answer.code == 1, answer
+    assert "out of memory" in answer.err
+    assert bucket.everything("run") == {"model.safetensors": b"all of it"}
+    assert "not proven: model.safetensors" in answer.err

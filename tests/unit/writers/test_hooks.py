@@ -271,9 +271,10 @@ def broken(monkeypatch, **calls) -> None:
     """Have every sequential file use other system calls."""
     from mountkit.writers.sequential import Calls
 
-    monkeypatch.setattr(
-        module, "SequentialFile", functools.partial(SequentialFile, calls=Calls(**calls))
-    )
+    def make(*arguments, **options) -> SequentialFile:
+        return SequentialFile(*arguments, **{**options, "calls": Calls(**calls)})
+
+    monkeypatch.setattr(module, "SequentialFile", make)
 
 
 class TestScope:
