@@ -84,7 +84,7 @@ def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreF
         raise MountUnavailableError(
             f"The store{at} gave no answer in {seconds:g} s when mountkit tried to {trial.doing} "
             f"{store.source.url}.",
-            hint=f"Check the network, then: mountkit latest {store.source.url}",
+            hint=f"Check the network, then: mountkit doctor {store.source.url}",
         ) from None
     if isinstance(found, Exception):
         raise found
@@ -173,5 +173,5 @@ def _denied(error: MountkitError, doing: str, url: str) -> PermissionDeniedError
     return PermissionDeniedError(
         f"{error.message} {prefix} can be listed, but {right} does not work there.{left}",
         hint=f"Allow {right} on {prefix}/*, or use a store that is not read-only, then: "
-        f"mountkit latest {prefix}",
+        f"mountkit doctor {prefix}",
     )

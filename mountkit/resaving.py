@@ -37,7 +37,15 @@ STORE_PAUSE_SECONDS = 1.0
 class Resaver:
     """Saves checkpoints of one training, more than once if the mount is lost meanwhile."""
 
-    def __init__(self, mount: Mount, prover: Prover, limits: Limits, observer: Observer) -> None:
+    def __init__(
+        self,
+        mount: Mount,
+        prover: Prover,
+        limits: Limits,
+        observer: Observer,
+        notice: float = NOTICE_SECONDS,
+    ) -> None:
+        self._notice = notice
         self._mount = mount
         self._prover = prover
         self._limits = limits
@@ -93,7 +101,7 @@ class Resaver:
             record = self._mount.record()
             return record is None or record.lost != before or record.state != state.SERVING
 
-        if lost() or (error is not None and wait_until(lost, NOTICE_SECONDS)):
+        if lost() or (error is not None and wait_until(lost, self._notice)):
             return "the mount was lost while it was being saved"
         if not isinstance(error, OSError) or any(word in str(error) for word in REFUSALS):
             return ""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from mountkit import store_errors
 from mountkit._version import __version__
-from mountkit.errors import ConfigurationError
+from mountkit.errors import ConfigurationError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +92,14 @@ class Connection:
 
         try:
             yield
+        except RuntimeError as error:
+            # What botocore raises for credentials that have expired and were not renewed.
+            if "credentials" not in str(error).lower():
+                raise
+            raise PermissionDeniedError(
+                f"The credentials for {self.url(path)} have expired: {error}",
+                hint="Renew them, then: mountkit doctor " + self.source.url,
+            ) from error
         except (BotoCoreError, ClientError) as error:
             raise store_errors.translate(
                 error,
@@ -112,7 +120,7 @@ class Connection:
             if credentials is None:
                 return ()
             frozen = credentials.get_frozen_credentials()
-        except BotoCoreError:
+        except (BotoCoreError, RuntimeError):
             return ()  # The error at hand is about to say that they cannot be had.
         return tuple(filter(None, (frozen.secret_key, frozen.token)))
 

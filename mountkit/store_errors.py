@@ -227,7 +227,7 @@ def _permission(answer: _Answer) -> MountkitError | None:
     if answer.code not in store_codes.FORBIDDEN and answer.status not in {401, 403}:
         return None
     right = store_codes.PERMISSIONS.get(answer.doing)
-    look = f"mountkit latest {answer.where}"
+    look = f"mountkit doctor {answer.where}"
     return PermissionDeniedError(
         f"The store does not allow these credentials to {answer.doing} {answer.where} "
         f"({answer.quote}).",
@@ -325,11 +325,11 @@ def _no_route(error: Exception, doing: str, where: str, endpoint: str) -> Mountk
     if isinstance(error, (known.ConnectionError, known.HTTPClientError, known.IncompleteReadError)):
         return MountUnavailableError(
             f"The {store} could not be reached to {doing} {where} ({type(error).__name__}).",
-            hint=f"Check the network{flag}, then: mountkit latest {where}",
+            hint=f"Check the network{flag}, then: mountkit doctor {where}",
         )
     return MountUnavailableError(
         f"The request to {doing} {where} failed before it was sent ({type(error).__name__}).",
-        hint=f"Look at the settings, then: mountkit latest {where}",
+        hint=f"Look at the settings, then: mountkit doctor {where}",
     )
 
 

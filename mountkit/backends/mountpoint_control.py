@@ -68,7 +68,8 @@ class MountpointControl:
             reason = self.explain(name) or problem
             raise MountUnavailableError(
                 f"The mount at {self._spec.target} takes no file: {reason}.",
-                hint=f"See what is wrong: mountkit doctor {self._spec.source.url}",
+                hint="Correct that, or use --backend rclone. More on it: mountkit doctor "
+                f"{self._spec.source.url}",
             )
         if self._spec.source.key(name) not in self._log.read().seen:
             raise MountUnavailableError(

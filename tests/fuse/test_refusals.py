@@ -197,6 +197,23 @@ def test_no_fuse_device(rig: Rig) -> None:
     assert not (rig.gates / "started").exists()
 
 
+@pytest.mark.uncached
+@pytest.mark.fault(2)
+def test_a_store_whose_answers_the_daemon_does_not_read(
+    make_rig: Callable[[EmbeddedS3], Rig], rclone: str
+) -> None:
+    # It starts an upload in words that are not those of S3.
+    with EmbeddedS3(binary=rclone, buckets=["look"]) as server:
+        rig = make_rig(server)
+        answer = rig.run("s3://look/run", rig.light("say:ran"))
+        assert answer.code == 69, answer
+        assert "takes no file" in answer.err
+        assert "UPLOAD_ID" in answer.err
+        assert "--backend rclone" in answer.err
+        assert not (rig.gates / "ran").exists()
+        assert rig.mounts() == []
+
+
 def test_a_command_that_is_not_there(rig: Rig, bucket: Bucket) -> None:
     answer = rig.run(f"s3://{bucket.name}/run", ["no-such-command"])
     assert answer.code in {2, 127}, answer

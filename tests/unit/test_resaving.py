@@ -1,0 +1,187 @@
+"""A save that is made once more, and one that is not."""
+
+from __future__ import annotations
+
+import errno
+from types import SimpleNamespace
+
+import pytest
+from fakes import FakeMount
+
+from mountkit.config import Limits
+from mountkit.errors import MountUnavailableError, NotDurableError
+from mountkit.events import Trouble
+from mountkit.resaving import REPEATS, Resaver, watch
+from mountkit.state import REPAIRING, SERVING
+
+LIMITS = Limits(stall=0.05, drain=1.0, repair=1.0)
+EIO = OSError(errno.EIO, "Input/output error")
+
+
+class Place:
+    """A mount, a prover that notes what it is asked, and a store that is there or not."""
+
+    def __init__(self, folder) -> None:
+        self.mount = FakeMount(folder)
+        self.mount.begin()
+        self.mount.wait_until_serving = lambda _: self.asked.append("wait")
+        self.mount.source = "s3://bucket/run"
+        self.asked: list[str] = []
+        self.events: list = []
+        self.store_errors: list[MountUnavailableError] = []
+        prover = SimpleNamespace(
+            remove=lambda name: self.asked.append(f"remove {name}"),
+            begin=lambda name: self.asked.append(f"begin {name}"),
+            store=SimpleNamespace(check=self.check),
+        )
+        self.resaver = Resaver(self.mount, prover, LIMITS, self.events.append, 0.01)
+
+    def check(self, *, write: bool) -> None:
+        assert not write
+        if self.store_errors:
+            raise self.store_errors.pop(0)
+
+    def lose(self) -> None:
+        """The supervisor sees that the mount is lost, and repairs it."""
+        record = self.mount.record()
+        self.mount.directory.write(record.change(SERVING, lost=(*record.lost, 1.0)))
+
+    def save(self, *outcomes):
+        """Save; each try ends as it is told: with an error, a loss, or well."""
+        tries = iter(outcomes)
+
+        def work():
+            outcome = next(tries)
+            if isinstance(outcome, tuple):
+                self.lose()
+                outcome = outcome[0]
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        return self.resaver.save("checkpoint-1", work)
+
+
+@pytest.fixture
+def place(tmp_path) -> Place:
+    return Place(tmp_path)
+
+
+AGAIN = ["wait", "remove checkpoint-1", "begin checkpoint-1"]
+
+
+def test_one_that_goes_well_is_made_once(place):
+    assert place.save("saved") == "saved"
+    assert place.asked == []
+
+
+@pytest.mark.fault(7)
+@pytest.mark.parametrize("error", [EIO, RuntimeError("PytorchStreamWriter failed")])
+def test_one_that_fails_because_the_mount_was_lost_is_made_again_from_nothing(place, error):
+    assert place.save((error,), "saved") == "saved"
+    assert place.asked == AGAIN
+    assert "the mount was lost" in place.events[0].reason
+
+
+@pytest.mark.fault(2, 7)
+def test_one_that_was_torn_and_nobody_told(place):
+    assert place.save(("saved, it says",), "saved") == "saved"
+    assert place.asked == AGAIN
+
+
+def test_an_error_that_is_not_the_mounts_is_the_trainings(place):
+    with pytest.raises(ValueError, match="a bug"):
+        place.save(ValueError("a bug"))
+    assert place.asked == []
+
+
+@pytest.mark.fault(18)
+def test_one_that_the_store_refuses_is_not_made_again(place):
+    with pytest.raises(OSError, match="AccessDenied"):
+        place.save(OSError(errno.EIO, "model.safetensors could not be uploaded: AccessDenied"))
+    assert place.asked == []
+
+
+@pytest.mark.fault(34)
+def test_one_that_failed_while_the_store_was_away_waits_for_it(place):
+    place.store_errors = [MountUnavailableError("The store could not be reached.")]
+    assert place.save(OSError(errno.ENOENT, "gone"), "saved") == "saved"
+    assert place.asked == AGAIN
+    assert place.events[0] == Trouble("The store could not be reached.")
+
+
+@pytest.mark.fault(34)
+def test_a_store_that_stays_away_ends_it(place):
+    place.store_errors = [MountUnavailableError("The store could not be reached.")] * 99
+    with pytest.raises(MountUnavailableError):
+        place.save(EIO)
+
+
+def test_an_error_of_the_mount_that_comes_each_time_is_told_in_the_end(place):
+    with pytest.raises(OSError, match="Input/output error"):
+        place.save(*[EIO] * REPEATS)
+    assert place.asked == AGAIN * REPEATS
+
+
+def test_a_mount_that_is_lost_each_time_ends_it_with_the_name(place):
+    with pytest.raises(NotDurableError) as caught:
+        place.save(*[("saved",)] * REPEATS)
+    assert "checkpoint-1" in caught.value.message
+    assert caught.value.unproven[0].path == "checkpoint-1"
+
+
+def test_an_error_while_the_mount_is_being_repaired_is_the_mounts(place):
+    record = place.mount.record()
+    place.mount.directory.write(record.change(REPAIRING))
+    calls = []
+
+    def work():
+        calls.append(1)
+        if len(calls) == 1:
+            raise FileNotFoundError("checkpoint-1")
+        place.mount.directory.write(record.change(SERVING))
+        return "saved"
+
+    # The second save begins while it still says that it repairs, so a third one is the first whole.
+    assert place.resaver.save("checkpoint-1", work) == "saved"
+
+
+class Callback:
+    def __init__(self, resaver) -> None:
+        self.found = resaver
+
+    def resaver(self):
+        return self.found
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.names = []
+
+    def save(self, name, work):
+        self.names.append(name)
+        return work()
+
+
+class TestWatch:
+    def trainer(self, *callbacks):
+        class Trainer:
+            def __init__(self) -> None:
+                self.callback_handler = SimpleNamespace(callbacks=list(callbacks))
+                self.state = SimpleNamespace(global_step=7)
+
+            def _save_checkpoint(self, model, trial=None):
+                return model, trial
+
+        watch(Trainer, Callback)
+        watch(Trainer, Callback)
+        return Trainer()
+
+    def test_a_trainer_with_the_callback_saves_through_its_resaver(self):
+        recorder = Recorder()
+        assert self.trainer(Callback(recorder))._save_checkpoint("m", trial="t") == ("m", "t")
+        assert recorder.names == ["checkpoint-7"]
+
+    def test_one_without_it_saves_as_ever(self):
+        assert self.trainer()._save_checkpoint("m") == ("m", None)
+        assert self.trainer(Callback(None))._save_checkpoint("m") == ("m", None)
