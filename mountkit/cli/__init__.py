@@ -20,6 +20,7 @@ from mountkit.errors import MountkitError
 
 # name -> the line that --help shows; kept here so that --help loads no command.
 COMMANDS = {
+    "bench": "Measure every backend on your bucket, and say which one to use.",
     "demo": "Watch the whole story on this machine, in about a minute.",
     "doctor": "Try all that a run needs, and say whether it will save.",
     "latest": "Print the newest proven checkpoint.",
