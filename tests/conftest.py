@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 RUN_VARIABLE = "MOUNTKIT_TEST_RUN"
 REQUIRE_VARIABLE = "MOUNTKIT_REQUIRE_TOOLS"
-BIG_VARIABLE = "MOUNTKIT_TEST_BIG"
+# What a person sets for a run of the tests; everything else of ours stays outside.
+KEPT = {REQUIRE_VARIABLE, "MOUNTKIT_TEST_BIG", "MOUNTKIT_TEST_MANY", "MOUNTKIT_TEST_SEED"}
 FOREIGN_PREFIXES = ("AWS_", "MOUNTKIT_", "RCLONE_", "XDG_")
 WAIT_SECONDS = 10
 
@@ -35,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(remove_home)
     config.add_cleanup(patch.undo)
     for name in os.environ:
-        if name.startswith(FOREIGN_PREFIXES) and name != BIG_VARIABLE:
+        if name.startswith(FOREIGN_PREFIXES) and name not in KEPT:
             patch.delenv(name)
     for name, value in {
         "HOME": str(HOME),
@@ -84,7 +85,8 @@ def mountkit_mounts() -> set[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         kind, source = rest.split()[:2]
-        if kind.startswith("fuse") and source.startswith("mountkit-"):
+        ours = source.startswith("mountkit-") or source == "mountpoint-s3"
+        if kind.startswith("fuse") and ours:
             target = fields.split()[4].encode().decode("unicode_escape")
             targets.add(target.encode("latin-1").decode(errors="surrogateescape"))
     return targets
@@ -98,7 +100,9 @@ def own_processes() -> dict[psutil.Process, list[str]]:
             words = process.cmdline()
             if not words or process.pid == os.getpid():
                 continue
-            daemon = "rclone" in Path(words[0]).name or any("mountkit" in word for word in words)
+            program = Path(words[0]).name
+            daemon = program in {"rclone", "mount-s3", "versitygw"}
+            daemon = daemon or any("mountkit" in word for word in words)
             if not daemon or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             # A daemon may be started with a bare environment, but its paths still lead here.
