@@ -30,7 +30,8 @@ demo: ## Train into a bucket on this machine, kill the mount, resume, and check 
 
 test: lint ## Run the linters and all tests
 	@python="$$(.ci/setup --fuse)"; tools="$$(.ci/setup --tools)"; \
-	PATH="$$tools:$$PATH" exec "$$python" -m pytest -o cache_dir='$(CHECKS)/pytest' $(ARGS)
+	PATH="$$tools:$$PATH" exec "$$python" -m pytest -n 2 --dist worksteal \
+		-o cache_dir='$(CHECKS)/pytest' $(ARGS)
 
 lint: ## Check style and types
 	@python="$$(.ci/setup)"; \
