@@ -110,6 +110,7 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
             moved, settled = now, len(work.settled)
         if now - moved > limits.stall or limits.over(began):
             return work.give_up(result)
+        mount.directory.tally.complain(result.message)
         if result.message != said:
             observer(Trouble(result.message))
             said = result.message

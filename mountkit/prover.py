@@ -9,11 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit import backends, checkpoints, state
-from mountkit.errors import MountUnavailableError, NotDurableError
+from mountkit import backends, checkpoints
+from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError
 from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
 from mountkit.manifest import FileEntry, Manifest
 from mountkit.spec import MANIFEST_NAME, Unproven
+from mountkit.tally import Proven
 from mountkit.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -78,6 +79,23 @@ class Prover:
         """
         started = time.monotonic() if began is None else began
         top = self._path(name)
+        try:
+            manifest = self._commit(name, step, files, started, since)
+        except MountkitError as error:
+            self._mount.directory.tally.failed(error.message)
+            raise
+        proven = Proven(top, step, manifest.created.isoformat())
+        self._mount.directory.tally.proved(proven)
+        self.refresh(name)
+        size = sum(entry.size for entry in manifest.files)
+        seconds = time.monotonic() - started
+        self._observer(CheckpointProven(step, len(manifest.files), size, seconds))
+        return manifest
+
+    def _commit(
+        self, name: str, step: int, files: Sequence[str], started: float, since: float
+    ) -> Manifest:
+        top = self._path(name)
         listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME})
         self._refuse_strays(top)
         self._refuse_torn(top, since)
@@ -103,11 +121,6 @@ class Prover:
             files=tuple(_relative(entry, top) for entry in entries),
         )
         self.store.put(f"{name}/{MANIFEST_NAME}", manifest.to_bytes())
-        self._remember(state.Proven(top, step, manifest.created.isoformat()))
-        self.refresh(name)
-        size = sum(entry.size for entry in manifest.files)
-        seconds = time.monotonic() - started
-        self._observer(CheckpointProven(step, len(manifest.files), size, seconds))
         return manifest
 
     def _unfinished(self, top: str) -> Iterator[str]:
@@ -136,13 +149,6 @@ class Prover:
 
     def _snapshot(self, top: str) -> dict[str, tuple[int, float, str]]:
         return {file.path: file.stamp for file in self._mount.control().files(top)}
-
-    def _remember(self, proven: state.Proven) -> None:
-        try:
-            self._mount.directory.write_proven(proven)
-        except OSError as error:
-            # Only what ``status`` shows; the manifest is in the store.
-            self._observer(Trouble(f"{error.filename} cannot be written: {error.strerror}"))
 
     def remove(self, name: str) -> bool:
         """Delete a checkpoint: its manifest first, then its files in the mount and the store.

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import stat
 import time
-import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from mountkit import jsonfile
 from mountkit.errors import ConfigurationError
 from mountkit.process import ProcessIdentity
 from mountkit.spec import SOCKET_NAME, MountSpec, Source, StoreOptions
+from mountkit.tally import Ledger
 from mountkit.written import JOURNAL_NAME
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ logger = logging.getLogger("mountkit")
 FORMAT = 1
 LOCK_SECONDS = 10.0
 RECORD_NAME = "record.json"
-PROVEN_NAME = "proven.json"
 REMEMBERED = 1000
 STRAYS_NAME = "strays.json"
 STOP_NAME = "stop"
@@ -78,20 +77,12 @@ class MountRecord:
         return replace(self, state=state, since=now(), **fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """The newest checkpoint that was proven through a mount."""
-
-    checkpoint: str
-    step: int
-    at: str
-
-
 class StateDirectory:
     """The directory of one mount. Mode 0700; nothing in it holds a secret all the same."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.tally = Ledger(path)
 
     @property
     def log(self) -> Path:
@@ -105,21 +96,12 @@ class StateDirectory:
 
     def write(self, record: MountRecord) -> None:
         """Replace the record in one step."""
-        self._replace(RECORD_NAME, {"format": FORMAT, **asdict(record)})
+        jsonfile.replace(self.path / RECORD_NAME, {"format": FORMAT, **asdict(record)})
 
     def read(self) -> MountRecord | None:
         """The record, or None if there is none."""
-        content = self._load(RECORD_NAME)
+        content = jsonfile.load(self.path / RECORD_NAME)
         return None if content is None else _record(content, self.path)
-
-    def write_proven(self, proven: Proven) -> None:
-        """Remember the newest proven checkpoint, for ``status``."""
-        self._replace(PROVEN_NAME, asdict(proven))
-
-    def proven(self) -> Proven | None:
-        """The newest checkpoint that was proven through this mount, or None."""
-        content = self._load(PROVEN_NAME)
-        return None if content is None else Proven(**content)
 
     def add_strays(self, paths: tuple[str, ...]) -> None:
         """Remember files that reached the local disk instead of the mount."""
@@ -128,7 +110,7 @@ class StateDirectory:
 
     def strays(self) -> tuple[str, ...]:
         """Files, relative to the mount, that reached the local disk instead of it."""
-        content = self._load(STRAYS_NAME)
+        content = jsonfile.load(self.path / STRAYS_NAME)
         return () if content is None else tuple(content["paths"])
 
     def write_anew(self, below: str) -> None:
@@ -144,12 +126,12 @@ class StateDirectory:
 
     def written_anew(self) -> Mapping[str, float]:
         """When each directory was begun to be written last, in seconds since the epoch."""
-        content = self._load(STRAYS_NAME)
+        content = jsonfile.load(self.path / STRAYS_NAME)
         return {} if content is None else dict(content["anew"])
 
     def removed(self) -> Mapping[str, float]:
         """When each directory was removed last, in seconds since the epoch."""
-        content = self._load(STRAYS_NAME)
+        content = jsonfile.load(self.path / STRAYS_NAME)
         return {} if content is None else dict(content["removed"])
 
     def _write_strays(
@@ -163,7 +145,7 @@ class StateDirectory:
             "anew": _recent(self.written_anew() if anew is None else anew),
             "removed": _recent(self.removed() if removed is None else removed),
         }
-        self._replace(STRAYS_NAME, content)
+        jsonfile.replace(self.path / STRAYS_NAME, content)
 
     def _strays_lock(self) -> FileLock:
         """The supervisor and the training, two processes, both change the list."""
@@ -194,8 +176,9 @@ class StateDirectory:
             (self.path / UNPROVEN_NAME).touch(mode=0o600)
         else:
             (self.path / JOURNAL_NAME).unlink(missing_ok=True)
-        for name in (RECORD_NAME, PROVEN_NAME, STRAYS_NAME, STOP_NAME, SOCKET_NAME):
+        for name in (RECORD_NAME, STRAYS_NAME, STOP_NAME, SOCKET_NAME):
             (self.path / name).unlink(missing_ok=True)
+        self.tally.clear()
 
     def remove_socket(self) -> None:
         """Remove what a daemon that is gone listened on."""
@@ -215,28 +198,6 @@ class StateDirectory:
             with contextlib.suppress(FileNotFoundError):
                 self.log.replace(self.log.with_suffix(".log.1"))
         return takes_over
-
-    def _replace(self, name: str, content: dict[str, Any]) -> None:
-        draft = self.path / f".{name}.{uuid.uuid4().hex}"
-        draft.write_text(json.dumps(content, indent=1))
-        draft.chmod(0o600)
-        draft.replace(self.path / name)
-
-    def _load(self, name: str) -> dict[str, Any] | None:
-        try:
-            content = json.loads((self.path / name).read_text())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise ConfigurationError(
-                f"{self.path / name} cannot be read: {error}.",
-                hint=f"If nothing of yours is mounted, remove it: rm -r {self.path}",
-            ) from error
-        if not isinstance(content, dict):
-            raise ConfigurationError(
-                f"{self.path / name} holds no record.", hint=f"Remove it: rm -r {self.path}"
-            )
-        return content
 
 
 class State:

@@ -113,8 +113,12 @@ class Uploads:
             work.trouble = error.message
         else:
             for path, text in pending.errors:
-                if path in work.open and work.errors.get(path) != text:
-                    self._observer(Trouble(f"The upload of {printable(path)} failed: {text}"))
+                if path not in work.open:
+                    continue
+                message = f"The upload of {printable(path)} failed: {text}"
+                self._mount.directory.tally.complain(message)
+                if work.errors.get(path) != text:
+                    self._observer(Trouble(message))
                     _raise_if_refused(path, text)
         return pending, self._control.files(work.below)
 
@@ -131,6 +135,7 @@ class Uploads:
             return None, Unproven(path, size, f"it cannot be read back: {error.strerror}")
         except (MountUnavailableError, NotDurableError) as error:
             # The store is ill or out of reach: no verdict. The stall timeout bounds the wait.
+            self._mount.directory.tally.complain(error.message)
             if not work.trouble:
                 self._observer(Trouble(error.message))
             work.trouble = error.message

@@ -16,10 +16,10 @@ from mountkit.backends import mountpoint_log
 from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.checksums import Digester, FileDigest
 from mountkit.errors import MountUnavailableError
-from mountkit.spec import PROBE_NAME
+from mountkit.spec import PROBE_NAME, printable
 from mountkit.state import StateDirectory
 from mountkit.store import S3Store
-from mountkit.written import Journal
+from mountkit.written import UNFINISHED, Journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,6 +141,12 @@ class MountpointControl:
         uploads = self._log.read()
         failed = uploads.failed.get(self._spec.source.key(path))
         return failed.reason if failed else uploads.said.get(path.rpartition("/")[2], "")
+
+    def last_error(self) -> tuple[float, str] | None:
+        """Of the files that are lost, the last; one that is being written may still arrive."""
+        lost = self._look().lost.items()
+        found = [(at, f"{printable(path)}: {why}") for path, (at, why) in lost if why != UNFINISHED]
+        return max(found, default=None)
 
     def reference(self, path: str) -> Reference | None:
         """Taken while it was written, if mountkit wrote it.

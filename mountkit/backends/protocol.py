@@ -128,6 +128,12 @@ class Control(Protocol):
     def explain(self, path: str) -> str:
         """Why the last operation on a file failed, in the daemon's words; "" if it does not say."""
 
+    def last_error(self) -> tuple[float, str] | None:
+        """When, in seconds since the epoch, and why an upload failed last, by the daemon's log.
+
+        Only for people to read: it may be settled since. Never waits for the daemon.
+        """
+
     def content(self, path: str) -> bytes | None:
         """All of a small file as it was written, if this machine still has it."""
 

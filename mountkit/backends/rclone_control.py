@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mountkit import checksums
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 10.0
 NOW = -1_000_000_000
 QUICK_RETRIES = 3
+LOG_BYTES = 65536
+LOGGED = re.compile(r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) (?:ERROR|CRITICAL) *: (.*)$", re.MULTILINE)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -129,6 +133,18 @@ class RcloneControl:
     def explain(self, path: str) -> str:  # noqa: ARG002
         """Say nothing: its errors come with its queue; see ``push``."""
         return ""
+
+    def last_error(self) -> tuple[float, str] | None:
+        """The last error in its log: what it could not upload, and the store's own words."""
+        from mountkit.process import tail
+        from mountkit.state import StateDirectory
+
+        found = LOGGED.findall(tail(StateDirectory(self._socket.parent).log, LOG_BYTES))
+        try:
+            at = datetime.strptime(f"{found[-1][0]} +0000", "%Y/%m/%d %H:%M:%S %z")
+        except (IndexError, ValueError):
+            return None
+        return at.timestamp(), found[-1][1]
 
     def content(self, path: str) -> bytes | None:
         """The cached file, if all of it is there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,21 +10,43 @@ import click
 from mountkit.cli.options import output_format
 
 if TYPE_CHECKING:
-    from mountkit.state import MountRecord, State
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from rich.text import Text
+
+    from mountkit.overview import Overview
+    from mountkit.state import State
+
+REFRESH_SECONDS = 1.0
 
 
 @click.command(
-    epilog="Exits with 1 if nothing is mounted (at TARGET), with 69 if a mount is broken."
+    epilog="Exits with 1 if nothing is mounted (at TARGET), with 69 if a mount is broken; "
+    "with 0 when --watch is ended by Ctrl-C."
 )
 @click.argument("target", required=False)
+@click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
 @output_format
-def command(target: str | None, output: str, **flags: Any) -> None:
+def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
     """Show what is mounted: everything, or only what is at TARGET.
 
-    With --format json the object has mounts, a list of source, target, backend, state, since,
-    supervisor_pid and daemon_pid (or null), remounts, reason (of the last trouble), pending_files,
-    pending_bytes, and last_proven (checkpoint, step and at, or null).
-    """
+    With --format json the object has mounts, a list of
+
+    \b
+    source, target, backend
+    state           mounting, serving, repairing, failed (given up), or
+                    broken (nobody is left to repair it)
+    since           when that state began; age_seconds, for how long
+    supervisor_pid  or null; daemon_pid, or null
+    remounts        how many; reason, of the last one
+    pending_files   to upload; pending_bytes; null if nobody can tell
+    unproven_files  covered by no proof yet; unproven_bytes; or null
+    verifications   of checkpoints: proven, failed, how many each
+    last_proven     checkpoint, step, at, age_seconds; or null
+    last_error      of the store, or of a proof: message, at, age_seconds,
+                    settled (something was proven after it); or null
+    """  # noqa: D301 - it is click that reads the backspace
     import json
 
     from mountkit import config
@@ -31,82 +54,115 @@ def command(target: str | None, output: str, **flags: Any) -> None:
     from mountkit.state import State
 
     known = State(config.state_root(config.load(**flags)))
-    records = known.records()
-    if target is not None:
-        path = targets.resolve(target)
-        records = tuple(record for record in records if record.spec.target == path)
-    mounts = [_look(record, known) for record in records]
+    path = None if target is None else targets.resolve(target)
+    if watch:
+        _watch(known, path, output)
+        return
+    mounts = _look(known, path)
+    now = time.time()
     if output == "json":
-        click.echo(json.dumps({"mounts": mounts}))
+        click.echo(json.dumps({"mounts": [to_json(mount, now) for mount in mounts]}))
     elif mounts:
-        _print(mounts)
+        from rich.console import Console
+
+        console = Console()
+        # What is read by a program is not wrapped.
+        width = console.width if console.is_terminal else None
+        console.print(_cards(mounts, now, width), soft_wrap=True)
     else:
-        click.echo(f"nothing is mounted{f' at {target}' if target else ''}", err=True)
-    broken = any(mount["state"] == "broken" for mount in mounts)
+        click.echo(_nothing(path), err=True)
+    broken = any(mount.state == "broken" for mount in mounts)
     click.get_current_context().exit(69 if broken else 0 if mounts else 1)
 
 
-def _look(record: MountRecord, known: State) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from mountkit import mountinfo
-    from mountkit.errors import MountkitError
+def _look(known: State, path: str | None) -> list[Overview]:
+    from mountkit import overview
     from mountkit.handle import Mount
 
-    mount = Mount.of(record, known)
-    try:
-        pending = [file for file in mount.control().files() if file.dirty]
-    except MountkitError as error:
-        # Only the store could tell, and it cannot be asked; the rest is known all the same.
-        click.echo(f"mountkit: {error}", err=True)
-        pending = []
-    proven = mount.directory.proven()
-    supervised = record.supervisor.alive()
-    daemon = record.daemon if record.daemon and record.daemon.alive() else None
-    entry = mountinfo.at(record.spec.target)
-    state = record.state
-    if state == "serving" and (daemon is None or entry is None):
-        state = "repairing" if supervised else "broken"
-    elif not supervised and daemon is None:
-        state = "broken"
+    return [
+        overview.look(Mount.of(record, known), record)
+        for record in known.records()
+        if path is None or record.spec.target == path
+    ]
+
+
+def _nothing(path: str | None) -> str:
+    return f"nothing is mounted{f' at {path}' if path else ''}"
+
+
+def _cards(mounts: Sequence[Overview], now: float, width: int | None) -> Text:
+    from rich.text import Text
+
+    from mountkit.cli.card import card
+
+    return Text("\n\n").join(card(mount, now, width) for mount in mounts)
+
+
+def to_json(mount: Overview, now: float) -> dict[str, Any]:
+    """What ``--format json`` prints of one mount. ``now`` in seconds since the epoch."""
+    from dataclasses import asdict
+
+    from mountkit.tally import moment
+
+    def aged(at: str) -> float:
+        return round(now - moment(at), 3)
+
+    record, tally = mount.record, mount.tally
+    proven, error = tally.proven, mount.last_error
     return {
         "source": record.spec.source.url,
         "target": record.spec.target,
         "backend": record.spec.backend,
-        "state": state,
+        "state": mount.state,
         "since": record.since,
-        "supervisor_pid": record.supervisor.pid if supervised else None,
-        "daemon_pid": daemon.pid if daemon else None,
+        "age_seconds": aged(record.since),
+        "supervisor_pid": mount.supervisor_pid,
+        "daemon_pid": mount.daemon_pid,
         "remounts": record.remounts,
         "reason": record.reason,
-        "pending_files": len(pending),
-        "pending_bytes": sum(file.size for file in pending),
-        "last_proven": asdict(proven) if proven else None,
+        "pending_files": mount.pending.files if mount.pending else None,
+        "pending_bytes": mount.pending.size if mount.pending else None,
+        "unproven_files": mount.unproven.files if mount.unproven else None,
+        "unproven_bytes": mount.unproven.size if mount.unproven else None,
+        "verifications": {"proven": tally.proofs, "failed": tally.failures},
+        "last_proven": {**asdict(proven), "age_seconds": aged(proven.at)} if proven else None,
+        "last_error": {**asdict(error), "age_seconds": aged(error.at), "settled": mount.settled}
+        if error
+        else None,
     }
 
 
-def _print(mounts: list[dict[str, Any]]) -> None:
+def _watch(known: State, path: str | None, output: str) -> None:
+    """Show it anew every second. Ctrl-C, or SIGTERM as of ``timeout``, leaves the last picture."""
+    import signal
+
     from rich.console import Console
-    from rich.table import Table
+    from rich.live import Live
+    from rich.text import Text
 
-    from mountkit.cli.console import megabytes
+    from mountkit.errors import UsageError
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("target", "source", "state", "remounts", "to upload", "last proven"):
-        table.add_column(heading, overflow="fold")
-    for mount in mounts:
-        waiting = f"{mount['pending_files']} files, {megabytes(mount['pending_bytes'])}"
-        last = mount["last_proven"]
-        table.add_row(
-            mount["target"],
-            mount["source"],
-            mount["state"],
-            str(mount["remounts"]),
-            waiting if mount["pending_files"] else "nothing",
-            f"{last['checkpoint']} at {last['at'][:19]}" if last else "nothing yet",
-        )
     console = Console()
-    console.print(table)
-    for mount in mounts:
-        if mount["reason"]:
-            console.print(f"{mount['target']}: last trouble: {mount['reason']}", soft_wrap=True)
+    if output == "json" or not console.is_terminal or console.is_dumb_terminal:
+        raise UsageError(
+            "--watch draws on a terminal, for people.",
+            hint="For a program, ask again and again: mountkit status --format json",
+        )
+
+    def end(number: int, _: FrameType | None) -> None:
+        # The cursor, which is hidden, comes back.
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        try:
+            while True:
+                now = time.time()
+                mounts = _look(known, path)
+                shown = _cards(mounts, now, console.width) if mounts else Text(_nothing(path))
+                ending = Text(f"\n{time.strftime('%H:%M:%S')}, every second; Ctrl-C ends it", "dim")
+                live.update(Text("\n").join((shown, ending)), refresh=True)
+                time.sleep(REFRESH_SECONDS)
+        except KeyboardInterrupt:
+            pass

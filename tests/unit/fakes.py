@@ -116,6 +116,7 @@ class FakeControl:
         self.pushes = 0
         self.refreshed: list[str] = []
         self.refresh_error: MountUnavailableError | None = None
+        self.error: tuple[float, str] | None = None
 
     def push(self) -> Pending:
         step = self.script[min(self.pushes, len(self.script) - 1)]
@@ -140,6 +141,9 @@ class FakeControl:
 
     def audit(self, aside: Path) -> tuple[str, ...]:
         return ()
+
+    def last_error(self) -> tuple[float, str] | None:
+        return self.error
 
     def content(self, path: str) -> bytes | None:
         data = self.cache / path

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from fakes import FakeMount
+from fakes import FakeMount, FakeStore
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -293,6 +293,18 @@ class TestStoreTrouble:
         assert not report.complete
         assert set(unproven(report)) >= {"checkpoint-3/model", "log"}
         assert "The store gave no answer." in {problem.reason for problem in report.unproven}
+
+    def test_what_the_store_said_is_kept_for_those_who_ask(self, mount, events, monkeypatch):
+        finished(mount)
+
+        def fail(*_):
+            raise MountUnavailableError("The store cannot be listed.")
+
+        monkeypatch.setattr(FakeStore, "list", fail)
+        drain(mount, LIMITS, events.append, ended_well=True)
+        found = mount.directory.tally.read()
+        assert found.complaint.message == "The store cannot be listed."
+        assert (found.proofs, found.failures) == (0, 0), "nobody tried to prove it"
 
     @pytest.mark.fault(18)
     def test_a_store_that_refuses_is_the_reason(self, mount, events):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,22 @@ class TestLost:
         place.journal.begin("checkpoint-10/z")
         place.state.write_anew("checkpoint-1")
         assert place.files() == {"checkpoint-10/z": True}
+
+    def test_the_last_error_is_that_of_the_newest(self, place):
+        assert place.control.last_error() is None
+        place.fail("checkpoint-1/x")
+        place.fail("checkpoint-1/y", "Slow Down")
+        at, message = place.control.last_error()
+        assert message.startswith("checkpoint-1/y: its upload failed: ")
+        assert "Slow Down" in message
+        assert abs(at - time.time()) < 60
+        assert place.bucket.requests == []
+
+    def test_a_file_that_is_being_written_is_no_error(self, place):
+        place.journal.begin("x")
+        assert place.control.last_error() is None
+        place.journal.failed("x", "no space left")
+        assert place.control.last_error()[1] == "x: no space left"
 
     def test_what_another_daemon_was_uploading(self, place):
         place.begin("x")

@@ -61,7 +61,9 @@ class TestProve:
     def test_it_is_remembered_and_shown(self, mount, prover):
         mount.save("out/checkpoint-3/model")
         manifest = prover.prove(NAME, 3, ["model"])
-        remembered = mount.directory.proven()
+        account = mount.directory.tally.read()
+        assert (account.proofs, account.failures, account.complaint) == (1, 0, None)
+        remembered = account.proven
         assert (remembered.checkpoint, remembered.step) == ("out/checkpoint-3", 3)
         assert datetime.fromisoformat(remembered.at) == manifest.created
         assert mount.daemon.refreshed == ["out/checkpoint-3"]
@@ -101,7 +103,9 @@ class TestRefusal:
         with pytest.raises(NotDurableError) as caught:
             prover.prove(NAME, 3, files)
         assert mount.bucket.asked("put") == []
-        assert mount.directory.proven() is None
+        account = mount.directory.tally.read()
+        assert (account.proven, account.proofs, account.failures) == (None, 0, 1)
+        assert account.complaint.message == caught.value.message
         return caught.value
 
     def test_one_file_that_is_not_there(self, mount, prover):

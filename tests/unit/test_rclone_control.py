@@ -232,3 +232,34 @@ def test_the_cache_is_asked_without_the_daemon(control, tmp_path):
     assert control.audit(tmp_path / "aside") == ()
     control.purge()
     assert control.reference("d/x") is not None, "it is not said to be uploaded"
+
+
+class TestLastError:
+    LINES = """\
+2024/01/01 00:00:01 NOTICE: Config file not found
+2024/01/01 00:00:02 ERROR : checkpoint-1/a: vfs cache: failed to upload try #1: AccessDenied: no
+2024/01/01 00:00:03 ERROR : checkpoint-1/ü b: vfs cache: failed to upload try #2: SlowDown: wait
+2024/01/01 00:00:04 INFO  : checkpoint-1/c: vfs cache: upload succeeded try #1
+"""
+
+    def test_the_last_that_its_log_has_and_when(self, tmp_path, control):
+        (tmp_path / "daemon.log").write_text(self.LINES)
+        assert control.last_error() == (
+            1704067203.0,
+            "checkpoint-1/ü b: vfs cache: failed to upload try #2: SlowDown: wait",
+        )
+
+    @pytest.mark.parametrize("text", [None, "", "2024/01/01 00:00:01 NOTICE: ERROR : no\n"])
+    def test_none(self, tmp_path, control, text):
+        if text is not None:
+            (tmp_path / "daemon.log").write_text(text)
+        assert control.last_error() is None
+
+    def test_a_date_that_is_none_is_no_error(self, tmp_path, control):
+        (tmp_path / "daemon.log").write_text("2024/99/99 99:99:99 ERROR : x: y\n")
+        assert control.last_error() is None
+
+    def test_a_long_log_is_not_read_to_its_beginning(self, tmp_path, control):
+        early = self.LINES + "2024/01/01 00:00:05 NOTICE: x\n" * 10_000
+        (tmp_path / "daemon.log").write_text(early)
+        assert control.last_error() is None

@@ -16,7 +16,8 @@ from mountkit import state
 from mountkit.errors import ConfigurationError
 from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import MountRecord, Proven, State, StateDirectory
+from mountkit.state import MountRecord, State, StateDirectory
+from mountkit.tally import Tally
 
 TEXT = st.text(max_size=20)
 IDENTITIES = st.builds(
@@ -109,11 +110,11 @@ class TestRecord:
 
 
 class TestNotes:
-    def test_the_newest_proven_checkpoint(self, known):
+    def test_the_account_of_the_proofs_ends_with_the_mount(self, known):
         directory = known.directory("1")
-        assert directory.proven() is None
-        directory.write_proven(Proven("run/checkpoint-3", 3, "2024-01-01T00:00:00+00:00"))
-        assert directory.proven() == Proven("run/checkpoint-3", 3, "2024-01-01T00:00:00+00:00")
+        directory.tally.complain("The store is away.")
+        directory.clear()
+        assert directory.tally.read() == Tally()
 
     def test_strays_add_up(self, known):
         directory = known.directory("1")

@@ -154,6 +154,7 @@ class TestUnproven:
         assert problem.reason == "InternalError: oops"
         told = [event.reason for event in events if isinstance(event, Trouble)]
         assert told == ["The upload of bad failed: InternalError: oops"]
+        assert mount.directory.tally.read().complaint.message == told[0]
 
     @pytest.mark.fault(14)
     def test_its_error_is_not_forgotten_while_it_is_tried_again(self, mount, events):
@@ -201,6 +202,7 @@ class TestRefusal:
         mount.save("mine")
         mount.daemon.script = [Pending(("other",), (("other", "AccessDenied"),))]
         assert len(attest(mount, events, ["mine"]).proven) == 1
+        assert mount.directory.tally.read().complaint is None
 
 
 class TestStoreAway:
@@ -214,6 +216,7 @@ class TestStoreAway:
 
         mount.bucket.before_attest = fail_once
         assert len(attest(mount, events, ["x"]).proven) == 1
+        assert mount.directory.tally.read().complaint.message == "The store gave no answer."
 
 
 class TestWork:

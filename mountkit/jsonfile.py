@@ -1,0 +1,42 @@
+"""Small private JSON files: replaced in one step, so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from mountkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def replace(path: Path, content: dict[str, Any]) -> None:
+    """Write the whole file anew; nobody else can read it."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft.write_text(json.dumps(content, indent=1))
+    draft.chmod(0o600)
+    draft.replace(path)
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """What the file holds; None if there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}.",
+            hint=f"If nothing of yours is mounted, remove it: rm -r {path.parent}",
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds no record.", hint=f"Remove it: rm -r {path.parent}")
+    return content
