@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 SLACK_SECONDS = 60.0
 
 
-def leave_behind(work: Callable[[Callable[[], None]], None], log: Path, timeout: float) -> None:
+def _print(error: MountkitError) -> None:
+    print(error, file=sys.stderr, flush=True)
+
+
+def leave_behind(
+    work: Callable[[Callable[[], None]], None],
+    log: Path,
+    timeout: float,
+    report: Callable[[MountkitError], None] = _print,
+) -> None:
     """Run ``work`` in the background; return once it says that it is ready.
 
     Parameters
@@ -32,6 +41,8 @@ def leave_behind(work: Callable[[Callable[[], None]], None], log: Path, timeout:
         The child's stdout and stderr.
     timeout:
         Seconds until it must be ready, beyond a minute of slack.
+    report:
+        Writes the error that ended the child to its stderr.
 
     Raises
     ------
@@ -47,7 +58,7 @@ def leave_behind(work: Callable[[Callable[[], None]], None], log: Path, timeout:
         code = 1
         try:
             _become_daemon(log)
-            code = _child(work, writer)
+            code = _child(work, writer, report)
         finally:
             # Not sys.exit: the parent's own clean-up must not run here a second time.
             os._exit(code)
@@ -71,7 +82,11 @@ def _become_daemon(log: Path) -> None:
     os.chdir("/")
 
 
-def _child(work: Callable[[Callable[[], None]], None], writer: int) -> int:
+def _child(
+    work: Callable[[Callable[[], None]], None],
+    writer: int,
+    report: Callable[[MountkitError], None],
+) -> int:
     told = False
 
     def tell(content: dict[str, str]) -> None:
@@ -84,7 +99,7 @@ def _child(work: Callable[[Callable[[], None]], None], writer: int) -> int:
     try:
         work(lambda: tell({}))
     except MountkitError as error:
-        print(error, file=sys.stderr, flush=True)
+        report(error)
         # The nearest kind that has a public name, and with it the exit code.
         kind = next(cls.__name__ for cls in type(error).__mro__ if hasattr(errors, cls.__name__))
         tell({"kind": kind, "message": error.message, "hint": error.hint})

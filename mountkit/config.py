@@ -7,9 +7,9 @@ import re
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ByteSize, Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,7 +20,7 @@ from pydantic_settings import (
 from mountkit import health
 from mountkit.deadline import Deadline
 from mountkit.errors import ConfigurationError
-from mountkit.spec import LARGEST_FILE_BYTES, StoreOptions
+from mountkit.spec import LARGEST_FILE_BYTES, Address, StoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     probe_timeout: float = Field(5.0, gt=0, description="until a question counts as unanswered")
     hang_timeout: float = Field(60.0, gt=0, description="without an answer, and with no work done")
     remount_attempts: int = Field(10, ge=1, description="in a row, before the mount is given up")
+    listen: str | None = Field(None, description="[HOST:]PORT for /healthz, /readyz, /metrics")
+    log_format: Literal["human", "json"] = Field("human", description="of the lines on stderr")
 
     @classmethod
     def settings_customise_sources(
@@ -82,6 +84,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _check_listen(cls, value: object) -> object:
+        # In a TOML file a port alone is a number.
+        return value if value is None else str(Address.parse(str(value)))
+
+    @property
+    def address(self) -> Address | None:
+        """Where to serve health and metrics, if anywhere."""
+        return None if self.listen is None else Address.parse(self.listen)
 
     @property
     def store(self) -> StoreOptions:
@@ -146,8 +159,9 @@ def load(**flags: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "a setting"
+        why = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(
-            f"{name} cannot be {first.get('input')!r}: {first['msg']}.",
+            f"{name} cannot be {first.get('input')!r}: {why}.",
             hint=f"Correct --{name.replace('_', '-')}, MOUNTKIT_{name.upper()} or mountkit.toml.",
         ) from error
     except ValueError as error:

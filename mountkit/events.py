@@ -83,6 +83,13 @@ class MountGivenUp:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Health and metrics are served below ``url``."""
+
+    url: str
+
+
 Event = (
     SaveStarted
     | FileProven
@@ -93,6 +100,7 @@ Event = (
     | MountLost
     | Remounted
     | MountGivenUp
+    | Listening
 )
 Observer = Callable[[Event], None]
 

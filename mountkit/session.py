@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mountkit import backends, cachelock, config, mountinfo, state
+from mountkit import backends, cachelock, config, listening, mountinfo, state
 from mountkit import target as targets
 from mountkit.apart import apart
 from mountkit.backends import auto
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from filelock import FileLock
+
+    from mountkit.listening import Listener
 
 
 # The look itself ends after some seconds; listing a large bucket takes longer.
@@ -106,12 +109,14 @@ class Session:
         supervisor: Supervisor,
         lock: FileLock,
         limits: config.Limits,
+        listener: Listener,
     ) -> None:
         self.mount = mount
         self.supervisor = supervisor
         self._mounter = mounter
         self._lock = lock
         self._limits = limits
+        self._listener = listener
 
     @classmethod
     def open(
@@ -137,11 +142,15 @@ class Session:
         unproven_before = first_look(spec)
         known = State(config.state_root(settings))
         directory = known.directory(spec.id)
-        lock = cachelock.acquire(spec)
-        mounter = Mounter(
-            spec, backend, binary, directory, fusermount, config.daemon_environment(spec.store)
-        )
-        try:
+        mount = Mount(spec, directory)
+        with contextlib.ExitStack() as undo:
+            lock = cachelock.acquire(spec)
+            undo.callback(lock.release)
+            listener = listening.begin(settings.address, mount, observer)
+            undo.callback(listener.close)
+            env = config.daemon_environment(spec.store)
+            mounter = Mounter(spec, backend, binary, directory, fusermount, env)
+            undo.callback(mounter.release)
             _clear_another(spec, known, fusermount)
             earlier = directory.read()
             if earlier is not None and _same(earlier.spec, spec) and mounter.adopt(earlier):
@@ -149,21 +158,18 @@ class Session:
                 directory.write(record)
             else:
                 record = _mount_anew(mounter, earlier, unproven_before, settings.mount_timeout)
-        except BaseException:
-            mounter.release()
-            lock.release()
-            raise
+            undo.pop_all()
         supervisor = Supervisor(
             mounter,
             record,
             attempts=settings.remount_attempts,
             mount_timeout=settings.mount_timeout,
             limits=config.health_limits(settings),
-            observer=observer,
+            observer=listener.counting(observer),
         )
         supervisor.start()
-        mount = Mount(spec, directory)
-        return cls(mount, mounter, supervisor, lock, config.limits(settings))
+        listener.watch(supervisor.finished)
+        return cls(mount, mounter, supervisor, lock, config.limits(settings), listener)
 
     def finish(
         self, observer: Observer = silent, *, ended_well: bool, deadline: Deadline | None = None
@@ -194,6 +200,7 @@ class Session:
         self._release(purge=False, unproven=not self.supervisor.stopped)
 
     def _unmount(self) -> None:
+        self._listener.close()
         self.supervisor.stop()
         try:
             self._mounter.unmount()

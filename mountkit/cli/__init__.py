@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from mountkit._version import __version__
+from mountkit.cli import console
 from mountkit.errors import MountkitError
 
 # name -> the line that --help shows; kept here so that --help loads no command.
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("mountkit: interrupted", err=True)
+        console.say("interrupted", "error")
         code = 130
     except BrokenPipeError:
         # Whoever read our output has had enough. As for any program: the code of SIGPIPE.
@@ -106,9 +107,7 @@ def show(error: MountkitError, *, as_json: bool) -> int:
     """Say what happened and what to do next; returns the exit code."""
     if os.environ.get("MOUNTKIT_TRACEBACK"):
         traceback.print_exception(error)
-    click.echo(f"mountkit: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+    console.fail(error)
     if as_json:
         content = {"code": error.exit_code, "message": error.message, "hint": error.hint}
         click.echo(json.dumps({"error": content}))

@@ -1,7 +1,9 @@
-"""What people see on stderr while a command works: a line an event, a bar on a terminal."""
+"""What a command says on stderr while it works: lines and a bar for people, or JSON for a log."""
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -11,14 +13,74 @@ import click
 from mountkit import events
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mountkit.errors import MountkitError
     from mountkit.events import Event
 
 BETWEEN_LINES_SECONDS = 5.0
 
+LEVELS: Mapping[type, str] = {
+    events.Trouble: "warning",
+    events.MountLost: "warning",
+    events.MountGivenUp: "error",
+}
 
-def say(text: str) -> None:
-    """A line for people."""
-    click.echo(f"mountkit: {text}", err=True)
+
+class _Log:
+    """Whether stderr is for people or for a log; one choice for the whole process."""
+
+    as_json = False
+
+
+def use(log_format: str) -> None:
+    """Choose what stderr gets from now on: ``human`` or ``json``, one object a line."""
+    _Log.as_json = log_format == "json"
+    logger = logging.getLogger("mountkit")
+    for handler in [one for one in logger.handlers if isinstance(one, _Handler)]:
+        logger.removeHandler(handler)
+    logger.propagate = not _Log.as_json
+    if _Log.as_json:
+        logger.addHandler(_Handler())
+
+
+def say(text: str, level: str = "info") -> None:
+    """A line for people; in a log, an event called ``Message``."""
+    if _Log.as_json:
+        _write({"event": "Message", "message": text}, level)
+    else:
+        click.echo(f"mountkit: {text}", err=True)
+
+
+def fail(error: MountkitError) -> None:
+    """What happened and what to do next; in a log, an event called ``Error``."""
+    if _Log.as_json:
+        fields = {"code": error.exit_code, "message": error.message, "hint": error.hint}
+        _write({"event": "Error", **fields}, "error")
+        return
+    click.echo(f"mountkit: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+
+
+def _write(fields: Mapping[str, object], level: str) -> None:
+    from mountkit.state import now
+
+    line = {"time": now(), "level": level, **fields}
+    # One write, so that lines of several threads do not mix.
+    click.echo(json.dumps(line), err=True)
+
+
+class _Handler(logging.Handler):
+    """What the package itself logs goes into the same log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        message = record.getMessage().removeprefix("mountkit: ")
+        fields = {"event": "Message", "message": message}
+        if record.exc_info:
+            fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+        _write(fields, record.levelname.lower())
 
 
 def megabytes(size: int) -> str:
@@ -35,7 +97,7 @@ class Console:
     """An observer that prints. A waiting line on a terminal is rewritten in place."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and not _Log.as_json
         self._line = False
         self._said_at = 0.0
         self._most = 0
@@ -48,7 +110,7 @@ class Console:
         text = describe(event)
         if text:
             self.clear()
-            say(text)
+            _tell(event, text)
 
     def clear(self) -> None:
         """End a line that is being rewritten."""
@@ -68,7 +130,15 @@ class Console:
             self._line = True
         elif time.monotonic() - self._said_at > BETWEEN_LINES_SECONDS:
             self._said_at = time.monotonic()
-            say(text)
+            _tell(event, text)
+
+
+def _tell(event: Event, text: str) -> None:
+    if _Log.as_json:
+        fields = {**events.to_json(event), "message": text}
+        _write(fields, LEVELS.get(type(event), "info"))
+    else:
+        say(text)
 
 
 def describe(event: Event) -> str:
@@ -86,5 +156,7 @@ def describe(event: Event) -> str:
             return f"mounted again after {seconds:.1f} s"
         case events.MountGivenUp(reason):
             return f"the mount cannot be repaired: {reason}"
+        case events.Listening(url):
+            return f"health and metrics at {url} (/healthz, /readyz, /metrics)"
         case _:
             return ""

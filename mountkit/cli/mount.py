@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mountkit.cli.options import grace, mount_options, output_format
+from mountkit.cli.options import grace, mount_options, output_format, service_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("target")
 @mount_options
 @grace
+@service_options
 @click.option("--foreground", is_flag=True, help="Stay; SIGTERM or Ctrl-C drains and unmounts.")
 @output_format
 def command(
@@ -34,11 +35,13 @@ def command(
 
     from mountkit import config
     from mountkit.background import leave_behind
+    from mountkit.cli import console
     from mountkit.cli.console import say
     from mountkit.session import specify
     from mountkit.state import State
 
     settings = config.load(**flags)
+    console.use(settings.log_format)
     spec = specify(source, target, settings, options)
 
     def ready() -> None:
@@ -55,6 +58,7 @@ def command(
         lambda tell: _supervise(spec, settings, tell),
         directory.supervisor_log,
         settings.mount_timeout,
+        console.fail,
     )
     ready()
 

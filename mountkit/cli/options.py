@@ -50,3 +50,16 @@ grace = click.option(
     metavar="SECONDS",
     help="From the platform's SIGTERM to its SIGKILL: be done by then.",
 )
+
+service_options = _stack(
+    click.option(
+        "--listen",
+        metavar="[HOST:]PORT",
+        help="Serve /healthz, /readyz and /metrics there; on 127.0.0.1 without a HOST.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["human", "json"]),
+        help="What stderr gets: lines for people (default), or one JSON object a line.",
+    ),
+)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mountkit.cli.options import grace, mount_options
+from mountkit.cli.options import grace, mount_options, service_options
 
 
 class _WithCommand(click.Command):
@@ -29,6 +29,7 @@ class _WithCommand(click.Command):
 @click.argument("place", nargs=-1, metavar="[SOURCE TARGET] -- COMMAND...")
 @mount_options
 @grace
+@service_options
 def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> None:
     """Mount SOURCE at TARGET, run COMMAND, and make sure that all it wrote is in the bucket.
 
@@ -38,6 +39,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     import shutil
 
     from mountkit import config
+    from mountkit.cli import console
     from mountkit.cli.console import Console, say
     from mountkit.entrypoint import execute, run
     from mountkit.errors import UsageError
@@ -60,6 +62,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
             hint="Such as: mountkit run s3://bucket/run-1 /mnt/run-1 -- python train.py",
         )
     settings = config.load(**flags)
+    console.use(settings.log_format)
     source, target = place or (settings.source, settings.target)
     if source is None:
         say("no bucket is configured; the command runs without a mount")

@@ -31,7 +31,7 @@ def until_let_go():
 atexit.register(print, "the parent cleaned up")
 before = len(os.listdir("/proc/self/fd"))
 try:
-    leave_behind(work, Path(sys.argv[1]), {timeout})
+    leave_behind(work, Path(sys.argv[1]), {timeout}{report})
 except errors.MountkitError as error:
     found = {{"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
 else:
@@ -49,9 +49,10 @@ class Story:
         self.log = folder / "supervisor.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def begin(self, work: str, timeout: float = 10) -> dict:
+    def begin(self, work: str, timeout: float = 10, report: str = "") -> dict:
+        code = PARENT.format(work=work, timeout=timeout, report=f", {report}" if report else "")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", PARENT.format(work=work, timeout=timeout), str(self.log)],
+            [sys.executable, "-c", code, str(self.log)],
             env={"PYTHONPATH": str(Path(mountkit.__file__).parents[1])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -122,6 +123,15 @@ def test_the_childs_error_is_raised_with_its_class_and_hint(story, kind):
     assert (said["kind"], said["message"], said["hint"]) == (kind, "No ü bucket.", "Make it.")
     assert said["leaked"] == 0
     assert "No ü bucket." in story.log.read_text()
+
+
+def test_the_childs_error_is_written_as_the_caller_wants(story):
+    story.begin(
+        "def work(tell):\n    raise errors.UsageError('No.', hint='Yes.')\n"
+        "def report(error):\n    print('**', error.hint, '**', file=sys.stderr, flush=True)",
+        report="report",
+    )
+    assert story.log.read_text() == "** Yes. **\n"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mountkit import config
 from mountkit.errors import ConfigurationError
-from mountkit.spec import StoreOptions
+from mountkit.spec import Address, StoreOptions
 
 
 @pytest.fixture(autouse=True)
@@ -158,3 +158,34 @@ def test_settings_cannot_be_changed():
 
 def test_a_default_is_documented_for_every_setting():
     assert all(field.description for field in config.Settings.model_fields.values())
+
+
+class TestListen:
+    def test_nobody_listens_unless_told(self):
+        assert config.load().address is None
+
+    def test_each_way_to_say_it(self, elsewhere, monkeypatch):
+        (elsewhere / "mountkit.toml").write_text("listen = 9090\n")
+        assert config.load().address == Address("127.0.0.1", 9090)
+        monkeypatch.setenv("MOUNTKIT_LISTEN", "0.0.0.0:9091")
+        assert config.load().address == Address("0.0.0.0", 9091)
+        assert config.load(listen="9092").address == Address("127.0.0.1", 9092)
+
+    def test_a_bad_one_says_what_to_write(self, monkeypatch):
+        monkeypatch.setenv("MOUNTKIT_LISTEN", ":9090")
+        with pytest.raises(ConfigurationError) as caught:
+            config.load()
+        expected = "listen cannot be ':9090': name a host: 0.0.0.0:9090 for every address of this"
+        assert caught.value.message.startswith(expected)
+        assert "MOUNTKIT_LISTEN" in caught.value.hint
+
+
+class TestLogFormat:
+    def test_for_people_unless_told(self, monkeypatch):
+        assert config.load().log_format == "human"
+        monkeypatch.setenv("MOUNTKIT_LOG_FORMAT", "json")
+        assert config.load().log_format == "json"
+
+    def test_there_is_no_other(self):
+        with pytest.raises(ConfigurationError, match="'human' or 'json'"):
+            config.load(log_format="xml")

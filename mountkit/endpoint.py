@@ -1,0 +1,161 @@
+"""``/healthz``, ``/readyz`` and ``/metrics`` over HTTP, for whoever runs the job.
+
+The server only looks: at the mount's record and account, and at the mount through a helper that can
+be killed. A request can neither change anything nor keep anything busy for longer than a probe.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from mountkit import metrics, overview, state
+from mountkit.events import Event, Listening, MountLost, Observer, Remounted
+from mountkit.spec import Address
+from mountkit.tally import Tally, moment
+from mountkit.webserver import Answer, bind
+
+if TYPE_CHECKING:
+    from mountkit.handle import Mount
+    from mountkit.state import MountRecord
+
+LONGEST_REASON = 300
+# How long the end of a run waits for the server to notice.
+END_SECONDS = 0.1
+OK = Answer(HTTPStatus.OK, "ok\n")
+
+
+def health(record: MountRecord | None, *, watched: bool) -> Answer:
+    """Whether the process is worth keeping: it looks after a mount, or hopes to repair it."""
+    if record is None:
+        return _no("nothing is mounted any more")
+    if record.state == state.FAILED:
+        return _no(f"the mount is given up: {record.reason}")
+    if not watched:
+        return _no("nobody looks after the mount any more")
+    return OK
+
+
+def readiness(record: MountRecord | None, *, serves: bool) -> Answer:
+    """Whether the mount can be used right now."""
+    if serves:
+        return OK
+    if record is None:
+        return _no("nothing is mounted")
+    if record.state == state.SERVING:
+        return _no("the mount does not answer")
+    return _no(f"the mount is {record.state}{f': {record.reason}' if record.reason else ''}")
+
+
+def _no(reason: str) -> Answer:
+    first = reason.partition("\n")[0][:LONGEST_REASON]
+    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{first}\n")
+
+
+class Endpoint:
+    """The server of one mount: a :class:`mountkit.listening.Listener`."""
+
+    def __init__(self, address: Address, mount: Mount) -> None:
+        self._mount = mount
+        self._remounts: Counter[str] = Counter()
+        self._cause = ""
+        self._ended: threading.Event | None = None
+        self._probing = threading.Lock()
+        self._probed: tuple[float, bool, float] | None = None
+        answers = {
+            "/healthz": self._health,
+            "/readyz": self._readiness,
+            "/metrics": self._metrics,
+        }
+        self._server = bind(address, answers)
+        self.address = Address(address.host, self._server.server_port)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            args=[END_SECONDS],
+            name="mountkit-endpoint",
+            daemon=True,
+        )
+
+    @classmethod
+    def open(cls, address: Address, mount: Mount, observer: Observer) -> Endpoint:
+        """Listen and answer from now on.
+
+        Raises
+        ------
+        ConfigurationError
+            If nobody can listen there.
+        """
+        endpoint = cls(address, mount)
+        endpoint._thread.start()
+        observer(Listening(endpoint.address.url))
+        return endpoint
+
+    def counting(self, observer: Observer) -> Observer:
+        """The same observer, while the remounts it hears of are counted."""
+
+        def tell(event: Event) -> None:
+            if isinstance(event, MountLost):
+                self._cause = event.cause
+            elif isinstance(event, Remounted):
+                # What it was lost by; a second try may find another cause than the first.
+                self._remounts[self._cause or event.cause] += 1
+            observer(event)
+
+        return tell
+
+    def watch(self, ended: threading.Event) -> None:
+        """The mount is made; ``ended`` says once nobody looks after it any more."""
+        self._ended = ended
+
+    def close(self) -> None:
+        """Stop to listen. Answers under way are not waited for."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def _health(self) -> Answer:
+        if self._ended is None:
+            return OK
+        return health(self._mount.record(), watched=not self._ended.is_set())
+
+    def _readiness(self) -> Answer:
+        if self._ended is None:
+            return _no("the mount is being made")
+        serves, _ = self._probe()
+        return readiness(self._mount.record(), serves=serves)
+
+    def _metrics(self) -> Answer:
+        serves, seconds = self._probe()
+        record = self._mount.record()
+        seen = None if record is None else overview.look(self._mount, record)
+        tally = seen.tally if seen else Tally()
+        snapshot = metrics.Snapshot(
+            backend=self._mount.spec.backend,
+            up=serves,
+            probe_seconds=seconds,
+            remounts=dict(self._remounts),
+            verifications={"proven": tally.proofs, "failed": tally.failures},
+            last_proven=moment(tally.proven.at) if tally.proven else 0.0,
+            unproven_bytes=seen.unproven.size if seen and seen.unproven else None,
+        )
+        return Answer(HTTPStatus.OK, metrics.render(snapshot), metrics.CONTENT_TYPE)
+
+    def _probe(self) -> tuple[bool, float]:
+        """Whether the mount serves, and how long it took to know.
+
+        One probe at a time. Who comes while one is under way gets the answer of the next, with all
+        who came meanwhile: many requests start few helpers, and no answer is older than its
+        question.
+        """
+        came = time.monotonic()
+        with self._probing:
+            if self._probed is None or self._probed[0] < came:
+                began = time.monotonic()
+                serves = self._mount.serving()
+                self._probed = (began, serves, time.monotonic() - began)
+            _, serves, seconds = self._probed
+        return serves, seconds
