@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     mount_timeout: float = Field(20.0, gt=0, description="from the daemon's start to serving")
     stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")
     drain_timeout: float = Field(3600.0, gt=0, description="for a whole drain, or one proof")
-    repair_timeout: float = Field(60.0, gt=0, description="a save waits for a broken mount")
+    repair_timeout: float = Field(120.0, gt=0, description="a save waits for a broken mount")
     probe_interval: float = Field(0.5, gt=0, description="between two questions to the mount")
     probe_timeout: float = Field(5.0, gt=0, description="until a question counts as unanswered")
     hang_timeout: float = Field(60.0, gt=0, description="without an answer, and with no work done")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TRAINER_STATE = "trainer_state.json"
 RETRY_SECONDS = 1.0
 ROUNDS = 5
+# The store's clock and ours.
+CLOCKS_SECONDS = 60.0
 # Write-back by the kernel may date a file a little later than the one written after it.
 SAME_SAVE_SECONDS = 2.0
 
@@ -86,9 +88,9 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
     Parameters
     ----------
     ended_well:
-        Whether what wrote the files says that it finished. Otherwise, and for what an earlier
-        run left in the cache, a checkpoint counts as finished only with a ``trainer_state.json``
-        of its step, the newest of its files: Trainer writes it last.
+        Whether what wrote the files says that it finished. A checkpoint counts as finished only
+        with a ``trainer_state.json`` of its step. Otherwise, and for what an earlier run left in
+        the cache, that has to be the newest of its files: Trainer writes it last.
     """
     work = _Drain(mount, limits, observer, ended_well=ended_well)
     began = time.monotonic()
@@ -245,28 +247,34 @@ class _Drain:
         """Whether a save came to its end; what a run that died has left may be torn (F11)."""
         record = self._mount.record()
         ours = record is not None and all(file.modified >= record.began for file in members)
-        if ours and self._ended_well:
-            return True
         torn = record.strays_before if record is not None and not ours else ()
         if any(path.startswith(f"{top}/") for path in torn):
             return False
-        return _has_trainer_state(self._mount, top, step, members)
+        # A shell that ends well says little of what it ran: "python train.py | tee log".
+        last = not (ours and self._ended_well)
+        return _has_trainer_state(self._mount, top, step, members, last=last)
 
     def _unwitnessed(self, groups: Mapping[str, object]) -> list[Unproven]:
         """Checkpoints written here whose local bytes are gone, so that nothing can be compared."""
         record = self._mount.record()
         before = record.unproven_before if record else ()
-        gone = [
-            found.name
-            for found in checkpoints.scan(self._store)
-            if not found.proven and found.name not in before and found.name not in groups
-        ]
-        # What a deletion and an upload left between them is no checkpoint.
-        finished = self._store.attest_many([f"{name}/{TRAINER_STATE}" for name in gone])
+        since = record.began - CLOCKS_SECONDS if record else 0.0
+        proven, finished = set(), {}
+        for info in self._store.list():
+            folder, _, name = info.path.rpartition("/")
+            if name == MANIFEST_NAME:
+                proven.add(folder)
+            # What a deletion and an upload left between them is no checkpoint.
+            if name == TRAINER_STATE and checkpoints.step_of(folder.rpartition("/")[2]) is not None:
+                finished[folder] = info.modified.timestamp()
         return [
-            Unproven(name, 0, "its files left the local cache before anybody proved it")
-            for name in gone
-            if finished[f"{name}/{TRAINER_STATE}"] is not None
+            Unproven(folder, 0, "its files left the local cache before anybody proved it")
+            for folder, modified in finished.items()
+            if folder not in proven
+            and folder not in groups
+            and folder not in before
+            # Those further down were not looked at before; what is older is not of this run.
+            and ("/" not in folder or modified >= since)
         ]
 
     def _note(self, problems: Iterable[Unproven]) -> None:
@@ -296,10 +304,13 @@ def _group(
     return groups, loose
 
 
-def _has_trainer_state(mount: Mount, top: str, step: int, members: Sequence[WrittenFile]) -> bool:
+def _has_trainer_state(
+    mount: Mount, top: str, step: int, members: Sequence[WrittenFile], *, last: bool
+) -> bool:
+    """Whether it has the state of its step; with ``last``, written after all the rest."""
     path = f"{top}/{TRAINER_STATE}"
     written = {file.path: file.modified for file in members}
-    if max(written.values()) - written.get(path, 0.0) > SAME_SAVE_SECONDS:
+    if last and max(written.values()) - written.get(path, 0.0) > SAME_SAVE_SECONDS:
         return False
     # Not through the mount: nothing may wait for one that hangs.
     data = mount.control().content(path) or mount.store().get(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -174,7 +175,8 @@ class Signals:
             if self._interrupts > 1:
                 raise KeyboardInterrupt
             # Not print: a handler may interrupt one.
-            os.write(2, b"mountkit: still making sure that everything is in the bucket\n")
+            with contextlib.suppress(OSError):
+                os.write(2, b"mountkit: still making sure that everything is in the bucket\n")
         elif self._child is not None:
             if number != signal.SIGINT or not self._terminal:
                 self._child.send_signal(number)

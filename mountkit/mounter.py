@@ -110,34 +110,32 @@ class Mounter:
         return True
 
     def keep_strays(self) -> None:
-        """Take strays away, and write down that there were some."""
-        strays = self.take_strays()
-        if strays:
-            self.directory.add_strays(strays)
-
-    def take_strays(self) -> tuple[str, ...]:
         """Move away what was written to the bare directory while no mount covered it.
 
         Between a dead mount and its successor a save can reach the local disk, and the new mount
         then hides it. Such files go to the cache's ``strays`` folder; their paths, relative to
-        the mount, are returned, so that no checkpoint they belong to is ever proven.
+        the mount, are written down, so that no checkpoint they belong to is ever proven.
         """
+        if self._was_adopted and self._underneath is None and not mountinfo.at(self.spec.target):
+            # An adopted mount covered the bare directory until now.
+            self._open_underneath()
         if self._underneath is None:
-            return ()
+            return
         # The path of an open directory leads to it, and not to what is mounted over it.
         bare = Path(f"/proc/self/fd/{self._underneath}")
-        paths = tuple(
-            (Path(folder) / name).relative_to(bare).as_posix()
-            for folder, _, names in os.walk(bare)
-            for name in names
-        )
         entries = list(bare.iterdir())
-        if entries:
-            away = self._aside()
-            away.mkdir(parents=True, mode=0o700)
+        if not entries:
+            return
+        # Named before they are moved: a move that fails must not leave some of them unnamed.
+        self.directory.add_strays(_below(bare))
+        away = self._aside()
+        away.mkdir(parents=True, mode=0o700)
+        try:
             for entry in entries:
                 shutil.move(entry, away / entry.name)
-        return paths
+        finally:
+            # What was made after the first look is there by now.
+            self.directory.add_strays(_below(away))
 
     def _aside(self) -> Path:
         """Where files are kept that nobody can prove; a new directory each time."""
@@ -254,6 +252,15 @@ class Mounter:
                 f"{self.spec.target} is still mounted: {problem}.",
                 hint=f"See who uses it: fuser -vm {self.spec.target}",
             )
+
+
+def _below(folder: Path) -> tuple[str, ...]:
+    """Every file below a directory, relative to it."""
+    return tuple(
+        (Path(place) / name).relative_to(folder).as_posix()
+        for place, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def _last_words(log: str) -> str:

@@ -40,7 +40,9 @@ class ProcessIdentity:
             fields = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
             if fields[0] == "Z":
                 return None
-            return cls(pid, int(fields[19]), str((place / "exe").readlink()))
+            # A program that was upgraded under it is the same process all the same.
+            executable = str((place / "exe").readlink()).removesuffix(" (deleted)")
+            return cls(pid, int(fields[19]), executable)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
 

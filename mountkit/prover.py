@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mountkit.handle import Mount
 
 NAMED = 5
+RETRY_SECONDS = 1.0
 REWRITES = 5
 
 
@@ -34,12 +35,22 @@ class Prover:
         self._mount = mount
         self._below = below
         self._observer = observer
+        self._limits = limits
         self._uploads = Uploads(mount, limits, observer)
         self.store = mount.store(below, limits.stall)
 
     def withdraw(self, name: str) -> None:
         """Delete the manifest of a checkpoint that is about to be written again, or removed."""
-        self.store.delete([f"{name}/{MANIFEST_NAME}"])
+        self._patiently(lambda: self.store.delete([f"{name}/{MANIFEST_NAME}"]))
+
+    def _patiently(self, request: Callable[[], None]) -> None:
+        """Make a request; again while the store is out of reach, within the stall timeout."""
+        began = time.monotonic()
+        while (problem := _problem_of(request)) is not None:
+            if time.monotonic() - began > self._limits.stall or self._limits.over(began):
+                raise problem
+            self._observer(Trouble(problem.message))
+            time.sleep(RETRY_SECONDS)
 
     def begin(self, name: str) -> None:
         """A checkpoint is about to be saved: nothing of an earlier try counts any more."""
@@ -120,7 +131,8 @@ class Prover:
             source=self._mount.spec.source.child(top).url,
             files=tuple(_relative(entry, top) for entry in entries),
         )
-        self.store.put(f"{name}/{MANIFEST_NAME}", manifest.to_bytes())
+        content = manifest.to_bytes()
+        self._patiently(lambda: self.store.put(f"{name}/{MANIFEST_NAME}", content))
         return manifest
 
     def _unfinished(self, top: str) -> Iterator[str]:
@@ -174,7 +186,7 @@ class Prover:
                     shutil.rmtree(Path(self._mount.path) / self._below / name)
             except OSError as error:
                 self._observer(Trouble(f"{name} stays in the cache for now: {error}"))
-        checkpoints.remove(self.store, name)
+        self._patiently(lambda: checkpoints.remove(self.store, name))
         self._mount.directory.note_removed(self._path(name))
         self.refresh("")
         return True
@@ -215,6 +227,15 @@ class Prover:
                 f"{self._mount.path}",
                 unproven=(Unproven(top, 0, "the mount was lost while it was being saved"),),
             )
+
+
+def _problem_of(request: Callable[[], None]) -> MountUnavailableError | None:
+    """Why the store cannot be had right now; None if it did what it was asked."""
+    try:
+        request()
+    except MountUnavailableError as error:
+        return error
+    return None
 
 
 def new_strays(mount: Mount) -> tuple[str, ...]:

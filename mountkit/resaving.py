@@ -51,8 +51,10 @@ class Resaver:
         self._limits = limits
         self._observer = observer
 
-    def save(self, name: str, work: Callable[[], Result]) -> Result:
+    def save(self, name: str, work: Callable[[], Result], *, whole: bool = True) -> Result:
         """Do ``work``, which writes the checkpoint ``name``; again, if it was torn.
+
+        ``whole`` says that it writes all of it; otherwise it cannot be repeated.
 
         Raises
         ------
@@ -65,6 +67,7 @@ class Resaver:
         """
         reason = ""
         error: Exception | None = None
+        self._prover.begin(name)
         for _ in range(REPEATS):
             before = self._losses()
             error = None
@@ -77,15 +80,23 @@ class Resaver:
                 raise error
             if not reason:
                 return result
+            if not whole:
+                # Only a part of the save is repeated here; the rest would be gone for good.
+                raise self._torn(name, reason) from error
             self._observer(Trouble(f"{name} is saved again: {reason}"))
-            self._mount.wait_until_serving(self._limits.repair)
             # Torn files must neither be taken for the new ones nor be left among them.
-            self._prover.remove(name)
+            for _ in range(REPEATS):
+                self._mount.wait_until_serving(self._limits.repair)
+                if self._prover.remove(name):
+                    break
             self._prover.begin(name)
         if error is not None:
             raise error
-        raise NotDurableError(
-            f"{name} was saved {REPEATS} times, and {reason} each time.",
+        raise self._torn(name, f"{reason}, {REPEATS} times")
+
+    def _torn(self, name: str, reason: str) -> NotDurableError:
+        return NotDurableError(
+            f"{name} may be torn: {reason}.",
             hint=f"See what is wrong: mountkit doctor {self._mount.source} {self._mount.path}",
             unproven=(Unproven(name, 0, reason),),
         )
@@ -145,6 +156,9 @@ class Saving(Protocol):
     def resaver(self) -> Resaver | None:
         """Who saves, while the training goes on in a mount."""
 
+    def begin_save(self, step: int) -> bool:
+        """A checkpoint is about to be written; False if it is there and proven, as it is."""
+
 
 _lock = threading.Lock()
 
@@ -170,7 +184,11 @@ def watch(trainer: type[Any], callback: type[Saving]) -> None:
 
             if resaver is None:
                 return work()
-            return resaver.save(f"checkpoint-{self.state.global_step}", work)
+            if not found[0].begin_save(self.state.global_step):
+                return None
+            # A class of its own may write more than this does.
+            whole = type(self)._save_checkpoint is save  # noqa: SLF001
+            return resaver.save(f"checkpoint-{self.state.global_step}", work, whole=whole)
 
         save.mountkit = True  # type: ignore[attr-defined]
         trainer._save_checkpoint = save  # noqa: SLF001

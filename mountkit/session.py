@@ -6,6 +6,7 @@ import contextlib
 import functools
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends, cachelock, config, listening, mountinfo, state
@@ -19,14 +20,13 @@ from mountkit.events import Observer, silent
 from mountkit.handle import Mount
 from mountkit.mounter import Mounter
 from mountkit.process import ProcessIdentity
-from mountkit.spec import MountSpec, Source, mount_id, printable
+from mountkit.spec import MountSpec, Source, Unproven, mount_id, printable
 from mountkit.state import MountRecord, State
 from mountkit.store import S3Store
 from mountkit.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from filelock import FileLock
 
@@ -153,8 +153,10 @@ class Session:
             undo.callback(mounter.release)
             _clear_another(spec, known, fusermount)
             earlier = directory.read()
+            _refuse_waiting_in(directory.left_cache(), spec)
             if earlier is not None and _same(earlier.spec, spec) and mounter.adopt(earlier):
                 record = replace(earlier, supervisor=ProcessIdentity.mine(), state=state.SERVING)
+                directory.forget_stop()
                 directory.write(record)
             else:
                 record = _mount_anew(mounter, earlier, unproven_before, settings.mount_timeout)
@@ -182,6 +184,10 @@ class Session:
         try:
             self._mounter.keep_strays()
             report = drain(self.mount, limits, observer, ended_well=ended_well)
+            if self.mount.record() is None and not self.supervisor.stopped:
+                lost = f"{self.mount.directory.path} is gone, which told what was written"
+                unknown = Unproven(self.mount.path, 0, lost)
+                report = replace(report, unproven=(*report.unproven, unknown))
         except BaseException:
             self.close()
             raise
@@ -205,7 +211,7 @@ class Session:
         try:
             self._mounter.unmount()
         except BaseException:
-            self._release(purge=False)
+            self._release(purge=False, unproven=True)
             raise
 
     def _release(self, *, purge: bool, unproven: bool = False) -> None:
@@ -218,6 +224,19 @@ class Session:
         finally:
             self._mounter.release()
             self._lock.release()
+
+
+def _refuse_waiting_in(cache_dir: str, spec: MountSpec) -> None:
+    """Files that wait in another cache directory would never reach the store (F13)."""
+    if cache_dir in {"", spec.cache_dir}:
+        return
+    waiting = backends.load(spec.backend).waiting(replace(spec, cache_dir=cache_dir))
+    if waiting:
+        raise ConfigurationError(
+            f"{len(waiting)} files of an earlier run still wait for their upload in {cache_dir}, "
+            f"and this one would use {spec.cache_dir}.",
+            hint=f"Use --cache-dir {Path(cache_dir).parent} once more: that uploads them.",
+        )
 
 
 def _same(one: MountSpec, other: MountSpec) -> bool:
@@ -256,7 +275,7 @@ def _mount_anew(
     except BaseException:
         # Nobody would look after a daemon that this process gives up.
         mounter.kill()
-        directory.clear()
+        directory.clear(unproven=takes_over)
         raise
     return record
 
@@ -285,7 +304,7 @@ def _clear_another(spec: MountSpec, known: State, fusermount: str) -> None:
             f"A dead mount at {spec.target} cannot be taken away: {problem}.",
             hint=f"Try: fusermount3 -u -z {spec.target}",
         )
-    known.directory(record.spec.id).clear()
+    known.directory(record.spec.id).clear(unproven=True)
 
 
 def _adopted(mounter: Mounter) -> tuple[str, ...]:

@@ -155,6 +155,10 @@ class StateDirectory:
         """Tell the supervisor to unmount; whatever had to be drained has been."""
         (self.path / STOP_NAME).touch(mode=0o600)
 
+    def forget_stop(self) -> None:
+        """Whoever asked has given up, or asked another supervisor."""
+        (self.path / STOP_NAME).unlink(missing_ok=True)
+
     def asked_to_stop(self) -> bool:
         """Whether somebody asked the supervisor to unmount."""
         return (self.path / STOP_NAME).exists()
@@ -173,12 +177,20 @@ class StateDirectory:
         ``unproven`` says that not all was proven; then the next mount takes over what is known.
         """
         if unproven:
-            (self.path / UNPROVEN_NAME).touch(mode=0o600)
+            jsonfile.replace(self.path / UNPROVEN_NAME, {"cache_dir": self.left_cache()})
         else:
             (self.path / JOURNAL_NAME).unlink(missing_ok=True)
-        for name in (RECORD_NAME, STRAYS_NAME, STOP_NAME, SOCKET_NAME):
+        for name in (RECORD_NAME, STOP_NAME, SOCKET_NAME):
             (self.path / name).unlink(missing_ok=True)
         self.tally.clear()
+
+    def left_cache(self) -> str:
+        """The cache directory of a mount that did not come to its end; "" if there is none."""
+        record = self.read()
+        if record is not None:
+            return record.spec.cache_dir
+        content = jsonfile.load(self.path / UNPROVEN_NAME)
+        return "" if content is None else str(content.get("cache_dir", ""))
 
     def remove_socket(self) -> None:
         """Remove what a daemon that is gone listened on."""
@@ -194,7 +206,8 @@ class StateDirectory:
         takes_over = marker.exists() or (self.path / RECORD_NAME).exists()
         marker.unlink(missing_ok=True)
         if not takes_over:
-            (self.path / JOURNAL_NAME).unlink(missing_ok=True)
+            for name in (JOURNAL_NAME, STRAYS_NAME):
+                (self.path / name).unlink(missing_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 self.log.replace(self.log.with_suffix(".log.1"))
         return takes_over

@@ -6,6 +6,7 @@ supervisor's thread never touches the mount.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import select
@@ -22,10 +23,14 @@ from mountkit.prober import Prober
 from mountkit.process import Activity
 
 if TYPE_CHECKING:
+    from mountkit.events import Event
     from mountkit.mounter import Mounter
     from mountkit.state import MountRecord
 
+logger = logging.getLogger("mountkit")
+
 TICK_SECONDS = 0.5
+FROZEN_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 FLAPPING_SECONDS = 5.0
@@ -86,7 +91,7 @@ class Supervisor:
         self._prober = prober or Prober(record.spec.target)
         self._asked_at = 0.0
         self._ticks = -1
-        self._active_at = time.monotonic()
+        self._active_at = self._looked_at = time.monotonic()
         self._slow = False
         self._failures = 0
         self._remounted_at = -FLAPPING_SECONDS
@@ -125,24 +130,36 @@ class Supervisor:
 
     def _run(self) -> None:
         try:
-            while not self._halt.is_set():
-                verdict = self._look()
-                asked = self._mounter.directory.asked_to_stop()
-                action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
-                if action is Action.STOP:
-                    self._unmount()
-                    break
-                if action is Action.GIVE_UP:
-                    self._give_up()
-                    break
-                if action is Action.REMOUNT:
-                    self._remount(verdict)
-                else:
-                    self._tell_if_slow(verdict)
-                    self._sleep(self._pause())
+            while not self._halt.is_set() and self._turn():
+                pass
         finally:
             self._prober.close()
             self.finished.set()
+
+    def _turn(self) -> bool:
+        """Look once, and do what is to be done; whether to go on."""
+        verdict = self._look()
+        asked = self._mounter.directory.asked_to_stop()
+        action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
+        if action is Action.STOP:
+            self._unmount()
+            return False
+        if action is Action.GIVE_UP:
+            self._give_up()
+            return False
+        if action is Action.REMOUNT:
+            self._remount(verdict)
+        else:
+            self._tell_if_slow(verdict)
+            self._sleep(self._pause())
+        return True
+
+    def _tell(self, event: Event) -> None:
+        """What watches over a mount must not end because nobody can be told of it."""
+        try:
+            self._observer(event)
+        except Exception:
+            logger.exception("mountkit: %s could not be told", type(event).__name__)
 
     def _unmount(self) -> None:
         """Somebody drained the mount from outside and asked for its end."""
@@ -151,7 +168,7 @@ class Supervisor:
         except MountkitError as error:
             self.error = error
             self._write(self._record.change(state.FAILED, reason=error.message))
-            self._observer(MountGivenUp(error.message))
+            self._tell(MountGivenUp(error.message))
             return
         self.stopped = True
         self._mounter.directory.clear()
@@ -171,6 +188,11 @@ class Supervisor:
         entry = mountinfo.at(self._record.spec.target) if not mounted else None
         found = "it" if mounted else f"{entry.source} ({entry.fstype})" if entry else ""
         now = time.monotonic()
+        if now - self._looked_at > max(FROZEN_SECONDS, self._limits.probe):
+            # We were stopped ourselves, or the machine was: the silence meanwhile means nothing.
+            self._prober.renew()
+            self._active_at = now
+        self._looked_at = now
         if self._prober.unanswered or now - self._asked_at >= self._limits.interval:
             self._prober.ask()
             self._asked_at = now
@@ -199,7 +221,7 @@ class Supervisor:
     def _tell_if_slow(self, verdict: Verdict) -> None:
         slow = verdict.health is Health.SLOW
         if slow and not self._slow:
-            self._observer(Trouble(f"The mount at {self._record.spec.target}: {verdict.reason}"))
+            self._tell(Trouble(f"The mount at {self._record.spec.target}: {verdict.reason}"))
         self._slow = slow
 
     def _sleep(self, seconds: float) -> None:
@@ -214,7 +236,11 @@ class Supervisor:
                 return
             watched.append(descriptor)
         try:
-            select.select(watched, [], [], seconds)
+            poll = select.poll()
+            for number in watched:
+                poll.register(number, select.POLLIN)
+            # Not select, which takes no descriptor over 1023: a training may have that many.
+            poll.poll(seconds * 1000)
         finally:
             if descriptor is not None:
                 os.close(descriptor)
@@ -226,7 +252,7 @@ class Supervisor:
             silent_since = time.time() - self._prober.unanswered
             lost = (*self._record.lost, silent_since)[-REMEMBERED:]
             self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
-            self._observer(MountLost(verdict.reason, verdict.cause.value))
+            self._tell(MountLost(verdict.reason, verdict.cause.value))
         served = began - self._remounted_at
         jitter = random.random()  # noqa: S311 - only spreads load
         pause = pause_before(self._failures, served, jitter)
@@ -256,15 +282,17 @@ class Supervisor:
                 reason=self._record.reason,
             )
         )
-        self._observer(
-            Remounted(self._record.reason, time.monotonic() - began, verdict.cause.value)
-        )
+        self._tell(Remounted(self._record.reason, time.monotonic() - began, verdict.cause.value))
 
     def _give_up(self) -> None:
         reason = f"{self._attempts} attempts failed, the last one: {self.error}"
         self._write(self._record.change(state.FAILED, reason=reason))
-        self._observer(MountGivenUp(reason))
+        self._tell(MountGivenUp(reason))
 
     def _write(self, record: MountRecord) -> None:
         self._record = record
-        self._mounter.directory.write(record)
+        try:
+            self._mounter.directory.write(record)
+        except OSError:
+            # A full disk is no reason to leave the mount unwatched.
+            logger.exception("mountkit: the record of %s cannot be written", record.spec.target)

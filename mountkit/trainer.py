@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from transformers import Trainer, TrainerCallback
 
 from mountkit import backends, checkpoints, config, doctor, needs, resaving, writers
-from mountkit.errors import ConfigurationError, MountkitError, NotDurableError, UsageError
+from mountkit.errors import (
+    ConfigurationError,
+    MountkitError,
+    MountUnavailableError,
+    NotDurableError,
+    UsageError,
+)
 from mountkit.events import CheckpointRemoved, Observer, Trouble, Waiting, silent
 from mountkit.handle import Mount
 from mountkit.prover import Prover
@@ -74,6 +80,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._prover: Prover | None = None
         self._output_dir = ""
         self._resaver: Resaver | None = None
+        self._saving = -1
         self._proof: Future[None] | None = None
         self._proving = ""
         self._began: float | None = None
@@ -154,6 +161,18 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         """Who repeats a save that a lost mount broke; None outside a training in a mount."""
         return self._resaver
 
+    def begin_save(self, step: int) -> bool:
+        """Until it is proven again, a checkpoint that is written anew is none.
+
+        False if nobody said that it would be written, and it is proven: on a signal Trainer saves
+        the state it has just saved, or resumed from, and must not put the proven one at risk.
+        """
+        if step in self._known and self._prover is not None:
+            if self._saving != step:
+                return False
+            self._prover.withdraw(self._known.pop(step))
+        return True
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin to prove the checkpoint that was just saved."""
         self._guard(self._begin_proof, state)
@@ -226,10 +245,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._began = time.monotonic()
         self._finish_proof()
         self._mount.wait_until_serving(self._limits.repair)
-        self._prover.begin(f"checkpoint-{step}")
-        if step in self._known:
-            # Until it is proven again, a checkpoint that is written anew is none.
-            self._prover.withdraw(self._known.pop(step))
+        self._saving = step
 
     def _finish_proof(self) -> None:
         proof = self._proof
@@ -260,10 +276,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         protected = {*self._protected, newest}
         if best is not None:
             protected.add(best)
-        for step in checkpoints.retention(sorted(self._known), self._keep, protected):
-            if prover.remove(self._known[step]):
-                del self._known[step]
-                self._tell(CheckpointRemoved(step))
+        try:
+            for step in checkpoints.retention(sorted(self._known), self._keep, protected):
+                if prover.remove(self._known[step]):
+                    del self._known[step]
+                    self._tell(CheckpointRemoved(step))
+        except MountUnavailableError as error:
+            # The newest one is proven; the older ones go after the next.
+            self._tell(Trouble(f"Older checkpoints stay for now: {error.message}"))
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Trouble):

@@ -95,6 +95,8 @@ def _let_supervisor_stop(mount: Mount) -> None:
             hint=f"See who uses it: fuser -vm {mount.path}",
         )
     if not stopped:
+        # It would take a later mount away.
+        mount.directory.forget_stop()
         raise MountUnavailableError(
             f"The supervisor of {mount.path} did not unmount it within {STOP_SECONDS:.0f} s.",
             hint=f"Read its log: less {mount.directory.supervisor_log}",

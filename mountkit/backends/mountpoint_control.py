@@ -116,8 +116,13 @@ class MountpointControl:
         for path, entry in journal.items():
             # The daemon never hears of a file that could not be opened, or of a full disk here.
             later = max(entry.at, done[path].at) if path in done else entry.at
-            if entry.problem and later == entry.at:
+            # And what a killed writer left open is uploaded when the kernel closes it.
+            if entry.problem and (later == entry.at or entry.problem == UNFINISHED):
                 lost.setdefault(path, (entry.at, entry.problem))
+        record = self._state.read()
+        # What an earlier run lost, it has named; it is not there to be lost again.
+        began = record.began if record is not None else 0.0
+        lost = {path: what for path, what in lost.items() if what[0] >= began}
         anew, removed = self._state.written_anew(), self._state.removed()
         return _Known(
             {

@@ -81,6 +81,7 @@ OWNED = frozenset(
         "config", "cache-dir", "vfs-cache-mode", "devname", "daemon", "daemon-wait",
         "rc", "rc-addr", "rc-no-auth", "rc-user", "rc-pass", "allow-non-empty", "read-only",
         "log-file", "dump", "dry-run", "immutable", "write-back-cache",
+        "vfs-cache-max-age", "vfs-cache-max-size",
         "s3-endpoint", "s3-env-auth", "s3-provider",
     }
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -44,12 +45,18 @@ def use(log_format: str) -> None:
         logger.addHandler(_Handler())
 
 
+def _echo(text: str, *, nl: bool = True) -> None:
+    """Write to stderr. Whoever read it may be gone; the bytes that are on their way may not."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True, nl=nl)
+
+
 def say(text: str, level: str = "info") -> None:
     """A line for people; in a log, an event called ``Message``."""
     if _Log.as_json:
         _write({"event": "Message", "message": text}, level)
     else:
-        click.echo(f"mountkit: {text}", err=True)
+        _echo(f"mountkit: {text}")
 
 
 def fail(error: MountkitError) -> None:
@@ -58,9 +65,9 @@ def fail(error: MountkitError) -> None:
         fields = {"code": error.exit_code, "message": error.message, "hint": error.hint}
         _write({"event": "Error", **fields}, "error")
         return
-    click.echo(f"mountkit: {error.message}", err=True)
+    _echo(f"mountkit: {error.message}")
     if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+        _echo(f"  {error.hint}")
 
 
 def _write(fields: Mapping[str, object], level: str) -> None:
@@ -68,7 +75,7 @@ def _write(fields: Mapping[str, object], level: str) -> None:
 
     line = {"time": now(), "level": level, **fields}
     # One write, so that lines of several threads do not mix.
-    click.echo(json.dumps(line), err=True)
+    _echo(json.dumps(line))
 
 
 class _Handler(logging.Handler):
@@ -115,7 +122,7 @@ class Console:
     def clear(self) -> None:
         """End a line that is being rewritten."""
         if self._line:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            _echo("\r\x1b[K", nl=False)
             self._line = False
 
     def _wait(self, event: events.Waiting) -> None:
@@ -126,7 +133,7 @@ class Console:
         if self._terminal:
             done = 1.0 - event.size / self._most if self._most else 0.0
             bar = "#" * round(20 * done)
-            click.echo(f"\r\x1b[Kmountkit: [{bar:<20}] {text}", err=True, nl=False)
+            _echo(f"\r\x1b[Kmountkit: [{bar:<20}] {text}", nl=False)
             self._line = True
         elif time.monotonic() - self._said_at > BETWEEN_LINES_SECONDS:
             self._said_at = time.monotonic()

@@ -51,3 +51,19 @@ def test_a_mount_whose_supervisor_was_killed_is_adopted(rig: Rig, bucket: Bucket
     assert ended.code == 0, ended
     for step in (10, 20, 30):
         assert_proven(bucket, f"run/checkpoint-{step}", checkpoint(step))
+
+
+@pytest.mark.fault(4, 37)
+def test_an_adopted_mount_that_is_unmounted_from_outside_is_no_silent_zero(
+    rig: Rig, bucket: Bucket
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    assert rig.mount(source).code == 0
+    rig.kill(rig.supervisor())
+    job = rig.begin(source, rig.light("say:up", "wait:go", "save:10"))
+    rig.await_word("up", job)
+    assert rig.umount().code == 0
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "checkpoint-10/model.safetensors" in answer.err

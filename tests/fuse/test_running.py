@@ -176,3 +176,45 @@ def test_source_and_target_may_come_from_the_environment(rig: Rig, bucket: Bucke
     answer = rig.mountkit("run", "--", *rig.light("save:10"))
     assert answer.code == 0, answer
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault(7, 11, 22)
+def test_a_pipe_that_ends_well_says_nothing_of_what_died_in_it(rig: Rig, bucket: Bucket) -> None:
+    words = " ".join(rig.light("save:10", "torn:20", f"signal:{signal.SIGKILL.value}"))
+    command = ["bash", "-c", f"{words} | tee {rig.work}/log"]
+    answer = rig.run(f"s3://{bucket.name}/run", command)
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert bucket.manifest("run/checkpoint-20") is None
+
+
+@pytest.mark.fault(4)
+def test_nobody_reading_what_it_says_does_not_cut_the_drain_short(rig: Rig, bucket: Bucket) -> None:
+    words = [rig.python, "-m", "mountkit", "run", f"s3://{bucket.name}/run", str(rig.target)]
+    words += [*rig.how(), *rig.late, "--", *rig.light("save:10")]
+    line = " ".join(f"'{word}'" for word in words)
+    answer = rig.start("bash", "-c", f"set -o pipefail; {line} 2>&1 | true").wait()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.cached
+@pytest.mark.fault(13)
+def test_another_cache_directory_does_not_orphan_what_waits(rig: Rig, bucket: Bucket) -> None:
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    source = f"s3://{bucket.name}/run"
+    command = rig.light("save:10", "say:saved", "wait:go")
+    job = rig.begin(source, command, *rig.late, endpoint=gate.url)
+    rig.await_word("saved", job)
+    gate.shut()
+    rig.say("go")
+    assert job.wait().code == 75
+    gate.open()
+    elsewhere = ("--cache-dir", str(rig.work / "elsewhere"))
+    refused = rig.run(source, rig.light("exit:0"), *elsewhere, endpoint=gate.url)
+    assert refused.code == 78, refused
+    assert str(rig.cache) in refused.err
+    answer = rig.run(source, rig.light("exit:0"), endpoint=gate.url)
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))

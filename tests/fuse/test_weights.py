@@ -107,3 +107,23 @@ def test_weights_that_are_broken_off_leave_the_old_ones(rig: Rig, bucket: Bucket
     assert "out of memory" in answer.err
     assert bucket.everything("run") == {"model.safetensors": b"all of it"}
     assert "not proven: model.safetensors" in answer.err
+
+
+KILLED = """
+import os, signal, sys
+from mountkit.writers.hooks import HOOKS
+file = HOOKS.target(sys.argv[1] + "/model.safetensors").open()
+file.write(b"half" * 1_000_000)
+file.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.uncached
+@pytest.mark.fault(7, 11)
+def test_weights_of_a_writer_that_was_killed_are_named(rig: Rig, bucket: Bucket) -> None:
+    # The kernel closes the file for it, and Mountpoint uploads the half that is there.
+    script = f"{rig.python} -c '{KILLED}' {rig.target}; true"
+    answer = rig.run(f"s3://{bucket.name}/run", ["bash", "-c", script])
+    assert answer.code == 75, answer
+    assert "not proven: model.safetensors" in answer.err

@@ -102,9 +102,22 @@ class TestCheckpoints:
         assert MANIFEST not in mount.bucket.objects
         assert any("checkpoint-3" in e.reason for e in events if isinstance(e, Trouble))
 
-    def test_one_without_a_trainer_counts_if_its_writer_ended_well(self, mount, events):
+    @pytest.mark.fault(7, 22)
+    def test_one_without_its_state_is_none_however_well_its_writer_ended(self, mount, events):
+        # "python train.py | tee log" ends well whatever became of Python.
         mount.begin()
         mount.save("checkpoint-3/weights")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.complete
+        assert report.checkpoints == ()
+
+    def test_with_a_writer_that_ended_well_the_state_need_not_be_the_last(self, mount, events):
+        mount.begin()
+        finished(mount, "checkpoint-3", 3)
+        path = "checkpoint-3/later"
+        mount.save(path)
+        later = replace(mount.daemon.listed[path], modified=time.time() + 600)
+        mount.daemon.listed[path] = later
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert report.checkpoints == ("checkpoint-3",)
 

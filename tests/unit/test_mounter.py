@@ -216,7 +216,9 @@ class TestClearTarget:
 class TestStrays:
     def test_there_are_none_before_the_target_was_cleared(self, machine):
         (machine.folder / "mnt" / "x").write_text("x")
-        assert machine.mounter().take_strays() == ()
+        mounter = machine.mounter()
+        mounter.keep_strays()
+        assert mounter.directory.strays() == ()
         assert (machine.folder / "mnt" / "x").exists()
 
     def test_what_reached_the_bare_directory_is_moved_away_and_named(self, machine):
@@ -233,6 +235,16 @@ class TestStrays:
         assert (away / "log").read_text() == "y"
         assert stat.S_IMODE(away.stat().st_mode) == 0o700
         mounter.clear_target(None)
+
+    def test_they_are_named_though_a_move_fails(self, machine):
+        mounter = machine.mounter()
+        mounter.clear_target(None)
+        (machine.folder / "mnt" / "a").write_text("x")
+        (machine.folder / "cache").mkdir(exist_ok=True)
+        (machine.folder / "cache" / "strays").write_text("a file is in the way")
+        with pytest.raises(OSError, match="strays"):
+            mounter.keep_strays()
+        assert mounter.directory.strays() == ("a",)
 
     def test_a_directory_without_files_is_no_hindrance(self, machine):
         mounter = machine.mounter()
@@ -254,7 +266,8 @@ class TestStrays:
     def test_nothing_there_is_nothing_moved(self, machine):
         mounter = machine.mounter()
         mounter.clear_target(None)
-        assert mounter.take_strays() == ()
+        mounter.keep_strays()
+        assert mounter.directory.strays() == ()
         assert not (machine.folder / "cache" / "strays").exists()
 
 

@@ -151,6 +151,12 @@ class TestLost:
         place.journal.begin("x")
         assert "when its writer ended" in place.lost()["x"]
 
+    @pytest.mark.fault(7, 11)
+    def test_a_file_that_was_closed_for_a_writer_that_was_killed(self, place):
+        place.journal.begin("x")
+        place.save("x", b"half")
+        assert "when its writer ended" in place.lost()["x"]
+
     def test_what_failed_is_over_when_the_directory_is_written_anew(self, place):
         place.fail("checkpoint-1/x")
         place.journal.begin("checkpoint-1/y")

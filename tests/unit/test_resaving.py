@@ -30,11 +30,15 @@ class Place:
         self.events: list = []
         self.store_errors: list[MountUnavailableError] = []
         prover = SimpleNamespace(
-            remove=lambda name: self.asked.append(f"remove {name}"),
+            remove=self.remove,
             begin=lambda name: self.asked.append(f"begin {name}"),
             store=SimpleNamespace(check=self.check),
         )
         self.resaver = Resaver(self.mount, prover, LIMITS, self.events.append, 0.01)
+
+    def remove(self, name: str) -> bool:
+        self.asked.append(f"remove {name}")
+        return True
 
     def check(self, *, write: bool) -> None:
         assert not write
@@ -67,46 +71,47 @@ def place(tmp_path) -> Place:
     return Place(tmp_path)
 
 
+FIRST = ["begin checkpoint-1"]
 AGAIN = ["wait", "remove checkpoint-1", "begin checkpoint-1"]
 
 
 def test_one_that_goes_well_is_made_once(place):
     assert place.save("saved") == "saved"
-    assert place.asked == []
+    assert place.asked == FIRST
 
 
 @pytest.mark.fault(7)
 @pytest.mark.parametrize("error", [EIO, RuntimeError("PytorchStreamWriter failed")])
 def test_one_that_fails_because_the_mount_was_lost_is_made_again_from_nothing(place, error):
     assert place.save((error,), "saved") == "saved"
-    assert place.asked == AGAIN
+    assert place.asked == FIRST + AGAIN
     assert "the mount was lost" in place.events[0].reason
 
 
 @pytest.mark.fault(2, 7)
 def test_one_that_was_torn_and_nobody_told(place):
     assert place.save(("saved, it says",), "saved") == "saved"
-    assert place.asked == AGAIN
+    assert place.asked == FIRST + AGAIN
 
 
 def test_an_error_that_is_not_the_mounts_is_the_trainings(place):
     with pytest.raises(ValueError, match="a bug"):
         place.save(ValueError("a bug"))
-    assert place.asked == []
+    assert place.asked == FIRST
 
 
 @pytest.mark.fault(18)
 def test_one_that_the_store_refuses_is_not_made_again(place):
     with pytest.raises(OSError, match="AccessDenied"):
         place.save(OSError(errno.EIO, "model.safetensors could not be uploaded: AccessDenied"))
-    assert place.asked == []
+    assert place.asked == FIRST
 
 
 @pytest.mark.fault(34)
 def test_one_that_failed_while_the_store_was_away_waits_for_it(place):
     place.store_errors = [MountUnavailableError("The store could not be reached.")]
     assert place.save(OSError(errno.ENOENT, "gone"), "saved") == "saved"
-    assert place.asked == AGAIN
+    assert place.asked == FIRST + AGAIN
     assert place.events[0] == Trouble("The store could not be reached.")
 
 
@@ -120,7 +125,7 @@ def test_a_store_that_stays_away_ends_it(place):
 def test_an_error_of_the_mount_that_comes_each_time_is_told_in_the_end(place):
     with pytest.raises(OSError, match="Input/output error"):
         place.save(*[EIO] * REPEATS)
-    assert place.asked == AGAIN * REPEATS
+    assert place.asked == FIRST + AGAIN * REPEATS
 
 
 def test_a_mount_that_is_lost_each_time_ends_it_with_the_name(place):
@@ -153,13 +158,16 @@ class Callback:
     def resaver(self):
         return self.found
 
+    def begin_save(self, step: int) -> bool:
+        return step != 8
+
 
 class Recorder:
     def __init__(self) -> None:
         self.names = []
 
-    def save(self, name, work):
-        self.names.append(name)
+    def save(self, name, work, *, whole):
+        self.names.append((name, whole))
         return work()
 
 
@@ -180,8 +188,38 @@ class TestWatch:
     def test_a_trainer_with_the_callback_saves_through_its_resaver(self):
         recorder = Recorder()
         assert self.trainer(Callback(recorder))._save_checkpoint("m", trial="t") == ("m", "t")
-        assert recorder.names == ["checkpoint-7"]
+        assert recorder.names == [("checkpoint-7", True)]
 
     def test_one_without_it_saves_as_ever(self):
         assert self.trainer()._save_checkpoint("m") == ("m", None)
         assert self.trainer(Callback(None))._save_checkpoint("m") == ("m", None)
+
+    def test_what_is_proven_as_it_is_is_not_put_at_risk(self):
+        recorder = Recorder()
+        trainer = self.trainer(Callback(recorder))
+        trainer.state.global_step = 8
+        assert trainer._save_checkpoint("m") is None
+        assert recorder.names == []
+
+    def test_a_class_that_writes_more_is_not_repeated_in_part(self):
+        recorder = Recorder()
+        base = type(self.trainer())
+
+        class More(base):
+            def _save_checkpoint(self, model, trial=None):
+                return super()._save_checkpoint(model, trial)
+
+        trainer = More()
+        trainer.callback_handler.callbacks = [Callback(recorder)]
+        trainer._save_checkpoint("m")
+        assert recorder.names == [("checkpoint-7", False)]
+
+
+def test_a_part_of_a_save_is_never_repeated(place):
+    def work():
+        place.lose()
+        return "saved"
+
+    with pytest.raises(NotDurableError, match="checkpoint-1"):
+        place.resaver.save("checkpoint-1", work, whole=False)
+    assert place.asked == FIRST

@@ -122,7 +122,10 @@ class TestNotes:
         directory.add_strays(("b", "a"))
         directory.add_strays(("c", "a"))
         assert directory.strays() == ("a", "b", "c")
+        # Whoever looks once more after the unmount still has to know.
         directory.clear()
+        assert directory.strays() == ("a", "b", "c")
+        assert not directory.begin()
         assert directory.strays() == ()
 
     def test_strays_of_a_directory_that_is_written_again_are_forgotten(self, known):
