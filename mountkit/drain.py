@@ -16,7 +16,7 @@ from mountkit.errors import (
 )
 from mountkit.events import Observer, Trouble
 from mountkit.manifest import Manifest
-from mountkit.prover import Prover, new_strays, stray
+from mountkit.prover import Prover, new_strays, straddles, stray
 from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.uploads import Uploads
 from mountkit.verify import listing
@@ -133,6 +133,9 @@ class _Drain:
         self._store = mount.store(patience=limits.stall)
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
+        record = mount.record()
+        self._began = record.began if record else 0.0
+        self._adopted = frozenset(record.adopted if record else ())
 
     def snapshot(self) -> dict[str, tuple[int, float, str]]:
         """Size, time and version of every file that was written."""
@@ -192,10 +195,7 @@ class _Drain:
 
     def _concerns(self, file: WrittenFile) -> bool:
         """Whether this run wrote it, or has to bring it to the store for one that died."""
-        record = self._mount.record()
-        if record is None or file.dirty:
-            return True
-        return file.modified >= record.began or file.path in record.adopted
+        return file.dirty or file.modified >= self._began or file.path in self._adopted
 
     def _prove(
         self, top: str, step: int, members: Sequence[WrittenFile], manifest: Manifest | None
@@ -247,9 +247,12 @@ class _Drain:
         """Whether a save came to its end; what a run that died has left may be torn (F11)."""
         record = self._mount.record()
         ours = record is not None and all(file.modified >= record.began for file in members)
-        torn = record.strays_before if record is not None and not ours else ()
-        if any(path.startswith(f"{top}/") for path in torn):
-            return False
+        if record is not None and not ours:
+            # Every loss since, of that run's mount and of this one.
+            if straddles(record.lost, [file.modified for file in members]):
+                return False
+            if any(path.startswith(f"{top}/") for path in record.strays_before):
+                return False
         # A shell that ends well says little of what it ran: "python train.py | tee log".
         last = not (ours and self._ended_well)
         return _has_trainer_state(self._mount, top, step, members, last=last)

@@ -42,7 +42,8 @@ class Prober:
     @property
     def unanswered(self) -> float:
         """For how many seconds a question waits for its answer by now; 0.0 if none does."""
-        return 0.0 if self._asked is None else time.monotonic() - self._asked
+        self._take()
+        return self._waited()
 
     def ask(self) -> None:
         """Take in an answer that is there, and ask anew if none is outstanding. Never waits."""
@@ -85,6 +86,9 @@ class Prober:
         with contextlib.suppress(subprocess.TimeoutExpired):
             helper.wait(END_SECONDS)
 
+    def _waited(self) -> float:
+        return 0.0 if self._asked is None else time.monotonic() - self._asked
+
     @staticmethod
     def _questions(helper: subprocess.Popen[bytes]) -> int:
         return -1 if helper.stdin is None else helper.stdin.fileno()
@@ -110,5 +114,5 @@ class Prober:
             self.renew()
             return
         self.error = int(answer[-1])
-        self.seconds = self.unanswered
+        self.seconds = self._waited()
         self._asked = None

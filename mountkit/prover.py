@@ -18,7 +18,7 @@ from mountkit.tally import Proven
 from mountkit.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mountkit.config import Limits
     from mountkit.handle import Mount
@@ -217,10 +217,10 @@ class Prover:
         """
         record = self._mount.record()
         files = self._mount.control().files(top)
+        # Nor is what an earlier try has left, and this one has not written.
+        since = max(since, self._mount.directory.written_anew().get(top, 0.0))
         changed = [file.modified for file in files if file.modified > since]
-        if record is None or not changed:
-            return
-        if any(min(changed) <= moment <= max(changed) for moment in record.lost):
+        if record is not None and straddles(record.lost, changed):
             raise NotDurableError(
                 f"The mount was lost while {top} was being saved; its files may be torn.",
                 hint="Save it again, or resume from the last proven one: mountkit latest "
@@ -236,6 +236,11 @@ def _problem_of(request: Callable[[], None]) -> MountUnavailableError | None:
     except MountUnavailableError as error:
         return error
     return None
+
+
+def straddles(lost: Iterable[float], changed: Sequence[float]) -> bool:
+    """Whether the mount was lost after the first and before the last of these changes."""
+    return any(min(changed) <= moment <= max(changed) for moment in lost if changed)
 
 
 def new_strays(mount: Mount) -> tuple[str, ...]:

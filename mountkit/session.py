@@ -153,7 +153,7 @@ class Session:
             undo.callback(mounter.release)
             _clear_another(spec, known, fusermount)
             earlier = directory.read()
-            _refuse_waiting_in(directory.left_cache(), spec)
+            _refuse_waiting_in(directory.unfinished(), spec)
             if earlier is not None and _same(earlier.spec, spec) and mounter.adopt(earlier):
                 record = replace(earlier, supervisor=ProcessIdentity.mine(), state=state.SERVING)
                 directory.forget_stop()
@@ -226,9 +226,10 @@ class Session:
             self._lock.release()
 
 
-def _refuse_waiting_in(cache_dir: str, spec: MountSpec) -> None:
+def _refuse_waiting_in(left: MountRecord | None, spec: MountSpec) -> None:
     """Files that wait in another cache directory would never reach the store (F13)."""
-    if cache_dir in {"", spec.cache_dir}:
+    cache_dir = left.spec.cache_dir if left is not None else spec.cache_dir
+    if cache_dir == spec.cache_dir:
         return
     waiting = backends.load(spec.backend).waiting(replace(spec, cache_dir=cache_dir))
     if waiting:
@@ -251,14 +252,18 @@ def _mount_anew(
     directory = mounter.directory
     mounter.device = earlier.device if earlier else None
     mounter.clear_target(earlier.daemon if earlier else None)
+    before = directory.unfinished()
     takes_over = directory.begin()
+    began = time.time()
     record = MountRecord(
         mounter.spec,
         state.MOUNTING,
         state.now(),
         ProcessIdentity.mine(),
-        began=time.time(),
-        adopted=_adopted(mounter) if takes_over or mounter.backend.caches else (),
+        began=began,
+        adopted=_adopted(mounter, unproven_before if takes_over else None),
+        # What was being saved when that mount ended, however it did, is torn.
+        lost=(*before.lost, began) if before is not None else (),
         unproven_before=unproven_before,
     )
     directory.write(record)
@@ -307,10 +312,19 @@ def _clear_another(spec: MountSpec, known: State, fusermount: str) -> None:
     known.directory(record.spec.id).clear(unproven=True)
 
 
-def _adopted(mounter: Mounter) -> tuple[str, ...]:
-    """What an earlier mount wrote, and nobody has proven."""
-    caches = mounter.backend.caches
-    return tuple(file.path for file in mounter.control.files() if file.dirty or not caches)
+def _adopted(mounter: Mounter, unproven: tuple[str, ...] | None) -> tuple[str, ...]:
+    """What an earlier mount wrote, and nobody has proven.
+
+    ``unproven`` has the checkpoints in the store without a manifest, None if that mount came to its
+    end. Their files are adopted even where they were uploaded, unless a cache has forgotten them.
+    """
+    everything = unproven is not None and not mounter.backend.caches
+    uploaded = tuple(f"{name}/" for name in unproven or ())
+    return tuple(
+        file.path
+        for file in mounter.control.files()
+        if everything or file.dirty or file.path.startswith(uploaded)
+    )
 
 
 def _refuse_waiting_elsewhere(spec: MountSpec) -> None:

@@ -174,23 +174,30 @@ class StateDirectory:
     def clear(self, *, unproven: bool = False) -> None:
         """Remove the record: nothing is mounted any more. The logs stay.
 
-        ``unproven`` says that not all was proven; then the next mount takes over what is known.
+        ``unproven`` says that not all was proven; then the next mount takes over what is known:
+        what was written, where it waits, and when the mount was lost. What went astray stays known
+        until the next one begins: somebody may look once more after the unmount.
         """
+        done = [STOP_NAME, SOCKET_NAME]
         if unproven:
-            jsonfile.replace(self.path / UNPROVEN_NAME, {"cache_dir": self.left_cache()})
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / RECORD_NAME).replace(self.path / UNPROVEN_NAME)
+            (self.path / UNPROVEN_NAME).touch(mode=0o600)
         else:
-            (self.path / JOURNAL_NAME).unlink(missing_ok=True)
-        for name in (RECORD_NAME, STOP_NAME, SOCKET_NAME):
+            done += [RECORD_NAME, UNPROVEN_NAME, JOURNAL_NAME]
+        for name in done:
             (self.path / name).unlink(missing_ok=True)
         self.tally.clear()
 
-    def left_cache(self) -> str:
-        """The cache directory of a mount that did not come to its end; "" if there is none."""
+    def unfinished(self) -> MountRecord | None:
+        """The last record of a mount that came to no end, or to one before all was proven."""
         record = self.read()
-        if record is not None:
-            return record.spec.cache_dir
-        content = jsonfile.load(self.path / UNPROVEN_NAME)
-        return "" if content is None else str(content.get("cache_dir", ""))
+        path = self.path / UNPROVEN_NAME
+        # An empty one was left by a mount that never got as far as a record.
+        if record is None and path.exists() and path.stat().st_size:
+            content = jsonfile.load(path)
+            return None if content is None else _record(content, self.path)
+        return record
 
     def remove_socket(self) -> None:
         """Remove what a daemon that is gone listened on."""
@@ -202,9 +209,7 @@ class StateDirectory:
         Then the log and the journal go on, and tell of what that one wrote.
         """
         (self.path / STOP_NAME).unlink(missing_ok=True)
-        marker = self.path / UNPROVEN_NAME
-        takes_over = marker.exists() or (self.path / RECORD_NAME).exists()
-        marker.unlink(missing_ok=True)
+        takes_over = any((self.path / name).exists() for name in (UNPROVEN_NAME, RECORD_NAME))
         if not takes_over:
             for name in (JOURNAL_NAME, STRAYS_NAME):
                 (self.path / name).unlink(missing_ok=True)

@@ -248,9 +248,9 @@ class Supervisor:
     def _remount(self, verdict: Verdict) -> None:
         began = time.monotonic()
         if self._failures == 0:
-            # A save is torn if it was under way when the mount was last known to answer.
-            silent_since = time.time() - self._prober.unanswered
-            lost = (*self._record.lost, silent_since)[-REMEMBERED:]
+            # A save is torn if it was under way when the mount was last known to answer, or is now.
+            now = time.time()
+            lost = (*self._record.lost, now - self._prober.unanswered, now)[-REMEMBERED:]
             self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
             self._tell(MountLost(verdict.reason, verdict.cause.value))
         served = began - self._remounted_at

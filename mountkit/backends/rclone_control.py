@@ -5,6 +5,7 @@ Sources: rclone's ``vfs/rc.go`` and ``vfs/vfscache/writeback``.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import re
@@ -128,11 +129,22 @@ class RcloneControl:
     def reference(self, path: str) -> Reference | None:
         """The cached file's digest. Read through the mount it could be the store's own bytes."""
         local = self._cache.local(path)
-        return None if local is None else Reference(checksums.digest_file(local), "mount", local)
+        if local is not None:
+            return Reference(checksums.digest_file(local), "mount", local)
+        full = self.explain(path)
+        if full:
+            raise OSError(errno.ENOSPC, full, path)
+        return None
 
-    def explain(self, path: str) -> str:  # noqa: ARG002
-        """Say nothing: its errors come with its queue; see ``push``."""
-        return ""
+    def explain(self, path: str) -> str:
+        """Whether the disk was full, by its log; other errors come with its queue, see ``push``."""
+        from mountkit.process import tail
+        from mountkit.state import StateDirectory
+
+        said = tail(StateDirectory(self._socket.parent).log, LOG_BYTES)
+        places = (self._cache.data / path, self._cache.meta / path)
+        full = any(f"{place}: no space left on device" in said for place in places)
+        return f"no space left on the disk of {self._cache.data}" if full else ""
 
     def last_error(self) -> tuple[float, str] | None:
         """The last error in its log: what it could not upload, and the store's own words."""

@@ -217,6 +217,7 @@ def test_a_mount_that_is_given_up(rig: Rig, bucket: Bucket) -> None:
     assert job.wait().code in {0, 75}
 
 
+@pytest.mark.cached
 def test_a_store_that_refuses_uploads_is_shown_although_nobody_proves(
     rig: Rig, bucket: Bucket
 ) -> None:

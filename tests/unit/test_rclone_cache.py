@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -82,14 +83,18 @@ class TestCache:
         (cache.meta / "x").unlink()
         os.mkfifo(cache.meta / "x")
 
-        def rewrite():
-            for text in ("", json.dumps(info(5))):
-                (cache.meta / "x").write_text(text)
+        read = threading.Event()
 
-        writer = threading.Thread(target=rewrite, daemon=True)
-        writer.start()
+        def rewrite():
+            (cache.meta / "x").write_text("")
+            # Again and again: one reader may take in more than one of them.
+            while not read.is_set():
+                (cache.meta / "x").write_text(json.dumps(info(5)))
+                time.sleep(0.01)
+
+        threading.Thread(target=rewrite, daemon=True).start()
         (file,) = cache.files()
-        writer.join(30)
+        read.set()
         assert (file.size, file.dirty) == (5, False)
 
     @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""The disk of the cache runs full in the middle of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from light import checkpoint
+from saving import files
+from test_chaos_daemon import QUICK, Saves, assert_the_truth
+from test_running import assert_proven
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rig import Bucket, Rig
+
+MIB = 1 << 20
+ROOM = 48 * MIB
+SIZE = 10 * MIB
+TO_THE_LAST_BYTE = ("--option", "vfs-cache-min-free-space=off")
+
+
+@pytest.fixture
+def small_disk(rig: Rig) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a tmpfs")
+    rig.cache.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", f"size={ROOM},mode=700", "mountkit-test", str(rig.cache)]
+    made = subprocess.run(words, capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.strip()}")
+    yield rig.cache
+    # At once, whoever still uses it; what a test that failed has left running goes with the rig.
+    subprocess.run(["umount", "--lazy", str(rig.cache)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room there is left."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(MIB // 4))
+    with filler.open("ab", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(512))
+    return filler
+
+
+@pytest.mark.cached
+@pytest.mark.fault(15)
+def test_a_save_beyond_the_room_is_an_error_that_says_so(
+    rig: Rig, bucket: Bucket, small_disk: Path
+) -> None:
+    command = rig.light("save:10", f"save:20:{ROOM + 10 * MIB}")
+    answer = rig.run(f"s3://{bucket.name}/run", command, *TO_THE_LAST_BYTE)
+    assert answer.code == 1, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert bucket.manifest("run/checkpoint-20") is None
+    print(answer)
+    assert "no space left" in answer.err
+
+
+@pytest.mark.cached
+@pytest.mark.fault(7, 12, 15)
+@pytest.mark.parametrize("killed", [False, True], ids=["", "and the daemon is killed"])
+def test_a_disk_that_is_full_for_a_while(
+    rig: Rig, bucket: Bucket, small_disk: Path, killed: bool
+) -> None:
+    rig.settings.update(QUICK)
+    saves = Saves(rig)
+    command = saves.command("--how", "prove")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *TO_THE_LAST_BYTE, limit=200)
+    saves.await_more(job, "proven")
+    filler = fill(small_disk)
+    saves.await_more(job, "torn")
+    if killed:
+        rig.kill(rig.daemon())
+    filler.unlink()
+    saves.await_more(job, "proven")
+    rig.say("enough")
+    answer = job.wait()
+    assert_the_truth(bucket, saves, answer)
+    assert answer.code == 0, f"{answer}\n{saves}"
+
+
+@pytest.mark.cached
+@pytest.mark.fault(15)
+def test_what_a_full_disk_takes_away_before_its_proof_is_named(
+    rig: Rig, bucket: Bucket, small_disk: Path
+) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    saves = Saves(rig)
+    rig.say("enough")
+    # rclone keeps 1 GiB free as it comes; on this disk it takes away whatever it has uploaded.
+    command = saves.command("--size", str(SIZE), "--count", "5")
+    answer = rig.run(f"s3://{bucket.name}/run", command)
+    print(answer)
+    print(saves)
+    assert_the_truth(bucket, saves, answer)
+    for step in saves.told("saved"):
+        assert bucket.files(f"run/checkpoint-{step}") == files(step, SIZE)

@@ -1,0 +1,176 @@
+"""A store that fails now and then, goes away, or refuses everything from some moment on."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from light import checkpoint
+from proxy import Fault, Proxy, Request
+from rig import eventually
+from saving import files
+from test_chaos_daemon import Saves, assert_the_truth, proven_in, seeded
+from test_running import assert_proven
+
+if TYPE_CHECKING:
+    import random
+
+    from rig import Bucket, Job, Rig
+
+FAULTS = {
+    "failing": [Fault(500, "InternalError")],
+    "busy": [Fault(503, "SlowDown")],
+    "slow": [Fault(delay=0.3), Fault(delay=1.5)],
+    "resetting": [Fault(reset=True)],
+    "all of it": [
+        Fault(500, "InternalError"),
+        Fault(503, "SlowDown"),
+        Fault(reset=True),
+        Fault(delay=1.0),
+    ],
+}
+SHARE = 0.15
+SAVES = 6
+EVERYTHING_REFUSED = ["InvalidAccessKeyId", "ExpiredToken"]
+
+
+class Share:
+    """A rule that lets a share of all requests go wrong."""
+
+    def __init__(self, chance: random.Random, faults: list[Fault]) -> None:
+        self.chance = chance
+        self.faults = faults
+        self.lock = threading.Lock()
+
+    def __call__(self, _: Request) -> Fault | None:
+        with self.lock:
+            return self.chance.choice(self.faults) if self.chance.random() < SHARE else None
+
+
+def let_through(_: Request) -> None:
+    """The rule of a store that is well."""
+
+
+def refuse(code: str) -> Fault:
+    return Fault(403, code)
+
+
+def await_faults(proxy: Proxy, job: Job, count: int) -> None:
+    """Wait until so many requests more went wrong."""
+    wanted = proxy.faults + count
+
+    def enough() -> bool:
+        assert not job.ended(), job.wait()
+        return proxy.faults >= wanted
+
+    eventually(enough, f"{count} times refused:\n{job.err}", 120)
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("kind", list(FAULTS))
+def test_a_store_that_fails_now_and_then(rig: Rig, bucket: Bucket, kind: str) -> None:
+    chance = seeded(rig.backend, kind)
+    proxy = rig.proxy()
+    saves = Saves(rig)
+    how = "prove" if kind == "all of it" else "plain"
+    command = saves.command("--how", how, "--count", str(SAVES))
+    job = rig.begin(f"s3://{bucket.name}/run", command, endpoint=proxy.url, limit=240)
+    saves.await_more(job)
+    proxy.rule = Share(chance, FAULTS[kind])
+    rig.say("enough")
+    answer = job.wait()
+    assert proxy.faults > 0
+    assert_the_truth(bucket, saves, answer)
+    assert len(saves.told("saved")) >= SAVES, f"{answer}\n{saves}"
+
+
+@pytest.mark.fault(34)
+@pytest.mark.parametrize("how", ["plain", "prove"])
+def test_a_store_that_is_gone_for_a_while(rig: Rig, bucket: Bucket, how: str) -> None:
+    proxy = rig.proxy()
+    saves = Saves(rig)
+    command = saves.command("--how", how, "--count", "3")
+    job = rig.begin(f"s3://{bucket.name}/run", command, endpoint=proxy.url, limit=280)
+    saves.await_more(job)
+    proxy.rule = lambda _: Fault(reset=True)
+    await_faults(proxy, job, 8)
+    proxy.rule = let_through
+    saves.await_more(job)
+    rig.say("enough")
+    answer = job.wait()
+    assert answer.code == 0, f"{answer}\n{saves}"
+    assert_the_truth(bucket, saves, answer)
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("code", EVERYTHING_REFUSED)
+def test_credentials_that_are_revoked_in_the_middle_of_a_run(
+    rig: Rig, bucket: Bucket, code: str
+) -> None:
+    proxy = rig.proxy()
+    saves = Saves(rig)
+    job = rig.begin(
+        f"s3://{bucket.name}/run", saves.command("--how", "prove"), endpoint=proxy.url, limit=120
+    )
+    saves.await_more(job, "proven")
+    proxy.rule = lambda _: refuse(code)
+    answer = job.wait()
+    # What the saving program made of it is passed on: the code of a permission that is denied.
+    assert answer.code == 77, f"{answer}\n{saves}"
+    assert code in answer.err
+    proven = proven_in(bucket)
+    assert set(saves.told("proven")) <= set(proven)
+    for step in proven:
+        assert_proven(bucket, f"run/checkpoint-{step}", files(step))
+
+
+@pytest.mark.fault(5, 14, 18)
+@pytest.mark.parametrize("code", EVERYTHING_REFUSED)
+def test_credentials_that_are_revoked_before_the_drain(rig: Rig, bucket: Bucket, code: str) -> None:
+    proxy = rig.proxy()
+    job = rig.begin(
+        f"s3://{bucket.name}/run",
+        rig.light("save:10", "say:saved", "wait:go"),
+        *rig.late,
+        endpoint=proxy.url,
+        limit=60,
+    )
+    rig.await_word("saved", job)
+    proxy.rule = lambda _: refuse(code)
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert code in answer.err
+    assert "checkpoint-10/model.safetensors" in answer.err
+    assert bucket.manifest("run/checkpoint-10") is None
+    # With credentials that are good, the next run brings it.
+    proxy.rule = let_through
+    again = rig.run(f"s3://{bucket.name}/run", rig.light("exit:0"), endpoint=proxy.url)
+    assert again.code == 0, again
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault(35)
+def test_a_clock_that_is_wrong_from_the_start(rig: Rig, bucket: Bucket) -> None:
+    proxy = rig.proxy()
+    proxy.rule = lambda _: refuse("RequestTimeTooSkewed")
+    answer = rig.run(f"s3://{bucket.name}/run", rig.light("say:ran"), endpoint=proxy.url)
+    assert answer.code == 78, answer
+    assert "clock of this machine differs too much" in answer.err
+    assert "RequestTimeTooSkewed" in answer.err
+    assert not (rig.gates / "ran").exists()
+
+
+@pytest.mark.fault(35)
+def test_a_clock_that_goes_wrong_in_the_middle_of_a_run(rig: Rig, bucket: Bucket) -> None:
+    proxy = rig.proxy()
+    command = rig.light("save:10", "say:saved", "wait:go")
+    job = rig.begin(f"s3://{bucket.name}/run", command, *rig.late, endpoint=proxy.url, limit=60)
+    rig.await_word("saved", job)
+    proxy.rule = lambda _: refuse("RequestTimeTooSkewed")
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "clock of this machine differs too much" in answer.err
+    assert "checkpoint-10/model.safetensors" in answer.err
