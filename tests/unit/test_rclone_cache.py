@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -86,10 +87,12 @@ class TestCache:
         read = threading.Event()
 
         def rewrite():
-            (cache.meta / "x").write_text("")
-            # Again and again: one reader may take in more than one of them.
+            text = ""
+            # Again and again: one reader may take in more than one of them, or be gone too soon.
             while not read.is_set():
-                (cache.meta / "x").write_text(json.dumps(info(5)))
+                with contextlib.suppress(BrokenPipeError):
+                    (cache.meta / "x").write_text(text)
+                    text = json.dumps(info(5))
                 time.sleep(0.01)
 
         threading.Thread(target=rewrite, daemon=True).start()
