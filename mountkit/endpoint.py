@@ -90,7 +90,11 @@ class Endpoint:
         """
         endpoint = cls(address, mount)
         endpoint._thread.start()
-        observer(Listening(endpoint.address.url))
+        try:
+            observer(Listening(endpoint.address.url))
+        except BaseException:
+            endpoint.close()
+            raise
         return endpoint
 
     def counting(self, observer: Observer) -> Observer:

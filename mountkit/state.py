@@ -213,6 +213,7 @@ class StateDirectory:
         if not takes_over:
             for name in (JOURNAL_NAME, STRAYS_NAME):
                 (self.path / name).unlink(missing_ok=True)
+            self.tally.clear()
             with contextlib.suppress(FileNotFoundError):
                 self.log.replace(self.log.with_suffix(".log.1"))
         return takes_over

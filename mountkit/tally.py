@@ -112,6 +112,8 @@ class Ledger:
 
     def _change(self, change: Callable[[Tally], Tally]) -> None:
         try:
+            # The lock would make the directory of a mount that is gone anew, open to others.
+            self._folder.stat()
             with FileLock(self._folder / LOCK_NAME, timeout=LOCK_SECONDS, mode=0o600):
                 jsonfile.replace(self._folder / FILE_NAME, asdict(change(self.read())))
         except OSError as error:

@@ -45,7 +45,7 @@ def rows(mount: Overview, now: float) -> Iterator[tuple[str, str]]:
     record, tally = mount.record, mount.tally
     yield "state", _state(mount, now)
     yield "source", record.spec.source.url
-    yield "backend", record.spec.how
+    yield "backend", record.spec.backend
     yield "remounts", f"{record.remounts}, last: {record.reason}" if record.remounts else "none"
     yield "to upload", _amount(mount.pending, mount.unknown)
     yield "unproven", _amount(mount.unproven, mount.unknown)

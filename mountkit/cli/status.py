@@ -155,7 +155,7 @@ def _watch(known: State, path: str | None, output: str) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGHUP, end)
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+    with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         try:
             while True:
                 now = time.time()

@@ -254,7 +254,7 @@ class TestMetrics:
         served.mount.directory.tally.failed("secret-place/checkpoint-777 is not proven")
         text = served.ask("/metrics")[1]
         assert "secret-place" not in text
-        assert "777" not in text
+        assert "checkpoint-777" not in text
         assert served.mount.path not in text
 
 
@@ -373,6 +373,18 @@ class TestListening:
         with socket.socket() as client:
             assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
         Endpoint.open(Address("127.0.0.1", port), served.mount, events.silent).close()
+
+    def test_nobody_listens_for_one_who_cannot_be_told(self, tmp_path):
+        ports = []
+
+        def tell(event: events.Event) -> None:
+            ports.append(int(event.url.rpartition(":")[2]))
+            raise BrokenPipeError
+
+        with pytest.raises(BrokenPipeError):
+            Endpoint.open(ANYWHERE, FakeMount(tmp_path), tell)
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.1", ports[0])) == errno.ECONNREFUSED
 
     def test_a_newer_kind_of_address(self, tmp_path):
         try:

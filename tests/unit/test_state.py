@@ -116,6 +116,16 @@ class TestNotes:
         directory.clear()
         assert directory.tally.read() == Tally()
 
+    def test_what_a_training_told_after_that_is_not_of_the_next_mount(self, known):
+        directory = known.directory("1")
+        directory.tally.complain("The store is away.")
+        directory.begin()
+        assert directory.tally.read() == Tally()
+        directory.tally.complain("The store is away again.")
+        directory.write(record_at("/mnt"))
+        directory.begin()
+        assert directory.tally.read().complaint is not None, "it takes over from one that died"
+
     def test_strays_add_up(self, known):
         directory = known.directory("1")
         assert directory.strays() == ()

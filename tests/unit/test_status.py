@@ -45,14 +45,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_
 
 
 def record(**fields) -> MountRecord:
-    spec = MountSpec(
-        SOURCE,
-        "/mnt/run-1",
-        "rclone",
-        StoreOptions(),
-        "/cache",
-        why="every file operation works on it, and it rides out an outage",
-    )
+    spec = MountSpec(SOURCE, "/mnt/run-1", "rclone", StoreOptions(), "/cache", why="it is there")
     known = {"since": timestamp(NOW - 7980), **fields}
     return MountRecord(spec, state.SERVING, supervisor=ProcessIdentity.mine(), **known)
 
@@ -87,8 +80,7 @@ class TestCard:
             "/mnt/run-1\n"
             "  state        serving for 2 h 13 min\n"
             "  source       s3://bucket/team/experiments/run-1\n"
-            "  backend      rclone (every file operation works on it, and it rides out an\n"
-            "               outage)\n"
+            "  backend      rclone\n"
             "  remounts     none\n"
             "  to upload    nothing\n"
             "  unproven     nothing\n"

@@ -108,6 +108,11 @@ class TestFile:
         Ledger(tmp_path / "file").proved(Proven("checkpoint-3", 3, AT))
         assert "is not up to date" in caplog.text
 
+    def test_a_directory_that_is_gone_stays_away(self, tmp_path, caplog):
+        Ledger(tmp_path / "gone").failed("x")
+        assert not (tmp_path / "gone").exists()
+        assert "is not up to date" in caplog.text
+
     def test_a_lock_that_is_held_is_not_waited_for(self, ledger, tmp_path, monkeypatch, caplog):
         monkeypatch.setattr(tally, "LOCK_SECONDS", 0.05)
         with tally.FileLock(tmp_path / tally.LOCK_NAME):
