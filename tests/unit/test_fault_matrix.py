@@ -1,0 +1,24 @@
+"""The README's fault matrix is what the tests' marks say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import faults
+
+
+def test_the_readme_is_up_to_date():
+    readme = faults.README.read_text()
+    assert faults.BEGIN in readme
+    assert faults.renewed(readme) == readme, "Run: python tests/faults.py --write"
+
+
+def test_every_number_of_a_mark_is_a_fault():
+    assert set(faults.collect()) <= set(faults.FAULTS)
+
+
+def test_what_a_test_covers_is_counted():
+    assert faults.collect()[8]["fuse/test_hanging.py"] >= 2

@@ -1,0 +1,42 @@
+"""What a run does to files, held against what a mount can do."""
+
+from __future__ import annotations
+
+import pytest
+
+from mountkit.backends.mountpoint import MountpointBackend
+from mountkit.backends.rclone import RcloneBackend
+from mountkit.errors import ConfigurationError
+from mountkit.needs import Run, refuse
+
+RUNS = [
+    pytest.param(Run(sharded_fsdp=True), "FULL_STATE_DICT", marks=pytest.mark.fault(29)),
+    pytest.param(
+        Run(tensorboard="/mnt/runs"), "TENSORBOARD_LOGGING_DIR", marks=pytest.mark.fault(30)
+    ),
+    pytest.param(Run(deepspeed=True), "without it", marks=pytest.mark.fault(29)),
+]
+
+
+@pytest.mark.fault(29, 30)
+@pytest.mark.parametrize(("run", "instead"), RUNS)
+def test_mountpoint_refuses_it_and_says_what_to_do_instead(run, instead):
+    with pytest.raises(ConfigurationError) as caught:
+        refuse(run, "mountpoint", MountpointBackend.refuses)
+    assert instead in caught.value.hint
+    assert "--backend rclone" in caught.value.hint
+    assert caught.value.exit_code == 78
+
+
+@pytest.mark.parametrize(("run", "_instead"), RUNS)
+def test_rclone_takes_it(run, _instead):
+    refuse(run, "rclone", RcloneBackend.refuses)
+
+
+def test_a_plain_run_is_fine_on_both():
+    refuse(Run(), "mountpoint", MountpointBackend.refuses)
+
+
+def test_where_events_go_is_named():
+    with pytest.raises(ConfigurationError, match="/mnt/runs"):
+        refuse(Run(tensorboard="/mnt/runs"), "mountpoint", {"append"})
