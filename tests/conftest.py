@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import psutil
 import pytest
 
@@ -23,6 +24,10 @@ REQUIRE_VARIABLE = "MOUNTKIT_REQUIRE_TOOLS"
 KEPT = {REQUIRE_VARIABLE, "MOUNTKIT_TEST_BIG", "MOUNTKIT_TEST_MANY", "MOUNTKIT_TEST_SEED"}
 FOREIGN_PREFIXES = ("AWS_", "MOUNTKIT_", "RCLONE_", "XDG_")
 WAIT_SECONDS = 10
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("mountkit", deadline=None)
+hypothesis.settings.load_profile("mountkit")
 
 REQUIRE_TOOLS = os.environ.get(REQUIRE_VARIABLE, "") not in {"", "0"}
 RUN_ID = uuid.uuid4().hex
