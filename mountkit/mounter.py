@@ -13,9 +13,10 @@ from mountkit import fusectl, mountinfo, probe
 from mountkit import target as targets
 from mountkit.errors import MountUnavailableError
 from mountkit.process import AdoptedDaemon, Daemon, ProcessIdentity
+from mountkit.state import SERVING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mountkit.backends.protocol import Backend, Binary, Control
     from mountkit.spec import MountSpec
@@ -99,8 +100,13 @@ class Mounter:
             self._underneath = os.open(self.spec.target, os.O_RDONLY | os.O_DIRECTORY)
 
     def adopt(self, record: MountRecord | None) -> bool:
-        """Take over a mount that serves, and whose supervisor is gone. Whether there is one."""
+        """Take over a mount that serves, and whose supervisor is gone. Whether there is one.
+
+        Not one that was still being made: nobody has seen that its files can be accounted for.
+        """
         if record is None or record.daemon is None or not record.daemon.alive():
+            return False
+        if record.state != SERVING:
             return False
         self.device = record.device
         if not self.mounted() or not probe.ask(self.spec.target, PROBE_SECONDS).alive:
@@ -147,8 +153,11 @@ class Mounter:
             os.close(self._underneath)
             self._underneath = None
 
-    def start(self, timeout: float) -> None:
+    def start(self, timeout: float, seen: Callable[[], None]) -> None:
         """Start the daemon and wait until the mount serves, at most ``timeout`` seconds.
+
+        ``seen`` is called as soon as ``daemon`` is known, and again with ``device``: whoever writes
+        them down then can tell the mount for ours, if this process is killed before it serves.
 
         Raises
         ------
@@ -164,25 +173,31 @@ class Mounter:
         torn = self.control.audit(self._aside())
         if torn:
             self.directory.add_strays(torn)
+        deadline = time.monotonic() + timeout
         daemon = Daemon.start(command.argv, command.env, self.directory.log)
         self.daemon = daemon
         try:
-            self._wait_until_serving(daemon, timeout)
+            seen()
+            self._wait_until_mounted(daemon, deadline)
+            seen()
+            self._wait_until_serving(daemon, deadline)
         except BaseException:
             # The reason why it did not come up is worth more than why it cannot be taken away.
             with contextlib.suppress(MountUnavailableError):
                 self.kill()
             raise
 
-    def _wait_until_serving(self, daemon: Daemon, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+    def _wait_until_mounted(self, daemon: Daemon, deadline: float) -> None:
+        began = time.monotonic()
         while not self.mounted():
             ended = daemon.ended()
             if ended:
                 raise self._failed(f"ended with {ended}", daemon)
             if time.monotonic() > deadline:
-                raise self._failed(f"did not mount within {timeout:.0f} s", daemon)
+                raise self._failed(f"did not mount within {deadline - began:.0f} s", daemon)
             time.sleep(POLL_SECONDS)
+
+    def _wait_until_serving(self, daemon: Daemon, deadline: float) -> None:
         answer = probe.ask(self.spec.target, max(1.0, deadline - time.monotonic()))
         if not answer.alive:
             raise self._failed(f"mounted, but the mount answers: {answer}", daemon)

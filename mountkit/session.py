@@ -267,15 +267,17 @@ def _mount_anew(
         unproven_before=unproven_before,
     )
     directory.write(record)
-    try:
-        mounter.start(timeout)
+
+    def seen() -> None:
+        nonlocal record
         daemon = mounter.daemon
-        record = record.change(
-            state.SERVING,
-            daemon=daemon.identity if daemon else None,
-            device=mounter.device,
-            strays_before=directory.strays(),
-        )
+        identity = daemon.identity if daemon else None
+        record = replace(record, daemon=identity, device=mounter.device)
+        directory.write(record)
+
+    try:
+        mounter.start(timeout, seen)
+        record = record.change(state.SERVING, strays_before=directory.strays())
         directory.write(record)
     except BaseException:
         # Nobody would look after a daemon that this process gives up.

@@ -12,6 +12,7 @@ import random
 import select
 import threading
 import time
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from mountkit.prober import Prober
 from mountkit.process import Activity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mountkit.events import Event
     from mountkit.mounter import Mounter
     from mountkit.state import MountRecord
@@ -81,8 +84,11 @@ class Supervisor:
         limits: health.Limits,
         observer: Observer,
         prober: Prober | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._mounter = mounter
+        self._clock = clock
+        self._turned_at = time.monotonic()
         self._record = record
         self._attempts = attempts
         self._mount_timeout = mount_timeout
@@ -138,6 +144,7 @@ class Supervisor:
 
     def _turn(self) -> bool:
         """Look once, and do what is to be done; whether to go on."""
+        self._mind_the_clock()
         verdict = self._look()
         asked = self._mounter.directory.asked_to_stop()
         action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
@@ -153,6 +160,14 @@ class Supervisor:
             self._tell_if_slow(verdict)
             self._sleep(self._pause())
         return True
+
+    def _mind_the_clock(self) -> None:
+        """Files of this run stay this run's, also when the clock was set back behind its start."""
+        now = time.monotonic()
+        earliest = self._clock() - (now - self._turned_at)
+        self._turned_at = now
+        if earliest < self._record.began:
+            self._write(replace(self._record, began=earliest))
 
     def _tell(self, event: Event) -> None:
         """What watches over a mount must not end because nobody can be told of it."""
@@ -249,7 +264,7 @@ class Supervisor:
         began = time.monotonic()
         if self._failures == 0:
             # A save is torn if it was under way when the mount was last known to answer, or is now.
-            now = time.time()
+            now = self._clock()
             lost = (*self._record.lost, now - self._prober.unanswered, now)[-REMEMBERED:]
             self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
             self._tell(MountLost(verdict.reason, verdict.cause.value))
@@ -263,7 +278,7 @@ class Supervisor:
             self._prober.renew()
             self._mounter.keep_strays()
             self._mounter.clear_target(None)
-            self._mounter.start(self._mount_timeout)
+            self._mounter.start(self._mount_timeout, self._note_daemon)
             self._mounter.keep_strays()
         except (MountkitError, OSError) as error:
             self._failures += 1
@@ -272,17 +287,17 @@ class Supervisor:
         self.error = None
         self._failures = 0
         self._remounted_at = time.monotonic()
-        daemon = self._mounter.daemon
         self._write(
             self._record.change(
-                state.SERVING,
-                daemon=daemon.identity if daemon else None,
-                device=self._mounter.device,
-                remounts=self._record.remounts + 1,
-                reason=self._record.reason,
+                state.SERVING, remounts=self._record.remounts + 1, reason=self._record.reason
             )
         )
         self._tell(Remounted(self._record.reason, time.monotonic() - began, verdict.cause.value))
+
+    def _note_daemon(self) -> None:
+        daemon = self._mounter.daemon
+        identity = daemon.identity if daemon else None
+        self._write(replace(self._record, daemon=identity, device=self._mounter.device))
 
     def _give_up(self) -> None:
         reason = f"{self._attempts} attempts failed, the last one: {self.error}"

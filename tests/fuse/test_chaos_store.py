@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
 from proxy import Fault, Proxy, Request
-from rig import eventually
+from rig import MANIFEST, eventually
 from saving import files
 from test_chaos_daemon import Saves, assert_the_truth, proven_in, seeded
 from test_running import assert_proven
@@ -19,9 +21,8 @@ if TYPE_CHECKING:
     from rig import Bucket, Job, Rig
 
 FAULTS = {
-    "failing": [Fault(500, "InternalError")],
-    "busy": [Fault(503, "SlowDown")],
-    "slow": [Fault(delay=0.3), Fault(delay=1.5)],
+    "failing": [Fault(500, "InternalError"), Fault(503, "SlowDown")],
+    "slow": [Fault(delay=0.2), Fault(delay=1.0)],
     "resetting": [Fault(reset=True)],
     "all of it": [
         Fault(500, "InternalError"),
@@ -31,7 +32,7 @@ FAULTS = {
     ],
 }
 SHARE = 0.15
-SAVES = 6
+SAVES = 4
 EVERYTHING_REFUSED = ["InvalidAccessKeyId", "ExpiredToken"]
 
 
@@ -174,3 +175,45 @@ def test_a_clock_that_goes_wrong_in_the_middle_of_a_run(rig: Rig, bucket: Bucket
     assert answer.code == 75, answer
     assert "clock of this machine differs too much" in answer.err
     assert "checkpoint-10/model.safetensors" in answer.err
+
+
+@pytest.mark.fault(5, 20, 34)
+def test_what_retention_has_removed_is_not_missed_by_the_next_run(rig: Rig, bucket: Bucket) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    proxy = rig.proxy()
+    saves = Saves(rig)
+    source = f"s3://{bucket.name}/run"
+    # The last save can be written and not be proven.
+    command = saves.command("--how", "prove", "--keep", "1", "--pause", "0.3")
+    job = rig.begin(source, command, *rig.late, endpoint=proxy.url)
+    saves.await_more(job, "removed", count=2)
+    proxy.rule = lambda request: refuse("AccessDenied") if MANIFEST in request.key else None
+    answer = job.wait()
+    assert answer.code == 77, f"{answer}\n{saves}"
+    kept = proven_in(bucket)
+    proxy.rule = let_through
+    again = rig.run(source, rig.light("exit:0"), endpoint=proxy.url)
+    assert again.code == 0, f"{again}\n{answer}\n{saves}"
+    assert set(kept) <= set(proven_in(bucket))
+    for step in proven_in(bucket):
+        assert_proven(bucket, f"run/checkpoint-{step}", files(step))
+
+
+@pytest.mark.fault(7, 14)
+def test_what_one_run_has_lost_is_not_the_failure_of_every_later_one(
+    rig: Rig, bucket: Bucket
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    saves = Saves(rig)
+    job = rig.begin(source, saves.command("--pause", "0.3"))
+    saves.await_more(job)
+    saves.await_more(job, "begin")
+    os.killpg(job.process.pid, signal.SIGKILL)
+    job.process.wait()
+    rig.kill(rig.daemon())
+    torn = saves.told("begin")[-1]
+    for _ in range(2):
+        answer = rig.run(source, rig.light("exit:0"))
+        print(answer)
+    assert answer.code == 0, answer
+    assert bucket.manifest(f"run/checkpoint-{torn}") is None

@@ -48,7 +48,7 @@ except (NameError, OSError):
 """
 
 
-@pytest.mark.fault(6, 7, 9, 37, 38)
+@pytest.mark.fault(6, 7, 9, 37)
 @pytest.mark.parametrize("how", ["plain", "prove"])
 def test_a_supervisor_that_is_killed_again_and_again(rig: Rig, bucket: Bucket, how: str) -> None:
     chance = seeded(rig.backend, how)
@@ -83,7 +83,7 @@ def test_a_supervisor_that_is_killed_again_and_again(rig: Rig, bucket: Bucket, h
         assert rig.umount("--discard").code == 0
 
 
-@pytest.mark.fault(6, 7, 9, 11, 22, 36, 37)
+@pytest.mark.fault(6, 7, 9, 11, 22, 37)
 @pytest.mark.parametrize("how", ["plain", "prove"])
 def test_a_run_that_is_killed_and_started_again(rig: Rig, bucket: Bucket, how: str) -> None:
     chance = seeded(rig.backend, how)

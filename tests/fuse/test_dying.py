@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from light import checkpoint
+from proxy import Fault
 from rig import eventually
 from test_running import assert_proven
 
+from mountkit.spec import PROBE_NAME
+
 if TYPE_CHECKING:
+    from proxy import Request
     from rig import Bucket, Rig
 
 
@@ -196,4 +201,37 @@ def test_a_mount_without_its_supervisor_is_drained_by_umount(rig: Rig, bucket: B
     answer = rig.umount()
     assert answer.code == 0, answer
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert rig.mounts() == []
+
+
+@pytest.mark.uncached
+@pytest.mark.fault(9, 37)
+@pytest.mark.parametrize("then", ["umount", "run"])
+def test_a_supervisor_killed_before_its_mount_serves_leaves_one_that_is_known(
+    rig: Rig, bucket: Bucket, then: str
+) -> None:
+    proxy = rig.proxy()
+    source = f"s3://{bucket.name}/run"
+    held = threading.Event()
+
+    def hold(request: Request) -> Fault | None:
+        # What the mount uploads to see that it can; the first look's own has another name.
+        if PROBE_NAME in request.key and rig.mounts():
+            held.set()
+            return Fault(503, "SlowDown", delay=1.0)
+        return None
+
+    proxy.rule = hold
+    job = rig.begin(source, rig.light("save:10"), endpoint=proxy.url)
+    assert held.wait(60)
+    rig.kill(psutil.Process(job.process.pid))
+    job.process.wait()
+    proxy.rule = lambda _: None
+    assert rig.mounts() == [str(rig.target)]
+    if then == "umount":
+        answer = rig.umount("--discard")
+    else:
+        answer = rig.run(source, rig.light("save:20"), endpoint=proxy.url)
+        assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
+    assert answer.code == 0, answer
     assert rig.mounts() == []

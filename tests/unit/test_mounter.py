@@ -27,6 +27,10 @@ STAYS = "echo up; exec sleep 600"
 ON_EVERY_MACHINE = "/proc"
 
 
+def nobody() -> None:
+    """Nobody writes down what there is."""
+
+
 class FakeBackend:
     """A backend whose daemon is a shell script; ``ours`` decides whether the mount is."""
 
@@ -102,13 +106,22 @@ def machine(tmp_path):
 class TestStart:
     def test_it_serves_once_it_is_in_the_table_and_answers(self, machine):
         mounter = machine.mounter(target=ON_EVERY_MACHINE)
-        mounter.start(30.0)
+        mounter.start(30.0, nobody)
         assert mounter.mounted()
         assert mounter.daemon.poll() is None
 
+    @pytest.mark.fault(37)
+    def test_it_says_what_there_is_as_soon_as_it_is_there(self, machine):
+        mounter = machine.mounter(target=ON_EVERY_MACHINE)
+        seen = []
+        mounter.start(30.0, lambda: seen.append((mounter.daemon.identity.pid, mounter.device)))
+        assert [pid for pid, _ in seen] == [mounter.daemon.identity.pid] * 2
+        assert seen[0][1] is None
+        assert seen[1][1] == mounter.device is not None
+
     def test_its_files_are_private_and_an_old_socket_is_gone(self, machine):
         (machine.folder / "state" / "rc.sock").touch()
-        machine.mounter(target=ON_EVERY_MACHINE).start(30.0)
+        machine.mounter(target=ON_EVERY_MACHINE).start(30.0, nobody)
         made = machine.folder / "state" / "conf"
         assert made.read_text() == "text"
         assert stat.S_IMODE(made.stat().st_mode) == 0o600
@@ -116,14 +129,14 @@ class TestStart:
 
     def test_the_program_is_looked_for_where_none_was_given(self, machine):
         mounter = machine.mounter(target=ON_EVERY_MACHINE, binary=None)
-        mounter.start(30.0)
+        mounter.start(30.0, nobody)
         assert mounter.backend.found_on == [os.defpath]
 
     def test_a_daemon_that_ends_is_quoted(self, machine):
         script = "for n in 1 2 3 4; do echo line $n; done; exit 7"
         mounter = machine.mounter(script)
         with pytest.raises(MountUnavailableError) as caught:
-            mounter.start(30.0)
+            mounter.start(30.0, nobody)
         assert "ended with exit status 7" in caught.value.message
         assert "line 2 / line 3 / line 4" in caught.value.message
         assert "line 1" not in caught.value.message
@@ -132,7 +145,7 @@ class TestStart:
     def test_one_that_does_not_mount_in_time_is_ended(self, machine):
         mounter = machine.mounter()
         with pytest.raises(MountUnavailableError, match="did not mount within 0 s"):
-            mounter.start(0.05)
+            mounter.start(0.05, nobody)
         assert mounter.daemon.poll() is not None
 
     def test_the_reason_is_told_even_if_it_cannot_be_taken_away(self, machine):
@@ -143,7 +156,7 @@ class TestStart:
 
         mounter.backend.daemon.confirm = refuse
         with pytest.raises(MountUnavailableError, match="keeps its files elsewhere"):
-            mounter.start(30.0)
+            mounter.start(30.0, nobody)
 
     @pytest.mark.fault(13)
     def test_one_whose_cache_is_elsewhere_is_ended(self, machine):
@@ -155,14 +168,14 @@ class TestStart:
 
         mounter.backend.daemon.confirm = refuse
         with pytest.raises(MountUnavailableError, match="keeps its files elsewhere"):
-            mounter.start(30.0)
+            mounter.start(30.0, nobody)
         assert mounter.daemon.poll() is not None
 
     @pytest.mark.fault(12)
     def test_what_the_audit_moves_away_is_a_stray(self, machine):
         mounter = machine.mounter(target=ON_EVERY_MACHINE)
         mounter.backend.daemon.audit = lambda aside: ("checkpoint-3/torn",)
-        mounter.start(30.0)
+        mounter.start(30.0, nobody)
         assert mounter.directory.strays() == ("checkpoint-3/torn",)
 
 
@@ -275,7 +288,7 @@ class TestUnmount:
     def test_what_is_not_mounted_is_done_and_the_daemon_is_waited_for(self, machine):
         mounter = machine.mounter("exit 0")
         with pytest.raises(MountUnavailableError):
-            mounter.start(30.0)
+            mounter.start(30.0, nobody)
         mounter.unmount()
         assert not machine.asked.exists()
 

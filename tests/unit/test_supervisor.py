@@ -6,7 +6,9 @@ import errno
 import os
 import queue
 import signal
+import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,7 @@ from mountkit.supervisor import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 LIMIT = 30.0
@@ -112,6 +115,7 @@ class FakeMounter:
         self.calls: list[str] = []
         self.start_errors: list[MountUnavailableError] = []
         self.unmount_error: MountUnavailableError | None = None
+        self.confirm: Callable[[], None] = lambda: None
 
     def busy(self) -> None:
         """A daemon that uses its processor."""
@@ -132,12 +136,14 @@ class FakeMounter:
         self.calls.append("clear")
         return True
 
-    def start(self, timeout: float) -> None:
+    def start(self, timeout: float, seen: Callable[[], None] = lambda: None) -> None:
         self.calls.append("start")
         if self.start_errors:
             raise self.start_errors.pop(0)
         self.table = True
         self.daemon = Daemon.start(["/bin/sleep", "600"], {}, self.directory.log)
+        seen()
+        self.confirm()
 
     def unmount(self) -> None:
         self.calls.append("unmount")
@@ -185,7 +191,9 @@ class Watch:
         self.events: queue.SimpleQueue = queue.SimpleQueue()
         self.supervisor: Supervisor | None = None
 
-    def begin(self, attempts: int = 3, failures: int = 0, prober=None, observer=None) -> Supervisor:
+    def begin(
+        self, attempts: int = 3, failures: int = 0, prober=None, observer=None, clock=time.time
+    ) -> Supervisor:
         self.supervisor = Supervisor(
             self.mounter,
             self.record,
@@ -194,6 +202,7 @@ class Watch:
             limits=Limits(interval=0.01, probe=0.05, hang=0.2),
             observer=observer or self.events.put,
             prober=prober,
+            clock=clock,
         )
         self.supervisor._failures = failures
         self.supervisor.start()
@@ -215,11 +224,51 @@ class Watch:
         self.mounter.daemon.stop()
 
 
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def watch(tmp_path):
     watched = Watch(tmp_path)
     yield watched
     watched.end()
+
+
+class TestClock:
+    """What a file's time is held against: see ``MountRecord.began``."""
+
+    @pytest.mark.fault(35)
+    def test_one_that_is_set_back_does_not_make_our_files_older_than_the_run(self, watch):
+        now = [2000.0]
+        watch.record = replace(watch.record, began=1000.0)
+        watch.mounter.directory.write(watch.record)
+        watch.begin(clock=lambda: now[0])
+        now[0] = 400.0
+        wait_until(lambda: watch.written().began <= 400.0)
+        # And what was written since the last look before that is younger still.
+        assert watch.written().began >= 390.0
+        now[0] = 5000.0
+        before = watch.written().began
+        watch.supervisor.stop()
+        assert watch.written().began == before
+
+    def test_one_that_goes_right_changes_nothing(self, watch):
+        watch.record = replace(watch.record, began=1000.0)
+        watch.mounter.directory.write(watch.record)
+        looked = threading.Semaphore(0)
+
+        def clock() -> float:
+            looked.release()
+            return 1000.5
+
+        watch.begin(clock=clock)
+        for _ in range(3):
+            assert looked.acquire(timeout=LIMIT)
+        assert watch.written() == watch.record
 
 
 class TestRepair:
@@ -239,6 +288,18 @@ class TestRepair:
         assert written.daemon == watch.mounter.daemon.identity != first
         assert supervisor.error is None
         assert not supervisor.finished.is_set()
+
+    @pytest.mark.fault(37)
+    def test_a_new_daemon_is_written_down_before_it_serves(self, watch):
+        seen = []
+        watch.mounter.confirm = lambda: seen.append(watch.written())
+        watch.begin()
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost)
+        assert isinstance(watch.told(), Remounted)
+        assert seen[-1].daemon == watch.mounter.daemon.identity
+        assert seen[-1].device == 7
+        assert seen[-1].state == state.REPAIRING
 
     def test_one_that_somebody_unmounted_comes_back(self, watch):
         watch.mounter.table = False
@@ -293,10 +354,7 @@ class TestRepair:
         supervisor = watch.begin(observer=gone)
         first = watch.mounter.daemon.identity
         first.send(signal.SIGKILL)
-        deadline = time.monotonic() + LIMIT
-        while watch.written().remounts == 0:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: watch.written().remounts > 0)
         assert not supervisor.finished.is_set()
 
     def test_an_answer_that_says_it_is_gone(self, watch):
