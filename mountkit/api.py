@@ -11,7 +11,8 @@ from mountkit.errors import UsageError
 from mountkit.events import Observer, silent
 from mountkit.handle import Mount, Place
 from mountkit.prover import not_proven
-from mountkit.session import Session, specify
+from mountkit.session import Session
+from mountkit.specifying import specify
 from mountkit.store import S3Store
 from mountkit.verify import Verdict, verify
 

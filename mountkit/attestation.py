@@ -28,7 +28,8 @@ class Attestation:
 
     ``checksums`` are base64 by algorithm, of the whole object, or where ``composite`` is set, of
     the checksums of its parts. ``parts`` is None for an object uploaded in one piece.
-    ``etag_is_md5`` is False where encryption makes the ETag something else.
+    ``etag_is_md5`` is False where encryption makes the ETag something else. ``metadata`` is what
+    whoever uploaded it has noted beside it, its names in lower case.
     """
 
     size: int
@@ -37,6 +38,7 @@ class Attestation:
     composite: bool = False
     parts: int | None = None
     etag_is_md5: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def attestation_of(response: Mapping[str, Any]) -> Attestation:
@@ -64,4 +66,8 @@ def attestation_of(response: Mapping[str, Any]) -> Attestation:
         composite=composite,
         parts=parts,
         etag_is_md5=not encrypted and "SSECustomerAlgorithm" not in response,
+        # They travel as the names of headers, which have no case.
+        metadata=MappingProxyType(
+            {name.lower(): value for name, value in (response.get("Metadata") or {}).items()}
+        ),
     )

@@ -25,6 +25,7 @@ __all__ = [
     "retention",
     "scan",
     "step_of",
+    "top_of",
 ]
 
 
@@ -57,6 +58,15 @@ def scan(store: Store) -> tuple[Candidate, ...]:
     manifests = {name: inside(name, MANIFEST_NAME) for _, name in named}
     there = store.attest_many(manifests.values())
     return tuple(Candidate(step, name, there[manifests[name]] is not None) for step, name in named)
+
+
+def top_of(path: str) -> str:
+    """The checkpoint that a file lies in, below the source; "" if it lies in none."""
+    parts = path.split("/")[:-1]
+    for count, part in enumerate(parts, 1):
+        if step_of(part) is not None:
+            return "/".join(parts[:count])
+    return ""
 
 
 def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -> Proven | None:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mountkit import checkpoints
+from mountkit import backends, checkpoints
 from mountkit.errors import (
     MountkitError,
     MountUnavailableError,
@@ -17,12 +17,12 @@ from mountkit.errors import (
 from mountkit.events import Observer, Trouble
 from mountkit.manifest import Manifest
 from mountkit.prover import Prover, new_strays, straddles, stray
-from mountkit.spec import MANIFEST_NAME, Unproven
+from mountkit.spec import MANIFEST_NAME, PROBE_NAME, Unproven
 from mountkit.uploads import Uploads
 from mountkit.verify import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from mountkit.backends.protocol import WrittenFile
     from mountkit.config import Limits
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 TRAINER_STATE = "trainer_state.json"
 RETRY_SECONDS = 1.0
 ROUNDS = 5
-# The store's clock and ours.
-CLOCKS_SECONDS = 60.0
+FORGOTTEN = "it left the local cache before anybody proved it"
 # Write-back by the kernel may date a file a little later than the one written after it.
 SAME_SAVE_SECONDS = 2.0
 
@@ -133,6 +132,7 @@ class _Drain:
         self._store = mount.store(patience=limits.stall)
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
+        self._backend = backends.load(mount.spec.backend)
         record = mount.record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
@@ -161,7 +161,8 @@ class _Drain:
             return self.give_up(error)
 
     def _once(self) -> DrainReport:
-        groups, loose = _group(self._mount.control().files())
+        files = self._mount.control().files()
+        groups, loose = _group(files)
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
             open_members = [file for file in members if file.path not in self.settled]
@@ -177,7 +178,7 @@ class _Drain:
             else:
                 self._prove(top, step, members, manifest)
         self._attest(loose)
-        self._note(self._unwitnessed(groups))
+        self._note(self._unwitnessed(frozenset(file.path for file in files), groups))
         self._note(stray(self._mount, path) for path in new_strays(self._mount))
         return self._report()
 
@@ -257,28 +258,37 @@ class _Drain:
         last = not (ours and self._ended_well)
         return _has_trainer_state(self._mount, top, step, members, last=last)
 
-    def _unwitnessed(self, groups: Mapping[str, object]) -> list[Unproven]:
-        """Checkpoints written here whose local bytes are gone, so that nothing can be compared."""
+    def _unwitnessed(self, known: Container[str], groups: Container[str]) -> list[Unproven]:
+        """What was written here and is not in the cache any more: nothing can be compared.
+
+        All of it is in the store, or was. What somebody else put there is not this run's concern.
+        """
         record = self._mount.record()
         before = record.unproven_before if record else ()
-        since = record.began - CLOCKS_SECONDS if record else 0.0
-        proven, finished = set(), {}
-        for info in self._store.list():
+        since = record.store_began if record else 0.0
+        there = list(self._store.list())
+        ends = (info.path.rpartition("/") for info in there)
+        proven = {folder for folder, _, name in ends if name == MANIFEST_NAME}
+        gone = {}
+        for info in there:
             folder, _, name = info.path.rpartition("/")
-            if name == MANIFEST_NAME:
-                proven.add(folder)
+            top = checkpoints.top_of(info.path)
+            if info.path in known or top in proven or name.startswith(PROBE_NAME):
+                continue
+            new = info.modified.timestamp() > since
             # What a deletion and an upload left between them is no checkpoint.
-            if name == TRAINER_STATE and checkpoints.step_of(folder.rpartition("/")[2]) is not None:
-                finished[folder] = info.modified.timestamp()
-        return [
-            Unproven(folder, 0, "its files left the local cache before anybody proved it")
-            for folder, modified in finished.items()
-            if folder not in proven
-            and folder not in groups
-            and folder not in before
-            # Those further down were not looked at before; what is older is not of this run.
-            and ("/" not in folder or modified >= since)
-        ]
+            if name == TRAINER_STATE and folder == top and top not in groups and top not in before:
+                # Those further down were not looked at before; what is older is not of this run.
+                if new or "/" not in top:
+                    gone[top] = Unproven(top, 0, FORGOTTEN)
+            elif new and self._forgotten(info.path):
+                gone[info.path] = Unproven(info.path, info.size, FORGOTTEN)
+        return [problem for path, problem in gone.items() if checkpoints.top_of(path) not in gone]
+
+    def _forgotten(self, path: str) -> bool:
+        """Whether the daemon uploaded it and does not know of it any more."""
+        found = self._store.attest(path)
+        return found is not None and self._backend.forgets(found.metadata)
 
     def _note(self, problems: Iterable[Unproven]) -> None:
         for problem in problems:
@@ -296,14 +306,11 @@ def _group(
     groups: dict[str, list[WrittenFile]] = {}
     loose = []
     for file in written:
-        parts = file.path.split("/")
-        index = next(
-            (i for i, part in enumerate(parts[:-1]) if checkpoints.step_of(part) is not None), None
-        )
-        if index is None:
-            loose.append(file)
+        top = checkpoints.top_of(file.path)
+        if top:
+            groups.setdefault(top, []).append(file)
         else:
-            groups.setdefault("/".join(parts[: index + 1]), []).append(file)
+            loose.append(file)
     return groups, loose
 
 

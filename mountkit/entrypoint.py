@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mountkit import backends, config
 from mountkit.deadline import Deadline
 from mountkit.errors import MountkitError, UsageError
-from mountkit.session import Session, first_look_apart
+from mountkit.firstlook import first_look_apart
+from mountkit.session import Session
 from mountkit.writers import startup_place
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def run(
     command: Sequence[str],
     observer: Observer,
     say: Callable[[str], None],
+    at_once: Callable[[str], None],
 ) -> int:
     """Run ``command`` while ``spec`` is mounted; the exit code of the whole.
 
@@ -56,7 +57,7 @@ def run(
     MountkitError
         If the mount cannot be had; the command has not run then.
     """
-    with Signals(settings.grace, say) as signals:
+    with Signals(settings.grace, say, at_once) as signals:
         session = Session.open(spec, settings, observer, first_look_apart)
         try:
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
@@ -94,14 +95,20 @@ class Signals:
     With a ``grace``, the seconds between the platform's signal and its SIGKILL, the first signal
     that asks for the end sets the ``deadline``. A command that does not end in time to leave some
     of it for the drain is ended.
+
+    ``say`` tells people; ``at_once`` does so from within a signal's handler.
     """
 
     def __init__(
-        self, grace: float | None = None, say: Callable[[str], None] = lambda _: None
+        self,
+        grace: float | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        at_once: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.deadline = Deadline()
         self._grace = grace
         self._say = say
+        self._at_once = at_once
         self._child: subprocess.Popen[bytes] | None = None
         self._starting = False
         self._ended = False
@@ -174,9 +181,7 @@ class Signals:
             self._interrupts += number == signal.SIGINT
             if self._interrupts > 1:
                 raise KeyboardInterrupt
-            # Not print: a handler may interrupt one.
-            with contextlib.suppress(OSError):
-                os.write(2, b"mountkit: still making sure that everything is in the bucket\n")
+            self._at_once("still making sure that everything is in the bucket")
         elif self._child is not None:
             if number != signal.SIGINT or not self._terminal:
                 self._child.send_signal(number)

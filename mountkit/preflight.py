@@ -20,8 +20,12 @@ from mountkit.spec import PROBE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
+    from typing import TypeVar
 
     from mountkit.store import S3Store
+
+    Answer = TypeVar("Answer")
 
 PROBE_BODY = b"mountkit tried whether it may write here. This object can be deleted.\n"
 
@@ -32,7 +36,8 @@ class StoreFacts:
 
     ``region`` is the bucket's if the store tells, otherwise the one asked for. ``credentials`` says
     where they come from (``env``, ``shared-credentials-file``, ``iam-role``, ...), never what they
-    are. ``written`` tells whether writing and deleting was tried. ``seconds`` is how long it took.
+    are. ``written`` tells whether writing and deleting was tried, ``dated`` when that object was
+    written by the store's own clock, None if it was not. ``seconds`` is how long it all took.
     """
 
     url: str
@@ -41,6 +46,7 @@ class StoreFacts:
     credentials: str
     written: bool
     seconds: float
+    dated: datetime | None = None
 
 
 def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
@@ -118,8 +124,7 @@ class _Trial:
                 f"The bucket of {store.source.url} is in region {region}, not in {asked}.",
                 hint=f"Name its region: --region {region}",
             )
-        if self._write:
-            self._write_and_delete()
+        dated = self._write_and_delete() if self._write else None
         return StoreFacts(
             url=store.source.url,
             endpoint_url=client.meta.endpoint_url,
@@ -127,6 +132,7 @@ class _Trial:
             credentials=credentials.method or "unknown",
             written=self._write,
             seconds=round(time.monotonic() - self._started, 3),
+            dated=dated,
         )
 
     def _list(self) -> str:
@@ -141,22 +147,24 @@ class _Trial:
             )
         return str(answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", ""))
 
-    def _write_and_delete(self) -> None:
+    def _write_and_delete(self) -> datetime:
+        """When the store dated what was written."""
         client = self._store.client(quick=True)
         bucket = self._store.source.bucket
         name = f"{PROBE_NAME}{secrets.token_hex(8)}"
         key = self._store.source.key(name)
         self._try("write", name, lambda: client.put_object(Bucket=bucket, Key=key, Body=PROBE_BODY))
         try:
-            self._try("read", name, lambda: client.head_object(Bucket=bucket, Key=key))
+            found = self._try("read", name, lambda: client.head_object(Bucket=bucket, Key=key))
+            return found["LastModified"]
         finally:
             self._try("delete", name, lambda: client.delete_object(Bucket=bucket, Key=key))
 
-    def _try(self, doing: str, name: str, request: Callable[[], object]) -> None:
+    def _try(self, doing: str, name: str, request: Callable[[], Answer]) -> Answer:
         self.doing = doing
         try:
             with self._store.translated(doing, name):
-                request()
+                return request()
         except (MountUnavailableError, PermissionDeniedError) as error:
             code = store_errors.error_code(error.__cause__) if error.__cause__ else ""
             refused = isinstance(error, PermissionDeniedError)

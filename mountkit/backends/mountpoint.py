@@ -104,6 +104,10 @@ class MountpointBackend:
         """Whether it is a Mountpoint on the device that ours was seen with; it has no name."""
         return entry.source == "mountpoint-s3" and entry.minor == device
 
+    def forgets(self, metadata: Mapping[str, str]) -> bool:  # noqa: ARG002
+        """Never: its log tells of every upload."""
+        return False
+
     def control(self, spec: MountSpec, directory: Path) -> Control:
         """The mount, its store, and the journal of what was written."""
         return MountpointControl(spec, directory)

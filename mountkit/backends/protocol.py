@@ -198,5 +198,8 @@ class Backend(Protocol):
         ``device`` is the minor number it was last seen with, None if it was never seen.
         """
 
+    def forgets(self, metadata: Mapping[str, str]) -> bool:
+        """Whether its daemon may have uploaded an object with that metadata, and not know it."""
+
     def control(self, spec: MountSpec, directory: Path) -> Control:
         """Talk to the daemon of a mount."""

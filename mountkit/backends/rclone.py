@@ -148,6 +148,10 @@ class RcloneBackend:
         """Whether the entry has our device name on an rclone mount."""
         return entry.fstype == "fuse.rclone" and entry.source == device_name(spec_id)
 
+    def forgets(self, metadata: Mapping[str, str]) -> bool:
+        """Whether rclone noted its time there: its cache drops files when the disk is full."""
+        return "mtime" in metadata
+
     def control(self, spec: MountSpec, directory: Path) -> Control:
         """The remote control and the cache of a mount."""
         return RcloneControl(directory / SOCKET_NAME, _cache(spec))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mountkit.cli.console import at_once
 from mountkit.cli.options import output_format, store_options
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ class _Interrupts:
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._held and not self._answered:
             self._answered = True
-            # Not print: a handler may interrupt one.
-            os.write(2, b"mountkit: still removing what was written; once more to leave it\n")
+            at_once("still removing what was written; once more to leave it")
             return
         raise SystemExit(128 + number)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -53,10 +54,19 @@ def _echo(text: str, *, nl: bool = True) -> None:
 
 def say(text: str, level: str = "info") -> None:
     """A line for people; in a log, an event called ``Message``."""
-    if _Log.as_json:
-        _write({"event": "Message", "message": text}, level)
-    else:
-        _echo(f"mountkit: {text}")
+    _echo(_line(text, level))
+
+
+def at_once(text: str) -> None:
+    """The same from a signal's handler, which may interrupt a ``say``."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"{_line(text, 'info')}\n".encode())
+
+
+def _line(text: str, level: str) -> str:
+    return (
+        _json({"event": "Message", "message": text}, level) if _Log.as_json else f"mountkit: {text}"
+    )
 
 
 def fail(error: MountkitError) -> None:
@@ -71,11 +81,14 @@ def fail(error: MountkitError) -> None:
 
 
 def _write(fields: Mapping[str, object], level: str) -> None:
+    # One write, so that lines of several threads do not mix.
+    _echo(_json(fields, level))
+
+
+def _json(fields: Mapping[str, object], level: str) -> str:
     from mountkit.state import now
 
-    line = {"time": now(), "level": level, **fields}
-    # One write, so that lines of several threads do not mix.
-    _echo(json.dumps(line))
+    return json.dumps({"time": now(), "level": level, **fields})
 
 
 class _Handler(logging.Handler):

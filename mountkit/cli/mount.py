@@ -37,7 +37,7 @@ def command(
     from mountkit.background import leave_behind
     from mountkit.cli import console
     from mountkit.cli.console import say
-    from mountkit.session import specify
+    from mountkit.specifying import specify
     from mountkit.state import State
 
     settings = config.load(**flags)
@@ -72,8 +72,9 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     from mountkit.deadline import Deadline
     from mountkit.entrypoint import UNMOUNT_SHARE
     from mountkit.errors import MountUnavailableError
+    from mountkit.firstlook import first_look_apart
     from mountkit.prover import not_proven
-    from mountkit.session import Session, first_look_apart
+    from mountkit.session import Session
 
     ended, deadline = threading.Event(), Deadline()
 

@@ -40,10 +40,10 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
 
     from mountkit import config
     from mountkit.cli import console
-    from mountkit.cli.console import Console, say
+    from mountkit.cli.console import Console, at_once, say
     from mountkit.entrypoint import execute, run
     from mountkit.errors import UsageError
-    from mountkit.session import specify
+    from mountkit.specifying import specify
 
     words = click.get_current_context().meta.get("command") or []
     if not words:
@@ -73,4 +73,4 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
             hint="Set MOUNTKIT_TARGET to the directory to mount at, the output_dir.",
         )
     spec = specify(source, target, settings, options)
-    click.get_current_context().exit(run(spec, settings, words, Console(), say))
+    click.get_current_context().exit(run(spec, settings, words, Console(), say, at_once))

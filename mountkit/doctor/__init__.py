@@ -15,8 +15,8 @@ from mountkit.doctor.essentials import PREFIX, essential
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.doctor.mounting import Tried
 from mountkit.errors import MountUnavailableError
-from mountkit.session import specify
 from mountkit.spec import Source
+from mountkit.specifying import specify
 from mountkit.store import S3Store
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.measure import leftovers, saving
 from mountkit.measure.trial import Candidate, Trial, longest
 from mountkit.measure.values import Figures, Missed, Report, Round, seconds
-from mountkit.session import specify
+from mountkit.specifying import specify
 from mountkit.store import S3Store
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from versity import Versity
 from mountkit import backends, config, mountinfo, probe
 from mountkit.mounter import Mounter
 from mountkit.s3server import EmbeddedS3
-from mountkit.session import specify
+from mountkit.specifying import specify
 from mountkit.state import SERVING, State
 from mountkit.target import fusermount
 

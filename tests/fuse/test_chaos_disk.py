@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
+from rig import eventually
 from saving import files
 from test_chaos_daemon import QUICK, Saves, assert_the_truth
 from test_running import assert_proven
@@ -104,3 +105,26 @@ def test_what_a_full_disk_takes_away_before_its_proof_is_named(
     assert_the_truth(bucket, saves, answer)
     for step in saves.told("saved"):
         assert bucket.files(f"run/checkpoint-{step}") == files(step, SIZE)
+
+
+@pytest.mark.cached
+@pytest.mark.fault(15, 26)
+def test_a_final_model_that_a_full_disk_takes_away_is_named(
+    rig: Rig, bucket: Bucket, small_disk: Path
+) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    command = rig.light("model:final", "say:saved", "wait:go")
+    job = rig.begin(f"s3://{bucket.name}/run", command)
+    rig.await_word("saved", job)
+    name = "final/model.safetensors"
+    eventually(lambda: name in bucket.files("run"), "uploaded")
+    eventually(lambda: not list(small_disk.rglob("final/model.safetensors")), "taken away")
+    bucket.put("run/results.json", b"somebody else's")
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert name in answer.err
+    assert "results.json" not in answer.err
+    # The next run has lost nothing.
+    again = rig.run(f"s3://{bucket.name}/run", rig.light("exit:0"))
+    assert again.code == 0, again

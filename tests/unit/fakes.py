@@ -31,9 +31,14 @@ def open_descriptors() -> list[str]:
 
 @dataclass
 class Bucket:
-    """The objects of a bucket by key, and every request in order."""
+    """The objects of a bucket by key, and every request in order.
+
+    ``modified`` and ``metadata`` have what was noted of an object; without it, it is from just now.
+    """
 
     objects: dict[str, bytes] = field(default_factory=dict)
+    modified: dict[str, datetime] = field(default_factory=dict)
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     before_attest: Callable[[str], None] = lambda _: None
     before_delete: Callable[[str], None] = lambda _: None
@@ -66,7 +71,8 @@ class FakeStore:
         for key, data in sorted(self._bucket.objects.items()):
             if not top or key.startswith(f"{top.rstrip('/')}/"):
                 etag = "etag-" + checksums.digest_bytes(data).values["crc64nvme"]
-                yield ObjectInfo(key[cut:], len(data), etag, datetime.now(timezone.utc))
+                modified = self._bucket.modified.get(key, datetime.now(timezone.utc))
+                yield ObjectInfo(key[cut:], len(data), etag, modified)
 
     def directories(self, prefix: str = "") -> tuple[str, ...]:
         cut = len(self._source.key(prefix)) + 1 if self._source.key(prefix) else 0
@@ -80,7 +86,12 @@ class FakeStore:
         if data is None:
             return None
         values = checksums.digest_bytes(data).values
-        return Attestation(len(data), "etag-" + values["crc64nvme"], values)
+        return Attestation(
+            len(data),
+            "etag-" + values["crc64nvme"],
+            values,
+            metadata=self._bucket.metadata.get(key, {}),
+        )
 
     def attest_many(
         self, paths: Iterable[str], workers: int = 1

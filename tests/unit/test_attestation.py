@@ -53,3 +53,8 @@ def test_answers(answer, expected):
     assert (dict(seen.checksums), seen.composite, seen.parts, seen.etag_is_md5) == expected
     assert seen.size == 9
     assert '"' not in seen.etag
+
+
+def test_metadata_has_no_case():
+    seen = attestation_of({"ContentLength": 9, "ETag": MD5, "Metadata": {"Mtime": "12.5"}})
+    assert dict(seen.metadata) == {"mtime": "12.5"}

@@ -95,6 +95,14 @@ class TestForALog:
         assert (line["level"], line["event"]) == ("info", "Message")
         assert line["message"] == "two\nlines and ü"
 
+    def test_a_sentence_from_a_signal_s_handler(self, capfd):
+        console.at_once("still at it")
+        console.use("json")
+        console.at_once("still at it")
+        plain, line = capfd.readouterr().err.splitlines()
+        assert plain == "mountkit: still at it"
+        assert json.loads(line)["message"] == "still at it"
+
     def test_an_error(self, lines):
         console.use("json")
         assert cli.show(ConfigurationError("No.", hint="Yes."), as_json=False) == 78

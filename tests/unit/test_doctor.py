@@ -19,7 +19,7 @@ from mountkit.doctor.bounded import within
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.doctor.operations import Trial
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
-from mountkit.session import specify
+from mountkit.specifying import specify
 
 NAME = ".mountkit-doctor-x"
 

@@ -285,6 +285,38 @@ class TestUnwitnessed:
         mount.daemon.listed.clear()
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
 
+    @pytest.mark.fault(15)
+    @pytest.mark.parametrize("path", ["model", "runs/deep/events", "checkpoint-7/model"])
+    def test_a_file_that_rclone_uploaded_and_forgot_is_named(self, mount, events, path):
+        mount.bucket.objects[f"run/{path}"] = b"123"
+        mount.bucket.metadata[f"run/{path}"] = {"mtime": "1234.5"}
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == [path]
+        assert report.size == 3
+        assert "left the local cache" in report.unproven[0].reason
+
+    def test_not_what_another_program_put_there(self, mount, events):
+        mount.bucket.objects["run/results.json"] = b"123"
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+
+    @pytest.mark.parametrize("ahead", [-1, 0, 1], ids=["before", "with", "after"])
+    def test_only_what_is_younger_than_the_mount_by_the_store_s_clock(self, mount, events, ahead):
+        # That clock is days ahead of ours.
+        made = datetime.now(timezone.utc) + timedelta(days=3)
+        mount.begin(store_began=made.timestamp())
+        mount.bucket.objects["run/model"] = b"123"
+        mount.bucket.metadata["run/model"] = {"mtime": "1234.5"}
+        mount.bucket.modified["run/model"] = made + timedelta(seconds=ahead)
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.complete == (ahead <= 0)
+
+    def test_a_checkpoint_is_named_once(self, mount, events):
+        for name in ("trainer_state.json", "model"):
+            mount.bucket.objects[f"run/checkpoint-7/{name}"] = b"1"
+            mount.bucket.metadata[f"run/checkpoint-7/{name}"] = {"mtime": "1234.5"}
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["checkpoint-7"]
+
     @pytest.mark.fault(7)
     def test_a_file_that_reached_the_local_disk_instead_is_named(self, mount, events):
         mount.directory.add_strays(("checkpoint-9/model", "log"))

@@ -127,7 +127,10 @@ class TestDaemon:
         reader, writer = os.pipe()
         os.set_inheritable(writer, True)
         try:
-            daemon = start()
+            script = "import time; print('ready', flush=True); time.sleep(600)"
+            daemon = start(sys.executable, "-ISc", script)
+            # By then it has loaded its libraries, and opens nothing more.
+            until_it_says(daemon, "ready")
             held = {
                 str(link.readlink()) for link in Path(f"/proc/{daemon.identity.pid}/fd").iterdir()
             }

@@ -42,6 +42,7 @@ RECORDS = st.builds(
     remounts=st.integers(0, 100),
     reason=TEXT,
     began=st.floats(0, 2e9, allow_nan=False),
+    store_began=st.floats(0, 2e9, allow_nan=False),
     unproven_before=st.lists(TEXT, max_size=3).map(tuple),
 )
 

@@ -1,0 +1,138 @@
+"""Make a mount: what an earlier one left is taken over, or refused, and never passed over."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import backends, mountinfo, state
+from mountkit import target as targets
+from mountkit.errors import ConfigurationError, MountUnavailableError
+from mountkit.process import ProcessIdentity
+from mountkit.spec import MountSpec, printable
+from mountkit.state import MountRecord, State
+
+if TYPE_CHECKING:
+    from mountkit.firstlook import FirstLook
+    from mountkit.mounter import Mounter
+
+
+def mount_anew(
+    mounter: Mounter, earlier: MountRecord | None, found: FirstLook, timeout: float
+) -> MountRecord:
+    """Make the target ready, start the daemon, and write down that it serves."""
+    directory = mounter.directory
+    mounter.device = earlier.device if earlier else None
+    mounter.clear_target(earlier.daemon if earlier else None)
+    before = directory.unfinished()
+    takes_over = directory.begin()
+    began = time.time()
+    record = MountRecord(
+        mounter.spec,
+        state.MOUNTING,
+        state.now(),
+        ProcessIdentity.mine(),
+        began=began,
+        adopted=_adopted(mounter, found.unproven if takes_over else None),
+        # What was being saved when that mount ended, however it did, is torn.
+        lost=(*before.lost, began) if before is not None else (),
+        unproven_before=found.unproven,
+        store_began=found.store_time,
+    )
+    directory.write(record)
+
+    def seen() -> None:
+        nonlocal record
+        daemon = mounter.daemon
+        identity = daemon.identity if daemon else None
+        record = replace(record, daemon=identity, device=mounter.device)
+        directory.write(record)
+
+    try:
+        mounter.start(timeout, seen)
+        record = record.change(state.SERVING, strays_before=directory.strays())
+        directory.write(record)
+    except BaseException:
+        # Nobody would look after a daemon that this process gives up.
+        mounter.kill()
+        directory.clear(unproven=takes_over)
+        raise
+    return record
+
+
+def _adopted(mounter: Mounter, unproven: tuple[str, ...] | None) -> tuple[str, ...]:
+    """What an earlier mount wrote, and nobody has proven.
+
+    ``unproven`` has the checkpoints in the store without a manifest, None if that mount came to its
+    end. Their files are adopted even where they were uploaded, unless a cache has forgotten them.
+    """
+    everything = unproven is not None and not mounter.backend.caches
+    uploaded = tuple(f"{name}/" for name in unproven or ())
+    return tuple(
+        file.path
+        for file in mounter.control.files()
+        if everything or file.dirty or file.path.startswith(uploaded)
+    )
+
+
+def clear_another(spec: MountSpec, known: State, fusermount: str) -> None:
+    """A dead mount of ours at the same target, but of another bucket or backend, makes way.
+
+    Files of it that still wait for their upload stay in its cache, for when it is mounted again.
+    """
+    entry, record = mountinfo.at(spec.target), known.at(spec.target)
+    if entry is None or record is None:
+        return
+    if (record.spec.id, record.spec.backend) == (spec.id, spec.backend):
+        return
+    other = backends.load(record.spec.backend)
+    if not other.owns(entry, record.spec.id, record.device):
+        return
+    if record.supervisor.alive() or (record.daemon is not None and record.daemon.alive()):
+        raise MountUnavailableError(
+            f"{record.spec.source.url} is mounted at {spec.target} already.",
+            hint=f"Unmount it first: mountkit umount {spec.target}",
+        )
+    problem = targets.unmount(fusermount, spec.target, lazy=True)
+    if problem:
+        raise MountUnavailableError(
+            f"A dead mount at {spec.target} cannot be taken away: {problem}.",
+            hint=f"Try: fusermount3 -u -z {spec.target}",
+        )
+    known.directory(record.spec.id).clear(unproven=True)
+
+
+def refuse_waiting_in(left: MountRecord | None, spec: MountSpec) -> None:
+    """Files that wait in another cache directory would never reach the store (F13)."""
+    cache_dir = left.spec.cache_dir if left is not None else spec.cache_dir
+    if cache_dir == spec.cache_dir:
+        return
+    waiting = backends.load(spec.backend).waiting(replace(spec, cache_dir=cache_dir))
+    if waiting:
+        raise ConfigurationError(
+            f"{len(waiting)} files of an earlier run still wait for their upload in {cache_dir}, "
+            f"and this one would use {spec.cache_dir}.",
+            hint=f"Use --cache-dir {Path(cache_dir).parent} once more: that uploads them.",
+        )
+
+
+def refuse_waiting_elsewhere(spec: MountSpec) -> None:
+    """Files that another backend holds for this mount would never reach the store."""
+    for name in backends.NAMES:
+        if name == spec.backend:
+            continue
+        waiting = backends.load(name).waiting(spec)
+        if waiting:
+            raise ConfigurationError(
+                f"{len(waiting)} files of an earlier run with {name} still wait for their upload "
+                f"in {spec.cache_dir}, {printable(waiting[0])} for one.",
+                hint=f"Use --backend {name}, or bring them to the bucket first: mountkit run "
+                f"{spec.source.url} {spec.target} --backend {name} -- true",
+            )
+
+
+def same_daemon(one: MountSpec, other: MountSpec) -> bool:
+    """Whether the daemon of the one does for the other."""
+    return replace(one, why="") == replace(other, why="")

@@ -1,0 +1,57 @@
+"""From what a user asks for to what is mounted where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mountkit import backends, config
+from mountkit import target as targets
+from mountkit.backends import auto
+from mountkit.errors import UsageError
+from mountkit.spec import MountSpec, Source, mount_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def specify(
+    source: str, target: str | Path, settings: config.Settings, options: Sequence[str] = ()
+) -> MountSpec:
+    """Put together what to mount where, and refuse what makes no sense. Changes nothing.
+
+    Raises
+    ------
+    UsageError
+        If the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own.
+    MountUnavailableError
+        If the backend is ``auto``, and there is none.
+    """
+    place = Source.parse(source)
+    root = config.cache_root(settings)
+    name, why = settings.backend, ""
+    if name == "auto":
+        choice = auto.choose(config.search_path(), root)
+        name, why = choice.name, choice.why
+    backend = backends.load(name)
+    pairs = []
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator or not key:
+            raise UsageError(
+                f"--option {option!r} is not KEY=VALUE.", hint="Such as: --option transfers=8"
+            )
+        pairs.append((key.lstrip("-"), value))
+    backend.check_options(pairs)
+    path = targets.resolve(target)
+    identifier = mount_id(place, path, settings.store)
+    return MountSpec(
+        source=place,
+        target=path,
+        backend=name,
+        why=why,
+        store=settings.store,
+        cache_dir=str(root / identifier),
+        largest_file=settings.largest_file,
+        options=tuple(pairs),
+    )
