@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mountkit import backends, checkpoints
+from mountkit import checkpoints
 from mountkit.errors import (
     MountkitError,
     MountUnavailableError,
@@ -15,23 +15,22 @@ from mountkit.errors import (
     VerificationError,
 )
 from mountkit.events import Observer, Trouble
+from mountkit.forgotten import forgotten
 from mountkit.manifest import Manifest
 from mountkit.prover import Prover, new_strays, straddles, stray
-from mountkit.spec import MANIFEST_NAME, PROBE_NAME, Unproven
+from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven
 from mountkit.uploads import Uploads
 from mountkit.verify import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mountkit.backends.protocol import WrittenFile
     from mountkit.config import Limits
     from mountkit.handle import Mount
 
-TRAINER_STATE = "trainer_state.json"
 RETRY_SECONDS = 1.0
 ROUNDS = 5
-FORGOTTEN = "it left the local cache before anybody proved it"
 # Write-back by the kernel may date a file a little later than the one written after it.
 SAME_SAVE_SECONDS = 2.0
 
@@ -132,7 +131,6 @@ class _Drain:
         self._store = mount.store(patience=limits.stall)
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
-        self._backend = backends.load(mount.spec.backend)
         record = mount.record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
@@ -178,7 +176,7 @@ class _Drain:
             else:
                 self._prove(top, step, members, manifest)
         self._attest(loose)
-        self._note(self._unwitnessed(frozenset(file.path for file in files), groups))
+        self._note(forgotten(self._mount, self._store, [file.path for file in files]))
         self._note(stray(self._mount, path) for path in new_strays(self._mount))
         return self._report()
 
@@ -257,38 +255,6 @@ class _Drain:
         # A shell that ends well says little of what it ran: "python train.py | tee log".
         last = not (ours and self._ended_well)
         return _has_trainer_state(self._mount, top, step, members, last=last)
-
-    def _unwitnessed(self, known: Container[str], groups: Container[str]) -> list[Unproven]:
-        """What was written here and is not in the cache any more: nothing can be compared.
-
-        All of it is in the store, or was. What somebody else put there is not this run's concern.
-        """
-        record = self._mount.record()
-        before = record.unproven_before if record else ()
-        since = record.store_began if record else 0.0
-        there = list(self._store.list())
-        ends = (info.path.rpartition("/") for info in there)
-        proven = {folder for folder, _, name in ends if name == MANIFEST_NAME}
-        gone = {}
-        for info in there:
-            folder, _, name = info.path.rpartition("/")
-            top = checkpoints.top_of(info.path)
-            if info.path in known or top in proven or name.startswith(PROBE_NAME):
-                continue
-            new = info.modified.timestamp() > since
-            # What a deletion and an upload left between them is no checkpoint.
-            if name == TRAINER_STATE and folder == top and top not in groups and top not in before:
-                # Those further down were not looked at before; what is older is not of this run.
-                if new or "/" not in top:
-                    gone[top] = Unproven(top, 0, FORGOTTEN)
-            elif new and self._forgotten(info.path):
-                gone[info.path] = Unproven(info.path, info.size, FORGOTTEN)
-        return [problem for path, problem in gone.items() if checkpoints.top_of(path) not in gone]
-
-    def _forgotten(self, path: str) -> bool:
-        """Whether the daemon uploaded it and does not know of it any more."""
-        found = self._store.attest(path)
-        return found is not None and self._backend.forgets(found.metadata)
 
     def _note(self, problems: Iterable[Unproven]) -> None:
         for problem in problems:

@@ -133,7 +133,7 @@ class Mounter:
         if not entries:
             return
         # Named before they are moved: a move that fails must not leave some of them unnamed.
-        self.directory.add_strays(_below(bare))
+        self.directory.strays.add(_below(bare))
         away = self._aside()
         away.mkdir(parents=True, mode=0o700)
         try:
@@ -141,7 +141,7 @@ class Mounter:
                 shutil.move(entry, away / entry.name)
         finally:
             # What was made after the first look is there by now.
-            self.directory.add_strays(_below(away))
+            self.directory.strays.add(_below(away))
 
     def _aside(self) -> Path:
         """Where files are kept that nobody can prove; a new directory each time."""
@@ -172,7 +172,7 @@ class Mounter:
         self.device = None
         torn = self.control.audit(self._aside())
         if torn:
-            self.directory.add_strays(torn)
+            self.directory.strays.add(torn)
         deadline = time.monotonic() + timeout
         daemon = Daemon.start(command.argv, command.env, self.directory.log)
         self.daemon = daemon

@@ -52,7 +52,7 @@ def mount_anew(
 
     try:
         mounter.start(timeout, seen)
-        record = record.change(state.SERVING, strays_before=directory.strays())
+        record = record.change(state.SERVING, strays_before=directory.strays.paths())
         directory.write(record)
     except BaseException:
         # Nobody would look after a daemon that this process gives up.

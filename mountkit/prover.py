@@ -54,7 +54,7 @@ class Prover:
 
     def begin(self, name: str) -> None:
         """A checkpoint is about to be saved: nothing of an earlier try counts any more."""
-        self._mount.directory.write_anew(self._path(name))
+        self._mount.directory.strays.begin(self._path(name))
 
     def prove(
         self,
@@ -187,7 +187,7 @@ class Prover:
             except OSError as error:
                 self._observer(Trouble(f"{name} stays in the cache for now: {error}"))
         self._patiently(lambda: checkpoints.remove(self.store, name))
-        self._mount.directory.note_removed(self._path(name))
+        self._mount.directory.strays.note_removed(self._path(name))
         self.refresh("")
         return True
 
@@ -218,7 +218,7 @@ class Prover:
         record = self._mount.record()
         files = self._mount.control().files(top)
         # Nor is what an earlier try has left, and this one has not written.
-        since = max(since, self._mount.directory.written_anew().get(top, 0.0))
+        since = max(since, self._mount.directory.strays.begun().get(top, 0.0))
         changed = [file.modified for file in files if file.modified > since]
         if record is not None and straddles(record.lost, changed):
             raise NotDurableError(
@@ -247,7 +247,7 @@ def new_strays(mount: Mount) -> tuple[str, ...]:
     """Files that did not reach the mount, since it was first made."""
     record = mount.record()
     before = record.strays_before if record else ()
-    return tuple(path for path in mount.directory.strays() if path not in before)
+    return tuple(path for path in mount.directory.strays.paths() if path not in before)
 
 
 def stray(mount: Mount, path: str) -> Unproven:

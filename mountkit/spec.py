@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mountkit.errors import UsageError
 
 MANIFEST_NAME = "mountkit-manifest.json"
+TRAINER_STATE = "trainer_state.json"
 # Begins the name of an object that mountkit writes to see whether it may, and removes.
 PROBE_NAME = ".mountkit-probe-"
 

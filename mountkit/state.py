@@ -6,31 +6,25 @@ import contextlib
 import logging
 import os
 import stat
-import time
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock
 
 from mountkit import jsonfile
 from mountkit.errors import ConfigurationError
 from mountkit.process import ProcessIdentity
 from mountkit.spec import SOCKET_NAME, MountSpec, Source, StoreOptions
+from mountkit.strays import STRAYS_NAME, Strays
 from mountkit.tally import Ledger
 from mountkit.written import JOURNAL_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 logger = logging.getLogger("mountkit")
 
 FORMAT = 1
-LOCK_SECONDS = 10.0
 RECORD_NAME = "record.json"
-REMEMBERED = 1000
-STRAYS_NAME = "strays.json"
 STOP_NAME = "stop"
 UNPROVEN_NAME = "unproven"
 # A unix socket's path has room for 107 bytes (man 7 unix).
@@ -85,6 +79,7 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tally = Ledger(path)
+        self.strays = Strays(path)
 
     @property
     def log(self) -> Path:
@@ -104,54 +99,6 @@ class StateDirectory:
         """The record, or None if there is none."""
         content = jsonfile.load(self.path / RECORD_NAME)
         return None if content is None else _record(content, self.path)
-
-    def add_strays(self, paths: tuple[str, ...]) -> None:
-        """Remember files that reached the local disk instead of the mount."""
-        with self._strays_lock():
-            self._write_strays(paths={*self.strays(), *paths})
-
-    def strays(self) -> tuple[str, ...]:
-        """Files, relative to the mount, that reached the local disk instead of it."""
-        content = jsonfile.load(self.path / STRAYS_NAME)
-        return () if content is None else tuple(content["paths"])
-
-    def write_anew(self, below: str) -> None:
-        """A directory is about to be written: what went wrong with its files before is over."""
-        with self._strays_lock():
-            kept = {path for path in self.strays() if not path.startswith(f"{below}/")}
-            self._write_strays(paths=kept, anew={**self.written_anew(), below: time.time()})
-
-    def note_removed(self, below: str) -> None:
-        """A directory was removed from the store, past the mount."""
-        with self._strays_lock():
-            self._write_strays(removed={**self.removed(), below: time.time()})
-
-    def written_anew(self) -> Mapping[str, float]:
-        """When each directory was begun to be written last, in seconds since the epoch."""
-        content = jsonfile.load(self.path / STRAYS_NAME)
-        return {} if content is None else dict(content["anew"])
-
-    def removed(self) -> Mapping[str, float]:
-        """When each directory was removed last, in seconds since the epoch."""
-        content = jsonfile.load(self.path / STRAYS_NAME)
-        return {} if content is None else dict(content["removed"])
-
-    def _write_strays(
-        self,
-        paths: Iterable[str] | None = None,
-        anew: Mapping[str, float] | None = None,
-        removed: Mapping[str, float] | None = None,
-    ) -> None:
-        content = {
-            "paths": sorted(self.strays() if paths is None else paths),
-            "anew": _recent(self.written_anew() if anew is None else anew),
-            "removed": _recent(self.removed() if removed is None else removed),
-        }
-        jsonfile.replace(self.path / STRAYS_NAME, content)
-
-    def _strays_lock(self) -> FileLock:
-        """The supervisor and the training, two processes, both change the list."""
-        return FileLock(self.path / "strays.lock", timeout=LOCK_SECONDS, mode=0o600)
 
     def ask_to_stop(self) -> None:
         """Tell the supervisor to unmount; whatever had to be drained has been."""
@@ -275,10 +222,6 @@ class State:
             if path == record.spec.target or path.startswith(record.spec.target + "/")
         ]
         return max(inside, key=lambda record: len(record.spec.target), default=None)
-
-
-def _recent(moments: Mapping[str, float]) -> dict[str, float]:
-    return dict(sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:])
 
 
 def _make_private(folder: Path) -> None:

@@ -219,7 +219,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         try:
             return _walk(top)
         except OSError as error:
-            strays = [path for path in mount.directory.strays() if f"{top.name}/" in path]
+            strays = [path for path in mount.directory.strays.paths() if f"{top.name}/" in path]
             raise NotDurableError(
                 f"{top} was saved and cannot be listed: {error.strerror}. "
                 f"{len(strays)} files of it did not reach the mount.",

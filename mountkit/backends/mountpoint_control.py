@@ -123,7 +123,7 @@ class MountpointControl:
         # What an earlier run lost, it has named; it is not there to be lost again.
         began = record.began if record is not None else 0.0
         lost = {path: what for path, what in lost.items() if what[0] >= began}
-        anew, removed = self._state.written_anew(), self._state.removed()
+        anew, removed = self._state.strays.begun(), self._state.strays.removed()
         return _Known(
             {
                 path: upload

@@ -310,6 +310,12 @@ class TestUnwitnessed:
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert report.complete == (ahead <= 0)
 
+    def test_the_state_of_an_earlier_training_is_no_checkpoint(self, mount, events):
+        # Trainer.save_state writes it beside the checkpoints.
+        mount.bucket.objects["run/trainer_state.json"] = b"1"
+        mount.bucket.objects["run/eval/trainer_state.json"] = b"1"
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+
     def test_a_checkpoint_is_named_once(self, mount, events):
         for name in ("trainer_state.json", "model"):
             mount.bucket.objects[f"run/checkpoint-7/{name}"] = b"1"
@@ -319,7 +325,7 @@ class TestUnwitnessed:
 
     @pytest.mark.fault(7)
     def test_a_file_that_reached_the_local_disk_instead_is_named(self, mount, events):
-        mount.directory.add_strays(("checkpoint-9/model", "log"))
+        mount.directory.strays.add(("checkpoint-9/model", "log"))
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-9/model", "log"]
         assert mount.spec.cache_dir in report.unproven[0].reason

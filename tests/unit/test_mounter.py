@@ -176,7 +176,7 @@ class TestStart:
         mounter = machine.mounter(target=ON_EVERY_MACHINE)
         mounter.backend.daemon.audit = lambda aside: ("checkpoint-3/torn",)
         mounter.start(30.0, nobody)
-        assert mounter.directory.strays() == ("checkpoint-3/torn",)
+        assert mounter.directory.strays.paths() == ("checkpoint-3/torn",)
 
 
 class TestClearTarget:
@@ -231,7 +231,7 @@ class TestStrays:
         (machine.folder / "mnt" / "x").write_text("x")
         mounter = machine.mounter()
         mounter.keep_strays()
-        assert mounter.directory.strays() == ()
+        assert mounter.directory.strays.paths() == ()
         assert (machine.folder / "mnt" / "x").exists()
 
     def test_what_reached_the_bare_directory_is_moved_away_and_named(self, machine):
@@ -242,7 +242,7 @@ class TestStrays:
         (deep / "ü 1").write_text("x")
         (machine.folder / "mnt" / "log").write_text("y")
         mounter.keep_strays()
-        assert mounter.directory.strays() == ("checkpoint-3/sub/ü 1", "log")
+        assert mounter.directory.strays.paths() == ("checkpoint-3/sub/ü 1", "log")
         (away,) = (machine.folder / "cache" / "strays").iterdir()
         assert (away / "checkpoint-3" / "sub" / "ü 1").read_text() == "x"
         assert (away / "log").read_text() == "y"
@@ -257,14 +257,14 @@ class TestStrays:
         (machine.folder / "cache" / "strays").write_text("a file is in the way")
         with pytest.raises(OSError, match="strays"):
             mounter.keep_strays()
-        assert mounter.directory.strays() == ("a",)
+        assert mounter.directory.strays.paths() == ("a",)
 
     def test_a_directory_without_files_is_no_hindrance(self, machine):
         mounter = machine.mounter()
         mounter.clear_target(None)
         (machine.folder / "mnt" / "checkpoint-3").mkdir()
         mounter.keep_strays()
-        assert mounter.directory.strays() == ()
+        assert mounter.directory.strays.paths() == ()
         mounter.clear_target(None)
 
     def test_a_second_time_does_not_overwrite_the_first(self, machine):
@@ -280,7 +280,7 @@ class TestStrays:
         mounter = machine.mounter()
         mounter.clear_target(None)
         mounter.keep_strays()
-        assert mounter.directory.strays() == ()
+        assert mounter.directory.strays.paths() == ()
         assert not (machine.folder / "cache" / "strays").exists()
 
 

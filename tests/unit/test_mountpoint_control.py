@@ -112,7 +112,7 @@ class TestFiles:
     def test_a_directory_that_was_removed_past_the_mount(self, place):
         place.save("checkpoint-1/sub/a")
         place.save("checkpoint-10/a")
-        place.state.note_removed("checkpoint-1")
+        place.state.strays.note_removed("checkpoint-1")
         assert place.files() == {"checkpoint-10/a": False}
         place.save("checkpoint-1/sub/a")
         assert place.files() == {"checkpoint-1/sub/a": False, "checkpoint-10/a": False}
@@ -161,7 +161,7 @@ class TestLost:
         place.fail("checkpoint-1/x")
         place.journal.begin("checkpoint-1/y")
         place.journal.begin("checkpoint-10/z")
-        place.state.write_anew("checkpoint-1")
+        place.state.strays.begin("checkpoint-1")
         assert place.files() == {"checkpoint-10/z": True}
 
     def test_the_last_error_is_that_of_the_newest(self, place):

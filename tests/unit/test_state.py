@@ -129,22 +129,22 @@ class TestNotes:
 
     def test_strays_add_up(self, known):
         directory = known.directory("1")
-        assert directory.strays() == ()
-        directory.add_strays(("b", "a"))
-        directory.add_strays(("c", "a"))
-        assert directory.strays() == ("a", "b", "c")
+        assert directory.strays.paths() == ()
+        directory.strays.add(("b", "a"))
+        directory.strays.add(("c", "a"))
+        assert directory.strays.paths() == ("a", "b", "c")
         # Whoever looks once more after the unmount still has to know.
         directory.clear()
-        assert directory.strays() == ("a", "b", "c")
+        assert directory.strays.paths() == ("a", "b", "c")
         assert not directory.begin()
-        assert directory.strays() == ()
+        assert directory.strays.paths() == ()
 
     def test_strays_of_a_directory_that_is_written_again_are_forgotten(self, known):
         directory = known.directory("1")
-        directory.write_anew("run/checkpoint-3")
-        directory.add_strays(("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3"))
-        directory.write_anew("run/checkpoint-3")
-        assert directory.strays() == ("run/checkpoint-3", "run/checkpoint-30/a")
+        directory.strays.begin("run/checkpoint-3")
+        directory.strays.add(("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3"))
+        directory.strays.begin("run/checkpoint-3")
+        assert directory.strays.paths() == ("run/checkpoint-3", "run/checkpoint-30/a")
 
     def test_a_request_to_stop(self, known):
         directory = known.directory("1")

@@ -1,0 +1,81 @@
+"""What was written through a mount and is not in its cache any more: nothing can be compared.
+
+rclone drops what it has uploaded when the disk of its cache runs full.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.checkpoints import top_of
+from mountkit.spec import MANIFEST_NAME, PROBE_NAME, TRAINER_STATE, Unproven
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mountkit.handle import Mount
+    from mountkit.store import ObjectInfo, Store
+
+REASON = "it left the local cache before anybody proved it"
+
+
+def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unproven, ...]:
+    """Whole checkpoints, and single files, that are in the store and not among the ``known``.
+
+    Of single files those that the daemon uploaded, by what it notes beside them, since the mount
+    was made, by the store's own clock. What another program put there is not this run's concern.
+
+    Raises
+    ------
+    MountkitError
+        If the store cannot be asked.
+    """
+    record, backend = mount.record(), backends.load(mount.spec.backend)
+    before = record.unproven_before if record else ()
+    since = record.store_began if record else 0.0
+    files = frozenset(known)
+    listed = list(store.list())
+    proven = {_place(info) for info in listed if _name(info) == MANIFEST_NAME} - {""}
+    left = [
+        info
+        for info in listed
+        if info.path not in files
+        and top_of(info.path) not in proven
+        and not _name(info).startswith(PROBE_NAME)
+    ]
+    passed_over = {"", *before, *map(top_of, files)}
+    whole = {
+        _place(info)
+        for info in left
+        # Without its state it is what a deletion and an upload left between them.
+        if _name(info) == TRAINER_STATE
+        and _place(info) == top_of(info.path)
+        and _place(info) not in passed_over
+        # Those further down were not looked at before; what is older is not of this run.
+        and ("/" not in _place(info) or _seconds(info) > since)
+    }
+    single = [
+        info
+        for info in left
+        if top_of(info.path) not in whole
+        and _seconds(info) > since
+        and (found := store.attest(info.path)) is not None
+        and backend.forgets(found.metadata)
+    ]
+    return (
+        *(Unproven(top, 0, REASON) for top in sorted(whole)),
+        *(Unproven(info.path, info.size, REASON) for info in single),
+    )
+
+
+def _place(info: ObjectInfo) -> str:
+    return info.path.rpartition("/")[0]
+
+
+def _name(info: ObjectInfo) -> str:
+    return info.path.rpartition("/")[2]
+
+
+def _seconds(info: ObjectInfo) -> float:
+    return info.modified.timestamp()

@@ -1,0 +1,79 @@
+"""Which files went past a mount to the bare disk, and which directories begin anew, or are gone."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from mountkit import jsonfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+STRAYS_NAME = "strays.json"
+LOCK_SECONDS = 10.0
+REMEMBERED = 1000
+
+
+class Strays:
+    """The list of one mount, in its private directory. Paths are relative to the mount.
+
+    The supervisor and the training, two processes, both change it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / STRAYS_NAME
+
+    def add(self, paths: Iterable[str]) -> None:
+        """Remember files that reached the local disk instead of the mount."""
+        with self._lock():
+            self._write(paths={*self.paths(), *paths})
+
+    def paths(self) -> tuple[str, ...]:
+        """The files that reached the local disk instead of the mount."""
+        content = jsonfile.load(self._path)
+        return () if content is None else tuple(content["paths"])
+
+    def begin(self, below: str) -> None:
+        """A directory is about to be written: what went wrong with its files before is over."""
+        with self._lock():
+            kept = {path for path in self.paths() if not path.startswith(f"{below}/")}
+            self._write(paths=kept, anew={**self.begun(), below: time.time()})
+
+    def begun(self) -> Mapping[str, float]:
+        """When each directory was begun to be written last, in seconds since the epoch."""
+        content = jsonfile.load(self._path)
+        return {} if content is None else dict(content["anew"])
+
+    def note_removed(self, below: str) -> None:
+        """A directory was removed from the store, past the mount."""
+        with self._lock():
+            self._write(removed={**self.removed(), below: time.time()})
+
+    def removed(self) -> Mapping[str, float]:
+        """When each directory was removed last, in seconds since the epoch."""
+        content = jsonfile.load(self._path)
+        return {} if content is None else dict(content["removed"])
+
+    def _write(
+        self,
+        paths: Iterable[str] | None = None,
+        anew: Mapping[str, float] | None = None,
+        removed: Mapping[str, float] | None = None,
+    ) -> None:
+        content = {
+            "paths": sorted(self.paths() if paths is None else paths),
+            "anew": _recent(self.begun() if anew is None else anew),
+            "removed": _recent(self.removed() if removed is None else removed),
+        }
+        jsonfile.replace(self._path, content)
+
+    def _lock(self) -> FileLock:
+        return FileLock(self._path.with_suffix(".lock"), timeout=LOCK_SECONDS, mode=0o600)
+
+
+def _recent(moments: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:])
