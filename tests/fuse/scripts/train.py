@@ -37,6 +37,8 @@ class Watcher(TrainerCallback):
         self.began_at = state.global_step
 
     def on_save(self, args, state, control, **_):
+        if not state.is_world_process_zero:
+            return
         name = f"checkpoint-{state.global_step}"
         self.saved.append(state.global_step)
         shutil.copytree(Path(args.output_dir) / name, self.options.reference / name)
@@ -136,7 +138,8 @@ def main() -> None:
             "ended_at": watcher.ended_at,
             "saved": watcher.saved,
         }
-        options.report.write_text(json.dumps(content))
+        if trainer.is_world_process_zero():
+            options.report.write_text(json.dumps(content))
 
 
 if __name__ == "__main__":
