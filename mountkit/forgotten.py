@@ -12,7 +12,7 @@ from mountkit.checkpoints import top_of
 from mountkit.spec import MANIFEST_NAME, PROBE_NAME, TRAINER_STATE, Unproven
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from mountkit.handle import Mount
     from mountkit.store import ObjectInfo, Store
@@ -55,17 +55,19 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
         # Those further down were not looked at before; what is older is not of this run.
         and ("/" not in _place(info) or _seconds(info) > since)
     }
-    single = [
-        info
-        for info in left
-        if top_of(info.path) not in whole
-        and _seconds(info) > since
-        and (found := store.attest(info.path)) is not None
-        and backend.forgets(found.metadata)
-    ]
+    young = [info for info in left if _seconds(info) > since and top_of(info.path) not in whole]
     return (
         *(Unproven(top, 0, REASON) for top in sorted(whole)),
-        *(Unproven(info.path, info.size, REASON) for info in single),
+        *(Unproven(info.path, info.size, REASON) for info in _marked(store, young, backend.mark)),
+    )
+
+
+def _marked(store: Store, objects: Sequence[ObjectInfo], mark: str) -> tuple[ObjectInfo, ...]:
+    if not mark or not objects:
+        return ()
+    found = store.attest_many(info.path for info in objects)
+    return tuple(
+        info for info in objects if (told := found[info.path]) is not None and mark in told.metadata
     )
 
 

