@@ -1,7 +1,7 @@
 """``/healthz``, ``/readyz`` and ``/metrics`` over HTTP, for whoever runs the job.
 
-The server only looks: at the mount's record and account, and at the mount through a helper that can
-be killed. A request can neither change anything nor keep anything busy for longer than a probe.
+The server only looks: at the mount's record and account, and at what the supervisor knows of it. A
+request can change nothing, starts no process and asks the mount nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mountkit.webserver import Answer, bind
 if TYPE_CHECKING:
     from mountkit.handle import Mount
     from mountkit.state import MountRecord
+    from mountkit.supervisor import Supervisor
 
 LONGEST_REASON = 300
 # How long the end of a run waits for the server to notice.
@@ -62,9 +63,7 @@ class Endpoint:
         self._mount = mount
         self._remounts: Counter[str] = Counter()
         self._cause = ""
-        self._ended: threading.Event | None = None
-        self._probing = threading.Lock()
-        self._probed: tuple[float, bool, float] | None = None
+        self._supervisor: Supervisor | None = None
         answers = {
             "/healthz": self._health,
             "/readyz": self._readiness,
@@ -110,9 +109,9 @@ class Endpoint:
 
         return tell
 
-    def watch(self, ended: threading.Event) -> None:
-        """The mount is made; ``ended`` says once nobody looks after it any more."""
-        self._ended = ended
+    def watch(self, supervisor: Supervisor) -> None:
+        """The mount is made, and this is who looks after it."""
+        self._supervisor = supervisor
 
     def close(self) -> None:
         """Stop to listen. Answers under way are not waited for."""
@@ -122,24 +121,24 @@ class Endpoint:
         self._server.server_close()
 
     def _health(self) -> Answer:
-        if self._ended is None:
+        if self._supervisor is None:
             return OK
-        return health(self._mount.record(), watched=not self._ended.is_set())
+        return health(self._mount.record(), watched=not self._supervisor.finished.is_set())
 
     def _readiness(self) -> Answer:
-        if self._ended is None:
+        if self._supervisor is None:
             return _no("the mount is being made")
-        serves, _ = self._probe()
+        serves = self._supervisor.answered().serving
         return readiness(self._mount.record(), serves=serves)
 
     def _metrics(self) -> Answer:
-        serves, seconds = self._probe()
+        up, seconds = self._answered()
         record = self._mount.record()
         seen = None if record is None else overview.look(self._mount, record)
         tally = seen.tally if seen else Tally()
         snapshot = metrics.Snapshot(
             backend=self._mount.spec.backend,
-            up=serves,
+            up=up,
             probe_seconds=seconds,
             remounts=dict(self._remounts),
             verifications={"proven": tally.proofs, "failed": tally.failures},
@@ -148,18 +147,9 @@ class Endpoint:
         )
         return Answer(HTTPStatus.OK, metrics.render(snapshot), metrics.CONTENT_TYPE)
 
-    def _probe(self) -> tuple[bool, float]:
-        """Whether the mount serves, and how long it took to know.
-
-        One probe at a time. Who comes while one is under way gets the answer of the next, with all
-        who came meanwhile: many requests start few helpers, and no answer is older than its
-        question.
-        """
-        came = time.monotonic()
-        with self._probing:
-            if self._probed is None or self._probed[0] < came:
-                began = time.monotonic()
-                serves = self._mount.serving()
-                self._probed = (began, serves, time.monotonic() - began)
-            _, serves, seconds = self._probed
-        return serves, seconds
+    def _answered(self) -> tuple[bool, float]:
+        """Whether the mount serves, and how long its answer took or has not come."""
+        if self._supervisor is None:
+            return False, 0.0
+        last = self._supervisor.answered()
+        return last.serving, last.seconds if last.serving else time.monotonic() - last.at

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import threading
-
     from mountkit.events import Observer
     from mountkit.handle import Mount
     from mountkit.spec import Address
+    from mountkit.supervisor import Supervisor
 
 
 class Listener(Protocol):
@@ -18,8 +17,8 @@ class Listener(Protocol):
     def counting(self, observer: Observer) -> Observer:
         """The same observer, while what it hears is counted."""
 
-    def watch(self, ended: threading.Event) -> None:
-        """The mount is made; ``ended`` says once nobody looks after it any more."""
+    def watch(self, supervisor: Supervisor) -> None:
+        """The mount is made, and this is who looks after it."""
 
     def close(self) -> None:
         """Stop to listen. Answers under way are not waited for."""
@@ -32,7 +31,7 @@ class Nobody:
         """The observer itself."""
         return observer
 
-    def watch(self, ended: threading.Event) -> None:
+    def watch(self, supervisor: Supervisor) -> None:
         """Nobody wants to know."""
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Every metric in one table, and the text that a Prometheus server reads.
 
-No label tells a path, a step or a key: their number would have no bound. The format is "Prometheus
-text exposition format 0.0.4".
+No label tells a path, a step or a key: their number would have no bound. Loaded only where somebody
+listens: nobody else needs the client library.
 """
 
 from __future__ import annotations
@@ -9,21 +9,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from mountkit._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Family = CounterMetricFamily | GaugeMetricFamily
+
+# The format that every server reads, whatever it asks for.
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 #: Why a mount was lost: the causes of :class:`mountkit.events.Remounted`.
 CAUSES = ("died", "hung", "unmounted")
 #: How the proof of a checkpoint ends.
 RESULTS = ("proven", "failed")
-
-_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Metric:
     """A metric: what it is called and means, and its value for each combination of labels."""
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: type[Family]
     help: str
     read: Callable[[Snapshot], Values]
     labels: tuple[str, ...] = ()
@@ -62,45 +66,45 @@ class Metric:
 TABLE = (
     Metric(
         "mountkit_mount_up",
-        "gauge",
-        "Whether the mount is there and answers, by a probe made for this scrape.",
+        GaugeMetricFamily,
+        "Whether the mount is there and has answered lately, as its supervisor knows it.",
         lambda seen: {(): float(seen.up)},
     ),
     Metric(
         "mountkit_probe_duration_seconds",
-        "gauge",
-        "How long that probe took; the limit of the probe if no answer came.",
+        GaugeMetricFamily,
+        "How long the mount took to answer last; while it is not up, how long ago that was.",
         lambda seen: {(): seen.probe_seconds},
     ),
     Metric(
         "mountkit_remounts_total",
-        "counter",
+        CounterMetricFamily,
         "Times the mount was lost and mounted again, by what became of it.",
         lambda seen: {(cause,): seen.remounts.get(cause, 0) for cause in CAUSES},
         ("reason",),
     ),
     Metric(
         "mountkit_checkpoint_verifications_total",
-        "counter",
+        CounterMetricFamily,
         "Checkpoints that the store was asked to attest, by how that ended.",
         lambda seen: {(result,): seen.verifications.get(result, 0) for result in RESULTS},
         ("result",),
     ),
     Metric(
         "mountkit_checkpoint_last_proven_timestamp_seconds",
-        "gauge",
+        GaugeMetricFamily,
         "When a checkpoint was proven to be in the store last; 0 before the first.",
         lambda seen: {(): seen.last_proven},
     ),
     Metric(
         "mountkit_unproven_bytes",
-        "gauge",
+        GaugeMetricFamily,
         "Bytes written through the mount that no proof covers yet; NaN if nobody can tell.",
         lambda seen: {(): math.nan if seen.unproven_bytes is None else seen.unproven_bytes},
     ),
     Metric(
         "mountkit_build_info",
-        "gauge",
+        GaugeMetricFamily,
         "Always 1; the labels tell what runs.",
         lambda seen: {(seen.version, seen.backend): 1.0},
         ("version", "backend"),
@@ -109,20 +113,23 @@ TABLE = (
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in TABLE})
 
 
+class _Collector:
+    """What a registry collects: the whole table, at one moment."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Family]:
+        for metric in METRICS.values():
+            family = metric.kind(metric.name, metric.help, labels=metric.labels)
+            for values, number in metric.read(self._snapshot).items():
+                family.add_metric(values, number)
+            yield family
+
+
 def render(snapshot: Snapshot) -> str:
     """All metrics, as a Prometheus server reads them."""
-    lines = []
-    for metric in METRICS.values():
-        lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
-        for values, number in metric.read(snapshot).items():
-            pairs = zip(metric.labels, values, strict=True)
-            labels = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs)
-            lines.append(f"{metric.name}{f'{{{labels}}}' if labels else ''} {_number(number)}")
-    return "\n".join(lines) + "\n"
-
-
-def _number(value: float) -> str:
-    """Whole numbers without an exponent, however large: people read this too."""
-    if math.isnan(value):
-        return "NaN"
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+    # One of our own: the library's tells of the process and of its garbage collector as well.
+    registry = CollectorRegistry()
+    registry.register(_Collector(snapshot))
+    return generate_latest(registry).decode()

@@ -12,19 +12,34 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
-# A line with an errno for every line it is given. statvfs is never answered from the kernel's
-# caches, and costs the daemon no request to the store.
+# A line with an errno and the seconds it took, for every line it is given. statvfs is never
+# answered from the kernel's caches, and costs the daemon no request to the store. The time is taken
+# here, because the supervisor looks for an answer only now and then.
 LOOP = """
-import os, sys
+import os, sys, time
 for line in sys.stdin:
+    error, began = 0, time.monotonic()
     try:
         os.statvfs(sys.argv[1])
-        print(0, flush=True)
-    except OSError as error:
-        print(error.errno or 5, flush=True)
+    except OSError as problem:
+        error = problem.errno or 5
+    print(error, time.monotonic() - began, flush=True)
 """
 END_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Whether a mount serves, by its last answer.
+
+    It took ``seconds``, to a question that was asked ``at`` that time of the monotonic clock.
+    """
+
+    serving: bool
+    seconds: float
+    at: float
 
 
 class Prober:
@@ -36,8 +51,8 @@ class Prober:
         self._asked: float | None = None
         #: The errno of the last answer, 0 for a good one.
         self.error = 0
-        #: How many seconds the last answer took.
-        self.seconds = 0.0
+        #: The last answer; None while there is none.
+        self.answered: Answered | None = None
 
     @property
     def unanswered(self) -> float:
@@ -71,7 +86,7 @@ class Prober:
     def renew(self) -> None:
         """Forget what was asked: the mount is another one now."""
         self.close()
-        self.error = 0
+        self.error, self.answered = 0, None
 
     def close(self) -> None:
         """End the helper. One that hangs in the kernel ends when the mount does."""
@@ -107,12 +122,14 @@ class Prober:
 
     def _take(self) -> None:
         descriptor = self.descriptor
-        if descriptor is None or not select.select([descriptor], [], [], 0)[0]:
+        if self._asked is None or descriptor is None:
+            return
+        if not select.select([descriptor], [], [], 0)[0]:
             return
         answer = os.read(descriptor, 64).split()
         if not answer:
             self.renew()
             return
-        self.error = int(answer[-1])
-        self.seconds = self._waited()
+        self.error = int(answer[0])
+        self.answered = Answered(self.error == 0, float(answer[1]), self._asked)
         self._asked = None

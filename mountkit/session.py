@@ -100,7 +100,7 @@ class Session:
             observer=listener.counting(observer),
         )
         supervisor.start()
-        listener.watch(supervisor.finished)
+        listener.watch(supervisor)
         return cls(mount, mounter, supervisor, lock, config.limits(settings), listener)
 
     def finish(

@@ -20,7 +20,7 @@ from mountkit import fusectl, health, mountinfo, state
 from mountkit.errors import MountkitError
 from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
 from mountkit.health import Cause, Health, Sight, Verdict, judge
-from mountkit.prober import Prober
+from mountkit.prober import Answered, Prober
 from mountkit.process import Activity
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 FLAPPING_SECONDS = 5.0
 REMEMBERED = 1000
+# From one question until the answer to the next is taken in: two looks, and a busy machine.
+LATE_SECONDS = 2 * TICK_SECONDS + 1.0
 
 
 class Action(Enum):
@@ -71,6 +73,15 @@ def pause_before(failures: int, served: float, jitter: float) -> float:
     return pause * (0.5 + 0.5 * jitter)
 
 
+def longest_silence(limits: health.Limits) -> float:
+    """For how many seconds an answer of the mount tells that it serves.
+
+    The probe timeout; only where that is too short for the next answer to come, the interval and
+    two seconds.
+    """
+    return max(limits.probe, limits.interval + LATE_SECONDS)
+
+
 class Supervisor:
     """Watches one mount from a thread of its own until it is stopped."""
 
@@ -95,6 +106,8 @@ class Supervisor:
         self._observer = observer
         self._limits = limits
         self._prober = prober or Prober(record.spec.target)
+        # It was seen to serve just now.
+        self._answered = Answered(serving=True, seconds=0.0, at=time.monotonic())
         self._asked_at = 0.0
         self._ticks = -1
         self._active_at = self._looked_at = time.monotonic()
@@ -115,6 +128,23 @@ class Supervisor:
     def record(self) -> MountRecord:
         """The record as last written."""
         return self._record
+
+    def answered(self) -> Answered:
+        """Whether the mount serves by what is known now, and its last answer. For any thread.
+
+        Nothing is asked for this. A daemon that ends is known at once, a mount that is gone from
+        the table within half a second. One that is stopped has given its last good answer by then,
+        and that counts no longer than ``longest_silence``: the probe timeout by default.
+        """
+        # Each of these is replaced as a whole.
+        last, record = self._answered, self._record
+        serving = (
+            last.serving
+            and record.state == state.SERVING
+            and not self.finished.is_set()
+            and time.monotonic() - last.at < longest_silence(self._limits)
+        )
+        return replace(last, serving=serving)
 
     def start(self) -> None:
         """Begin to watch."""
@@ -178,6 +208,7 @@ class Supervisor:
 
     def _unmount(self) -> None:
         """Somebody drained the mount from outside and asked for its end."""
+        self._answered = replace(self._answered, serving=False)
         try:
             self._mounter.unmount()
         except MountkitError as error:
@@ -212,6 +243,7 @@ class Supervisor:
             self._prober.ask()
             self._asked_at = now
         silent_for = self._prober.unanswered
+        self._answered = self._prober.answered or self._answered
         if silent_for < self._limits.probe:
             return Sight(entry=found, ours=mounted, error=self._prober.error)
         # Only now, for it costs more than all the rest.
@@ -287,6 +319,8 @@ class Supervisor:
         self.error = None
         self._failures = 0
         self._remounted_at = time.monotonic()
+        # It is mounted only once it has answered.
+        self._answered = replace(self._answered, serving=True, at=self._remounted_at)
         self._write(
             self._record.change(
                 state.SERVING, remounts=self._record.remounts + 1, reason=self._record.reason

@@ -66,6 +66,9 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     source, target = place or (settings.source, settings.target)
     if source is None:
         say("no bucket is configured; the command runs without a mount")
+        if settings.listen is not None:
+            # Not refused: MOUNTKIT_LISTEN may be set for every job of a cluster.
+            say(f"nothing listens on {settings.listen}: there is no mount to tell of", "warning")
         click.get_current_context().exit(execute(words))
     if target is None:
         raise UsageError(

@@ -11,10 +11,10 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from exposition import parse
 from light import checkpoint
 from proxy import Fault
 from rig import eventually
+from scrape import Scrape
 
 from mountkit import metrics
 from mountkit._version import __version__
@@ -22,7 +22,6 @@ from mountkit._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from exposition import Family
     from rig import Answer, Bucket, Job, Rig
 
 JSON_LOG = ("--log-format", "json")
@@ -64,14 +63,21 @@ class Outside:
     def code(self, path: str) -> int:
         return self.ask(path)[0]
 
-    def metrics(self) -> dict[str, Family]:
+    def metrics(self) -> Scrape:
         status, text = self.ask("/metrics")
         assert status == 200
-        return parse(text)
+        return Scrape(text)
 
     def remounts(self) -> dict[str, float]:
-        family = self.metrics()["mountkit_remounts_total"]
-        return {cause: family.value(reason=cause) for cause in metrics.CAUSES}
+        found = self.metrics()
+        return {
+            cause: found.value("mountkit_remounts_total", reason=cause) for cause in metrics.CAUSES
+        }
+
+    def verifications(self) -> list[float]:
+        """How many were proven, and how many failed."""
+        found, name = self.metrics(), "mountkit_checkpoint_verifications_total"
+        return [found.value(name, result=result) for result in metrics.RESULTS]
 
 
 def logged(text: str) -> list[dict[str, Any]]:
@@ -107,11 +113,9 @@ def test_a_run_and_a_daemon_that_dies(rig: Rig, bucket: Bucket) -> None:
     assert outside.ask("/healthz") == (200, "ok\n")
     assert outside.ask("/readyz") == (200, "ok\n")
     found = outside.metrics()
-    assert found["mountkit_mount_up"].value() == 1
-    assert 0 < found["mountkit_probe_duration_seconds"].value() < 5
-    assert set(found["mountkit_build_info"].samples) == {
-        (("version", __version__), ("backend", rig.backend))
-    }
+    assert found.value("mountkit_mount_up") == 1
+    assert found.value("mountkit_build_info", version=__version__, backend=rig.backend) == 1
+    eventually(lambda: 0 < outside.metrics().value("mountkit_probe_duration_seconds") < 5, "asked")
     assert outside.remounts() == {"died": 0, "hung": 0, "unmounted": 0}
 
     program.unlink()
@@ -119,14 +123,14 @@ def test_a_run_and_a_daemon_that_dies(rig: Rig, bucket: Bucket) -> None:
     eventually(lambda: outside.code("/readyz") == 503, "not ready")
     eventually(lambda: "repairing: " in outside.ask("/readyz")[1], "told why")
     assert outside.ask("/healthz") == (200, "ok\n"), "there is hope"
-    assert outside.metrics()["mountkit_mount_up"].value() == 0
+    assert outside.metrics().value("mountkit_mount_up") == 0
     assert shown(rig)["state"] == "repairing"
 
     rig.put_program(program)
     eventually(lambda: outside.code("/readyz") == 200, "ready again")
     eventually(lambda: outside.remounts()["died"] == 1, "counted")
     assert outside.remounts() == {"died": 1, "hung": 0, "unmounted": 0}
-    assert outside.metrics()["mountkit_mount_up"].value() == 1
+    assert outside.metrics().value("mountkit_mount_up") == 1
     seen = shown(rig)
     assert (seen["state"], seen["remounts"]) == ("serving", 1)
     assert "SIGKILL" in seen["reason"]
@@ -148,15 +152,14 @@ def test_what_another_process_proves(rig: Rig, bucket: Bucket) -> None:
     job, outside = begin(rig, bucket)
     size = sum(map(len, checkpoint(10).values()))
     before = outside.metrics()
-    assert before["mountkit_checkpoint_last_proven_timestamp_seconds"].value() == 0
-    assert before["mountkit_unproven_bytes"].value() == size
+    assert before.value("mountkit_checkpoint_last_proven_timestamp_seconds") == 0
+    assert before.value("mountkit_unproven_bytes") == size
     assert shown(rig)["unproven_files"] == len(checkpoint(10))
 
     failed = prove(rig, *checkpoint(10), "missing", MOUNTKIT_STALL_TIMEOUT="2")
     assert failed.code == 1, failed
     assert "checkpoint-10/missing" in failed.err
-    results = outside.metrics()["mountkit_checkpoint_verifications_total"]
-    assert (results.value(result="proven"), results.value(result="failed")) == (0, 1)
+    assert outside.verifications() == [0, 1]
     error = shown(rig)["last_error"]
     assert "checkpoint-10/missing" in error["message"]
     assert not error["settled"]
@@ -166,11 +169,10 @@ def test_what_another_process_proves(rig: Rig, bucket: Bucket) -> None:
     proven = prove(rig, *checkpoint(10))
     assert proven.code == 0, proven
     after = outside.metrics()
-    results = after["mountkit_checkpoint_verifications_total"]
-    assert (results.value(result="proven"), results.value(result="failed")) == (1, 1)
-    last = after["mountkit_checkpoint_last_proven_timestamp_seconds"].value()
+    assert outside.verifications() == [1, 1]
+    last = after.value("mountkit_checkpoint_last_proven_timestamp_seconds")
     assert began - 1 <= last <= time.time() + 1
-    assert after["mountkit_unproven_bytes"].value() == 0
+    assert after.value("mountkit_unproven_bytes") == 0
     seen = shown(rig)
     assert (seen["last_proven"]["checkpoint"], seen["last_proven"]["step"]) == ("checkpoint-10", 10)
     assert 0 <= seen["last_proven"]["age_seconds"] < 60
@@ -185,10 +187,18 @@ def test_what_another_process_proves(rig: Rig, bucket: Bucket) -> None:
 
 @pytest.mark.fault(8)
 def test_a_daemon_that_hangs(rig: Rig, bucket: Bucket) -> None:
+    # So that it stays away until the test has seen it.
+    program, path = rig.place_program()
+    rig.settings["MOUNTKIT_REMOUNT_ATTEMPTS"] = "1000"
     rig.settings["MOUNTKIT_PROBE_TIMEOUT"] = "1"
-    job, outside = begin(rig, bucket)
+    job, outside = begin(rig, bucket, PATH=path)
+    assert outside.code("/readyz") == 200
+    program.unlink()
     daemon = rig.daemon()
     daemon.send_signal(signal.SIGSTOP)
+    eventually(lambda: outside.code("/readyz") == 503, "not ready")
+    assert outside.code("/healthz") == 200
+    rig.put_program(program)
     eventually(lambda: outside.remounts()["hung"] == 1, "counted")
     eventually(lambda: outside.code("/readyz") == 200, "ready again")
     assert outside.remounts() == {"died": 0, "hung": 1, "unmounted": 0}
@@ -210,7 +220,7 @@ def test_a_mount_that_is_given_up(rig: Rig, bucket: Bucket) -> None:
     assert why.startswith("the mount is given up: 1 attempts failed")
     assert why.count("\n") == 1
     assert outside.code("/readyz") == 503
-    assert outside.metrics()["mountkit_mount_up"].value() == 0
+    assert outside.metrics().value("mountkit_mount_up") == 0
     human = rig.mountkit("status", rig.target)
     assert human.code == 0, human
     assert "given up" in human.out

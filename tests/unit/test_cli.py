@@ -22,7 +22,16 @@ from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import MountRecord, State
 
 PACKAGE = str(Path(mountkit.__file__).parents[1])
-HEAVY = {"boto3", "botocore", "awscrt", "torch", "transformers", "pydantic", "pydantic_settings"}
+HEAVY = {
+    "awscrt",
+    "boto3",
+    "botocore",
+    "prometheus_client",
+    "pydantic",
+    "pydantic_settings",
+    "torch",
+    "transformers",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +170,17 @@ class TestRun:
         assert found == code
         assert "without a mount" in err
 
+        assert "listens" not in err
+
+    @pytest.mark.parametrize("how", ["flag", "variable"])
+    def test_without_a_bucket_nobody_listens_and_it_says_so(self, run, monkeypatch, how):
+        flags = ["--listen", "9090"] if how == "flag" else []
+        if how == "variable":
+            monkeypatch.setenv("MOUNTKIT_LISTEN", "9090")
+        code, _, err = run("run", *flags, "--", "/bin/true")
+        assert code == 0
+        assert "mountkit: nothing listens on 127.0.0.1:9090: there is no mount to tell of\n" in err
+
     def test_a_signal_is_added_to_128(self, run):
         code, _, _ = run("run", "--", "/bin/sh", "-c", "kill -TERM $$")
         assert code == 128 + signal.SIGTERM
@@ -257,6 +277,11 @@ class TestWeight:
     def test_help_loads_nothing_heavy(self, words):
         code = f"from mountkit import cli\ntry:\n    cli.main({words!r})\nexcept SystemExit: pass"
         assert not loaded_by(code) & HEAVY
+
+    def test_the_metrics_are_loaded_only_where_somebody_listens(self):
+        begin = "from mountkit import listening, session; listening.begin(None, None, None)"
+        assert "prometheus_client" not in loaded_by(begin)
+        assert "prometheus_client" in loaded_by("import mountkit.endpoint")
 
     def test_the_public_names_are_there_and_no_other(self):
         assert set(mountkit.__all__) <= set(dir(mountkit))

@@ -5,20 +5,23 @@ from __future__ import annotations
 import errno
 import http.client
 import json
+import math
 import socket
 import struct
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from exposition import parse
 from fakes import FakeMount
+from scrape import Scrape
 
 from mountkit import endpoint, events, state, webserver
 from mountkit.endpoint import Endpoint, health, readiness
 from mountkit.errors import ConfigurationError
 from mountkit.events import Listening, MountLost, Remounted
+from mountkit.prober import Answered
 from mountkit.process import ProcessIdentity
 from mountkit.spec import Address, MountSpec, Source, StoreOptions
 from mountkit.state import MountRecord
@@ -80,6 +83,21 @@ class TestReadiness:
         assert answer.text.count("\n") == 1
 
 
+class FakeSupervisor:
+    """Knows of a mount what it is told."""
+
+    def __init__(self) -> None:
+        self.finished = threading.Event()
+        self.last = Answered(serving=True, seconds=0.25, at=time.monotonic())
+
+    def answered(self) -> Answered:
+        return self.last
+
+    def lose(self, seconds: float = 0.0) -> None:
+        """No answer has come for so long."""
+        self.last = Answered(serving=False, seconds=0.25, at=time.monotonic() - seconds)
+
+
 class Served:
     """An endpoint of a fake mount, and a client."""
 
@@ -87,12 +105,12 @@ class Served:
         self.mount = mount
         self.told: list[events.Event] = []
         self.endpoint = Endpoint.open(ANYWHERE, mount, self.told.append)
-        self.ended = threading.Event()
+        self.supervisor = FakeSupervisor()
 
     def made(self) -> None:
         """The mount is there, and somebody looks after it."""
         self.mount.begin()
-        self.endpoint.watch(self.ended)
+        self.endpoint.watch(self.supervisor)
 
     def ask(self, path: str, method: str = "GET") -> tuple[int, str, dict[str, str]]:
         client = http.client.HTTPConnection("127.0.0.1", self.endpoint.address.port, timeout=LIMIT)
@@ -104,10 +122,10 @@ class Served:
         finally:
             client.close()
 
-    def metrics(self):
+    def metrics(self) -> Scrape:
         status, text, _ = self.ask("/metrics")
         assert status == 200
-        return parse(text)
+        return Scrape(text)
 
 
 @pytest.fixture
@@ -122,20 +140,20 @@ class TestPaths:
         assert served.ask("/healthz")[0] == 200
         status, text, _ = served.ask("/readyz")
         assert (status, text) == (503, "the mount is being made\n")
-        assert "mountkit_build_info" in served.metrics()
+        assert served.metrics().value("mountkit_mount_up") == 0
 
     def test_while_it_serves(self, served):
         served.made()
         assert served.ask("/healthz")[:2] == (200, "ok\n")
         assert served.ask("/readyz")[:2] == (200, "ok\n")
-        assert served.metrics()["mountkit_mount_up"].value() == 1
+        assert served.metrics().value("mountkit_mount_up") == 1
 
     def test_while_it_does_not(self, served):
         served.made()
-        served.mount.alive = False
+        served.supervisor.lose()
         assert served.ask("/healthz")[0] == 200
-        assert served.ask("/readyz")[0] == 503
-        assert served.metrics()["mountkit_mount_up"].value() == 0
+        assert served.ask("/readyz")[:2] == (503, "the mount does not answer\n")
+        assert served.metrics().value("mountkit_mount_up") == 0
 
     def test_when_it_is_given_up(self, served):
         served.made()
@@ -147,14 +165,17 @@ class TestPaths:
 
     def test_when_nobody_looks_after_it(self, served):
         served.made()
-        served.ended.set()
+        served.supervisor.finished.set()
         assert served.ask("/healthz")[0] == 503
 
     def test_when_it_is_unmounted_from_outside(self, served):
         served.made()
         served.mount.directory.clear()
+        served.supervisor.lose()
         assert served.ask("/healthz")[:2] == (503, "nothing is mounted any more\n")
-        assert served.metrics()["mountkit_unproven_bytes"].value() != 0, "nobody can tell"
+        assert served.ask("/readyz")[:2] == (503, "nothing is mounted\n")
+        unproven = served.metrics().value("mountkit_unproven_bytes")
+        assert math.isnan(unproven), "nobody can tell"
 
     @pytest.mark.parametrize("path", ["/", "/metrics/", "/healthz/x", "/../metrics", "/%2e", "//"])
     def test_anything_else_is_not_there(self, served, path):
@@ -221,32 +242,32 @@ class TestMetrics:
         for event in story:
             tell(event)
         assert heard == story
-        counted = served.metrics()["mountkit_remounts_total"]
-        assert counted.value(reason="died") == 1
-        assert counted.value(reason="hung") == 1
-        assert counted.value(reason="unmounted") == 0
+        counted = served.metrics()
+        assert counted.value("mountkit_remounts_total", reason="died") == 1
+        assert counted.value("mountkit_remounts_total", reason="hung") == 1
+        assert counted.value("mountkit_remounts_total", reason="unmounted") == 0
 
     def test_the_proofs_of_another_process(self, served):
         served.made()
-        found = served.metrics()["mountkit_checkpoint_verifications_total"]
-        assert (found.value(result="proven"), found.value(result="failed")) == (0, 0)
+        name = "mountkit_checkpoint_verifications_total"
+        found = served.metrics()
+        assert [found.value(name, result=how) for how in ("proven", "failed")] == [0, 0]
         served.mount.directory.tally.proved(Proven("checkpoint-3", 3, "2024-01-01T00:00:00Z"))
         served.mount.directory.tally.failed("checkpoint-6 is not proven")
         served.mount.directory.tally.failed("checkpoint-6 is not proven")
         found = served.metrics()
-        results = found["mountkit_checkpoint_verifications_total"]
-        assert (results.value(result="proven"), results.value(result="failed")) == (1, 2)
-        last = found["mountkit_checkpoint_last_proven_timestamp_seconds"]
-        assert last.value() == 1704067200
+        assert [found.value(name, result=how) for how in ("proven", "failed")] == [1, 2]
+        last = found.value("mountkit_checkpoint_last_proven_timestamp_seconds")
+        assert last == 1704067200
 
     def test_bytes_that_no_proof_covers(self, served):
         served.made()
         served.mount.write("checkpoint-3/model", b"12345", dirty=True)
-        assert served.metrics()["mountkit_unproven_bytes"].value() == 5
+        assert served.metrics().value("mountkit_unproven_bytes") == 5
         served.mount.upload("checkpoint-3/model")
-        assert served.metrics()["mountkit_unproven_bytes"].value() == 5
+        assert served.metrics().value("mountkit_unproven_bytes") == 5
         served.mount.directory.tally.proved(Proven("checkpoint-3", 3, state.now()))
-        assert served.metrics()["mountkit_unproven_bytes"].value() == 0
+        assert served.metrics().value("mountkit_unproven_bytes") == 0
 
     def test_no_path_and_no_step_is_told(self, served):
         served.made()
@@ -258,45 +279,22 @@ class TestMetrics:
         assert served.mount.path not in text
 
 
-class TestProbe:
-    def test_its_time_is_told(self, served, monkeypatch):
+class TestAnswers:
+    def test_how_long_the_last_one_took(self, served):
         served.made()
-        monkeypatch.setattr(FakeMount, "serving", lambda _: time.sleep(0.05) or False)
-        found = served.metrics()
-        assert found["mountkit_probe_duration_seconds"].value() >= 0.05
+        assert served.metrics().value("mountkit_probe_duration_seconds") == 0.25
 
-    def test_many_that_ask_at_once_share_few_probes(self, served, monkeypatch):
+    def test_or_how_long_none_has_come(self, served):
         served.made()
-        asked = []
-        opened = threading.Event()
+        served.supervisor.lose(100.0)
+        assert served.metrics().value("mountkit_probe_duration_seconds") >= 100.0
 
-        def serving(_: FakeMount) -> bool:
-            asked.append(1)
-            assert opened.wait(LIMIT)
-            return True
-
-        monkeypatch.setattr(FakeMount, "serving", serving)
-        found = []
-        threads = [
-            threading.Thread(target=lambda: found.append(served.ask("/readyz")[0]))
-            for _ in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        # All of them wait: one for its probe, the others for the next.
-        while served.endpoint._server._places._value > webserver.MOST_AT_ONCE - 8:
-            time.sleep(0.01)
-        opened.set()
-        for thread in threads:
-            thread.join(LIMIT)
-        assert found == [200] * 8
-        assert len(asked) < 8
-
-    def test_an_answer_is_never_older_than_its_question(self, served):
+    def test_no_request_asks_the_mount_or_starts_a_process(self, served, monkeypatch):
         served.made()
-        assert served.ask("/readyz")[0] == 200
-        served.mount.alive = False
-        assert served.ask("/readyz")[0] == 503
+        monkeypatch.setattr(FakeMount, "serving", lambda _: pytest.fail("the mount is asked"))
+        monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process"))
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert served.ask(path)[0] == 200
 
 
 class TestClients:
@@ -330,11 +328,12 @@ class TestClients:
         served.made()
         asked, left = threading.Event(), threading.Event()
 
-        def serving(_: FakeMount) -> bool:
+        def answered() -> Answered:
             asked.set()
-            return left.wait(LIMIT)
+            assert left.wait(LIMIT)
+            return served.supervisor.last
 
-        monkeypatch.setattr(FakeMount, "serving", serving)
+        monkeypatch.setattr(served.supervisor, "answered", answered)
         with self.connect(served) as hasty:
             # With no time to linger, closing resets the connection.
             hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

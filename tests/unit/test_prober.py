@@ -24,7 +24,7 @@ def until(condition) -> None:
 
 def answered(prober: Prober) -> bool:
     prober.ask()
-    return prober.seconds > 0
+    return prober.answered is not None
 
 
 @pytest.fixture
@@ -38,12 +38,26 @@ def prober(tmp_path):
 def test_a_directory_that_answers(prober):
     until(lambda: answered(prober))
     assert prober.error == 0
+    assert prober.answered.serving
+
+
+def test_an_answer_is_known_by_its_question_and_by_the_time_it_took_itself(prober, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    prober.ask()
+    # Looked for an hour later: that is not the mount's fault.
+    monkeypatch.setattr(time, "monotonic", lambda: 4600.0)
+    deadline = time.perf_counter() + LIMIT
+    while prober.unanswered:
+        assert time.perf_counter() < deadline
+    assert prober.answered.at == 1000.0
+    assert 0 < prober.answered.seconds < LIMIT
 
 
 def test_the_errno_comes_through_and_a_later_answer_replaces_it(prober, tmp_path):
     (tmp_path / "mnt").rmdir()
     until(lambda: answered(prober))
     assert prober.error == errno.ENOENT
+    assert not prober.answered.serving
     (tmp_path / "mnt").mkdir()
 
     def well() -> bool:
@@ -51,6 +65,7 @@ def test_the_errno_comes_through_and_a_later_answer_replaces_it(prober, tmp_path
         return prober.error == 0
 
     until(well)
+    assert prober.answered.serving
 
 
 def test_asking_twice_waits_for_the_first_answer(prober):
@@ -75,12 +90,18 @@ def test_silence_is_counted_and_ends_with_a_new_helper(prober):
     until(lambda: answered(prober))
 
 
+def test_the_answer_of_another_mount_is_forgotten(prober):
+    until(lambda: answered(prober))
+    prober.renew()
+    assert prober.answered is None
+
+
 def test_a_helper_that_died_is_replaced(prober):
     until(lambda: answered(prober))
     helper = prober._helper
     helper.kill()
     helper.wait()
-    prober.seconds = 0.0
+    prober.answered = None
     until(lambda: answered(prober))
     assert prober._helper is not helper
 

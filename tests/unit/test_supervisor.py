@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import queue
 import signal
@@ -21,6 +22,7 @@ from mountkit import state
 from mountkit.errors import MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
 from mountkit.health import Health, Limits
+from mountkit.prober import Answered
 from mountkit.process import Daemon, ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import MountRecord, StateDirectory
@@ -31,6 +33,7 @@ from mountkit.supervisor import (
     Action,
     Supervisor,
     decide,
+    longest_silence,
     pause_before,
 )
 
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMIT = 30.0
+LIMITS = Limits(interval=0.01, probe=0.05, hang=0.2)
+# With these no silence of a busy machine counts.
+PATIENT = Limits(interval=0.01, probe=1000.0, hang=2000.0)
 COUNTS = st.integers(0, 50)
 SERVED = st.floats(0, 1e6)
 JITTER = st.floats(0, 1)
@@ -116,6 +122,7 @@ class FakeMounter:
         self.start_errors: list[MountUnavailableError] = []
         self.unmount_error: MountUnavailableError | None = None
         self.confirm: Callable[[], None] = lambda: None
+        self.unmounting: Callable[[], None] = lambda: None
 
     def busy(self) -> None:
         """A daemon that uses its processor."""
@@ -147,6 +154,7 @@ class FakeMounter:
 
     def unmount(self) -> None:
         self.calls.append("unmount")
+        self.unmounting()
         if self.unmount_error:
             raise self.unmount_error
         self.daemon.stop()
@@ -159,7 +167,7 @@ class SilentProber:
     def __init__(self) -> None:
         self.silent = False
         self.error = 0
-        self.seconds = 0.0
+        self.answered: Answered | None = None
         self.renewed = 0
 
     @property
@@ -170,7 +178,7 @@ class SilentProber:
         """It says what it is told to."""
 
     def renew(self) -> None:
-        self.silent, self.error = False, 0
+        self.silent, self.error, self.answered = False, 0, None
         self.renewed += 1
 
     def close(self) -> None:
@@ -192,14 +200,20 @@ class Watch:
         self.supervisor: Supervisor | None = None
 
     def begin(
-        self, attempts: int = 3, failures: int = 0, prober=None, observer=None, clock=time.time
+        self,
+        attempts: int = 3,
+        failures: int = 0,
+        prober=None,
+        observer=None,
+        clock=time.time,
+        limits=LIMITS,
     ) -> Supervisor:
         self.supervisor = Supervisor(
             self.mounter,
             self.record,
             attempts=attempts,
             mount_timeout=LIMIT,
-            limits=Limits(interval=0.01, probe=0.05, hang=0.2),
+            limits=limits,
             observer=observer or self.events.put,
             prober=prober,
             clock=clock,
@@ -382,6 +396,81 @@ class TestRepair:
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         assert supervisor.finished.wait(LIMIT)
         assert watch.written().state == state.FAILED
+
+
+class TestAnswered:
+    """What others may know of the mount without asking it."""
+
+    @pytest.mark.parametrize(
+        ("limits", "seconds"),
+        [
+            (Limits(interval=0.5, probe=5.0), 5.0),
+            (Limits(interval=3.0, probe=5.0), 5.0),
+            # The next answer is not there any sooner.
+            (Limits(interval=0.5, probe=1.0), 2.5),
+            (Limits(interval=30.0, probe=5.0), 32.0),
+        ],
+    )
+    def test_how_long_an_answer_counts(self, limits, seconds):
+        assert longest_silence(limits) == seconds
+
+    @pytest.mark.parametrize(("age", "serving"), [(0.0, True), (900.0, True), (1000.0, False)])
+    def test_an_answer_does_not_count_for_ever(self, watch, age, serving):
+        prober = SilentProber()
+        prober.answered = Answered(serving=True, seconds=0.25, at=time.monotonic() - age)
+        supervisor = watch.begin(prober=prober, limits=PATIENT)
+        wait_until(lambda: supervisor.answered().seconds == 0.25)
+        assert supervisor.answered() == replace(prober.answered, serving=serving)
+
+    def test_it_was_seen_to_serve_when_it_was_mounted(self, watch):
+        prober = SilentProber()
+        prober.silent = True
+        assert watch.begin(prober=prober, limits=PATIENT).answered().serving
+
+    def test_a_bad_answer_that_is_no_reason_to_mount_again(self, watch):
+        prober = SilentProber()
+        prober.error = errno.EACCES
+        prober.answered = Answered(serving=False, seconds=0.25, at=time.monotonic())
+        supervisor = watch.begin(prober=prober, limits=PATIENT)
+        wait_until(lambda: not supervisor.answered().serving)
+        assert supervisor.record.state == state.SERVING
+
+    @pytest.mark.parametrize(
+        "last",
+        [
+            Answered(serving=True, seconds=0.25, at=math.inf),
+            # Of the mount that is lost; the next one is not to be doubted for it.
+            Answered(serving=False, seconds=0.25, at=-math.inf),
+        ],
+        ids=["well", "not well"],
+    )
+    def test_not_while_it_is_repaired_and_at_once_when_it_is(self, watch, last):
+        prober = SilentProber()
+        prober.answered = last
+        meanwhile = []
+        supervisor = watch.begin(prober=prober, limits=PATIENT)
+        watch.mounter.confirm = lambda: meanwhile.append(supervisor.answered().serving)
+        wait_until(lambda: supervisor.answered().seconds == 0.25)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost)
+        assert isinstance(watch.told(), Remounted)
+        assert supervisor.answered().serving
+        assert meanwhile == [False]
+
+    def test_not_any_more_when_nobody_looks(self, watch):
+        supervisor = watch.begin(limits=PATIENT)
+        assert supervisor.answered().serving
+        watch.stop()
+        assert supervisor.record.state == state.SERVING
+        assert not supervisor.answered().serving
+
+    def test_not_any_more_while_it_is_unmounted(self, watch):
+        supervisor = watch.begin(limits=PATIENT)
+        meanwhile = []
+        watch.mounter.unmounting = lambda: meanwhile.append(supervisor.answered().serving)
+        watch.mounter.directory.ask_to_stop()
+        assert supervisor.finished.wait(LIMIT)
+        assert meanwhile == [False]
 
 
 class TestStop:
