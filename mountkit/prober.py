@@ -124,7 +124,10 @@ class Prober:
         descriptor = self.descriptor
         if self._asked is None or descriptor is None:
             return
-        if not select.select([descriptor], [], [], 0)[0]:
+        # Not select, which takes no descriptor over 1023: a training may have that many.
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(0):
             return
         answer = os.read(descriptor, 64).split()
         if not answer:

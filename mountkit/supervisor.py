@@ -112,6 +112,7 @@ class Supervisor:
         self._ticks = -1
         self._active_at = self._looked_at = time.monotonic()
         self._slow = False
+        self._hindered = ""
         self._failures = 0
         self._remounted_at = -FLAPPING_SECONDS
         self._wake_reader, self._wake_writer = os.pipe()
@@ -166,11 +167,25 @@ class Supervisor:
 
     def _run(self) -> None:
         try:
-            while not self._halt.is_set() and self._turn():
+            while not self._halt.is_set() and self._go_on():
                 pass
         finally:
             self._prober.close()
             self.finished.set()
+
+    def _go_on(self) -> bool:
+        """One turn; where processes, memory or descriptors run out, the next one may do better."""
+        try:
+            going = self._turn()
+        except OSError as error:
+            hindered = str(error)
+            if hindered != self._hindered:
+                target = self._record.spec.target
+                self._tell(Trouble(f"The mount at {target} cannot be watched now: {hindered}"))
+            self._hindered = hindered
+            return not self._halt.wait(TICK_SECONDS)
+        self._hindered = ""
+        return going
 
     def _turn(self) -> bool:
         """Look once, and do what is to be done; whether to go on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import time
 
 import pytest
@@ -51,6 +52,22 @@ def test_an_answer_is_known_by_its_question_and_by_the_time_it_took_itself(probe
         assert time.perf_counter() < deadline
     assert prober.answered.at == 1000.0
     assert 0 < prober.answered.seconds < LIMIT
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 1200, reason="1,200 files cannot be open here"
+)
+def test_in_a_process_that_has_very_many_files_open(prober):
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        until(lambda: answered(prober))
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert prober.answered.serving
 
 
 def test_the_errno_comes_through_and_a_later_answer_replaces_it(prober, tmp_path):

@@ -361,6 +361,30 @@ class TestRepair:
         watch.stop()
         assert watch.mounter.calls == []
 
+    def test_it_goes_on_when_it_cannot_look_for_a_while(self, watch):
+        prober = SilentProber()
+        hindered = threading.Event()
+        hindered.set()
+        asked = prober.ask
+
+        def ask() -> None:
+            if hindered.is_set():
+                raise OSError(errno.EMFILE, "Too many open files")
+            asked()
+
+        prober.ask = ask
+        supervisor = watch.begin(prober=prober)
+        told = watch.told()
+        assert isinstance(told, Trouble)
+        assert (
+            told.reason == "The mount at /mnt cannot be watched now: [Errno 24] Too many open files"
+        )
+        hindered.clear()
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost), "or it was said twice"
+        assert isinstance(watch.told(), Remounted)
+        assert not supervisor.finished.is_set()
+
     def test_it_goes_on_when_nobody_can_be_told(self, watch):
         def gone(_: object) -> None:
             raise BrokenPipeError
