@@ -33,6 +33,16 @@ RETRY_SECONDS = 1.0
 ROUNDS = 5
 # Write-back by the kernel may date a file a little later than the one written after it.
 SAME_SAVE_SECONDS = 2.0
+# What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
+BEFORE_THE_STATE = (
+    "model",
+    "pytorch_model",
+    "adapter",
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "training_args",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +262,10 @@ class _Drain:
                 return False
             if any(path.startswith(f"{top}/") for path in record.strays_before):
                 return False
-        # A shell that ends well says little of what it ran: "python train.py | tee log".
-        last = not (ours and self._ended_well)
-        return _has_trainer_state(self._mount, top, step, members, last=last)
+        begun = self._mount.directory.strays.begun().get(top, 0.0)
+        if not _came_last(top, members, begun, alone=not (ours and self._ended_well)):
+            return False
+        return _has_trainer_state(self._mount, top, step)
 
     def _note(self, problems: Iterable[Unproven]) -> None:
         for problem in problems:
@@ -280,14 +291,24 @@ def _group(
     return groups, loose
 
 
-def _has_trainer_state(
-    mount: Mount, top: str, step: int, members: Sequence[WrittenFile], *, last: bool
-) -> bool:
-    """Whether it has the state of its step; with ``last``, written after all the rest."""
-    path = f"{top}/{TRAINER_STATE}"
-    written = {file.path: file.modified for file in members}
-    if last and max(written.values()) - written.get(path, 0.0) > SAME_SAVE_SECONDS:
+def _came_last(top: str, members: Iterable[WrittenFile], begun: float, *, alone: bool) -> bool:
+    """Whether the state was written after the weights and the optimizer, as Trainer does.
+
+    One that broke off leaves new weights beside the state of an older save. With ``alone``, after
+    every other file: a shell that ends well says little of what it ran ("python train.py | tee
+    log"). ``begun`` is when the last save of it began, if that is known.
+    """
+    changed = {file.path[len(top) + 1 :]: file.modified for file in members}
+    state = changed.get(TRAINER_STATE, 0.0)
+    if state < begun:
         return False
+    before = [at for name, at in changed.items() if alone or name.startswith(BEFORE_THE_STATE)]
+    return max(before, default=0.0) - state <= SAME_SAVE_SECONDS
+
+
+def _has_trainer_state(mount: Mount, top: str, step: int) -> bool:
+    """Whether it has the state of its step."""
+    path = f"{top}/{TRAINER_STATE}"
     # Not through the mount: nothing may wait for one that hangs.
     data = mount.control().content(path) or mount.store().get(path)
     try:

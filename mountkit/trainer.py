@@ -85,6 +85,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._proving = ""
         self._began: float | None = None
         self._known: dict[int, str] = {}
+        # Of those, what this training saved itself or was resumed from.
+        self._own: set[int] = set()
+        self._skipped = -1
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
 
     def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -140,8 +143,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._known = {
             found.step: found.name for found in checkpoints.scan(self._prover.store) if found.proven
         }
-        if state.global_step:
-            self._protected = {state.global_step}
+        self._own = {state.global_step} if state.global_step else set()
+        self._protected = set(self._own)
         if args.save_total_limit is not None:
             self._keep = args.save_total_limit
             args.save_total_limit = None
@@ -164,11 +167,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     def begin_save(self, step: int) -> bool:
         """Until it is proven again, a checkpoint that is written anew is none.
 
-        False if nobody said that it would be written, and it is proven: on a signal Trainer saves
-        the state it has just saved, or resumed from, and must not put the proven one at risk.
+        False if nobody said that it would be written, and this training has proven it, or was
+        resumed from it: on a signal Trainer saves that very state again, and must not put the
+        proven one at risk.
         """
+        self._skipped = -1
         if step in self._known and self._prover is not None:
-            if self._saving != step:
+            if self._saving != step and step in self._own:
+                self._skipped = step
                 return False
             self._prover.withdraw(self._known.pop(step))
         return True
@@ -178,7 +184,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._guard(self._begin_proof, state)
 
     def _begin_proof(self, state: Any) -> None:
-        if self._prover is None or self._mount is None:
+        if self._prover is None or self._mount is None or state.global_step == self._skipped:
             return
         self._finish_proof()
         if state.global_step in self._known:
@@ -268,6 +274,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     ) -> None:
         prover.prove(name, step, files, began=began)
         self._known[step] = name
+        self._own.add(step)
         self._retain(prover, step, best)
 
     def _retain(self, prover: Prover, newest: int, best: int | None) -> None:

@@ -61,6 +61,8 @@ MOUNT_FLAGS: Mapping[str, str] = {
     "dir-cache-time": "1m",
     "transfers": "4",
     "ignore-checksum": "true",
+    # Otherwise two names that look the same, such as an é of one or two characters, are one file.
+    "no-unicode-normalization": "true",
     # The kernel dates a file after its upload began; rclone would copy the whole object within the
     # store to note that, after it was proven. Files show the time of their directory instead.
     "no-modtime": "true",
@@ -81,7 +83,7 @@ OWNED = frozenset(
         "config", "cache-dir", "vfs-cache-mode", "devname", "daemon", "daemon-wait",
         "rc", "rc-addr", "rc-no-auth", "rc-user", "rc-pass", "allow-non-empty", "read-only",
         "log-file", "dump", "dry-run", "immutable", "write-back-cache",
-        "vfs-cache-max-age", "vfs-cache-max-size",
+        "vfs-cache-max-age", "vfs-cache-max-size", "no-unicode-normalization",
         "s3-endpoint", "s3-env-auth", "s3-provider",
     }
 )  # fmt: skip

@@ -75,7 +75,8 @@ class RcloneCache:
         rclone writes a file's record in place. Killed in the middle of that, it leaves an empty
         or stale one, and at its next start deletes the data (F12). The bytes of a file that was
         closed are all in the cache, so its record is written anew. A file with holes was being
-        changed: nobody can tell what belongs there, so it is moved to ``aside``.
+        changed, and one shorter than its record lost its end when the machine went down: nobody can
+        tell what belongs there, so it is moved to ``aside``.
 
         Returns
         -------
@@ -89,7 +90,8 @@ class RcloneCache:
             info = _read_info(self.meta / path)
             if info and (not info.get("Dirty", True) or _whole(info, status.st_size)):
                 continue
-            if status.st_blocks * BLOCK_BYTES < status.st_size:
+            torn = status.st_blocks * BLOCK_BYTES < status.st_size
+            if torn or (info or {}).get("Size", 0) > status.st_size:
                 (aside / path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 shutil.move(data, aside / path)
                 (self.meta / path).unlink(missing_ok=True)

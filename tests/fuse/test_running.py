@@ -132,6 +132,17 @@ def test_a_strange_name_is_kept_or_refused_by_name(rig: Rig, bucket: Bucket, nam
     assert bucket.manifest("run/checkpoint-20") is None
 
 
+@pytest.mark.fault(39)
+def test_names_that_only_look_the_same_are_two_files(rig: Rig, bucket: Bucket) -> None:
+    names = ["caf\u00e9.bin", "cafe\u0301.bin"]
+    actions = [f"name:{step}:{name.encode().hex()}" for step in (10, 20) for name in names]
+    answer = rig.run(f"s3://{bucket.name}/run", rig.light(*actions))
+    assert answer.code == 0, answer
+    for step in (10, 20):
+        both = {**named(step, names[0]), **named(step, names[1])}
+        assert_proven(bucket, f"run/checkpoint-{step}", both)
+
+
 def test_a_checkpoint_that_is_written_again_is_proven_anew(rig: Rig, bucket: Bucket) -> None:
     source = f"s3://{bucket.name}/run"
     assert rig.run(source, rig.light("save:10:1000")).code == 0

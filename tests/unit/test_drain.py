@@ -121,6 +121,32 @@ class TestCheckpoints:
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert report.checkpoints == ("checkpoint-3",)
 
+    @pytest.mark.fault(7, 11)
+    @pytest.mark.parametrize(
+        "name", ["model-00002-of-00002.safetensors", "optimizer.pt", "scheduler.pt"]
+    )
+    def test_but_not_older_than_what_trainer_writes_before_it(self, mount, events, name):
+        # A second training reached the same step, and its save broke off.
+        mount.begin()
+        finished(mount, "checkpoint-3", 3)
+        path = f"checkpoint-3/{name}"
+        mount.save(path)
+        later = replace(mount.daemon.listed[path], modified=time.time() + 600)
+        mount.daemon.listed[path] = later
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.checkpoints == ()
+        assert MANIFEST not in mount.bucket.objects
+
+    @pytest.mark.fault(7, 11)
+    def test_nor_than_the_beginning_of_its_last_save(self, mount, events):
+        mount.begin()
+        finished(mount, "checkpoint-3", 3)
+        mount.directory.strays.begin("checkpoint-3")
+        mount.save("checkpoint-3/model")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.checkpoints == ()
+        assert any("not a finished" in e.reason for e in events if isinstance(e, Trouble))
+
     @pytest.mark.fault(11)
     def test_that_says_nothing_of_what_an_earlier_run_left(self, mount, events):
         mount.save("checkpoint-3/weights")

@@ -168,6 +168,13 @@ class TestAudit:
         assert not (cache.data / "d" / "torn").exists()
         assert cache.files() == ()
 
+    @pytest.mark.fault(11)
+    @pytest.mark.parametrize("dirty", [True, False])
+    def test_one_that_lost_its_end_with_the_machine_is_set_aside(self, cache, tmp_path, dirty):
+        cache.put("d/short", b"12345", info(9, dirty=dirty))
+        assert cache.audit(tmp_path / "aside") == (("d/short",) if dirty else ())
+        assert (tmp_path / "aside" / "d" / "short").exists() == dirty
+
     def test_what_is_in_order_is_not_touched(self, cache, tmp_path):
         cache.put("waits", b"12345", info(5, dirty=True))
         cache.put("sent", b"12345", info(5))
