@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -164,3 +165,19 @@ def test_where_no_mount_is_the_training_goes_on_locally_and_says_so(rig: Rig) ->
     assert "no mount covers" in answer.err
     assert answer.code == 0, answer
     assert (rig.target / "checkpoint-2/trainer_state.json").exists()
+
+
+@pytest.mark.fault(7, 22)
+def test_a_save_that_nobody_announced_replaces_that_of_an_earlier_training(
+    rig: Rig, bucket: Bucket
+) -> None:
+    first, second = Training(rig), Training(rig, "second")
+    # The one learns at another rate than the other, so that their weights differ.
+    one = first.command("--steps", "2", "--save-steps", "2")
+    options = ["--steps", "9", "--save-steps", "9", "--save-late", "2", "--fresh"]
+    both = f"{shlex.join(one)} && {shlex.join(second.command(*options))}"
+    answer = rig.run(f"s3://{bucket.name}/run", ["sh", "-c", both])
+    assert answer.code == 0, answer
+    assert first.written(2)["model.safetensors"] != second.written(2)["model.safetensors"]
+    second.assert_proven(bucket, 2)
+    second.assert_proven(bucket, 9)

@@ -269,7 +269,8 @@ class TestCovered:
         file = listed["checkpoint-3/model"]
         if change == "later":
             hour = datetime.now(timezone.utc) + timedelta(hours=1)
-            listed[file.path] = replace(file, modified=hour.timestamp())
+            for path in tuple(listed):
+                listed[path] = replace(listed[path], modified=hour.timestamp())
         elif change == "bigger":
             proven.save(file.path, b"1234")
             listed[file.path] = replace(listed[file.path], modified=file.modified)

@@ -56,6 +56,16 @@ class Watcher(TrainerCallback):
             self.pause("at", state.global_step)
 
 
+class Late(TrainerCallback):
+    """Asks for a save after mountkit's callback has looked whether there will be one."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args, state, control, **_):
+        control.should_save = control.should_save or state.global_step in self.steps
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output_dir")
@@ -65,6 +75,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--save-steps", type=int, required=True)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--save-late", type=int, action="append", default=[])
     parser.add_argument("--pause-at", type=int, action="append", default=[])
     parser.add_argument("--pause-at-save", type=int, action="append", default=[])
     parser.add_argument("--pause-in-save", type=int, action="append", default=[])
@@ -83,6 +94,7 @@ def main() -> None:
     callbacks: list[TrainerCallback] = [watcher]
     if options.callback != "none":
         callbacks.append(mountkit.CheckpointCallback(on_failure=options.callback))
+    callbacks.append(Late(options.save_late))
     trainer = Trainer(
         model=GPT2LMHeadModel(
             GPT2Config(
