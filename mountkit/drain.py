@@ -104,6 +104,7 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
     began = time.monotonic()
     moved, settled, said, rounds = began, 0, "", 1
     while True:
+        work.flush()
         before = work.snapshot()
         result = work.attempt()
         if isinstance(result, DrainReport):
@@ -144,6 +145,12 @@ class _Drain:
         record = mount.record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
+
+    def flush(self) -> None:
+        """What was written through a mapping is only in memory, and lost with the mount."""
+        problem = self._mount.flush()
+        if problem:
+            self._observer(Trouble(f"The mount at {self._mount.path} is not flushed: {problem}"))
 
     def snapshot(self) -> dict[str, tuple[int, float, str]]:
         """Size, time and version of every file that was written."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mountkit.store import S3Store
 
 PROBE_SECONDS = 5.0
+FLUSH_SECONDS = 30.0
 POLL_SECONDS = 0.1
 
 
@@ -100,6 +101,18 @@ class Mount:
         if entry is None or not backend.owns(entry, self.spec.id, device):
             return False
         return probe.ask(self.path, PROBE_SECONDS).alive
+
+    def flush(self) -> str:
+        """Have the kernel write out what programs changed through a mapping; why not, or "".
+
+        Only where the mount is in the table: below it is somebody else's disk.
+        """
+        entry, record = mountinfo.at(self.path), self.record()
+        device = record.device if record else None
+        backend = backends.load(self.spec.backend)
+        if entry is None or not backend.owns(entry, self.spec.id, device):
+            return ""
+        return probe.flush(self.path, FLUSH_SECONDS)
 
     def wait_until_serving(self, timeout: float) -> None:
         """Wait for a repair under way, at most ``timeout`` seconds.

@@ -41,6 +41,16 @@ except OSError as error:
     sys.exit(error.errno if error.errno and error.errno < 250 else 1)
 """
 
+FLUSHING = """
+import ctypes, os, sys
+try:
+    descriptor = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
+except OSError as error:
+    sys.exit(error.errno if error.errno and error.errno < 250 else 1)
+libc = ctypes.CDLL(None, use_errno=True)
+sys.exit(ctypes.get_errno() if libc.syncfs(descriptor) else 0)
+"""
+
 REOPENING = """
 import os, sys
 for path in sys.stdin.buffer.read().split(b"\\0"):
@@ -83,6 +93,18 @@ def write(target: str, name: str, timeout: float) -> str:
         "" if it worked within ``timeout`` seconds, or why not.
     """
     code, _ = _run(WRITING, (target, name), b"", timeout)
+    return os.strerror(code) if code else ""
+
+
+def flush(target: str, timeout: float) -> str:
+    """Have the kernel give the daemon what programs wrote through a mapping (man 2 syncfs).
+
+    Returns
+    -------
+    str
+        "" if it worked within ``timeout`` seconds, or why not.
+    """
+    code, _ = _run(FLUSHING, (target,), b"", timeout)
     return os.strerror(code) if code else ""
 
 

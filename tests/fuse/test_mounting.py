@@ -99,6 +99,28 @@ def test_umount_drains_and_ends_although_a_file_is_kept_open(rig: Rig, bucket: B
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
+@pytest.mark.cached
+@pytest.mark.fault(3, 40)
+def test_what_was_written_through_a_mapping_is_drained_too(rig: Rig, bucket: Bucket) -> None:
+    assert rig.mount(f"s3://{bucket.name}/run", *rig.late).code == 0
+    rig.script("model:final")
+    before = (rig.target / "final/model.safetensors").stat().st_size
+    words = [str(SCRIPTS / "mapped.py"), str(rig.target / "final/model.safetensors")]
+    job = rig.start(rig.python, *words, rig.gates)
+    rig.await_word("mapped", job)
+    answer = rig.umount()
+    # As long as the program has it open, rclone uploads nothing.
+    assert answer.code == 75, answer
+    assert "final/model.safetensors" in answer.err
+    rig.say("go")
+    assert job.wait().code == 0
+    answer = rig.umount()
+    assert answer.code == 0, answer
+    arrived = bucket.files("run")["final/model.safetensors"]
+    assert arrived.startswith(b"mapped")
+    assert len(arrived) == before
+
+
 @pytest.mark.fault(9)
 def test_two_mounts_at_once_are_kept_apart(rig: Rig) -> None:
     first, second = rig.bucket("one-" + rig.bucket().name), rig.bucket("two-" + rig.bucket().name)

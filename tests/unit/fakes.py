@@ -186,9 +186,13 @@ class FakeMount:
             (folder / path).mkdir()
         self.directory = StateDirectory(folder / "state")
         self.alive = True
+        self.stuck = ""
 
     def serving(self) -> bool:
         return self.alive
+
+    def flush(self) -> str:
+        return self.stuck
 
     @property
     def path(self) -> str:
