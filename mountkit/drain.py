@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mountkit.backends.protocol import WrittenFile
     from mountkit.config import Limits
     from mountkit.handle import Mount
+    from mountkit.state import MountRecord
 
 RETRY_SECONDS = 1.0
 ROUNDS = 5
@@ -78,13 +79,19 @@ class DrainReport:
         return sum(problem.size for problem in self.unproven)
 
 
-def checked_again(mount: Mount, report: DrainReport) -> DrainReport:
-    """The report once nothing serves any more, with what was written after the drain."""
+def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None) -> DrainReport:
+    """The report once nothing serves any more, with what was written after the drain.
+
+    ``record`` is the mount's, from before it was taken away.
+    """
     try:
-        return report.checked_again(mount.control().files())
+        report = report.checked_again(mount.control().files())
     except (MountUnavailableError, OSError) as error:
         unknown = Unproven(mount.path, 0, f"what was written at the very end is not known: {error}")
-        return replace(report, unproven=(*report.unproven, unknown))
+        report = replace(report, unproven=(*report.unproven, unknown))
+    named = {problem.path for problem in report.unproven}
+    late = [path for path in new_strays(mount, record) if path not in named]
+    return replace(report, unproven=(*report.unproven, *(stray(mount, path) for path in late)))
 
 
 def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool) -> DrainReport:
@@ -194,7 +201,7 @@ class _Drain:
                 self._prove(top, step, members, manifest)
         self._attest(loose)
         self._note(forgotten(self._mount, self._store, [file.path for file in files]))
-        self._note(stray(self._mount, path) for path in new_strays(self._mount))
+        self._note_strays()
         return self._report()
 
     def give_up(self, error: MountkitError) -> DrainReport:
@@ -204,7 +211,7 @@ class _Drain:
             for file in self._mount.control().files()
             if file.path not in self.settled and self._concerns(file)
         )
-        self._note(stray(self._mount, path) for path in new_strays(self._mount))
+        self._note_strays()
         if not self._unproven:
             self._note([Unproven(self._mount.path, 0, error.message)])
         return self._report()
@@ -273,6 +280,10 @@ class _Drain:
         if not _came_last(top, members, begun, alone=not (ours and self._ended_well)):
             return False
         return _has_trainer_state(self._mount, top, step)
+
+    def _note_strays(self) -> None:
+        found = new_strays(self._mount, self._mount.record())
+        self._note(stray(self._mount, path) for path in found)
 
     def _note(self, problems: Iterable[Unproven]) -> None:
         for problem in problems:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mountkit.config import Limits
     from mountkit.handle import Mount
+    from mountkit.state import MountRecord
 
 NAMED = 5
 RETRY_SECONDS = 1.0
@@ -204,7 +205,8 @@ class Prover:
         return "/".join(part for part in (self._below, name) if part)
 
     def _refuse_strays(self, top: str) -> None:
-        strays = [path for path in new_strays(self._mount) if path.startswith(f"{top}/")]
+        found = new_strays(self._mount, self._mount.record())
+        strays = [path for path in found if path.startswith(f"{top}/")]
         if strays:
             raise not_proven(top, [stray(self._mount, path) for path in strays])
 
@@ -243,9 +245,8 @@ def straddles(lost: Iterable[float], changed: Sequence[float]) -> bool:
     return any(min(changed) <= moment <= max(changed) for moment in lost if changed)
 
 
-def new_strays(mount: Mount) -> tuple[str, ...]:
+def new_strays(mount: Mount, record: MountRecord | None) -> tuple[str, ...]:
     """Files that did not reach the mount, since it was first made."""
-    record = mount.record()
     before = record.strays_before if record else ()
     return tuple(path for path in mount.directory.strays.paths() if path not in before)
 

@@ -121,8 +121,10 @@ class Session:
         except BaseException:
             self.close()
             raise
+        record = self.mount.record()
         self._unmount()
-        report = checked_again(self.mount, report)
+        self._mounter.keep_strays()
+        report = checked_again(self.mount, report, record)
         self._release(purge=report.complete, unproven=not report.complete)
         return report
 

@@ -127,3 +127,18 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
             return False
         time.sleep(POLL_SECONDS)
     return True
+
+
+def bare_files(target: str) -> tuple[tuple[str, int], ...]:
+    """Files on the local disk where a mount was, relative to it, with their sizes in bytes.
+
+    None while something is mounted there.
+    """
+    if mountinfo.at(target) is not None:
+        return ()
+    places = [(Path(folder), names) for folder, _, names in os.walk(target)]
+    return tuple(
+        ((place / name).relative_to(target).as_posix(), (place / name).lstat().st_size)
+        for place, names in places
+        for name in names
+    )

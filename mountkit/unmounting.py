@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mountkit import backends, cachelock, config, state
@@ -11,6 +12,7 @@ from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.handle import Mount
 from mountkit.mounter import Mounter
 from mountkit.prover import not_proven
+from mountkit.spec import Unproven
 from mountkit.state import State
 
 if TYPE_CHECKING:
@@ -66,12 +68,17 @@ def unmount(
         mount.directory.clear()
     if report is None:
         return None
-    report = checked_again(mount, report)
+    report = checked_again(mount, report, record)
+    left = targets.bare_files(mount.path)
+    if left:
+        reason = f"it never reached the mount, and lies on the local disk, in {mount.path}"
+        problems = tuple(Unproven(path, size, reason) for path, size in left)
+        report = replace(report, unproven=(*report.unproven, *problems))
     if not report.complete:
         error = not_proven(mount.path, report.unproven)
         raise NotDurableError(
-            f"{error.message}\nIt was unmounted while something still wrote.",
-            hint=f"These files wait in {record.spec.cache_dir}. Mount it again to upload them: "
+            f"{error.message}\nThe mount is gone by now.",
+            hint=f"What waits in {record.spec.cache_dir} is uploaded when it is mounted again: "
             f"mountkit mount {record.spec.source.url} {mount.path}",
             unproven=report.unproven,
         )

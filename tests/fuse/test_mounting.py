@@ -13,6 +13,7 @@ from rig import SCRIPTS, eventually
 from test_running import assert_proven
 
 from mountkit import mountinfo
+from mountkit.state import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +120,44 @@ def test_what_was_written_through_a_mapping_is_drained_too(rig: Rig, bucket: Buc
     arrived = bucket.files("run")["final/model.safetensors"]
     assert arrived.startswith(b"mapped")
     assert len(arrived) == before
+
+
+@pytest.mark.fault(4, 9)
+def test_what_was_written_when_the_mount_was_given_up_is_not_called_proven(
+    rig: Rig, bucket: Bucket
+) -> None:
+    program, path = rig.place_program()
+    rig.settings.update(MOUNTKIT_REMOUNT_ATTEMPTS="1", PATH=path)
+    assert rig.mount(f"s3://{bucket.name}/run").code == 0
+    program.unlink()
+    rig.kill(rig.daemon())
+    eventually(lambda: (record := rig.record()) and record.state == FAILED, "given up")
+    rig.script("save:10")
+    answer = rig.umount()
+    assert answer.code == 75, answer
+    assert "checkpoint-10/model.safetensors" in answer.err
+    assert rig.mounts() == []
+    # It is kept, for it may be the only copy.
+    assert list(rig.cache.rglob("strays/*/checkpoint-10/model.safetensors"))
+
+
+@pytest.mark.fault(4, 9)
+def test_what_was_written_below_the_mount_is_not_called_proven(rig: Rig, bucket: Bucket) -> None:
+    rig.target.mkdir()
+    writer = "import pathlib, sys; input(); pathlib.Path('model.bin').write_bytes(b'weights')"
+    # It stands in the directory before anything is mounted there, as a shell may.
+    words = [rig.python, "-c", writer]
+    standing = subprocess.Popen(words, stdin=subprocess.PIPE, cwd=rig.target)
+    try:
+        assert rig.mount(f"s3://{bucket.name}/run").code == 0
+        standing.communicate(b"\n", timeout=30)
+    finally:
+        standing.kill()
+        standing.wait()
+    answer = rig.umount()
+    assert answer.code == 75, answer
+    assert "model.bin" in answer.err
+    assert rig.mounts() == []
 
 
 @pytest.mark.fault(9)
