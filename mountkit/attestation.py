@@ -10,6 +10,7 @@ from mountkit import checksums
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 _CHECKSUM_FIELDS: Mapping[str, str] = MappingProxyType(
     {
@@ -29,7 +30,8 @@ class Attestation:
     ``checksums`` are base64 by algorithm, of the whole object, or where ``composite`` is set, of
     the checksums of its parts. ``parts`` is None for an object uploaded in one piece.
     ``etag_is_md5`` is False where encryption makes the ETag something else. ``metadata`` is what
-    whoever uploaded it has noted beside it, its names in lower case.
+    whoever uploaded it has noted beside it, its names in lower case;
+    ``modified`` is when, by the store's clock.
     """
 
     size: int
@@ -39,6 +41,7 @@ class Attestation:
     parts: int | None = None
     etag_is_md5: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
+    modified: datetime | None = None
 
 
 def attestation_of(response: Mapping[str, Any]) -> Attestation:
@@ -70,4 +73,5 @@ def attestation_of(response: Mapping[str, Any]) -> Attestation:
         metadata=MappingProxyType(
             {name.lower(): value for name, value in (response.get("Metadata") or {}).items()}
         ),
+        modified=response.get("LastModified"),
     )

@@ -7,14 +7,22 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mountkit import backends
 from mountkit.apart import apart
-from mountkit.store import S3Store
 
 if TYPE_CHECKING:
-    from mountkit.spec import MountSpec
+    from collections.abc import Sequence
+
+    from mountkit.backends.protocol import WrittenFile
+    from mountkit.handle import Mount
+    from mountkit.store import Store
 
 # The look itself ends after some seconds; listing a large bucket takes longer.
 LOOK_SECONDS = 300.0
+
+
+# The store dates in seconds, and our clocks are compared by one answer.
+CLOCKS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +30,18 @@ class FirstLook:
     """What was found.
 
     ``unproven`` has the checkpoints that are there without a manifest; ``store_time`` is when the
-    store dated what was written then, by its own clock, in seconds since the epoch.
+    store dated what was written then, by its own clock, in seconds since the epoch. Of the files
+    that an earlier run left on this machine, ``outdated`` wait for their upload while the store has
+    newer ones, and ``missing`` were uploaded, and could not be proven, and are not in the store.
     """
 
     unproven: tuple[str, ...]
     store_time: float
+    outdated: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
-def first_look(spec: MountSpec) -> FirstLook:
+def first_look(mount: Mount) -> FirstLook:
     """See that the store can be used, and what is in it.
 
     Raises
@@ -39,12 +51,53 @@ def first_look(spec: MountSpec) -> FirstLook:
     """
     from mountkit import checkpoints
 
-    store = S3Store(spec.source, spec.store)
+    store = mount.store()
     dated = store.check().dated
+    now = time.time()
+    store_time = now if dated is None else dated.timestamp()
     unproven = tuple(found.name for found in checkpoints.scan(store) if not found.proven)
-    return FirstLook(unproven, time.time() if dated is None else dated.timestamp())
+    if not backends.load(mount.spec.backend).caches:
+        return FirstLook(unproven, store_time)
+    left = mount.directory.unfinished()
+    named = frozenset(left.unproven if left is not None else ())
+    files = mount.control().files()
+    waiting = [file for file in files if file.dirty]
+    sent = [file.path for file in files if not file.dirty and file.path in named]
+    return FirstLook(
+        unproven,
+        store_time,
+        _outdated(mount, store, waiting, store_time - now),
+        tuple(path for path, found in store.attest_many(sent).items() if found is None),
+    )
 
 
-def first_look_apart(spec: MountSpec) -> FirstLook:
+def _outdated(
+    mount: Mount, store: Store, waiting: Sequence[WrittenFile], ahead: float
+) -> tuple[str, ...]:
+    """Those of which the store has another version that is newer; its clock is ``ahead`` of ours.
+
+    Another run has written them meanwhile, perhaps on another machine, and proven them.
+    """
+    from mountkit.attest import attest_file
+
+    there = store.attest_many(file.path for file in waiting)
+    found = []
+    for file in waiting:
+        seen = there[file.path]
+        if seen is None or seen.modified is None:
+            continue
+        if seen.modified.timestamp() - ahead <= file.modified + CLOCKS_SECONDS:
+            continue
+        reference = mount.control().reference(file.path)
+        # One that is not whole is set aside in any case.
+        if reference is None:
+            continue
+        digest, local = reference.digest, reference.local
+        if not attest_file(store, file.path, digest, local, attestation=seen).ok:
+            found.append(file.path)
+    return tuple(found)
+
+
+def first_look_apart(mount: Mount) -> FirstLook:
     """The same in a process of its own: a client of the store takes 30 MiB that stay."""
-    return apart(functools.partial(first_look, spec), LOOK_SECONDS)
+    return apart(functools.partial(first_look, mount), LOOK_SECONDS)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mountkit.backends.protocol import Backend, Binary, Control
+    from mountkit.firstlook import FirstLook
     from mountkit.spec import MountSpec
     from mountkit.state import MountRecord, StateDirectory
 
@@ -45,6 +46,8 @@ class Mounter:
         self.directory = directory
         self.daemon: Daemon | AdoptedDaemon | None = None
         self.device: int | None = None
+        #: Files that a daemon which died had not written to their end, and that were set aside.
+        self.torn: tuple[str, ...] = ()
         self._binary = binary
         self._fusermount = fusermount
         self._environment = environment
@@ -79,6 +82,7 @@ class Mounter:
         """
         if leftover is not None and leftover.alive():
             leftover.stop()
+        was_ours = self._was_adopted
         # Stacked mounts are possible; each turn takes one away, and the table is short.
         for _ in range(8):
             entry = mountinfo.at(self.spec.target)
@@ -87,7 +91,8 @@ class Mounter:
             if not self.backend.owns(entry, self.spec.id, self.device):
                 raise targets.refuse_foreign(self.spec.target, entry)
             self.detach()
-        if self._was_adopted:
+            was_ours = True
+        if was_ours:
             # The bare directory was covered until now; what is in it was written meanwhile.
             self._open_underneath()
             self.keep_strays()
@@ -115,8 +120,8 @@ class Mounter:
         self._was_adopted = True
         return True
 
-    def keep_strays(self) -> None:
-        """Move away what was written to the bare directory while no mount covered it.
+    def keep_strays(self) -> bool:
+        """Move away what was written to the bare directory while no mount covered it, if anything.
 
         Between a dead mount and its successor a save can reach the local disk, and the new mount
         then hides it. Such files go to the cache's ``strays`` folder; their paths, relative to
@@ -126,12 +131,12 @@ class Mounter:
             # An adopted mount covered the bare directory until now.
             self._open_underneath()
         if self._underneath is None:
-            return
+            return False
         # The path of an open directory leads to it, and not to what is mounted over it.
         bare = Path(f"/proc/self/fd/{self._underneath}")
         entries = list(bare.iterdir())
         if not entries:
-            return
+            return False
         # Named before they are moved: a move that fails must not leave some of them unnamed.
         self.directory.strays.add(_below(bare))
         away = self._aside()
@@ -142,10 +147,17 @@ class Mounter:
         finally:
             # What was made after the first look is there by now.
             self.directory.strays.add(_below(away))
+        return True
 
     def _aside(self) -> Path:
         """Where files are kept that nobody can prove; a new directory each time."""
         return Path(self.spec.cache_dir) / "strays" / f"{time.time_ns()}"
+
+    def reconcile(self, found: FirstLook) -> Path:
+        """Hold what an earlier run left against the store; where that is which was moved away."""
+        aside = self._aside()
+        self.control.reconcile(aside, found.outdated, found.missing)
+        return aside
 
     def release(self) -> None:
         """Let go of the bare directory, once nothing is mounted there any more."""
@@ -172,6 +184,7 @@ class Mounter:
         self.device = None
         torn = self.control.audit(self._aside())
         if torn:
+            self.torn += torn
             self.directory.strays.add(torn)
         deadline = time.monotonic() + timeout
         daemon = Daemon.start(command.argv, command.env, self.directory.log)

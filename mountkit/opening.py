@@ -9,18 +9,30 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends, mountinfo, state
 from mountkit import target as targets
+from mountkit.checkpoints import top_of
 from mountkit.errors import ConfigurationError, MountUnavailableError
+from mountkit.events import Observer, Trouble
 from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, printable
 from mountkit.state import MountRecord, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from mountkit.firstlook import FirstLook
     from mountkit.mounter import Mounter
 
 
+# A daemon refuses a directory that is not empty.
+TRIES = 5
+
+
 def mount_anew(
-    mounter: Mounter, earlier: MountRecord | None, found: FirstLook, timeout: float
+    mounter: Mounter,
+    earlier: MountRecord | None,
+    found: FirstLook,
+    timeout: float,
+    observer: Observer,
 ) -> MountRecord:
     """Make the target ready, start the daemon, and write down that it serves."""
     directory = mounter.directory
@@ -28,6 +40,17 @@ def mount_anew(
     mounter.clear_target(earlier.daemon if earlier else None)
     before = directory.unfinished()
     takes_over = directory.begin()
+    aside = mounter.reconcile(found)
+    if found.outdated:
+        observer(
+            Trouble(
+                f"{len(found.outdated)} files that an earlier run left for their upload are older "
+                f"than what the store has, {printable(found.outdated[0])} for one; they are kept "
+                f"in {aside}"
+            )
+        )
+    # What a run that was killed has lost, it could not name.
+    named = earlier.strays_before if earlier is not None else directory.strays.paths()
     began = time.time()
     record = MountRecord(
         mounter.spec,
@@ -35,7 +58,9 @@ def mount_anew(
         state.now(),
         ProcessIdentity.mine(),
         began=began,
-        adopted=_adopted(mounter, found.unproven if takes_over else None),
+        adopted=_adopted(mounter, found.unproven, before, killed=earlier is not None)
+        if takes_over
+        else _waiting(mounter),
         # What was being saved when that mount ended, however it did, is torn.
         lost=(*before.lost, began) if before is not None else (),
         unproven_before=found.unproven,
@@ -51,8 +76,8 @@ def mount_anew(
         directory.write(record)
 
     try:
-        mounter.start(timeout, seen)
-        record = record.change(state.SERVING, strays_before=directory.strays.paths())
+        _start(mounter, timeout, seen, tries=TRIES if takes_over else 1)
+        record = record.change(state.SERVING, strays_before=(*named, *mounter.torn))
         directory.write(record)
     except BaseException:
         # Nobody would look after a daemon that this process gives up.
@@ -62,18 +87,39 @@ def mount_anew(
     return record
 
 
-def _adopted(mounter: Mounter, unproven: tuple[str, ...] | None) -> tuple[str, ...]:
-    """What an earlier mount wrote, and nobody has proven.
+def _start(mounter: Mounter, timeout: float, seen: Callable[[], None], *, tries: int) -> None:
+    """Start the daemon; again if somebody writes to the bare directory, as a training may."""
+    try:
+        mounter.start(timeout, seen)
+    except MountUnavailableError:
+        if tries == 1 or not mounter.keep_strays():
+            raise
+        _start(mounter, timeout, seen, tries=tries - 1)
 
-    ``unproven`` has the checkpoints in the store without a manifest, None if that mount came to its
-    end. Their files are adopted even where they were uploaded, unless a cache has forgotten them.
+
+def _waiting(mounter: Mounter) -> tuple[str, ...]:
+    return tuple(file.path for file in mounter.control.files() if file.dirty)
+
+
+def _adopted(
+    mounter: Mounter, unproven: Iterable[str], before: MountRecord | None, *, killed: bool
+) -> tuple[str, ...]:
+    """What an earlier mount, which did not come to its end, wrote, and nobody has proven.
+
+    ``unproven`` has the checkpoints in the store without a manifest: their files are adopted even
+    where they were uploaded, and so are those that the last drain could not prove, and, where it
+    never came to a drain, all that belong to no checkpoint.
     """
-    everything = unproven is not None and not mounter.backend.caches
-    uploaded = tuple(f"{name}/" for name in unproven or ())
+    folders = tuple(f"{name}/" for name in unproven)
+    named = frozenset(before.unproven if before else ())
     return tuple(
         file.path
         for file in mounter.control.files()
-        if everything or file.dirty or file.path.startswith(uploaded)
+        if file.dirty
+        or not mounter.backend.caches
+        or file.path.startswith(folders)
+        or file.path in named
+        or (killed and not top_of(file.path))
     )
 
 

@@ -53,7 +53,7 @@ class Session:
         spec: MountSpec,
         settings: config.Settings,
         observer: Observer = silent,
-        look: Callable[[MountSpec], FirstLook] = first_look,
+        look: Callable[[Mount], FirstLook] = first_look,
     ) -> Session:
         """Check everything, mount, and start to supervise. Returns when the mount serves.
 
@@ -68,10 +68,10 @@ class Session:
         backend = backends.load(spec.backend)
         binary = backend.binary(config.search_path())
         opening.refuse_waiting_elsewhere(spec)
-        found = look(spec)
         known = State(config.state_root(settings))
         directory = known.directory(spec.id)
         mount = Mount(spec, directory)
+        found = look(mount)
         with contextlib.ExitStack() as undo:
             lock = cachelock.acquire(spec)
             undo.callback(lock.release)
@@ -89,7 +89,9 @@ class Session:
                 directory.forget_stop()
                 directory.write(record)
             else:
-                record = opening.mount_anew(mounter, earlier, found, settings.mount_timeout)
+                record = opening.mount_anew(
+                    mounter, earlier, found, settings.mount_timeout, observer
+                )
             undo.pop_all()
         supervisor = Supervisor(
             mounter,
@@ -125,6 +127,9 @@ class Session:
         self._unmount()
         self._mounter.keep_strays()
         report = checked_again(self.mount, report, record)
+        if record is not None and not report.complete:
+            paths = tuple(problem.path for problem in report.unproven)
+            self.mount.directory.write(replace(record, unproven=paths))
         self._release(purge=report.complete, unproven=not report.complete)
         return report
 

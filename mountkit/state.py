@@ -65,6 +65,8 @@ class MountRecord:
     strays_before: tuple[str, ...] = ()
     # Checkpoints that had no manifest before anything was written through this mount.
     unproven_before: tuple[str, ...] = ()
+    # Files that the last drain could not prove, for the next mount to take up.
+    unproven: tuple[str, ...] = ()
     # When the mount was made by the store's clock, in seconds since the epoch.
     store_began: float = 0.0
 
@@ -269,6 +271,7 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
             lost=tuple(content["lost"]),
             strays_before=tuple(content["strays_before"]),
             unproven_before=tuple(content["unproven_before"]),
+            unproven=tuple(content["unproven"]),
             store_began=content["store_began"],
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -22,7 +22,7 @@ from mountkit.store import S3Store
 from mountkit.written import UNFINISHED, Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from mountkit.backends.mountpoint_log import Uploaded
@@ -187,6 +187,9 @@ class MountpointControl:
     def content(self, path: str) -> bytes | None:  # noqa: ARG002
         """It keeps nothing; the store has it."""
         return None
+
+    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+        """Nothing waits on this machine."""
 
     def audit(self, aside: Path) -> tuple[str, ...]:  # noqa: ARG002
         """A killed Mountpoint leaves nothing to mend."""

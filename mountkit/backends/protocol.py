@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mountkit.checksums import FileDigest
@@ -142,6 +142,13 @@ class Control(Protocol):
 
         What cannot be mended is moved to ``aside``; these files are returned, relative to the
         mount.
+        """
+
+    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+        """What an earlier run left, held against the store; only while no daemon runs.
+
+        Files that wait for their upload and are ``outdated`` are moved to ``aside``; what was
+        uploaded and is ``missing`` is uploaded once more.
         """
 
     def purge(self) -> None:

@@ -12,9 +12,12 @@ import shutil
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mountkit.backends.protocol import WrittenFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BLOCK_BYTES = 512
 REWRITE_TRIES = 50
@@ -92,13 +95,25 @@ class RcloneCache:
                 continue
             torn = status.st_blocks * BLOCK_BYTES < status.st_size
             if torn or (info or {}).get("Size", 0) > status.st_size:
-                (aside / path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                shutil.move(data, aside / path)
-                (self.meta / path).unlink(missing_ok=True)
+                self.set_aside(aside, [path])
                 moved.append(path)
                 continue
             self._write_info(path, info or {}, status)
         return tuple(moved)
+
+    def set_aside(self, aside: Path, paths: Iterable[str]) -> None:
+        """Move files away, so that rclone never uploads them; only while none runs."""
+        for path in paths:
+            (aside / path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.move(self.data / path, aside / path)
+            (self.meta / path).unlink(missing_ok=True)
+
+    def upload_again(self, paths: Iterable[str]) -> None:
+        """Have rclone upload files that it uploaded before, if all of them is here."""
+        for path in paths:
+            local = self.local(path)
+            if local is not None:
+                self._write_info(path, {}, local.stat())
 
     def _write_info(self, path: str, info: dict[str, Any], status: os.stat_result) -> None:
         changed = datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()

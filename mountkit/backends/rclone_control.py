@@ -18,6 +18,7 @@ from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from mountkit.backends.rclone_cache import RcloneCache
@@ -169,6 +170,11 @@ class RcloneControl:
     def purge(self) -> None:
         """Empty the cache, but for files that still wait for their upload."""
         self._cache.purge()
+
+    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+        """Set aside what is older than what the store has; have what it lost uploaded again."""
+        self._cache.set_aside(aside, outdated)
+        self._cache.upload_again(missing)
 
     def audit(self, aside: Path) -> tuple[str, ...]:
         """Mend what a killed rclone left in the cache."""
