@@ -75,10 +75,13 @@ class Mounter:
         Raises
         ------
         MountUnavailableError
-            If the target holds files, is a file, or somebody else mounted something there.
+            If the target holds files, is a file, or somebody else mounted something there; or if
+            an earlier daemon does not end.
         """
-        if leftover is not None and leftover.alive():
-            leftover.stop()
+        earlier = [daemon for daemon in (leftover, self._unmounted_daemon()) if daemon is not None]
+        for daemon in earlier:
+            if daemon.alive():
+                daemon.stop()
         # Stacked mounts are possible; each turn takes one away, and the table is short.
         for _ in range(8):
             entry = mountinfo.at(self.spec.target)
@@ -87,12 +90,28 @@ class Mounter:
             if not self.backend.owns(entry, self.spec.id, self.device):
                 raise targets.refuse_foreign(self.spec.target, entry)
             self.detach()
+        for daemon in earlier:
+            if daemon.alive():
+                raise MountUnavailableError(
+                    f"An earlier {self.backend.name} for {self.spec.target}, process {daemon.pid}, "
+                    "does not end, and a second one may not use the same cache.",
+                    hint="It waits for a disk or a network: see 'ps -o stat,wchan:32 "
+                    f"{daemon.pid}', or restart the machine.",
+                )
         if self._was_adopted:
             # The bare directory was covered until now; what is in it was written meanwhile.
             self._open_underneath()
             self.keep_strays()
         targets.make_ready(self.spec.target)
         self._open_underneath()
+
+    def _unmounted_daemon(self) -> ProcessIdentity | None:
+        """The daemon of an earlier mount whose unmount was cut short: it may still use the cache.
+
+        Not once this process has one of its own: the record tells of that one then.
+        """
+        left = self.directory.unfinished() if self.daemon is None else None
+        return None if left is None else left.daemon
 
     def _open_underneath(self) -> None:
         """Hold the bare directory open: so it can still be seen when a mount covers it."""
