@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -18,12 +19,17 @@ from pydantic_settings import (
 )
 
 from mountkit import health
+from mountkit import target as targets
 from mountkit.deadline import Deadline
 from mountkit.errors import ConfigurationError
 from mountkit.spec import LARGEST_FILE_BYTES, Address, StoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+logger = logging.getLogger("mountkit")
+
+FILE_NAME = "mountkit.toml"
 
 # What a daemon gets to see. Everything else, RCLONE_* above all, could change where bytes go.
 DAEMON_VARIABLES = re.compile(
@@ -44,7 +50,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="MOUNTKIT_",
-        toml_file="mountkit.toml",
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
@@ -83,7 +88,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file())
 
     @field_validator("listen", mode="before")
     @classmethod
@@ -164,10 +169,35 @@ def load(**flags: Any) -> Settings:
             f"{name} cannot be {first.get('input')!r}: {why}.",
             hint=f"Correct --{name.replace('_', '-')}, MOUNTKIT_{name.upper()} or mountkit.toml.",
         ) from error
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ConfigurationError(
             f"mountkit.toml cannot be read: {error}.", hint="Correct or remove ./mountkit.toml."
         ) from error
+
+
+def _file() -> Path | None:
+    """``./mountkit.toml``, if it is there.
+
+    In a mount it is not looked for: that may hang, and ``status`` and ``umount`` have to work
+    for whoever stands in it.
+    """
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        # It was removed, or is a mount that was taken away.
+        return None
+    if targets.mount_around(str(here)) is not None:
+        return None
+    path = here / FILE_NAME
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        # Nobody can tell whether there is one.
+        logger.warning("mountkit: %s is passed over: %s", path, error.strerror)
+        return None
+    return path
 
 
 def cache_root(settings: Settings) -> Path:

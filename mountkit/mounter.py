@@ -75,8 +75,8 @@ class Mounter:
         Raises
         ------
         MountUnavailableError
-            If the target holds files, is a file, or somebody else mounted something there; or if
-            an earlier daemon does not end.
+            If the target holds files, is a file, or somebody else mounted something there; if an
+            earlier daemon does not end; or if it lies in another mount that does not answer.
         """
         earlier = [daemon for daemon in (leftover, self._unmounted_daemon()) if daemon is not None]
         for daemon in earlier:
@@ -102,6 +102,13 @@ class Mounter:
             # The bare directory was covered until now; what is in it was written meanwhile.
             self._open_underneath()
             self.keep_strays()
+        around = targets.mount_around(self.spec.target)
+        if around is not None and not probe.ask(around, PROBE_SECONDS).alive:
+            # Whoever touched the target would wait for that mount, and for ever.
+            raise MountUnavailableError(
+                f"{self.spec.target} lies in the mount at {around}, which does not answer.",
+                hint=f"Give a directory elsewhere, or see what it is: mountkit status {around}",
+            )
         targets.make_ready(self.spec.target)
         self._open_underneath()
 

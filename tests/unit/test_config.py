@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import config
+from mountkit import config, mountinfo
 from mountkit.errors import ConfigurationError
+from mountkit.mountinfo import MountEntry
 from mountkit.spec import Address, StoreOptions
 
 
@@ -83,6 +85,44 @@ class TestBadValues:
     def test_a_value_of_the_wrong_kind_in_the_file(self, elsewhere):
         (elsewhere / "mountkit.toml").write_text("region = [1]\n")
         with pytest.raises(ConfigurationError, match="region"):
+            config.load()
+
+
+class TestTheFile:
+    """It is looked for beside the user, where looking cannot hang."""
+
+    @pytest.mark.fault(8)
+    def test_in_a_mount_it_is_not_looked_for(self, elsewhere, monkeypatch):
+        (elsewhere / "mountkit.toml").write_text('region = "from-file"\n')
+        inside = MountEntry(str(elsewhere), "fuse.rclone", "mountkit-1", 52)
+        monkeypatch.setattr(mountinfo, "read", lambda: (inside,))
+        assert config.load().region is None
+
+    def test_a_directory_that_is_gone_has_none(self, elsewhere, monkeypatch):
+        (elsewhere / "gone").mkdir()
+        monkeypatch.chdir(elsewhere / "gone")
+        (elsewhere / "gone").rmdir()
+        assert config.load().region is None
+
+    def test_one_that_cannot_be_looked_for_is_passed_over_by_name(
+        self, elsewhere, monkeypatch, caplog
+    ):
+        def stat(path, **_):
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(path))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", stat)
+            assert config.load().region is None
+        assert f"{elsewhere}/mountkit.toml is passed over: Transport" in caplog.text
+
+    def test_one_that_cannot_be_read_is_an_error(self, elsewhere, monkeypatch):
+        (elsewhere / "mountkit.toml").write_text('region = "from-file"\n')
+
+        def open_(path, *_, **__):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        monkeypatch.setattr(Path, "open", open_)
+        with pytest.raises(ConfigurationError, match=r"mountkit\.toml cannot be read: .*denied"):
             config.load()
 
 

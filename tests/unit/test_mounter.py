@@ -6,6 +6,7 @@ mounted, and the fake backend says whether it is ours.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, ClassVar
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 from fakes import FakeControl, open_descriptors
 
+from mountkit import mountinfo, probe
 from mountkit.backends.protocol import Binary, DaemonCommand
 from mountkit.errors import MountUnavailableError
 from mountkit.mounter import Mounter
+from mountkit.mountinfo import MountEntry
 from mountkit.process import Daemon, ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import SERVING, MountRecord, StateDirectory, now
@@ -234,6 +237,16 @@ class TestClearTarget:
             mounter.start(30.0, nobody)
         (machine.folder / "state" / "record.json").write_text("no record")
         mounter.clear_target(None)
+
+    @pytest.mark.fault(8)
+    def test_a_target_in_another_mount_that_hangs_is_not_touched(self, machine, monkeypatch):
+        outer = MountEntry(str(machine.folder), "fuse.rclone", "mountkit-1", 52)
+        monkeypatch.setattr(mountinfo, "read", lambda: (outer,))
+        monkeypatch.setattr(probe, "ask", lambda *_: probe.Answer(errno.ETIMEDOUT, 5.0))
+        target = machine.folder / "new"
+        with pytest.raises(MountUnavailableError, match=f"in the mount at {machine.folder}"):
+            machine.mounter(target=str(target)).clear_target(None)
+        assert not target.exists()
 
     @pytest.mark.fault(9)
     def test_files_in_the_way_stay(self, machine):
