@@ -63,7 +63,7 @@ def run(
         session = Session.open(spec, settings, observer, first_look_apart)
         try:
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
-            env = config.command_environment()
+            env = config.command_environment(settings)
             if "rename" in backends.load(spec.backend).refuses:
                 env = startup_place.environment(session.mount, env)
             code = signals.execute(command, env)
@@ -237,10 +237,10 @@ class Signals:
         raise KeyboardInterrupt
 
 
-def execute(command: Sequence[str]) -> int:
+def execute(command: Sequence[str], settings: config.Settings | None = None) -> int:
     """Run a command without a mount, with our signals forwarded to it; its exit code."""
     with Signals() as signals:
-        return signals.execute(command, config.command_environment())
+        return signals.execute(command, config.command_environment(settings))
 
 
 def _finish(
