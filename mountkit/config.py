@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -18,12 +19,17 @@ from pydantic_settings import (
 )
 
 from mountkit import health
+from mountkit import target as targets
 from mountkit.deadline import Deadline
 from mountkit.errors import ConfigurationError
 from mountkit.spec import LARGEST_FILE_BYTES, Address, StoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+logger = logging.getLogger("mountkit")
+
+FILE_NAME = "mountkit.toml"
 
 # What a daemon gets to see. Everything else, RCLONE_* above all, could change where bytes go.
 DAEMON_VARIABLES = re.compile(
@@ -44,7 +50,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="MOUNTKIT_",
-        toml_file="mountkit.toml",
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
@@ -83,13 +88,20 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file())
 
     @field_validator("listen", mode="before")
     @classmethod
     def _check_listen(cls, value: object) -> object:
         # In a TOML file a port alone is a number.
         return value if value is None else str(Address.parse(str(value)))
+
+    @field_validator("cache_dir", "state_dir")
+    @classmethod
+    def _make_absolute(cls, value: Path | None) -> Path | None:
+        # The supervisor in the background and the command may be in another directory by then.
+        # mountkit.toml is in the current one, so that its paths are relative to itself.
+        return None if value is None else absolute(value)
 
     @property
     def address(self) -> Address | None:
@@ -164,28 +176,75 @@ def load(**flags: Any) -> Settings:
             f"{name} cannot be {first.get('input')!r}: {why}.",
             hint=f"Correct --{name.replace('_', '-')}, MOUNTKIT_{name.upper()} or mountkit.toml.",
         ) from error
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ConfigurationError(
             f"mountkit.toml cannot be read: {error}.", hint="Correct or remove ./mountkit.toml."
         ) from error
 
 
+def _file() -> Path | None:
+    """``./mountkit.toml``, if it is there.
+
+    In a mount it is not looked for: that may hang, and ``status`` and ``umount`` have to work
+    for whoever stands in it.
+    """
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        # It was removed, or is a mount that was taken away.
+        return None
+    if targets.mount_around(str(here)) is not None:
+        return None
+    path = here / FILE_NAME
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        # Nobody can tell whether there is one.
+        logger.warning("mountkit: %s is passed over: %s", path, error.strerror)
+        return None
+    return path
+
+
+def absolute(path: Path) -> Path:
+    """A path from now on the same wherever this process, or one that it starts, goes.
+
+    Raises
+    ------
+    ValueError
+        If it is relative and the current directory is gone, or names the home of nobody.
+    """
+    try:
+        return path.expanduser().absolute()
+    except FileNotFoundError as error:
+        raise ValueError("it is relative, and the current directory is gone") from error
+    except RuntimeError as error:
+        raise ValueError("there is no such home") from error
+
+
 def cache_root(settings: Settings) -> Path:
     """The directory below which each mount has a cache of its own."""
     if settings.cache_dir is not None:
-        return settings.cache_dir.expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "mountkit" / "mounts"
+        return settings.cache_dir
+    base = _standard("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return base / "mountkit" / "mounts"
 
 
 def state_root(settings: Settings) -> Path:
     """The private directory that says what is mounted; short, for it holds sockets."""
     if settings.state_dir is not None:
-        return settings.state_dir.expanduser().absolute()
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and Path(runtime).is_dir():
-        return Path(runtime) / "mountkit"
+        return settings.state_dir
+    runtime = _standard("XDG_RUNTIME_DIR")
+    if runtime is not None and runtime.is_dir():
+        return runtime / "mountkit"
     return Path(f"/tmp/mountkit-{os.getuid()}")  # noqa: S108 - owner and mode are checked on use
+
+
+def _standard(name: str) -> Path | None:
+    """A standard directory. A relative one is to be ignored (XDG Base Directory Specification)."""
+    path = Path(os.environ.get(name, "")).expanduser()
+    return path if path.is_absolute() else None
 
 
 def daemon_environment(store: StoreOptions) -> dict[str, str]:
@@ -196,9 +255,18 @@ def daemon_environment(store: StoreOptions) -> dict[str, str]:
     return env
 
 
-def command_environment() -> Mapping[str, str]:
-    """The environment for the user's own command: all of ours."""
-    return dict(os.environ)
+def command_environment(settings: Settings | None = None) -> Mapping[str, str]:
+    """The environment for the user's own command: all of ours.
+
+    With ``settings``, it also finds the mount if it goes to another directory, or if they came
+    from ``mountkit.toml`` or a flag.
+    """
+    env = dict(os.environ)
+    for name in ("cache_dir", "state_dir"):
+        place = getattr(settings, name, None)
+        if place is not None:
+            env[f"MOUNTKIT_{name.upper()}"] = str(place)
+    return env
 
 
 def tensorboard_directory() -> str:

@@ -7,6 +7,8 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from mountkit import backends, config
@@ -17,7 +19,7 @@ from mountkit.session import Session
 from mountkit.writers import startup_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
     from typing_extensions import Self
@@ -61,15 +63,23 @@ def run(
         session = Session.open(spec, settings, observer, first_look_apart)
         try:
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
-            env = config.command_environment()
+            env = config.command_environment(settings)
             if "rename" in backends.load(spec.backend).refuses:
                 env = startup_place.environment(session.mount, env)
             code = signals.execute(command, env)
         except BaseException:
+            signals.only_answer()
             session.close()
             raise
         say("the command ended; making sure that everything is in the bucket")
-        report = _finish(session, observer, say, signals.deadline, ended_well=code == 0)
+        report = _finish(session, observer, say, signals, ended_well=code == 0)
+        return _told(report, spec, code, say)
+
+
+def _told(
+    report: DrainReport | None, spec: MountSpec, code: int, say: Callable[[str], None]
+) -> int:
+    """Say what became of it; the exit code. None if nothing is known to be proven."""
     if report is None:
         say(f"what waits for its upload stays in {spec.cache_dir}")
         return code or NOT_DURABLE
@@ -86,11 +96,23 @@ def run(
     return code
 
 
+class Phase(Enum):
+    """What a signal does now."""
+
+    OPENING = "it ends everything"
+    STARTING = "it waits for the command"
+    RUNNING = "it goes to the command"
+    ENDED = "it is answered"
+    DRAINING = "it is answered, and a second interrupt ends the drain"
+    CLOSING = "it is answered: the mount is being taken away"
+
+
 class Signals:
     """Signals while a command runs go to the command; after it they do not cut the drain short.
 
     Before the command runs, a signal ends everything, mount and all. After it, a second interrupt
-    ends the drain; what was not uploaded stays in the cache.
+    ends the drain; what was not uploaded stays in the cache. No signal cuts the unmount short: a
+    daemon that nobody knows of would go on with the cache.
 
     With a ``grace``, the seconds between the platform's signal and its SIGKILL, the first signal
     that asks for the end sets the ``deadline``. A command that does not end in time to leave some
@@ -110,8 +132,7 @@ class Signals:
         self._say = say
         self._at_once = at_once
         self._child: subprocess.Popen[bytes] | None = None
-        self._starting = False
-        self._ended = False
+        self._phase = Phase.OPENING
         self._early: list[int] = []
         self._interrupts = 0
         self._before: dict[signal.Signals, Any] = {}
@@ -135,21 +156,36 @@ class Signals:
         UsageError
             If it cannot be started.
         """
-        self._starting = True
+        self._phase = Phase.STARTING
         try:
             child = subprocess.Popen(list(command), env=dict(env))
         except OSError as error:
-            self._starting = False
+            self.only_answer()
             raise UsageError(
                 f"{command[0]} cannot be run: {error.strerror}.",
                 hint="Check the command after the two dashes.",
             ) from error
-        self._child = child
+        self._child, self._phase = child, Phase.RUNNING
         for number in self._early:
             child.send_signal(number)
         status = self._wait(child)
-        self._ended = True
+        self._phase = Phase.ENDED
         return status if status >= 0 else 128 - status
+
+    @contextmanager
+    def draining(self) -> Iterator[None]:
+        """While this lasts, a second interrupt raises KeyboardInterrupt; once it is over, none."""
+        self._phase = Phase.DRAINING
+        try:
+            if self._interrupts > 1:
+                self._cut_short()
+            yield
+        finally:
+            self.only_answer()
+
+    def only_answer(self) -> None:
+        """From now on, nothing that a signal says is done: the mount is being taken away."""
+        self._phase = Phase.CLOSING
 
     def _wait(self, child: subprocess.Popen[bytes]) -> int:
         """The status of the command; with a grace, ended by us when its share of it is over."""
@@ -177,39 +213,55 @@ class Signals:
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._grace is not None and number in ENDING:
             self.deadline.set(self._grace * (1 - UNMOUNT_SHARE))
-        if self._ended:
-            self._interrupts += number == signal.SIGINT
-            if self._interrupts > 1:
-                raise KeyboardInterrupt
-            self._at_once("still making sure that everything is in the bucket")
-        elif self._child is not None:
-            if number != signal.SIGINT or not self._terminal:
-                self._child.send_signal(number)
-        elif self._starting:
-            self._early.append(number)
-        else:
-            raise SystemExit(128 + number)
+        match self._phase:
+            case Phase.OPENING:
+                # Once: what was begun has to be taken back before this process ends.
+                self.only_answer()
+                raise SystemExit(128 + number)
+            case Phase.STARTING:
+                self._early.append(number)
+            case Phase.RUNNING:
+                if self._child is not None and (number != signal.SIGINT or not self._terminal):
+                    self._child.send_signal(number)
+            case Phase.ENDED | Phase.DRAINING:
+                self._interrupts += number == signal.SIGINT
+                if self._interrupts > 1 and self._phase is Phase.DRAINING:
+                    self._cut_short()
+                self._at_once("still making sure that everything is in the bucket")
+            case Phase.CLOSING:
+                self._at_once("unmounting; this takes a few seconds")
+
+    def _cut_short(self) -> None:
+        """End the drain. The wait for a request under way may be ended by one more interrupt."""
+        self._at_once("not waiting any longer; unmounting, which takes a few seconds")
+        raise KeyboardInterrupt
 
 
-def execute(command: Sequence[str]) -> int:
+def execute(command: Sequence[str], settings: config.Settings | None = None) -> int:
     """Run a command without a mount, with our signals forwarded to it; its exit code."""
     with Signals() as signals:
-        return signals.execute(command, config.command_environment())
+        return signals.execute(command, config.command_environment(settings))
 
 
 def _finish(
     session: Session,
     observer: Observer,
     say: Callable[[str], None],
-    deadline: Deadline,
+    signals: Signals,
     *,
     ended_well: bool,
 ) -> DrainReport | None:
     """The report, or None if it was cut short: then nothing is known to be proven."""
     try:
-        return session.finish(observer, ended_well=ended_well, deadline=deadline)
+        return session.finish(
+            observer,
+            ended_well=ended_well,
+            deadline=signals.deadline,
+            draining=signals.draining,
+        )
     except KeyboardInterrupt:
-        say("not waiting any longer")
+        # That has been said at once.
+        return None
     except MountkitError as error:
         say(str(error))
-    return None
+        return None

@@ -61,25 +61,27 @@ def first_look(mount: Mount) -> FirstLook:
     left = mount.directory.unfinished()
     named = frozenset(left.unproven if left is not None else ())
     files = mount.control().files()
-    waiting = [file for file in files if file.dirty]
     sent = [file.path for file in files if not file.dirty and file.path in named]
     return FirstLook(
         unproven,
         store_time,
-        _outdated(mount, store, waiting, store_time - now),
+        _outdated(mount, store, files, store_time - now),
         tuple(path for path, found in store.attest_many(sent).items() if found is None),
     )
 
 
 def _outdated(
-    mount: Mount, store: Store, waiting: Sequence[WrittenFile], ahead: float
+    mount: Mount, store: Store, files: Sequence[WrittenFile], ahead: float
 ) -> tuple[str, ...]:
     """Those of which the store has another version that is newer; its clock is ``ahead`` of ours.
 
-    Another run has written them meanwhile, perhaps on another machine, and proven them.
+    Another run has written them meanwhile, perhaps on another machine, and proven them. With one
+    file of a checkpoint go all that are here.
     """
     from mountkit.attest import attest_file
+    from mountkit.checkpoints import top_of
 
+    waiting = [file for file in files if file.dirty]
     there = store.attest_many(file.path for file in waiting)
     found = []
     for file in waiting:
@@ -95,7 +97,8 @@ def _outdated(
         digest, local = reference.digest, reference.local
         if not attest_file(store, file.path, digest, local, attestation=seen).ok:
             found.append(file.path)
-    return tuple(found)
+    tops = {top_of(path) for path in found} - {""}
+    return tuple(file.path for file in files if file.path in found or top_of(file.path) in tops)
 
 
 def first_look_apart(mount: Mount) -> FirstLook:

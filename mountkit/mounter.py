@@ -78,10 +78,13 @@ class Mounter:
         Raises
         ------
         MountUnavailableError
-            If the target holds files, is a file, or somebody else mounted something there.
+            If the target holds files, is a file, or somebody else mounted something there; if an
+            earlier daemon does not end; or if it lies in another mount that does not answer.
         """
-        if leftover is not None and leftover.alive():
-            leftover.stop()
+        earlier = [daemon for daemon in (leftover, self._unmounted_daemon()) if daemon is not None]
+        for daemon in earlier:
+            if daemon.alive():
+                daemon.stop()
         was_ours = self._was_adopted
         # Stacked mounts are possible; each turn takes one away, and the table is short.
         for _ in range(8):
@@ -92,12 +95,35 @@ class Mounter:
                 raise targets.refuse_foreign(self.spec.target, entry)
             self.detach()
             was_ours = True
+        for daemon in earlier:
+            if daemon.alive():
+                raise MountUnavailableError(
+                    f"An earlier {self.backend.name} for {self.spec.target}, process {daemon.pid}, "
+                    "does not end, and a second one may not use the same cache.",
+                    hint="It waits for a disk or a network: see 'ps -o stat,wchan:32 "
+                    f"{daemon.pid}', or restart the machine.",
+                )
         if was_ours:
             # The bare directory was covered until now; what is in it was written meanwhile.
             self._open_underneath()
             self.keep_strays()
+        around = targets.mount_around(self.spec.target)
+        if around is not None and not probe.ask(around, PROBE_SECONDS).alive:
+            # Whoever touched the target would wait for that mount, and for ever.
+            raise MountUnavailableError(
+                f"{self.spec.target} lies in the mount at {around}, which does not answer.",
+                hint=f"Give a directory elsewhere, or see what it is: mountkit status {around}",
+            )
         targets.make_ready(self.spec.target)
         self._open_underneath()
+
+    def _unmounted_daemon(self) -> ProcessIdentity | None:
+        """The daemon of an earlier mount whose unmount was cut short: it may still use the cache.
+
+        Not once this process has one of its own: the record tells of that one then.
+        """
+        left = self.directory.unfinished() if self.daemon is None else None
+        return None if left is None else left.daemon
 
     def _open_underneath(self) -> None:
         """Hold the bare directory open: so it can still be seen when a mount covers it."""

@@ -44,9 +44,9 @@ def mount_anew(
     if found.outdated:
         observer(
             Trouble(
-                f"{len(found.outdated)} files that an earlier run left for their upload are older "
-                f"than what the store has, {printable(found.outdated[0])} for one; they are kept "
-                f"in {aside}"
+                f"What an earlier run left for its upload is older than what the store has, "
+                f"{printable(found.outdated[0])} for one of {len(found.outdated)} files; it is "
+                f"kept in {aside}"
             )
         )
     # What a run that was killed has lost, it could not name.

@@ -124,6 +124,8 @@ def _run(script: str, words: Sequence[str], data: bytes, timeout: float) -> tupl
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        # Ours may lie in a mount that hangs.
+        cwd="/",
     )
     try:
         output, _ = helper.communicate(data, timeout)

@@ -21,11 +21,16 @@ from mountkit.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from filelock import FileLock
 
     from mountkit.listening import Listener
     from mountkit.spec import MountSpec
+
+
+# In the record of a mount that was left in place: whoever finds it may take it over.
+NOBODY = ProcessIdentity(0, 0, "")
 
 
 class Session:
@@ -106,16 +111,23 @@ class Session:
         return cls(mount, mounter, supervisor, lock, config.limits(settings), listener)
 
     def finish(
-        self, observer: Observer = silent, *, ended_well: bool, deadline: Deadline | None = None
+        self,
+        observer: Observer = silent,
+        *,
+        ended_well: bool,
+        deadline: Deadline | None = None,
+        draining: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> DrainReport:
         """Drain, unmount and let go; what the report names is not proven to be in the store.
 
         ``ended_well`` as for :func:`mountkit.drain.drain`. By ``deadline`` the drain is over.
+        ``draining`` is entered for as long as it may be cut short, which the unmount may not.
         """
         limits = self._limits.until(deadline or Deadline())
         try:
             self._mounter.keep_strays()
-            report = drain(self.mount, limits, observer, ended_well=ended_well)
+            with draining():
+                report = drain(self.mount, limits, observer, ended_well=ended_well)
             if self.mount.record() is None and not self.supervisor.stopped:
                 lost = f"{self.mount.directory.path} is gone, which told what was written"
                 unknown = Unproven(self.mount.path, 0, lost)
@@ -125,7 +137,13 @@ class Session:
             raise
         record = self.mount.record()
         self._unmount()
-        self._mounter.keep_strays()
+        try:
+            self._mounter.keep_strays()
+        except OSError as error:
+            kept = Unproven(
+                self.mount.path, 0, f"what was written beside it cannot be kept: {error}"
+            )
+            report = replace(report, unproven=(*report.unproven, kept))
         report = checked_again(self.mount, report, record)
         if record is not None and not report.complete:
             paths = tuple(problem.path for problem in report.unproven)
@@ -143,13 +161,27 @@ class Session:
         self._release(purge=False, unproven=not self.supervisor.stopped)
 
     def _unmount(self) -> None:
-        self._listener.close()
-        self.supervisor.stop()
         try:
+            self._listener.close()
+            self.supervisor.stop()
             self._mounter.unmount()
         except BaseException:
-            self._release(purge=False, unproven=True)
+            if self._mounter.mounted():
+                self._leave()
+            else:
+                self._release(purge=False, unproven=True)
             raise
+
+    def _leave(self) -> None:
+        """It is still mounted: its record stays, by which it is found, unmounted or taken over."""
+        directory = self._mounter.directory
+        try:
+            record = directory.read()
+            if record is not None:
+                directory.write(replace(record, supervisor=NOBODY))
+        finally:
+            self._mounter.release()
+            self._lock.release()
 
     def _release(self, *, purge: bool, unproven: bool = False) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -10,26 +11,99 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import mountinfo
-from mountkit.errors import MountUnavailableError
+from mountkit.errors import MountUnavailableError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mountkit.mountinfo import MountEntry
 
 FUSE_DEVICE = Path("/dev/fuse")
 UNMOUNT_SECONDS = 5.0
 POLL_SECONDS = 0.1
+# As what the mounts of the backends show in the mount table.
+BACKENDS = re.compile(r"mountkit-.+|mountpoint-s3")
+# As many links as the kernel follows in one path (path_resolution(7)).
+MOST_LINKS = 40
 
 
-def resolve(path: str | Path) -> str:
-    """The absolute path of a target, without touching the target if something is mounted there."""
-    absolute = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - resolve() would touch
-    parent = os.path.realpath(absolute.parent)
-    target = str(Path(parent) / absolute.name) if absolute.name else str(absolute)
-    if mountinfo.at(target) is not None:
-        return target
-    return os.path.realpath(target)
+def mount_around(path: str, table: Iterable[MountEntry] | None = None) -> str | None:
+    """Where the mount of a backend is that an absolute path is or lies in, by the table alone.
+
+    Not every FUSE mount counts: the root of a container may be one, or a home, and there links and
+    settings are meant as anywhere else. Those of the backends hold no links.
+    """
+    entries = mountinfo.read() if table is None else table
+    around = [target for target in _targets(entries) if _lies_in(path, target)]
+    return max(around, key=len, default=None)
+
+
+def resolve(path: str | Path, table: Iterable[MountEntry] | None = None) -> str:
+    """The absolute path without links, as the kernel would follow them.
+
+    What lies in the mount of a backend, and the mount itself, is never touched, for it may hang:
+    from there on the path is taken by its letters. ``table`` is the mount table, by default as it
+    is now.
+
+    Raises
+    ------
+    UsageError
+        If it is relative, and the current directory is gone.
+    """
+    entries = mountinfo.read() if table is None else tuple(table)
+    untouched = _targets(entries)
+    # Nothing at which something is mounted is a link.
+    mounted = {entry.target for entry in entries}
+    done, links = "/", 0
+    rest = [*reversed(_absolute(path).split("/"))]
+    while rest:
+        name = rest.pop()
+        if name in {"", "."}:
+            continue
+        if name == "..":
+            done = os.path.dirname(done)  # noqa: PTH120 - of a text
+            continue
+        here = f"{done.rstrip('/')}/{name}"
+        plain = here in mounted or links == MOST_LINKS
+        link = "" if plain or any(_lies_in(here, one) for one in untouched) else _link(here)
+        if not link:
+            done = here
+            continue
+        links += 1
+        done = "/" if link.startswith("/") else done
+        rest.extend(reversed(link.split("/")))
+    return done
+
+
+def _targets(table: Iterable[MountEntry]) -> tuple[str, ...]:
+    """Where the backends have mounted."""
+    return tuple(entry.target for entry in table if BACKENDS.fullmatch(entry.source))
+
+
+def _lies_in(path: str, target: str) -> bool:
+    return path == target or path.startswith(f"{target.rstrip('/')}/")
+
+
+def _absolute(path: str | Path) -> str:
+    expanded = Path(path).expanduser()
+    if expanded.is_absolute():
+        return str(expanded)
+    try:
+        # The kernel knows it without asking the file system.
+        return str(Path.cwd() / expanded)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{path} is relative, and the current directory is gone.",
+            hint="Give the whole path, or change to a directory that is there.",
+        ) from error
+
+
+def _link(path: str) -> str:
+    """What a link says; "" for what is none, is not there, or may not be looked at."""
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
 
 
 def fusermount(search_path: str) -> str:
@@ -113,6 +187,8 @@ def unmount(fusermount_path: str, target: str, *, lazy: bool = False) -> str:
             check=False,
             timeout=UNMOUNT_SECONDS,
             stdin=subprocess.DEVNULL,
+            # Ours may lie in that very mount.
+            cwd="/",
         )
     except subprocess.TimeoutExpired:
         return f"fusermount3 did not come back within {UNMOUNT_SECONDS:.0f} s"

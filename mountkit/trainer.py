@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from transformers import Trainer, TrainerCallback
 
 from mountkit import backends, checkpoints, config, doctor, needs, resaving, writers
+from mountkit import target as targets
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
@@ -128,7 +129,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 "one process so far, and would miss the files of the others.",
                 hint="Train with one process, or leave CheckpointCallback out.",
             )
-        self._output_dir = os.path.realpath(args.output_dir)
+        self._output_dir = targets.resolve(args.output_dir)
         below = mount.relative(args.output_dir)
         backend = backends.load(mount.spec.backend)
         needs.refuse(_run(args, mount), backend.name, backend.refuses)
@@ -323,7 +324,7 @@ def _run(args: Any, mount: Mount) -> needs.Run:
     events = ""
     if "tensorboard" in args.report_to:
         place = Path(config.tensorboard_directory() or args.output_dir)
-        events = str(place) if place.resolve().is_relative_to(mount.path) else ""
+        events = str(place) if Path(targets.resolve(place)).is_relative_to(mount.path) else ""
     return needs.Run(
         sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
         tensorboard=events,

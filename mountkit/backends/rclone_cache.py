@@ -5,6 +5,7 @@ Read and, while no daemon runs, mended here without rclone and without the mount
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -105,7 +106,9 @@ class RcloneCache:
         """Move files away, so that rclone never uploads them; only while none runs."""
         for path in paths:
             (aside / path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            shutil.move(self.data / path, aside / path)
+            # Of a file that was dropped when the disk was full only the record is there.
+            with contextlib.suppress(FileNotFoundError):
+                shutil.move(self.data / path, aside / path)
             (self.meta / path).unlink(missing_ok=True)
 
     def upload_again(self, paths: Iterable[str]) -> None:

@@ -300,6 +300,26 @@ class Rig:
         """A mountkit command, to its end."""
         return self.start(self.python, "-m", "mountkit", *words, limit=limit, **env).wait()
 
+    def standing(
+        self, place: Path, *words: str | Path, limit: float = 60.0
+    ) -> Callable[[], Answer]:
+        """A mountkit command of somebody who stands in a directory by now; call it to run it."""
+        program = self.work / "mountkit"
+        # As the one that pip installs: `python -m` looks into the current directory itself.
+        program.write_text("from mountkit.cli import main\nmain()\n")
+        self._count += 1
+        there, go = (self.gates / f"{word}-{self._count}" for word in ("stands", "goes"))
+        wait = f"until [ -e '{go}' ]; do sleep 0.05; done"
+        line = f"cd '{place}' && touch '{there}' && {wait} && exec \"$@\""
+        job = self.start("sh", "-c", line, "sh", self.python, program, *words, limit=limit)
+        self.await_word(there.name, job)
+
+        def answer() -> Answer:
+            go.touch()
+            return job.wait()
+
+        return answer
+
     def light(self, *actions: str, target: Path | None = None) -> list[str]:
         """The command line of the light training script."""
         script = str(SCRIPTS / "light.py")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from light import checkpoint
+from rig import eventually
 from saving import STEPS_BETWEEN, files
 from test_chaos_daemon import (
     QUICK,
@@ -153,6 +157,44 @@ def test_those_who_still_use_the_mount_do_not_keep_it(rig: Rig, bucket: Bucket) 
         assert job.wait().code == 0
 
 
+@pytest.mark.fault(5, 40)
+@pytest.mark.parametrize("drained", [True, False])
+def test_whoever_interrupts_again_and_again_leaves_no_mount(
+    rig: Rig, bucket: Bucket, drained: bool
+) -> None:
+    gate = rig.gate()
+    source = f"s3://{bucket.name}/run"
+    stays = " ".join(map(shlex.quote, holder(rig, "standing")))
+    saves = " ".join(rig.light("save:10"))
+    command = ["sh", "-c", f"{saves}; {stays} & exec {' '.join(rig.light('say:up', 'wait:end'))}"]
+    job = rig.begin(source, command, *rig.late, endpoint=gate.url)
+    rig.await_word("standing", job)
+    daemon = rig.daemon()
+    if not drained:
+        gate.shut()
+    rig.say("end")
+    # Until then an interrupt is the command's.
+    eventually(lambda: "the command ended" in job.err, "draining")
+    if drained:
+        # It goes on once nobody serves but for the one who stands there.
+        eventually(lambda: bucket.manifest("run/checkpoint-10"), "proven")
+    while rig.record() is not None:
+        assert not job.ended(), job.wait()
+        job.process.send_signal(signal.SIGINT)
+        let_pass(0.1)
+    answer = job.wait()
+    assert answer.code in ({0, 75} if drained else {75}), answer
+    assert rig.record() is None, answer
+    assert rig.mounts() == []
+    assert not alive(daemon), answer
+    assert "unmounting" in answer.err
+    gate.open()
+    again = rig.run(source, rig.light("exit:0"), endpoint=gate.url)
+    assert again.code == 0, again
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    rig.say("go")
+
+
 @pytest.mark.fault(14, 40)
 def test_a_file_that_is_being_written_keeps_the_mount_and_is_named(
     rig: Rig, bucket: Bucket
@@ -179,3 +221,10 @@ def holder(rig: Rig, hold: str) -> list[str]:
 
     text = HOLDER.format(hold=HOLD[hold])
     return [sys.executable, "-c", text, str(rig.target), str(rig.gates), str(SCRIPTS), hold]
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs; where nobody reaps orphans it stays a zombie."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False

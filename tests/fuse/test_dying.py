@@ -235,3 +235,22 @@ def test_a_supervisor_killed_before_its_mount_serves_leaves_one_that_is_known(
         assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
     assert answer.code == 0, answer
     assert rig.mounts() == []
+
+
+@pytest.mark.fault(9, 37)
+def test_whoever_stands_in_a_dead_mount_is_told_of_it_and_can_unmount_it(
+    rig: Rig, bucket: Bucket
+) -> None:
+    assert rig.mount(f"s3://{bucket.name}/run").code == 0
+    status = rig.standing(rig.target, "status", rig.target)
+    umount = rig.standing(rig.target, "umount", ".")
+    daemon = rig.daemon()
+    rig.kill(rig.supervisor())
+    rig.kill(daemon)
+    told = status()
+    assert told.code == 69, told
+    assert "broken" in told.out
+    ended = umount()
+    assert ended.code == 0, ended
+    assert rig.mounts() == []
+    assert rig.record() is None

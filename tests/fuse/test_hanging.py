@@ -67,3 +67,30 @@ def test_an_adopted_mount_that_is_unmounted_from_outside_is_no_silent_zero(
     answer = job.wait()
     assert answer.code == 75, answer
     assert "checkpoint-10/model.safetensors" in answer.err
+
+
+@pytest.mark.fault(8, 37)
+def test_no_command_waits_for_a_mount_that_hangs_and_that_nobody_watches(
+    rig: Rig, bucket: Bucket
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    assert rig.run(source, rig.light("save:10")).code == 0
+    assert rig.mount(source).code == 0
+    inside = rig.standing(rig.target, "status")
+    (rig.work / "link").symlink_to(rig.target)
+    daemon = rig.daemon()
+    rig.kill(rig.supervisor())
+    daemon.send_signal(signal.SIGSTOP)
+    checkpoint_10 = rig.target / "checkpoint-10"
+    for path in (checkpoint_10, rig.work / "link" / "checkpoint-10"):
+        assert rig.mountkit("verify", path).code == 0
+        assert rig.mountkit("status", path).code == 1
+        assert rig.mountkit("umount", path).code == 69
+    for path in (rig.target, rig.work / "link"):
+        assert rig.mountkit("latest", path).out.strip() == str(checkpoint_10)
+    told = inside()
+    assert told.code == 0, told
+    assert str(rig.target) in told.out
+    ended = rig.umount("--discard")
+    assert ended.code == 0, ended
+    assert rig.mounts() == []

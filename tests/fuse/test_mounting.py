@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -270,3 +271,19 @@ def test_the_with_block_raises_if_the_store_is_gone(rig: Rig, bucket: Bucket) ->
     assert answer.code == 0, answer
     assert (answer.json["error"], answer.json.get("code")) == ("NotDurableError", 75), answer
     assert rig.mounts() == []
+
+
+@pytest.mark.fault(37)
+def test_relative_places_are_found_from_everywhere(rig: Rig, bucket: Bucket) -> None:
+    rig.settings |= {"MOUNTKIT_STATE_DIR": "state", "MOUNTKIT_CACHE_DIR": "cache"}
+    source = f"s3://{bucket.name}/run"
+    assert rig.mount(source).code == 0
+    record = rig.record()
+    assert record is not None, "the supervisor keeps it elsewhere"
+    assert record.spec.cache_dir.startswith(f"{rig.cache}/")
+    rig.script("save:10")
+    answer = rig.umount()
+    assert answer.code == 0, answer
+    status = shlex.join([rig.python, "-m", "mountkit", "status", str(rig.target)])
+    elsewhere = rig.run(source, ["sh", "-c", f"cd / && exec {status}"])
+    assert elsewhere.code == 0, elsewhere

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import config
+from mountkit import config, mountinfo
 from mountkit.errors import ConfigurationError
+from mountkit.mountinfo import MountEntry
 from mountkit.spec import Address, StoreOptions
 
 
@@ -86,6 +88,44 @@ class TestBadValues:
             config.load()
 
 
+class TestTheFile:
+    """It is looked for beside the user, where looking cannot hang."""
+
+    @pytest.mark.fault(8)
+    def test_in_a_mount_it_is_not_looked_for(self, elsewhere, monkeypatch):
+        (elsewhere / "mountkit.toml").write_text('region = "from-file"\n')
+        inside = MountEntry(str(elsewhere), "fuse.rclone", "mountkit-1", 52)
+        monkeypatch.setattr(mountinfo, "read", lambda: (inside,))
+        assert config.load().region is None
+
+    def test_a_directory_that_is_gone_has_none(self, elsewhere, monkeypatch):
+        (elsewhere / "gone").mkdir()
+        monkeypatch.chdir(elsewhere / "gone")
+        (elsewhere / "gone").rmdir()
+        assert config.load().region is None
+
+    def test_one_that_cannot_be_looked_for_is_passed_over_by_name(
+        self, elsewhere, monkeypatch, caplog
+    ):
+        def stat(path, **_):
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(path))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", stat)
+            assert config.load().region is None
+        assert f"{elsewhere}/mountkit.toml is passed over: Transport" in caplog.text
+
+    def test_one_that_cannot_be_read_is_an_error(self, elsewhere, monkeypatch):
+        (elsewhere / "mountkit.toml").write_text('region = "from-file"\n')
+
+        def open_(path, *_, **__):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        monkeypatch.setattr(Path, "open", open_)
+        with pytest.raises(ConfigurationError, match=r"mountkit\.toml cannot be read: .*denied"):
+            config.load()
+
+
 class TestRoots:
     def test_the_cache_goes_where_it_is_told(self, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -108,8 +148,48 @@ class TestRoots:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
         assert config.state_root(config.load()) == Path(f"/tmp/mountkit-{os.getuid()}")
 
-    def test_it_is_absolute(self, tmp_path):
-        assert config.state_root(config.load(state_dir="here")) == tmp_path / "here"
+    @pytest.mark.parametrize("name", ["state_dir", "cache_dir"])
+    @pytest.mark.parametrize("how", ["flag", "environment", "file"])
+    def test_they_stay_where_they_were_whoever_goes_elsewhere(
+        self, elsewhere, monkeypatch, name, how
+    ):
+        monkeypatch.delenv("MOUNTKIT_STATE_DIR")
+        if how == "environment":
+            monkeypatch.setenv(f"MOUNTKIT_{name.upper()}", "here")
+        elif how == "file":
+            (elsewhere / "mountkit.toml").write_text(f'{name} = "here"\n')
+        settings = config.load(**({name: "here"} if how == "flag" else {}))
+        monkeypatch.chdir("/")
+        root = config.state_root if name == "state_dir" else config.cache_root
+        assert root(settings) == elsewhere / "here"
+        env = config.command_environment(settings)
+        assert env[f"MOUNTKIT_{name.upper()}"] == str(elsewhere / "here")
+
+    def test_what_was_not_set_is_not_handed_on(self, monkeypatch):
+        monkeypatch.delenv("MOUNTKIT_STATE_DIR")
+        env = config.command_environment(config.load())
+        assert not {"MOUNTKIT_STATE_DIR", "MOUNTKIT_CACHE_DIR"} & env.keys()
+
+    def test_without_a_current_directory_a_relative_one_is_refused(self, elsewhere, monkeypatch):
+        (elsewhere / "gone").mkdir()
+        monkeypatch.chdir(elsewhere / "gone")
+        (elsewhere / "gone").rmdir()
+        with pytest.raises(ConfigurationError, match="the current directory is gone"):
+            config.load(state_dir="here")
+        assert config.load(state_dir="/there").state_dir == Path("/there")
+
+    def test_the_home_of_nobody_is_refused(self):
+        with pytest.raises(ConfigurationError, match="no such home"):
+            config.load(cache_dir="~nobody-of-that-name/cache")
+
+    def test_a_relative_standard_directory_is_ignored(self, elsewhere, monkeypatch):
+        (elsewhere / "here").mkdir()
+        monkeypatch.delenv("MOUNTKIT_STATE_DIR")
+        monkeypatch.setenv("XDG_RUNTIME_DIR", "here")
+        monkeypatch.setenv("XDG_CACHE_HOME", "here")
+        assert config.state_root(config.load()) == Path(f"/tmp/mountkit-{os.getuid()}")
+        cache = Path(os.environ["HOME"]) / ".cache" / "mountkit" / "mounts"
+        assert config.cache_root(config.load()) == cache
 
 
 class TestEnvironments:

@@ -66,13 +66,52 @@ class TestSignals:
             os.kill(os.getpid(), number)
         assert told == ["still making sure that everything is in the bucket"]
 
-    def test_a_second_interrupt_does(self):
+    def test_of_the_drain_a_second_interrupt_does_and_nothing_else(self):
+        told = []
+        with Signals(at_once=told.append) as signals:
+            signals.execute(["/bin/true"], {})
+            with signals.draining():
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert told == ["still making sure that everything is in the bucket"] * 2
+                with pytest.raises(KeyboardInterrupt):
+                    os.kill(os.getpid(), signal.SIGINT)
+        assert told[2:] == ["not waiting any longer; unmounting, which takes a few seconds"]
+
+    def test_two_interrupts_before_the_drain_has_begun_end_it(self):
         with Signals() as signals:
             signals.execute(["/bin/true"], {})
             os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt), signals.draining():
+                pytest.fail("it drained")
+
+    @pytest.mark.fault(5)
+    @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
+    def test_none_cuts_the_unmount_short(self, number):
+        told = []
+        with Signals(at_once=told.append) as signals:
+            signals.execute(["/bin/true"], {})
+            with signals.draining():
+                pass
+            for _ in range(3):
+                os.kill(os.getpid(), number)
+        assert told == ["unmounting; this takes a few seconds"] * 3
+
+    @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
+    def test_a_second_one_does_not_cut_short_what_the_first_ended(self, number):
+        with Signals():
+            with pytest.raises(SystemExit) as stop:
+                os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
+        assert stop.value.code == 128 + number
+
+    def test_nor_does_one_after_a_command_that_cannot_be_run(self):
+        with Signals() as signals:
+            with pytest.raises(UsageError):
+                signals.execute(["/no/such/program"], {})
             os.kill(os.getpid(), signal.SIGTERM)
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
 
 
 class TestGrace:

@@ -6,6 +6,7 @@ mounted, and the fake backend says whether it is ours.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, ClassVar
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 from fakes import FakeControl, open_descriptors
 
+from mountkit import mountinfo, probe
 from mountkit.backends.protocol import Binary, DaemonCommand
 from mountkit.errors import MountUnavailableError
 from mountkit.mounter import Mounter
-from mountkit.process import Daemon
+from mountkit.mountinfo import MountEntry
+from mountkit.process import Daemon, ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import StateDirectory
+from mountkit.state import SERVING, MountRecord, StateDirectory, now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -208,6 +211,42 @@ class TestClearTarget:
             assert leftover.wait(30) is not None
         finally:
             leftover.stop()
+
+    @pytest.mark.fault(37)
+    def test_a_daemon_that_outlived_its_unmount_is_stopped(self, machine):
+        outlived = Daemon.start(["/bin/sleep", "600"], {}, machine.folder / "log")
+        try:
+            mounter = machine.mounter()
+            me = ProcessIdentity.mine()
+            record = MountRecord(mounter.spec, SERVING, now(), me, daemon=outlived.identity)
+            mounter.directory.write(record)
+            mounter.directory.clear(unproven=True)
+            mounter.clear_target(None)
+            assert outlived.wait(30) is not None
+        finally:
+            outlived.stop()
+
+    def test_one_that_does_not_end_lets_no_other_start(self, machine, monkeypatch):
+        monkeypatch.setattr(ProcessIdentity, "stop", lambda _: False)
+        with pytest.raises(MountUnavailableError, match=f"process {os.getpid()}, does not end"):
+            machine.mounter().clear_target(ProcessIdentity.mine())
+
+    def test_a_remount_does_not_ask_the_record_which_tells_of_its_own_daemon(self, machine):
+        mounter = machine.mounter("exit 0")
+        with pytest.raises(MountUnavailableError):
+            mounter.start(30.0, nobody)
+        (machine.folder / "state" / "record.json").write_text("no record")
+        mounter.clear_target(None)
+
+    @pytest.mark.fault(8)
+    def test_a_target_in_another_mount_that_hangs_is_not_touched(self, machine, monkeypatch):
+        outer = MountEntry(str(machine.folder), "fuse.rclone", "mountkit-1", 52)
+        monkeypatch.setattr(mountinfo, "read", lambda: (outer,))
+        monkeypatch.setattr(probe, "ask", lambda *_: probe.Answer(errno.ETIMEDOUT, 5.0))
+        target = machine.folder / "new"
+        with pytest.raises(MountUnavailableError, match=f"in the mount at {machine.folder}"):
+            machine.mounter(target=str(target)).clear_target(None)
+        assert not target.exists()
 
     @pytest.mark.fault(9)
     def test_files_in_the_way_stay(self, machine):

@@ -1,0 +1,109 @@
+"""What an earlier run left on this machine, when the bucket went on without it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from light import checkpoint, safetensors
+from rig import eventually
+from test_running import assert_proven
+
+if TYPE_CHECKING:
+    from rig import Bucket, Job, Rig
+
+pytestmark = pytest.mark.cached
+
+MODEL = "final/model.safetensors"
+
+
+def killed_while_it_waits(rig: Rig, source: str, *actions: str) -> None:
+    """A run, its daemon and its command, ended by SIGKILL before anything was uploaded."""
+    job: Job = rig.begin(source, rig.light(*actions, "say:saved", "wait:never"), *rig.late)
+    rig.await_word("saved", job)
+    daemon = rig.daemon()
+    job.process.kill()
+    job.process.wait()
+    rig.kill(daemon)
+    for process in rig.processes():
+        rig.kill(process)
+
+
+@pytest.mark.fault(11, 32, 36)
+def test_files_older_than_what_the_store_has_are_set_aside(rig: Rig, bucket: Bucket) -> None:
+    source = f"s3://{bucket.name}/run"
+    killed_while_it_waits(rig, source, "save:10:40000")
+    # Another machine goes on, and proves the same checkpoint.
+    other = rig.work / "other machine"
+    place = {"MOUNTKIT_CACHE_DIR": f"{other}/cache", "MOUNTKIT_STATE_DIR": f"{other}/state"}
+    target = other / "output"
+    answer = rig.run(source, rig.light("save:10", target=target), target=target, **place)
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+    again = rig.run(source, rig.light("exit:0"))
+    assert again.code == 0, again
+    assert "older than what the store has" in again.err
+    # Proven as it was, and byte for byte.
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    newest = rig.mountkit("latest", source, "--endpoint-url", rig.server.endpoint_url)
+    assert newest.out.strip() == f"{source}/checkpoint-10"
+    kept = {path.read_bytes() for path in rig.cache.rglob("strays/*/checkpoint-10/model*")}
+    assert kept == {checkpoint(10, 40_000)["model.safetensors"]}
+
+
+@pytest.mark.fault(11)
+def test_files_that_the_store_has_as_they_are_are_not(rig: Rig, bucket: Bucket) -> None:
+    source = f"s3://{bucket.name}/run"
+    killed_while_it_waits(rig, source, "save:10")
+    # The daemon had uploaded them, and was killed before it noted that.
+    for name, data in checkpoint(10).items():
+        bucket.put(f"run/checkpoint-10/{name}", data)
+    again = rig.run(source, rig.light("exit:0"))
+    assert again.code == 0, again
+    assert "older than" not in again.err
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault(4, 26)
+def test_what_the_last_drain_named_is_brought_by_the_next_run(rig: Rig, bucket: Bucket) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    source = f"s3://{bucket.name}/run"
+    job = rig.begin(source, rig.light("model:final", "say:saved", "wait:go"))
+    rig.await_word("saved", job)
+    eventually(lambda: MODEL in bucket.files("run"), "uploaded")
+    eventually(lambda: rig.pending() == 0, "done with it")
+    bucket.remove(f"run/{MODEL}")
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert MODEL in answer.err
+
+    again = rig.run(source, rig.light("exit:0"))
+    assert again.code == 0, again
+    assert bucket.files("run") == {MODEL: safetensors(0, 20_000)}
+
+
+@pytest.mark.fault(4, 26, 37)
+def test_what_a_killed_run_had_uploaded_and_the_store_has_lost_is_named(
+    rig: Rig, bucket: Bucket
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    job = rig.begin(source, rig.light("model:final", "say:saved", "wait:never"))
+    rig.await_word("saved", job)
+    eventually(lambda: MODEL in bucket.files("run"), "uploaded")
+    eventually(lambda: rig.pending() == 0, "done with it")
+    daemon = rig.daemon()
+    job.process.kill()
+    job.process.wait()
+    rig.kill(daemon)
+    for process in rig.processes():
+        rig.kill(process)
+    bucket.remove(f"run/{MODEL}")
+
+    answer = rig.run(source, rig.light("exit:0"), MOUNTKIT_STALL_TIMEOUT="3")
+    assert answer.code == 75, answer
+    assert MODEL in answer.err
+    again = rig.run(source, rig.light("exit:0"))
+    assert again.code == 0, again
+    assert bucket.files("run") == {MODEL: safetensors(0, 20_000)}

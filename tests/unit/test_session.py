@@ -1,0 +1,136 @@
+"""The end of a session: whatever cuts it short, a mount that is still there stays known."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+from fakes import FakeMount
+
+from mountkit import cachelock, config
+from mountkit import session as sessions
+from mountkit.drain import DrainReport
+from mountkit.errors import MountUnavailableError
+from mountkit.process import ProcessIdentity
+from mountkit.session import Session
+
+
+class FakeMounter:
+    """Takes the mount away, unless something is ``in_the_way``; asks the table of nobody."""
+
+    def __init__(self, mount: FakeMount) -> None:
+        self.directory = mount.directory
+        self.there = True
+        self.in_the_way: BaseException | None = None
+        self.released = False
+
+    def mounted(self) -> bool:
+        return self.there
+
+    def keep_strays(self) -> None:
+        """There are none."""
+
+    def unmount(self) -> None:
+        if self.in_the_way is not None:
+            raise self.in_the_way
+        self.there = False
+
+    def release(self) -> None:
+        self.released = True
+
+
+class Ending:
+    """A session whose mount serves."""
+
+    def __init__(self, folder) -> None:
+        self.mount = FakeMount(folder)
+        self.mount.begin(daemon=ProcessIdentity.mine())
+        self.mounter = FakeMounter(self.mount)
+        self.supervisor = SimpleNamespace(
+            stop=lambda: None, stopped=False, record=self.mount.record()
+        )
+        self.session = Session(
+            self.mount,
+            self.mounter,
+            self.supervisor,
+            cachelock.acquire(self.mount.spec),
+            config.Limits(1.0, 1.0, 1.0),
+            SimpleNamespace(close=lambda: None),
+        )
+
+    def let_go(self) -> bool:
+        return self.mounter.released and cachelock.is_free(self.mount.spec)
+
+
+@pytest.fixture
+def ending(tmp_path) -> Ending:
+    return Ending(tmp_path)
+
+
+CUT_SHORT = [KeyboardInterrupt(), SystemExit(143), MountUnavailableError("It stays.")]
+
+
+@pytest.mark.fault(37)
+@pytest.mark.parametrize("why", CUT_SHORT, ids=repr)
+class TestAnUnmountThatIsCutShort:
+    def test_keeps_the_record_of_a_mount_that_is_still_there(self, ending, why):
+        before = ending.mount.record()
+        ending.mounter.in_the_way = why
+        with pytest.raises(type(why)):
+            ending.session.close()
+        left = ending.mount.record()
+        assert (left.spec, left.daemon, left.state) == (before.spec, before.daemon, before.state)
+        # This process may go on for long, and does not look after it any more.
+        assert not left.supervisor.alive()
+        assert ending.let_go()
+
+    def test_clears_that_of_one_that_is_gone_and_still_names_its_daemon(self, ending, why):
+        daemon = ending.mount.record().daemon
+        ending.mounter.in_the_way, ending.mounter.there = why, False
+        with pytest.raises(type(why)):
+            ending.session.close()
+        assert ending.mount.record() is None
+        assert ending.mount.directory.unfinished().daemon == daemon
+        assert ending.let_go()
+
+    def test_so_does_one_whose_supervisor_cannot_be_stopped(self, ending, why):
+        def stop() -> None:
+            raise why
+
+        ending.supervisor.stop = stop
+        with pytest.raises(type(why)):
+            ending.session.close()
+        assert ending.mount.record() is not None
+        assert ending.let_go()
+
+
+def test_only_the_drain_may_be_cut_short(ending, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def draining():
+        seen.append("may be")
+        yield
+        seen.append("may not be")
+
+    def drain(*_, **__) -> DrainReport:
+        seen.append("drain")
+        return DrainReport(0, (), ())
+
+    monkeypatch.setattr(sessions, "drain", drain)
+    monkeypatch.setattr(ending.mounter, "unmount", lambda: seen.append("unmount"))
+    ending.session.finish(ended_well=True, draining=draining)
+    assert seen == ["may be", "drain", "may not be", "unmount"]
+
+
+def test_a_drain_that_is_cut_short_is_followed_by_the_unmount(ending, monkeypatch):
+    def drain(*_, **__) -> DrainReport:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sessions, "drain", drain)
+    with pytest.raises(KeyboardInterrupt):
+        ending.session.finish(ended_well=True)
+    assert not ending.mounter.there
+    assert ending.mount.record() is None
+    assert ending.let_go()
