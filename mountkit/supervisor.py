@@ -20,7 +20,7 @@ from mountkit import fusectl, health, mountinfo, state
 from mountkit.errors import MountkitError
 from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
 from mountkit.health import Cause, Health, Sight, Verdict, judge
-from mountkit.prober import Answered, Prober
+from mountkit.prober import Answered, Guarded, Prober
 from mountkit.process import Activity
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mountkit.events import Event
     from mountkit.mounter import Mounter
+    from mountkit.process import ProcessIdentity
     from mountkit.state import MountRecord
 
 logger = logging.getLogger("mountkit")
@@ -238,12 +239,13 @@ class Supervisor:
         daemon = self._mounter.daemon
         ended = daemon.ended() if daemon is not None else "no daemon"
         name = self._mounter.backend.name
-        sight = Sight(ended=f"{name} ended with {ended}" if ended else "")
-        if daemon is not None and not ended:
-            sight = self._ask(daemon.identity.pid)
+        cut_off = self._prober.cut_off
+        sight = Sight(ended=f"{name} ended with {ended}" if ended else "", cut_off=cut_off)
+        if daemon is not None and not ended and not cut_off:
+            sight = self._ask(daemon.identity)
         return judge(sight, self._limits)
 
-    def _ask(self, pid: int) -> Sight:
+    def _ask(self, daemon: ProcessIdentity) -> Sight:
         """Look at the table, and at what the prober has heard; ask it anew when it is time."""
         mounted = self._mounter.mounted()
         entry = mountinfo.at(self._record.spec.target) if not mounted else None
@@ -255,14 +257,17 @@ class Supervisor:
             self._active_at = now
         self._looked_at = now
         if self._prober.unanswered or now - self._asked_at >= self._limits.interval:
-            self._prober.ask()
+            device = self._mounter.device
+            self._prober.ask(None if device is None else Guarded(daemon, device, self._limits))
             self._asked_at = now
+        else:
+            self._prober.attend()
         silent_for = self._prober.unanswered
         self._answered = self._prober.answered or self._answered
         if silent_for < self._limits.probe:
             return Sight(entry=found, ours=mounted, error=self._prober.error)
         # Only now, for it costs more than all the rest.
-        activity = Activity.of(pid)
+        activity = Activity.of(daemon.pid)
         if activity.ticks != self._ticks:
             self._ticks, self._active_at = activity.ticks, now
         device = self._mounter.device
@@ -312,7 +317,8 @@ class Supervisor:
         if self._failures == 0:
             # A save is torn if it was under way when the mount was last known to answer, or is now.
             now = self._clock()
-            lost = (*self._record.lost, now - self._prober.unanswered, now)[-REMEMBERED:]
+            silent = max(self._prober.unanswered, self._prober.cut_off, self._unwatched(began))
+            lost = (*self._record.lost, now - silent, now)[-REMEMBERED:]
             self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
             self._tell(MountLost(verdict.reason, verdict.cause.value))
         served = began - self._remounted_at
@@ -342,6 +348,14 @@ class Supervisor:
             )
         )
         self._tell(Remounted(self._record.reason, time.monotonic() - began, verdict.cause.value))
+
+    def _unwatched(self, now: float) -> float:
+        """For how long nobody could look, if that was longer than it should be: 0.0 if it was not.
+
+        A native call that keeps the interpreter's lock keeps this thread from running.
+        """
+        since = now - self._looked_at
+        return since if since > LATE_SECONDS else 0.0
 
     def _note_daemon(self) -> None:
         daemon = self._mounter.daemon

@@ -22,7 +22,7 @@ from mountkit import state
 from mountkit.errors import MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
 from mountkit.health import Health, Limits
-from mountkit.prober import Answered
+from mountkit.prober import Answered, Guarded
 from mountkit.process import Daemon, ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import MountRecord, StateDirectory
@@ -168,17 +168,22 @@ class SilentProber:
         self.silent = False
         self.error = 0
         self.answered: Answered | None = None
+        self.cut_off = 0.0
         self.renewed = 0
 
     @property
     def unanswered(self) -> float:
         return 0.5 if self.silent else 0.0
 
-    def ask(self) -> None:
+    def ask(self, guarded: Guarded | None = None) -> None:
         """It says what it is told to."""
+        self.guarded = guarded
+
+    def attend(self) -> None:
+        """It is there anyway."""
 
     def renew(self) -> None:
-        self.silent, self.error, self.answered = False, 0, None
+        self.silent, self.error, self.answered, self.cut_off = False, 0, None, 0.0
         self.renewed += 1
 
     def close(self) -> None:
@@ -348,6 +353,17 @@ class TestRepair:
         assert prober.renewed >= 1
         assert watch.written().remounts == 1
 
+    @pytest.mark.fault(8)
+    def test_a_save_that_kept_us_from_looking_counts_as_under_way(self, watch):
+        prober = SilentProber()
+        watch.begin(prober=prober, clock=lambda: 5000.0)
+        prober.cut_off = 12.0
+        lost = watch.told()
+        assert lost.cause == "hung"
+        assert "nor could its supervisor run" in lost.reason
+        assert watch.told().cause == "hung"
+        assert watch.written().lost == (4988.0, 5000.0)
+
     @pytest.mark.fault(8, 33)
     def test_one_that_works_and_does_not_answer_yet_is_left_alone(self, watch):
         watch.mounter.busy()
@@ -367,10 +383,10 @@ class TestRepair:
         hindered.set()
         asked = prober.ask
 
-        def ask() -> None:
+        def ask(guarded: Guarded | None = None) -> None:
             if hindered.is_set():
                 raise OSError(errno.EMFILE, "Too many open files")
-            asked()
+            asked(guarded)
 
         prober.ask = ask
         supervisor = watch.begin(prober=prober)
