@@ -17,7 +17,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mountkit import fusectl, health, mountinfo, state
-from mountkit.errors import MountkitError
+from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
 from mountkit.health import Cause, Health, Sight, Verdict, judge
 from mountkit.prober import Answered, Guarded, Prober
@@ -114,6 +114,7 @@ class Supervisor:
         self._active_at = self._looked_at = time.monotonic()
         self._slow = False
         self._hindered = ""
+        self._written, self._unwritable = True, ""
         self._failures = 0
         self._remounted_at = -FLAPPING_SECONDS
         self._wake_reader, self._wake_writer = os.pipe()
@@ -128,7 +129,7 @@ class Supervisor:
 
     @property
     def record(self) -> MountRecord:
-        """The record as last written."""
+        """The record as last written, or as it will be once the disk takes it."""
         return self._record
 
     def answered(self) -> Answered:
@@ -173,6 +174,10 @@ class Supervisor:
         finally:
             self._prober.close()
             self.finished.set()
+        # What is read after the end, such as a loss, must get there as well.
+        while self._record.state == state.FAILED and not self._write_down():
+            if self._halt.wait(TICK_SECONDS):
+                return
 
     def _go_on(self) -> bool:
         """One turn; where processes, memory or descriptors run out, the next one may do better."""
@@ -191,6 +196,7 @@ class Supervisor:
     def _turn(self) -> bool:
         """Look once, and do what is to be done; whether to go on."""
         self._mind_the_clock()
+        self._write_down()
         verdict = self._look()
         asked = self._mounter.directory.asked_to_stop()
         action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
@@ -327,6 +333,8 @@ class Supervisor:
         if pause and self._halt.wait(pause):
             return
         try:
+            # Or torn files would be proven by whoever does not know of the loss.
+            self._must_be_written()
             self._mounter.kill(hung=verdict.cause is Cause.HUNG)
             self._prober.renew()
             self._mounter.keep_strays()
@@ -361,6 +369,8 @@ class Supervisor:
         daemon = self._mounter.daemon
         identity = daemon.identity if daemon else None
         self._write(replace(self._record, daemon=identity, device=self._mounter.device))
+        # Nobody may find the mount by a device that another one had.
+        self._must_be_written()
 
     def _give_up(self) -> None:
         reason = f"{self._attempts} attempts failed, the last one: {self.error}"
@@ -368,9 +378,31 @@ class Supervisor:
         self._tell(MountGivenUp(reason))
 
     def _write(self, record: MountRecord) -> None:
-        self._record = record
+        """Replace the record, now or as soon as the disk takes it."""
+        self._record, self._written = record, False
+        self._write_down()
+
+    def _write_down(self) -> bool:
+        """Whether the record is on the disk; tried again every turn until it is.
+
+        A full disk is no reason to leave the mount unwatched.
+        """
+        if self._written:
+            return True
         try:
-            self._mounter.directory.write(record)
-        except OSError:
-            # A full disk is no reason to leave the mount unwatched.
-            logger.exception("mountkit: the record of %s cannot be written", record.spec.target)
+            self._mounter.directory.write(self._record)
+        except OSError as error:
+            if not self._unwritable:
+                target = self._record.spec.target
+                self._unwritable = f"The record of the mount at {target} cannot be written: {error}"
+                logger.warning("mountkit: %s", self._unwritable)
+                self._tell(Trouble(self._unwritable))
+            return False
+        self._written, self._unwritable = True, ""
+        return True
+
+    def _must_be_written(self) -> None:
+        if not self._write_down():
+            raise MountUnavailableError(
+                self._unwritable, hint=f"Make room: df -h {self._mounter.directory.path}"
+            )

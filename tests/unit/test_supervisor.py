@@ -149,8 +149,12 @@ class FakeMounter:
             raise self.start_errors.pop(0)
         self.table = True
         self.daemon = Daemon.start(["/bin/sleep", "600"], {}, self.directory.log)
-        seen()
-        self.confirm()
+        try:
+            seen()
+            self.confirm()
+        except BaseException:
+            self.daemon.stop()
+            raise
 
     def unmount(self) -> None:
         self.calls.append("unmount")
@@ -436,6 +440,89 @@ class TestRepair:
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         assert supervisor.finished.wait(LIMIT)
         assert watch.written().state == state.FAILED
+
+
+class FullDisk:
+    """The state directory's disk takes no record while it is full for it."""
+
+    def __init__(self, watch: Watch, monkeypatch) -> None:
+        self.full = lambda record: True
+        self.taken: list[MountRecord] = []
+        self._write = watch.mounter.directory.write
+        monkeypatch.setattr(watch.mounter.directory, "write", self.write)
+
+    def write(self, record: MountRecord) -> None:
+        if self.full(record):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._write(record)
+        self.taken.append(record)
+
+    def free(self) -> None:
+        self.full = lambda record: False
+
+
+@pytest.fixture
+def disk(watch, monkeypatch):
+    return FullDisk(watch, monkeypatch)
+
+
+@pytest.mark.fault(7, 15)
+class TestFullDisk:
+    def test_it_does_not_serve_again_before_its_loss_is_written(self, watch, disk):
+        watch.begin(attempts=100, limits=PATIENT)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        told = watch.told()
+        assert isinstance(told, Trouble)
+        assert "cannot be written" in told.reason
+        assert isinstance(watch.told(), MountLost)
+        wait_until(lambda: watch.supervisor._failures > 0)
+        assert watch.mounter.calls == []
+        assert watch.written() == watch.record
+        disk.free()
+        assert isinstance(watch.told(), Remounted), "or it was said twice"
+        # The loss came first, and a start after it.
+        assert (disk.taken[0].state, len(disk.taken[0].lost)) == (state.REPAIRING, 2)
+        assert disk.taken[0].daemon == watch.record.daemon
+        assert len(watch.written().lost) == 2
+        assert watch.mounter.calls.count("start") == 1
+
+    def test_if_it_stays_full_the_mount_is_given_up_and_written_down_later(self, watch, disk):
+        supervisor = watch.begin(attempts=1)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert supervisor.finished.wait(LIMIT)
+        assert watch.mounter.calls == []
+        told = [watch.told() for _ in range(3)]
+        assert "No space left on device" in told[-1].reason
+        disk.free()
+        wait_until(lambda: watch.written().state == state.FAILED)
+        assert len(watch.written().lost) == 2
+
+    def test_that_it_serves_again_is_written_when_there_is_room(self, watch, disk):
+        disk.full = lambda record: record.state == state.SERVING
+        watch.begin()
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        told = [watch.told() for _ in range(3)]
+        assert [type(event) for event in told] == [MountLost, Trouble, Remounted]
+        assert watch.written().state == state.REPAIRING
+        assert watch.written().daemon == watch.mounter.daemon.identity
+        disk.free()
+        wait_until(lambda: watch.written().state == state.SERVING)
+        assert watch.written().remounts == 1
+        assert watch.mounter.calls.count("start") == 1
+
+    def test_no_mount_serves_whose_device_nobody_can_know(self, watch, disk):
+        first = watch.mounter.daemon.identity
+        disk.full = lambda record: record.daemon != first
+        watch.begin(attempts=100)
+        first.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost)
+        assert isinstance(watch.told(), Trouble)
+        wait_until(lambda: watch.supervisor._failures > 0)
+        assert watch.written().daemon == first
+        disk.free()
+        assert isinstance(watch.told(), Remounted)
+        assert watch.written().daemon == watch.mounter.daemon.identity
+        assert watch.mounter.calls.count("start") > 1
 
 
 class TestAnswered:
