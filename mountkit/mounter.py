@@ -122,18 +122,10 @@ class Mounter:
         then hides it. Such files go to the cache's ``strays`` folder; their paths, relative to
         the mount, are written down, so that no checkpoint they belong to is ever proven.
         """
-        if self._was_adopted and self._underneath is None and not mountinfo.at(self.spec.target):
-            # An adopted mount covered the bare directory until now.
-            self._open_underneath()
-        if self._underneath is None:
+        bare = self._name_strays()
+        if bare is None:
             return
-        # The path of an open directory leads to it, and not to what is mounted over it.
-        bare = Path(f"/proc/self/fd/{self._underneath}")
         entries = list(bare.iterdir())
-        if not entries:
-            return
-        # Named before they are moved: a move that fails must not leave some of them unnamed.
-        self.directory.strays.add(_below(bare))
         away = self._aside()
         away.mkdir(parents=True, mode=0o700)
         try:
@@ -142,6 +134,25 @@ class Mounter:
         finally:
             # What was made after the first look is there by now.
             self.directory.strays.add(_below(away))
+
+    def name_strays(self) -> None:
+        """Write down what is in the bare directory, and move nothing."""
+        self._name_strays()
+
+    def _name_strays(self) -> Path | None:
+        """The bare directory, if there is anything in it: that is written down then."""
+        if self._was_adopted and self._underneath is None and not mountinfo.at(self.spec.target):
+            # An adopted mount covered the bare directory until now.
+            self._open_underneath()
+        if self._underneath is None:
+            return None
+        # The path of an open directory leads to it, and not to what is mounted over it.
+        bare = Path(f"/proc/self/fd/{self._underneath}")
+        if next(bare.iterdir(), None) is None:
+            return None
+        # Named before they are moved: a move that fails must not leave some of them unnamed.
+        self.directory.strays.add(_below(bare))
+        return bare
 
     def _aside(self) -> Path:
         """Where files are kept that nobody can prove; a new directory each time."""

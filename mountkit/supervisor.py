@@ -12,7 +12,7 @@ import random
 import select
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,8 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 FLAPPING_SECONDS = 5.0
 REMEMBERED = 1000
+# Between two attempts to move what a mount covers: each may copy much.
+STRAYS_SECONDS = 30.0
 # From one question until the answer to the next is taken in: two looks, and a busy machine.
 LATE_SECONDS = 2 * TICK_SECONDS + 1.0
 
@@ -83,6 +85,15 @@ def longest_silence(limits: health.Limits) -> float:
     return max(limits.probe, limits.interval + LATE_SECONDS)
 
 
+@dataclass(slots=True)
+class Loss:
+    """A mount that was lost at that time of the monotonic clock, until it serves again."""
+
+    at: float
+    cause: Cause
+    remounted: bool = False
+
+
 class Supervisor:
     """Watches one mount from a thread of its own until it is stopped."""
 
@@ -116,6 +127,9 @@ class Supervisor:
         self._hindered = ""
         self._written, self._unwritable = True, ""
         self._failures = 0
+        self._loss: Loss | None = None
+        self._strays_at: float | None = None
+        self._unnamed = self._unmoved = ""
         self._remounted_at = -FLAPPING_SECONDS
         self._wake_reader, self._wake_writer = os.pipe()
         self._halt = threading.Event()
@@ -210,6 +224,9 @@ class Supervisor:
             self._remount(verdict)
         else:
             self._tell_if_slow(verdict)
+            if verdict.health is Health.WELL:
+                self._serve_again()
+            self._move_strays()
             self._sleep(self._pause())
         return True
 
@@ -326,6 +343,7 @@ class Supervisor:
             silent = max(self._prober.unanswered, self._prober.cut_off, self._unwatched(began))
             lost = (*self._record.lost, now - silent, now)[-REMEMBERED:]
             self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
+            self._loss = Loss(began, verdict.cause)
             self._tell(MountLost(verdict.reason, verdict.cause.value))
         served = began - self._remounted_at
         jitter = random.random()  # noqa: S311 - only spreads load
@@ -340,7 +358,6 @@ class Supervisor:
             self._mounter.keep_strays()
             self._mounter.clear_target(None)
             self._mounter.start(self._mount_timeout, self._note_daemon)
-            self._mounter.keep_strays()
         except (MountkitError, OSError) as error:
             self._failures += 1
             self.error = error
@@ -350,12 +367,55 @@ class Supervisor:
         self._remounted_at = time.monotonic()
         # It is mounted only once it has answered.
         self._answered = replace(self._answered, serving=True, at=self._remounted_at)
-        self._write(
-            self._record.change(
-                state.SERVING, remounts=self._record.remounts + 1, reason=self._record.reason
+        if self._loss is not None:
+            self._loss.remounted = True
+        self._serve_again()
+        self._move_strays()
+
+    def _serve_again(self) -> None:
+        """Say that the mount is back, once all that went past it meanwhile is known by name."""
+        loss, reason = self._loss, self._record.reason
+        if loss is None:
+            return
+        if not loss.remounted and not (self._answered.serving and self._answered.at > loss.at):
+            return
+        try:
+            self._mounter.name_strays()
+        except (MountkitError, OSError) as error:
+            unnamed = (
+                f"What was written past the mount cannot be noted, which waits for it: {error}"
             )
-        )
-        self._tell(Remounted(self._record.reason, time.monotonic() - began, verdict.cause.value))
+            if not self._unnamed:
+                self._tell(Trouble(unnamed))
+            self._unnamed = unnamed
+            return
+        self._unnamed = ""
+        self._loss = None
+        self._failures = 0
+        self._strays_at = time.monotonic()
+        if loss.remounted:
+            remounts = self._record.remounts + 1
+            self._write(self._record.change(state.SERVING, remounts=remounts, reason=reason))
+            self._tell(Remounted(reason, time.monotonic() - loss.at, loss.cause.value))
+            return
+        lost = (*self._record.lost, self._clock())[-REMEMBERED:]
+        self._write(self._record.change(state.SERVING, reason=reason, lost=lost))
+        self._tell(Trouble(f"The mount at {self._record.spec.target} serves again by itself"))
+
+    def _move_strays(self) -> None:
+        """Move what the mount covers to where it can be found; it is known by name already."""
+        now = time.monotonic()
+        if self._strays_at is None or now < self._strays_at:
+            return
+        try:
+            self._mounter.keep_strays()
+        except (MountkitError, OSError) as error:
+            unmoved = f"What was written past the mount lies below it, and cannot be moved: {error}"
+            if not self._unmoved:
+                self._tell(Trouble(unmoved))
+            self._unmoved, self._strays_at = unmoved, now + STRAYS_SECONDS
+            return
+        self._unmoved, self._strays_at = "", None
 
     def _unwatched(self, now: float) -> float:
         """For how long nobody could look, if that was longer than it should be: 0.0 if it was not.

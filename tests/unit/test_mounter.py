@@ -259,6 +259,15 @@ class TestStrays:
             mounter.keep_strays()
         assert mounter.directory.strays.paths() == ("a",)
 
+    def test_they_can_be_named_and_left_where_they_are(self, machine):
+        mounter = machine.mounter()
+        mounter.name_strays()
+        mounter.clear_target(None)
+        (machine.folder / "mnt" / "a").write_text("x")
+        mounter.name_strays()
+        assert mounter.directory.strays.paths() == ("a",)
+        assert (machine.folder / "mnt" / "a").exists()
+
     def test_a_directory_without_files_is_no_hindrance(self, machine):
         mounter = machine.mounter()
         mounter.clear_target(None)

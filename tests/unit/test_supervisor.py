@@ -120,6 +120,8 @@ class FakeMounter:
         self.table = True
         self.calls: list[str] = []
         self.start_errors: list[MountUnavailableError] = []
+        self.stray_errors: list[OSError | None] = []
+        self.name_errors: list[OSError] = []
         self.unmount_error: MountUnavailableError | None = None
         self.confirm: Callable[[], None] = lambda: None
         self.unmounting: Callable[[], None] = lambda: None
@@ -138,6 +140,14 @@ class FakeMounter:
 
     def keep_strays(self) -> None:
         self.calls.append("strays")
+        error = self.stray_errors.pop(0) if self.stray_errors else None
+        if error is not None:
+            raise error
+
+    def name_strays(self) -> None:
+        self.calls.append("name")
+        if self.name_errors:
+            raise self.name_errors.pop(0)
 
     def clear_target(self, leftover: ProcessIdentity | None) -> bool:
         self.calls.append("clear")
@@ -303,7 +313,7 @@ class TestRepair:
         lost = watch.told()
         assert lost == MountLost("fake ended with killed by SIGKILL")
         assert isinstance(watch.told(), Remounted)
-        assert watch.mounter.calls == ["kill", "strays", "clear", "start", "strays"]
+        assert watch.mounter.calls == ["kill", "strays", "clear", "start", "name", "strays"]
         written = watch.written()
         assert written == supervisor.record
         assert (written.state, written.remounts) == (state.SERVING, 1)
@@ -523,6 +533,58 @@ class TestFullDisk:
         assert isinstance(watch.told(), Remounted)
         assert watch.written().daemon == watch.mounter.daemon.identity
         assert watch.mounter.calls.count("start") > 1
+
+
+class TestStrays:
+    """What was written past the mount, and cannot be taken care of at once."""
+
+    @pytest.mark.fault(15)
+    def test_one_that_cannot_be_moved_does_not_keep_the_mount_from_serving(
+        self, watch, monkeypatch
+    ):
+        monkeypatch.setattr("mountkit.supervisor.STRAYS_SECONDS", 0.0)
+        full = OSError(errno.ENOSPC, "No space left on device")
+        watch.mounter.stray_errors = [None, full, full]
+        watch.begin()
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        told = [watch.told() for _ in range(3)]
+        assert [type(event) for event in told] == [MountLost, Remounted, Trouble]
+        assert "cannot be moved: [Errno 28]" in told[2].reason
+        assert watch.written().state == state.SERVING
+        wait_until(lambda: watch.mounter.calls.count("strays") == 4)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost), "or it was said twice"
+
+    def test_it_does_not_serve_before_they_are_known_by_name(self, watch):
+        refused = OSError(errno.EACCES, "Permission denied")
+        watch.mounter.name_errors = [refused, refused]
+        watch.begin()
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        told = [watch.told() for _ in range(2)]
+        assert [type(event) for event in told] == [MountLost, Trouble]
+        assert "cannot be noted" in told[1].reason
+        assert isinstance(watch.told(), Remounted), "or it was said twice"
+        assert watch.written().state == state.SERVING
+        assert watch.mounter.calls.count("start") == 1
+        assert watch.mounter.calls.count("name") == 3
+
+    def test_a_mount_that_comes_back_by_itself_is_not_lost_for_ever(self, watch, disk):
+        prober = SilentProber()
+        supervisor = watch.begin(prober=prober, attempts=100)
+        watch.mounter.daemon.identity.send(signal.SIGSTOP)
+        prober.silent = True
+        while not isinstance(watch.told(), MountLost):
+            pass
+        # It could not be ended, because that could not be written down.
+        watch.mounter.daemon.identity.send(signal.SIGCONT)
+        prober.silent = False
+        prober.answered = Answered(serving=True, seconds=0.0, at=time.monotonic())
+        wait_until(lambda: supervisor.record.state == state.SERVING)
+        disk.free()
+        wait_until(lambda: watch.written() == supervisor.record)
+        assert len(watch.written().lost) == 3
+        assert watch.written().remounts == 0
+        assert "start" not in watch.mounter.calls
 
 
 class TestAnswered:
