@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from mountkit.backends.protocol import Backend, Binary, Control
     from mountkit.spec import MountSpec
     from mountkit.state import MountRecord, StateDirectory
+
+logger = logging.getLogger("mountkit")
 
 POLL_SECONDS = 0.01
 BUSY_SECONDS = 5.0
@@ -78,6 +82,9 @@ class Mounter:
             If the target holds files, is a file, or somebody else mounted something there.
         """
         if leftover is not None and leftover.alive():
+            entry = mountinfo.at(self.spec.target)
+            if entry is not None and not self.backend.owns(entry, self.spec.id, self.device):
+                raise targets.refuse_foreign(self.spec.target, entry)
             leftover.stop()
         # Stacked mounts are possible; each turn takes one away, and the table is short.
         for _ in range(8):
@@ -238,12 +245,20 @@ class Mounter:
         """
         if hung and self.device is not None:
             fusectl.abort(self.device)
-        if self.daemon is not None and hung:
-            self.daemon.kill()
-        elif self.daemon is not None:
-            self.daemon.stop()
+        if self.daemon is not None:
+            if hung or self._covered():
+                self.daemon.kill()
+            else:
+                self.daemon.stop()
         if self.mounted():
             self.detach()
+
+    def _covered(self) -> bool:
+        """Whether somebody else's mount is at the target.
+
+        A daemon that is asked to end unmounts by the path, and would take that one away (F9).
+        """
+        return mountinfo.at(self.spec.target) is not None and not self.mounted()
 
     def unmount(self, daemon: ProcessIdentity | None = None) -> None:
         """Unmount after the drain, and see the daemon end.
@@ -268,7 +283,9 @@ class Mounter:
 
         if not targets.wait_until(gone, BUSY_SECONDS):
             self.detach()
-        if self.daemon is not None:
+        if self._covered():
+            self._end_covered(daemon)
+        elif self.daemon is not None:
             if self.daemon.wait(BUSY_SECONDS) is None:
                 self.daemon.stop()
         elif daemon is not None and not daemon.wait(BUSY_SECONDS):
@@ -278,6 +295,19 @@ class Mounter:
                 f"{self.spec.target} is still mounted: {problem}.",
                 hint=f"See who uses it: fuser -vm {self.spec.target}",
             )
+
+    def _end_covered(self, daemon: ProcessIdentity | None) -> None:
+        """Our mount lies below somebody else's, and cannot be taken away from there."""
+        logger.warning(
+            "mountkit: something else is mounted over %s, and stays. When it is gone, take away "
+            "what lies below: fusermount3 -u -z %s",
+            self.spec.target,
+            self.spec.target,
+        )
+        if self.daemon is not None:
+            self.daemon.kill()
+        elif daemon is not None and daemon.send(signal.SIGKILL):
+            daemon.wait(BUSY_SECONDS)
 
 
 def _below(folder: Path) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class Action(Enum):
     """What the supervisor does next."""
 
     STAY = "stay"
+    WAIT = "wait"
     REMOUNT = "remount"
     GIVE_UP = "give up"
     STOP = "stop"
@@ -60,6 +61,9 @@ def decide(found: Health, failures: int, attempts: int, *, stop_asked: bool) -> 
         return Action.STOP
     if found in {Health.WELL, Health.SLOW}:
         return Action.STAY
+    if found is Health.FOREIGN:
+        # Not ours to take away, and below it our mount is as it was.
+        return Action.WAIT
     return Action.REMOUNT if failures < attempts else Action.GIVE_UP
 
 
@@ -122,7 +126,7 @@ class Supervisor:
         self._answered = Answered(serving=True, seconds=0.0, at=time.monotonic())
         self._asked_at = 0.0
         self._ticks = -1
-        self._active_at = self._looked_at = time.monotonic()
+        self._active_at = self._looked_at = self._ours_at = time.monotonic()
         self._slow = False
         self._hindered = ""
         self._written, self._unwritable = True, ""
@@ -222,6 +226,8 @@ class Supervisor:
             return False
         if action is Action.REMOUNT:
             self._remount(verdict)
+        elif action is Action.WAIT:
+            self._wait(verdict)
         else:
             self._tell_if_slow(verdict)
             if verdict.health is Health.WELL:
@@ -271,9 +277,14 @@ class Supervisor:
     def _ask(self, daemon: ProcessIdentity) -> Sight:
         """Look at the table, and at what the prober has heard; ask it anew when it is time."""
         mounted = self._mounter.mounted()
-        entry = mountinfo.at(self._record.spec.target) if not mounted else None
-        found = "it" if mounted else f"{entry.source} ({entry.fstype})" if entry else ""
         now = time.monotonic()
+        if not mounted:
+            # What somebody else's mount answers, or does not, says nothing of ours.
+            self._prober.renew()
+            self._active_at = self._looked_at = now
+            entry = mountinfo.at(self._record.spec.target)
+            return Sight(entry=f"{entry.source} ({entry.fstype})" if entry else "")
+        self._ours_at = now
         if now - self._looked_at > max(FROZEN_SECONDS, self._limits.probe):
             # We were stopped ourselves, or the machine was: the silence meanwhile means nothing.
             self._prober.renew()
@@ -288,15 +299,15 @@ class Supervisor:
         silent_for = self._prober.unanswered
         self._answered = self._prober.answered or self._answered
         if silent_for < self._limits.probe:
-            return Sight(entry=found, ours=mounted, error=self._prober.error)
+            return Sight(entry="it", ours=True, error=self._prober.error)
         # Only now, for it costs more than all the rest.
         activity = Activity.of(daemon.pid)
         if activity.ticks != self._ticks:
             self._ticks, self._active_at = activity.ticks, now
         device = self._mounter.device
         return Sight(
-            entry=found,
-            ours=mounted,
+            entry="it",
+            ours=True,
             unanswered=silent_for,
             process_state=activity.state,
             idle=now - self._active_at,
@@ -338,12 +349,8 @@ class Supervisor:
     def _remount(self, verdict: Verdict) -> None:
         began = time.monotonic()
         if self._failures == 0:
-            # A save is torn if it was under way when the mount was last known to answer, or is now.
-            now = self._clock()
             silent = max(self._prober.unanswered, self._prober.cut_off, self._unwatched(began))
-            lost = (*self._record.lost, now - silent, now)[-REMEMBERED:]
-            self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
-            self._loss = Loss(began, verdict.cause)
+            self._lose(verdict, silent)
             self._tell(MountLost(verdict.reason, verdict.cause.value))
         served = began - self._remounted_at
         jitter = random.random()  # noqa: S311 - only spreads load
@@ -416,6 +423,22 @@ class Supervisor:
             self._unmoved, self._strays_at = unmoved, now + STRAYS_SECONDS
             return
         self._unmoved, self._strays_at = "", None
+
+    def _lose(self, verdict: Verdict, silent: float) -> None:
+        """Write down that it is lost, and was last known to be well ``silent`` seconds ago."""
+        # A save is torn if it was under way then, or is now.
+        now = self._clock()
+        lost = (*self._record.lost, now - silent, now)[-REMEMBERED:]
+        self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
+        self._loss = Loss(time.monotonic(), verdict.cause)
+
+    def _wait(self, verdict: Verdict) -> None:
+        """Leave everything as it is until somebody else's mount is gone, and say so once."""
+        if self._loss is None:
+            self._lose(verdict, time.monotonic() - self._ours_at)
+            target = self._record.spec.target
+            self._tell(Trouble(f"The mount at {target} waits: {verdict.reason}"))
+        self._sleep(TICK_SECONDS)
 
     def _unwatched(self, now: float) -> float:
         """For how long nobody could look, if that was longer than it should be: 0.0 if it was not.

@@ -22,6 +22,7 @@ from mountkit import state
 from mountkit.errors import MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
 from mountkit.health import Health, Limits
+from mountkit.mountinfo import MountEntry
 from mountkit.prober import Answered, Guarded
 from mountkit.process import Daemon, ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
@@ -58,9 +59,10 @@ class TestDecide:
             (Health.SLOW, False, 0, Action.STAY),
             (Health.BROKEN, False, 0, Action.REMOUNT),
             (Health.BROKEN, False, 2, Action.REMOUNT),
-            (Health.FOREIGN, False, 2, Action.REMOUNT),
+            (Health.FOREIGN, False, 2, Action.WAIT),
             (Health.BROKEN, False, 3, Action.GIVE_UP),
-            (Health.FOREIGN, False, 4, Action.GIVE_UP),
+            (Health.FOREIGN, False, 4, Action.WAIT),
+            (Health.FOREIGN, True, 4, Action.STOP),
             (Health.WELL, True, 0, Action.STOP),
             (Health.BROKEN, True, 9, Action.STOP),
         ],
@@ -72,12 +74,16 @@ class TestDecide:
     def test_a_mount_that_serves_is_never_touched(self, found, failures, attempts):
         assert decide(found, failures, attempts, stop_asked=False) is Action.STAY
 
-    @given(st.sampled_from([Health.BROKEN, Health.FOREIGN]), COUNTS, st.integers(1, 50))
-    def test_a_lost_one_is_remounted_until_the_attempts_are_used_up(
-        self, found, failures, attempts
-    ):
+    @pytest.mark.fault(9)
+    @given(COUNTS, st.integers(1, 50))
+    def test_one_below_a_strangers_is_not_touched_either(self, failures, attempts):
+        # Its daemon is well, and would take the stranger's mount away at its end.
+        assert decide(Health.FOREIGN, failures, attempts, stop_asked=False) is Action.WAIT
+
+    @given(COUNTS, st.integers(1, 50))
+    def test_a_lost_one_is_remounted_until_the_attempts_are_used_up(self, failures, attempts):
         expected = Action.REMOUNT if failures < attempts else Action.GIVE_UP
-        assert decide(found, failures, attempts, stop_asked=False) is expected
+        assert decide(Health.BROKEN, failures, attempts, stop_asked=False) is expected
 
 
 class TestPause:
@@ -183,6 +189,7 @@ class SilentProber:
         self.error = 0
         self.answered: Answered | None = None
         self.cut_off = 0.0
+        self.guarded: Guarded | None = None
         self.renewed = 0
 
     @property
@@ -198,6 +205,7 @@ class SilentProber:
 
     def renew(self) -> None:
         self.silent, self.error, self.answered, self.cut_off = False, 0, None, 0.0
+        self.guarded = None
         self.renewed += 1
 
     def close(self) -> None:
@@ -339,6 +347,31 @@ class TestRepair:
         watch.begin()
         assert watch.told() == MountLost("somebody unmounted it", "unmounted")
         assert isinstance(watch.told(), Remounted)
+
+    @pytest.mark.fault(9)
+    def test_one_that_somebody_mounted_over_waits_until_that_is_gone(self, watch, monkeypatch):
+        stranger = MountEntry("/mnt", "tmpfs", "theirs", 99)
+        monkeypatch.setattr("mountkit.mountinfo.at", lambda _: stranger)
+        prober = SilentProber()
+        supervisor = watch.begin(prober=prober, attempts=1, limits=PATIENT)
+        daemon = watch.mounter.daemon.identity
+        watch.mounter.table = False
+        told = watch.told()
+        assert told == Trouble("The mount at /mnt waits: theirs (tmpfs) is mounted over it")
+        assert watch.written().state == state.REPAIRING
+        assert not supervisor.answered().serving
+        # Whatever the stranger's mount says.
+        prober.silent, prober.error = True, errno.ENOTCONN
+        wait_until(lambda: not prober.silent)
+        watch.mounter.table = True
+        wait_until(lambda: prober.guarded is not None)
+        prober.answered = Answered(serving=True, seconds=0.0, at=time.monotonic())
+        assert "serves again" in watch.told().reason, "or it was said twice"
+        written = watch.written()
+        assert (written.state, written.remounts, len(written.lost)) == (state.SERVING, 0, 3)
+        assert watch.mounter.daemon.identity == daemon
+        assert daemon.alive()
+        assert not {"kill", "start", "clear"} & set(watch.mounter.calls)
 
     def test_a_failed_attempt_is_followed_by_another(self, watch):
         watch.mounter.start_errors = [MountUnavailableError("The store is away.")]
@@ -497,7 +530,7 @@ class TestFullDisk:
         assert watch.mounter.calls.count("start") == 1
 
     def test_if_it_stays_full_the_mount_is_given_up_and_written_down_later(self, watch, disk):
-        supervisor = watch.begin(attempts=1)
+        supervisor = watch.begin(attempts=1, limits=PATIENT)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         assert supervisor.finished.wait(LIMIT)
         assert watch.mounter.calls == []
@@ -509,7 +542,7 @@ class TestFullDisk:
 
     def test_that_it_serves_again_is_written_when_there_is_room(self, watch, disk):
         disk.full = lambda record: record.state == state.SERVING
-        watch.begin()
+        watch.begin(limits=PATIENT)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         told = [watch.told() for _ in range(3)]
         assert [type(event) for event in told] == [MountLost, Trouble, Remounted]
@@ -523,7 +556,7 @@ class TestFullDisk:
     def test_no_mount_serves_whose_device_nobody_can_know(self, watch, disk):
         first = watch.mounter.daemon.identity
         disk.full = lambda record: record.daemon != first
-        watch.begin(attempts=100)
+        watch.begin(attempts=100, limits=PATIENT)
         first.send(signal.SIGKILL)
         assert isinstance(watch.told(), MountLost)
         assert isinstance(watch.told(), Trouble)
@@ -545,7 +578,7 @@ class TestStrays:
         monkeypatch.setattr("mountkit.supervisor.STRAYS_SECONDS", 0.0)
         full = OSError(errno.ENOSPC, "No space left on device")
         watch.mounter.stray_errors = [None, full, full]
-        watch.begin()
+        watch.begin(limits=PATIENT)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         told = [watch.told() for _ in range(3)]
         assert [type(event) for event in told] == [MountLost, Remounted, Trouble]
@@ -558,7 +591,7 @@ class TestStrays:
     def test_it_does_not_serve_before_they_are_known_by_name(self, watch):
         refused = OSError(errno.EACCES, "Permission denied")
         watch.mounter.name_errors = [refused, refused]
-        watch.begin()
+        watch.begin(limits=PATIENT)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         told = [watch.told() for _ in range(2)]
         assert [type(event) for event in told] == [MountLost, Trouble]
