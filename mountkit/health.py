@@ -57,7 +57,8 @@ class Sight:
     answer, 0 if it was none. ``unanswered`` is for how many seconds a probe waits by now, 0.0 if
     none does; ``process_state`` the daemon's state by proc(5), and ``idle`` for how many seconds it
     has used no processor time. ``waiting`` counts the requests the kernel waits for, None where it
-    does not say.
+    does not say. ``cut_off`` is for how many seconds a daemon is silent that the prober's helper
+    had to end, because the supervisor could not run; 0.0 if it did not.
     """
 
     ended: str = ""
@@ -68,6 +69,7 @@ class Sight:
     process_state: str = "S"
     idle: float = 0.0
     waiting: int | None = None
+    cut_off: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,9 @@ WELL = Verdict(Health.WELL)
 
 def judge(sight: Sight, limits: Limits) -> Verdict:
     """What is the matter with a mount, the plainest evidence first."""
+    if sight.cut_off:
+        silence = f"it has not answered for {sight.cut_off:.0f} s"
+        return Verdict(Health.BROKEN, Cause.HUNG, f"{silence}, and nor could its supervisor run")
     if sight.ended:
         return Verdict(Health.BROKEN, Cause.DIED, sight.ended)
     if not sight.entry:

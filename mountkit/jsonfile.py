@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,15 @@ if TYPE_CHECKING:
 def replace(path: Path, content: dict[str, Any]) -> None:
     """Write the whole file anew; nobody else can read it."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    draft.write_text(json.dumps(content, indent=1))
-    draft.chmod(0o600)
-    draft.replace(path)
+    try:
+        draft.write_text(json.dumps(content, indent=1))
+        draft.chmod(0o600)
+        draft.replace(path)
+    except BaseException:
+        # On a full disk every attempt would leave one, and the room would never be enough.
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Path) -> dict[str, Any] | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from mountkit.firstlook import FirstLook
     from mountkit.spec import MountSpec
     from mountkit.state import MountRecord, StateDirectory
+
+logger = logging.getLogger("mountkit")
 
 POLL_SECONDS = 0.01
 BUSY_SECONDS = 5.0
@@ -84,6 +88,10 @@ class Mounter:
         earlier = [daemon for daemon in (leftover, self._unmounted_daemon()) if daemon is not None]
         for daemon in earlier:
             if daemon.alive():
+                entry = mountinfo.at(self.spec.target)
+                if entry is not None and not self.backend.owns(entry, self.spec.id, self.device):
+                    # Its end would unmount by path, and take away what lies above.
+                    raise targets.refuse_foreign(self.spec.target, entry)
                 daemon.stop()
         was_ours = self._was_adopted
         # Stacked mounts are possible; each turn takes one away, and the table is short.
@@ -153,18 +161,10 @@ class Mounter:
         then hides it. Such files go to the cache's ``strays`` folder; their paths, relative to
         the mount, are written down, so that no checkpoint they belong to is ever proven.
         """
-        if self._was_adopted and self._underneath is None and not mountinfo.at(self.spec.target):
-            # An adopted mount covered the bare directory until now.
-            self._open_underneath()
-        if self._underneath is None:
+        bare = self._name_strays()
+        if bare is None:
             return False
-        # The path of an open directory leads to it, and not to what is mounted over it.
-        bare = Path(f"/proc/self/fd/{self._underneath}")
         entries = list(bare.iterdir())
-        if not entries:
-            return False
-        # Named before they are moved: a move that fails must not leave some of them unnamed.
-        self.directory.strays.add(_below(bare))
         away = self._aside()
         away.mkdir(parents=True, mode=0o700)
         try:
@@ -174,6 +174,25 @@ class Mounter:
             # What was made after the first look is there by now.
             self.directory.strays.add(_below(away))
         return True
+
+    def name_strays(self) -> None:
+        """Write down what is in the bare directory, and move nothing."""
+        self._name_strays()
+
+    def _name_strays(self) -> Path | None:
+        """The bare directory, if there is anything in it: that is written down then."""
+        if self._was_adopted and self._underneath is None and not mountinfo.at(self.spec.target):
+            # An adopted mount covered the bare directory until now.
+            self._open_underneath()
+        if self._underneath is None:
+            return None
+        # The path of an open directory leads to it, and not to what is mounted over it.
+        bare = Path(f"/proc/self/fd/{self._underneath}")
+        if next(bare.iterdir(), None) is None:
+            return None
+        # Named before they are moved: a move that fails must not leave some of them unnamed.
+        self.directory.strays.add(_below(bare))
+        return bare
 
     def _aside(self) -> Path:
         """Where files are kept that nobody can prove; a new directory each time."""
@@ -266,12 +285,20 @@ class Mounter:
         """
         if hung and self.device is not None:
             fusectl.abort(self.device)
-        if self.daemon is not None and hung:
-            self.daemon.kill()
-        elif self.daemon is not None:
-            self.daemon.stop()
+        if self.daemon is not None:
+            if hung or self._covered():
+                self.daemon.kill()
+            else:
+                self.daemon.stop()
         if self.mounted():
             self.detach()
+
+    def _covered(self) -> bool:
+        """Whether somebody else's mount is at the target.
+
+        A daemon that is asked to end unmounts by the path, and would take that one away (F9).
+        """
+        return mountinfo.at(self.spec.target) is not None and not self.mounted()
 
     def unmount(self, daemon: ProcessIdentity | None = None) -> None:
         """Unmount after the drain, and see the daemon end.
@@ -296,7 +323,9 @@ class Mounter:
 
         if not targets.wait_until(gone, BUSY_SECONDS):
             self.detach()
-        if self.daemon is not None:
+        if self._covered():
+            self._end_covered(daemon)
+        elif self.daemon is not None:
             if self.daemon.wait(BUSY_SECONDS) is None:
                 self.daemon.stop()
         elif daemon is not None and not daemon.wait(BUSY_SECONDS):
@@ -306,6 +335,19 @@ class Mounter:
                 f"{self.spec.target} is still mounted: {problem}.",
                 hint=f"See who uses it: fuser -vm {self.spec.target}",
             )
+
+    def _end_covered(self, daemon: ProcessIdentity | None) -> None:
+        """Our mount lies below somebody else's, and cannot be taken away from there."""
+        logger.warning(
+            "mountkit: something else is mounted over %s, and stays. When it is gone, take away "
+            "what lies below: fusermount3 -u -z %s",
+            self.spec.target,
+            self.spec.target,
+        )
+        if self.daemon is not None:
+            self.daemon.kill()
+        elif daemon is not None and daemon.send(signal.SIGKILL):
+            daemon.wait(BUSY_SECONDS)
 
 
 def _below(folder: Path) -> tuple[str, ...]:

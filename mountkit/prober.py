@@ -13,20 +13,17 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-# A line with an errno and the seconds it took, for every line it is given. statvfs is never
-# answered from the kernel's caches, and costs the daemon no request to the store. The time is taken
-# here, because the supervisor looks for an answer only now and then.
-LOOP = """
-import os, sys, time
-for line in sys.stdin:
-    error, began = 0, time.monotonic()
-    try:
-        os.statvfs(sys.argv[1])
-    except OSError as problem:
-        error = problem.errno or 5
-    print(error, time.monotonic() - began, flush=True)
-"""
+from mountkit import watchdog
+
+if TYPE_CHECKING:
+    from mountkit.health import Limits
+    from mountkit.process import ProcessIdentity
+
+# Its text, read once: the helpers of a long run go with it when another version is installed.
+LOOP = Path(watchdog.__file__).read_text()
 END_SECONDS = 1.0
 
 
@@ -42,6 +39,15 @@ class Answered:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """The daemon that a helper ends if it hangs and the supervisor cannot, and its device."""
+
+    daemon: ProcessIdentity
+    device: int
+    limits: Limits
+
+
 class Prober:
     """Asks the mount at ``target``. Not for several threads."""
 
@@ -49,6 +55,8 @@ class Prober:
         self._target = target
         self._helper: subprocess.Popen[bytes] | None = None
         self._asked: float | None = None
+        self._guarded: Guarded | None = None
+        self._cut_off: float | None = None
         #: The errno of the last answer, 0 for a good one.
         self.error = 0
         #: The last answer; None while there is none.
@@ -60,33 +68,46 @@ class Prober:
         self._take()
         return self._waited()
 
-    def ask(self) -> None:
-        """Take in an answer that is there, and ask anew if none is outstanding. Never waits."""
+    @property
+    def cut_off(self) -> float:
+        """For how long a daemon is silent that the helper had to end; 0.0 if it did not."""
         self._take()
+        return 0.0 if self._cut_off is None else time.monotonic() - self._cut_off
+
+    def ask(self, guarded: Guarded | None = None) -> None:
+        """Take in an answer that is there, and ask anew if none is outstanding. Never waits.
+
+        ``guarded`` is the daemon of the mount, once it is known.
+        """
+        self._take()
+        if guarded != self._guarded:
+            self.renew()
+            self._guarded = guarded
         if self._asked is not None:
+            self.attend()
             return
         helper = self._helper
         if helper is None or helper.poll() is not None:
             helper = self._start()
         try:
-            os.write(self._questions(helper), b"\n")
+            os.write(self._questions(helper), watchdog.ASK)
         except OSError:
             # It is gone; the next look starts another.
             self.renew()
             return
         self._asked = time.monotonic()
 
-    @property
-    def descriptor(self) -> int | None:
-        """Readable when an answer is there; None while nothing is asked."""
-        if self._helper is None or self._asked is None or self._helper.stdout is None:
-            return None
-        return self._helper.stdout.fileno()
+    def attend(self) -> None:
+        """Say that the supervisor takes its turns, for as long as which the helper only asks."""
+        if self._helper is not None:
+            # One that is gone, or stopped so long that nothing more goes in, does nothing either.
+            with contextlib.suppress(OSError):
+                os.write(self._questions(self._helper), watchdog.TURN)
 
     def renew(self) -> None:
         """Forget what was asked: the mount is another one now."""
         self.close()
-        self.error, self.answered = 0, None
+        self.error, self.answered, self._cut_off = 0, None, None
 
     def close(self) -> None:
         """End the helper. One that hangs in the kernel ends when the mount does."""
@@ -109,8 +130,13 @@ class Prober:
         return -1 if helper.stdin is None else helper.stdin.fileno()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        words = [self._target, str(os.getpid())]
+        if self._guarded is not None:
+            daemon, limits = self._guarded.daemon, self._guarded.limits
+            numbers = (daemon.pid, daemon.started, self._guarded.device, limits.probe, limits.hang)
+            words += map(str, numbers)
         self._helper = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", LOOP, self._target],
+            [sys.executable, "-I", "-S", "-c", LOOP, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -118,21 +144,28 @@ class Prober:
             start_new_session=True,
             cwd="/",
         )
+        os.set_blocking(self._questions(self._helper), False)
         return self._helper
 
     def _take(self) -> None:
-        descriptor = self.descriptor
-        if self._asked is None or descriptor is None:
+        if self._helper is None or self._helper.stdout is None:
             return
+        descriptor = self._helper.stdout.fileno()
         # Not select, which takes no descriptor over 1023: a training may have that many.
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         if not poll.poll(0):
             return
-        answer = os.read(descriptor, 64).split()
-        if not answer:
+        told = os.read(descriptor, 4096)
+        if not told:
             self.renew()
             return
-        self.error = int(answer[0])
-        self.answered = Answered(self.error == 0, float(answer[1]), self._asked)
-        self._asked = None
+        # A line is written in one piece, and is too short for a pipe to part it.
+        for line in told.decode().splitlines():
+            word, seconds = line.split()
+            if word == watchdog.CUT_OFF:
+                self._cut_off = float(seconds)
+            elif self._asked is not None:
+                self.error = int(word)
+                self.answered = Answered(self.error == 0, float(seconds), self._asked)
+                self._asked = None

@@ -12,15 +12,15 @@ import random
 import select
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from mountkit import fusectl, health, mountinfo, state
-from mountkit.errors import MountkitError
+from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
 from mountkit.health import Cause, Health, Sight, Verdict, judge
-from mountkit.prober import Answered, Prober
+from mountkit.prober import Answered, Guarded, Prober
 from mountkit.process import Activity
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mountkit.events import Event
     from mountkit.mounter import Mounter
+    from mountkit.process import ProcessIdentity
     from mountkit.state import MountRecord
 
 logger = logging.getLogger("mountkit")
@@ -38,6 +39,8 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 FLAPPING_SECONDS = 5.0
 REMEMBERED = 1000
+# Between two attempts to move what a mount covers: each may copy much.
+STRAYS_SECONDS = 30.0
 # From one question until the answer to the next is taken in: two looks, and a busy machine.
 LATE_SECONDS = 2 * TICK_SECONDS + 1.0
 
@@ -46,6 +49,7 @@ class Action(Enum):
     """What the supervisor does next."""
 
     STAY = "stay"
+    WAIT = "wait"
     REMOUNT = "remount"
     GIVE_UP = "give up"
     STOP = "stop"
@@ -57,6 +61,9 @@ def decide(found: Health, failures: int, attempts: int, *, stop_asked: bool) -> 
         return Action.STOP
     if found in {Health.WELL, Health.SLOW}:
         return Action.STAY
+    if found is Health.FOREIGN:
+        # Not ours to take away, and below it our mount is as it was.
+        return Action.WAIT
     return Action.REMOUNT if failures < attempts else Action.GIVE_UP
 
 
@@ -80,6 +87,15 @@ def longest_silence(limits: health.Limits) -> float:
     two seconds.
     """
     return max(limits.probe, limits.interval + LATE_SECONDS)
+
+
+@dataclass(slots=True)
+class Loss:
+    """A mount that was lost at that time of the monotonic clock, until it serves again."""
+
+    at: float
+    cause: Cause
+    remounted: bool = False
 
 
 class Supervisor:
@@ -110,10 +126,14 @@ class Supervisor:
         self._answered = Answered(serving=True, seconds=0.0, at=time.monotonic())
         self._asked_at = 0.0
         self._ticks = -1
-        self._active_at = self._looked_at = time.monotonic()
+        self._active_at = self._looked_at = self._ours_at = time.monotonic()
         self._slow = False
         self._hindered = ""
+        self._written, self._unwritable = True, ""
         self._failures = 0
+        self._loss: Loss | None = None
+        self._strays_at: float | None = None
+        self._unnamed = self._unmoved = ""
         self._remounted_at = -FLAPPING_SECONDS
         self._wake_reader, self._wake_writer = os.pipe()
         self._halt = threading.Event()
@@ -127,7 +147,7 @@ class Supervisor:
 
     @property
     def record(self) -> MountRecord:
-        """The record as last written."""
+        """The record as last written, or as it will be once the disk takes it."""
         return self._record
 
     def answered(self) -> Answered:
@@ -172,6 +192,10 @@ class Supervisor:
         finally:
             self._prober.close()
             self.finished.set()
+        # What is read after the end, such as a loss, must get there as well.
+        while self._record.state == state.FAILED and not self._write_down():
+            if self._halt.wait(TICK_SECONDS):
+                return
 
     def _go_on(self) -> bool:
         """One turn; where processes, memory or descriptors run out, the next one may do better."""
@@ -190,6 +214,7 @@ class Supervisor:
     def _turn(self) -> bool:
         """Look once, and do what is to be done; whether to go on."""
         self._mind_the_clock()
+        self._write_down()
         verdict = self._look()
         asked = self._mounter.directory.asked_to_stop()
         action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
@@ -201,8 +226,13 @@ class Supervisor:
             return False
         if action is Action.REMOUNT:
             self._remount(verdict)
+        elif action is Action.WAIT:
+            self._wait(verdict)
         else:
             self._tell_if_slow(verdict)
+            if verdict.health is Health.WELL:
+                self._serve_again()
+            self._move_strays()
             self._sleep(self._pause())
         return True
 
@@ -238,37 +268,46 @@ class Supervisor:
         daemon = self._mounter.daemon
         ended = daemon.ended() if daemon is not None else "no daemon"
         name = self._mounter.backend.name
-        sight = Sight(ended=f"{name} ended with {ended}" if ended else "")
-        if daemon is not None and not ended:
-            sight = self._ask(daemon.identity.pid)
+        cut_off = self._prober.cut_off
+        sight = Sight(ended=f"{name} ended with {ended}" if ended else "", cut_off=cut_off)
+        if daemon is not None and not ended and not cut_off:
+            sight = self._ask(daemon.identity)
         return judge(sight, self._limits)
 
-    def _ask(self, pid: int) -> Sight:
+    def _ask(self, daemon: ProcessIdentity) -> Sight:
         """Look at the table, and at what the prober has heard; ask it anew when it is time."""
         mounted = self._mounter.mounted()
-        entry = mountinfo.at(self._record.spec.target) if not mounted else None
-        found = "it" if mounted else f"{entry.source} ({entry.fstype})" if entry else ""
         now = time.monotonic()
+        if not mounted:
+            # What somebody else's mount answers, or does not, says nothing of ours.
+            self._prober.renew()
+            self._active_at = self._looked_at = now
+            entry = mountinfo.at(self._record.spec.target)
+            return Sight(entry=f"{entry.source} ({entry.fstype})" if entry else "")
+        self._ours_at = now
         if now - self._looked_at > max(FROZEN_SECONDS, self._limits.probe):
             # We were stopped ourselves, or the machine was: the silence meanwhile means nothing.
             self._prober.renew()
             self._active_at = now
         self._looked_at = now
         if self._prober.unanswered or now - self._asked_at >= self._limits.interval:
-            self._prober.ask()
+            device = self._mounter.device
+            self._prober.ask(None if device is None else Guarded(daemon, device, self._limits))
             self._asked_at = now
+        else:
+            self._prober.attend()
         silent_for = self._prober.unanswered
         self._answered = self._prober.answered or self._answered
         if silent_for < self._limits.probe:
-            return Sight(entry=found, ours=mounted, error=self._prober.error)
+            return Sight(entry="it", ours=True, error=self._prober.error)
         # Only now, for it costs more than all the rest.
-        activity = Activity.of(pid)
+        activity = Activity.of(daemon.pid)
         if activity.ticks != self._ticks:
             self._ticks, self._active_at = activity.ticks, now
         device = self._mounter.device
         return Sight(
-            entry=found,
-            ours=mounted,
+            entry="it",
+            ours=True,
             unanswered=silent_for,
             process_state=activity.state,
             idle=now - self._active_at,
@@ -310,10 +349,8 @@ class Supervisor:
     def _remount(self, verdict: Verdict) -> None:
         began = time.monotonic()
         if self._failures == 0:
-            # A save is torn if it was under way when the mount was last known to answer, or is now.
-            now = self._clock()
-            lost = (*self._record.lost, now - self._prober.unanswered, now)[-REMEMBERED:]
-            self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
+            silent = max(self._prober.unanswered, self._prober.cut_off, self._unwatched(began))
+            self._lose(verdict, silent)
             self._tell(MountLost(verdict.reason, verdict.cause.value))
         served = began - self._remounted_at
         jitter = random.random()  # noqa: S311 - only spreads load
@@ -321,12 +358,13 @@ class Supervisor:
         if pause and self._halt.wait(pause):
             return
         try:
+            # Or torn files would be proven by whoever does not know of the loss.
+            self._must_be_written()
             self._mounter.kill(hung=verdict.cause is Cause.HUNG)
             self._prober.renew()
             self._mounter.keep_strays()
             self._mounter.clear_target(None)
             self._mounter.start(self._mount_timeout, self._note_daemon)
-            self._mounter.keep_strays()
         except (MountkitError, OSError) as error:
             self._failures += 1
             self.error = error
@@ -336,17 +374,86 @@ class Supervisor:
         self._remounted_at = time.monotonic()
         # It is mounted only once it has answered.
         self._answered = replace(self._answered, serving=True, at=self._remounted_at)
-        self._write(
-            self._record.change(
-                state.SERVING, remounts=self._record.remounts + 1, reason=self._record.reason
+        if self._loss is not None:
+            self._loss.remounted = True
+        self._serve_again()
+        self._move_strays()
+
+    def _serve_again(self) -> None:
+        """Say that the mount is back, once all that went past it meanwhile is known by name."""
+        loss, reason = self._loss, self._record.reason
+        if loss is None:
+            return
+        if not loss.remounted and not (self._answered.serving and self._answered.at > loss.at):
+            return
+        try:
+            self._mounter.name_strays()
+        except (MountkitError, OSError) as error:
+            unnamed = (
+                f"What was written past the mount cannot be noted, which waits for it: {error}"
             )
-        )
-        self._tell(Remounted(self._record.reason, time.monotonic() - began, verdict.cause.value))
+            if not self._unnamed:
+                self._tell(Trouble(unnamed))
+            self._unnamed = unnamed
+            return
+        self._unnamed = ""
+        self._loss = None
+        self._failures = 0
+        self._strays_at = time.monotonic()
+        if loss.remounted:
+            remounts = self._record.remounts + 1
+            self._write(self._record.change(state.SERVING, remounts=remounts, reason=reason))
+            self._tell(Remounted(reason, time.monotonic() - loss.at, loss.cause.value))
+            return
+        lost = (*self._record.lost, self._clock())[-REMEMBERED:]
+        self._write(self._record.change(state.SERVING, reason=reason, lost=lost))
+        self._tell(Trouble(f"The mount at {self._record.spec.target} serves again by itself"))
+
+    def _move_strays(self) -> None:
+        """Move what the mount covers to where it can be found; it is known by name already."""
+        now = time.monotonic()
+        if self._strays_at is None or now < self._strays_at:
+            return
+        try:
+            self._mounter.keep_strays()
+        except (MountkitError, OSError) as error:
+            unmoved = f"What was written past the mount lies below it, and cannot be moved: {error}"
+            if not self._unmoved:
+                self._tell(Trouble(unmoved))
+            self._unmoved, self._strays_at = unmoved, now + STRAYS_SECONDS
+            return
+        self._unmoved, self._strays_at = "", None
+
+    def _lose(self, verdict: Verdict, silent: float) -> None:
+        """Write down that it is lost, and was last known to be well ``silent`` seconds ago."""
+        # A save is torn if it was under way then, or is now.
+        now = self._clock()
+        lost = (*self._record.lost, now - silent, now)[-REMEMBERED:]
+        self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
+        self._loss = Loss(time.monotonic(), verdict.cause)
+
+    def _wait(self, verdict: Verdict) -> None:
+        """Leave everything as it is until somebody else's mount is gone, and say so once."""
+        if self._loss is None:
+            self._lose(verdict, time.monotonic() - self._ours_at)
+            target = self._record.spec.target
+            self._tell(Trouble(f"The mount at {target} waits: {verdict.reason}"))
+        self._sleep(TICK_SECONDS)
+
+    def _unwatched(self, now: float) -> float:
+        """For how long nobody could look, if that was longer than it should be: 0.0 if it was not.
+
+        A native call that keeps the interpreter's lock keeps this thread from running.
+        """
+        since = now - self._looked_at
+        return since if since > LATE_SECONDS else 0.0
 
     def _note_daemon(self) -> None:
         daemon = self._mounter.daemon
         identity = daemon.identity if daemon else None
         self._write(replace(self._record, daemon=identity, device=self._mounter.device))
+        # Nobody may find the mount by a device that another one had.
+        self._must_be_written()
 
     def _give_up(self) -> None:
         reason = f"{self._attempts} attempts failed, the last one: {self.error}"
@@ -354,9 +461,31 @@ class Supervisor:
         self._tell(MountGivenUp(reason))
 
     def _write(self, record: MountRecord) -> None:
-        self._record = record
+        """Replace the record, now or as soon as the disk takes it."""
+        self._record, self._written = record, False
+        self._write_down()
+
+    def _write_down(self) -> bool:
+        """Whether the record is on the disk; tried again every turn until it is.
+
+        A full disk is no reason to leave the mount unwatched.
+        """
+        if self._written:
+            return True
         try:
-            self._mounter.directory.write(record)
-        except OSError:
-            # A full disk is no reason to leave the mount unwatched.
-            logger.exception("mountkit: the record of %s cannot be written", record.spec.target)
+            self._mounter.directory.write(self._record)
+        except OSError as error:
+            if not self._unwritable:
+                target = self._record.spec.target
+                self._unwritable = f"The record of the mount at {target} cannot be written: {error}"
+                logger.warning("mountkit: %s", self._unwritable)
+                self._tell(Trouble(self._unwritable))
+            return False
+        self._written, self._unwritable = True, ""
+        return True
+
+    def _must_be_written(self) -> None:
+        if not self._write_down():
+            raise MountUnavailableError(
+                self._unwritable, hint=f"Make room: df -h {self._mounter.directory.path}"
+            )

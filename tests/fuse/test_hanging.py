@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from light import checkpoint
+from test_mounting import with_api
 from test_running import assert_proven
+
+from mountkit.watchdog import TURN_SECONDS
 
 if TYPE_CHECKING:
     from rig import Bucket, Rig
@@ -30,6 +35,44 @@ def test_a_daemon_stopped_between_two_saves_costs_nothing(rig: Rig, bucket: Buck
     assert "daemon is stopped" in answer.err
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
     assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
+
+
+@pytest.mark.fault(8)
+def test_a_training_that_keeps_its_own_supervisor_from_running_is_freed(
+    rig: Rig, bucket: Bucket
+) -> None:
+    rig.settings["MOUNTKIT_PROBE_TIMEOUT"] = "1"
+    job = rig.start(*with_api(rig, bucket, "hold"))
+    rig.await_word("written", job)
+    daemon = rig.daemon()
+    daemon.send_signal(signal.SIGSTOP)
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert answer.json["native"] in {"ENOTCONN", "ECONNABORTED"}, answer
+    assert answer.json["error"] is None, answer
+    assert {"MountLost hung", "Remounted hung"} <= set(answer.json["events"]), answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault(8)
+def test_one_that_is_stopped_itself_costs_its_daemon_nothing(rig: Rig, bucket: Bucket) -> None:
+    rig.settings["MOUNTKIT_PROBE_TIMEOUT"] = "1"
+    job = rig.start(*with_api(rig, bucket, "pause"))
+    rig.await_word("written", job)
+    daemon = rig.daemon()
+    job.process.send_signal(signal.SIGSTOP)
+    daemon.send_signal(signal.SIGSTOP)
+    # Longer than a training may keep its own supervisor from running.
+    time.sleep(1 + TURN_SECONDS + 3)
+    assert daemon.status() == psutil.STATUS_STOPPED
+    daemon.send_signal(signal.SIGCONT)
+    job.process.send_signal(signal.SIGCONT)
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert answer.json["error"] is None, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
 @pytest.mark.fault(8, 37)

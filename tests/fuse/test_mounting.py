@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
@@ -233,6 +234,64 @@ def test_a_target_where_somebody_else_mounted_is_refused_and_stays(
         entry = mountinfo.at(str(rig.target))
         assert entry is not None
         assert entry.source == "theirs"
+
+
+@contextlib.contextmanager
+def mounted_over(rig: Rig) -> Iterator[None]:
+    """Somebody else's mount on top of ours, which must still be there at the end."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a tmpfs")
+    words = ["mount", "-t", "tmpfs", "mountkit-test", str(rig.target)]
+    subprocess.run(words, check=True)
+    taken_away = False
+    try:
+        yield
+        # It fails if it is not there any more, or is not ours.
+        entry = mountinfo.at(str(rig.target))
+        taken_away = entry is None or entry.source != "mountkit-test"
+    finally:
+        if not taken_away:
+            subprocess.run(["umount", "--lazy", str(rig.target)], check=True)
+    assert not taken_away
+
+
+@pytest.mark.fault(9)
+def test_a_mount_that_somebody_mounted_over_waits_and_serves_on(rig: Rig, bucket: Bucket) -> None:
+    command = rig.light("save:10", "say:between", "wait:go", "save:20")
+    job = rig.begin(f"s3://{bucket.name}/run", command)
+    rig.await_word("between", job)
+    daemon = rig.daemon()
+    with mounted_over(rig):
+        rig.await_text("is mounted over it", job)
+        assert rig.record().state == "repairing"
+    eventually(lambda: rig.record().state == "serving", "serving again")
+    assert rig.daemon() == daemon
+    assert rig.record().remounts == 0
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+    assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
+
+
+@pytest.mark.fault(9)
+def test_a_run_that_ends_below_somebody_elses_mount_leaves_it_there(
+    rig: Rig, bucket: Bucket
+) -> None:
+    rig.settings["MOUNTKIT_REPAIR_TIMEOUT"] = "2"
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    job = rig.begin(f"s3://{bucket.name}/run", rig.light("save:10", "say:between", "wait:go"))
+    rig.await_word("between", job)
+    daemon = rig.daemon()
+    with mounted_over(rig):
+        rig.await_text("is mounted over it", job)
+        rig.say("go")
+        answer = job.wait()
+        assert answer.code in {0, 75}, answer
+        assert not daemon.is_running()
+    # Below it a mount that nobody serves is left, as it said.
+    assert f"fusermount3 -u -z {rig.target}" in answer.err
+    subprocess.run(["fusermount3", "-u", "-z", str(rig.target)], check=True)
 
 
 def with_api(rig: Rig, bucket: Bucket, mode: str, endpoint: str = "") -> list[str]:

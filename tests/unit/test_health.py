@@ -21,6 +21,7 @@ SECONDS = st.floats(0, 1e5)
     [
         ({}, Health.WELL, Cause.NONE),
         ({"ended": "rclone ended"}, Health.BROKEN, Cause.DIED),
+        ({"ended": "rclone ended", "cut_off": 12.0}, Health.BROKEN, Cause.HUNG),
         ({"entry": "", "ours": False}, Health.BROKEN, Cause.UNMOUNTED),
         ({"entry": "tmpfs", "ours": False}, Health.FOREIGN, Cause.UNMOUNTED),
         ({"error": errno.ENOTCONN}, Health.BROKEN, Cause.DIED),

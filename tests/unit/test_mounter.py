@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -298,6 +300,15 @@ class TestStrays:
             mounter.keep_strays()
         assert mounter.directory.strays.paths() == ("a",)
 
+    def test_they_can_be_named_and_left_where_they_are(self, machine):
+        mounter = machine.mounter()
+        mounter.name_strays()
+        mounter.clear_target(None)
+        (machine.folder / "mnt" / "a").write_text("x")
+        mounter.name_strays()
+        assert mounter.directory.strays.paths() == ("a",)
+        assert (machine.folder / "mnt" / "a").exists()
+
     def test_a_directory_without_files_is_no_hindrance(self, machine):
         mounter = machine.mounter()
         mounter.clear_target(None)
@@ -321,6 +332,48 @@ class TestStrays:
         mounter.keep_strays()
         assert mounter.directory.strays.paths() == ()
         assert not (machine.folder / "cache" / "strays").exists()
+
+
+@pytest.mark.fault(9)
+class TestCovered:
+    """Somebody else's mount is on top of ours: a daemon that is asked to end takes that away."""
+
+    @pytest.fixture
+    def mounter(self, machine):
+        told = machine.folder / "was asked to end"
+        script = f"trap 'touch \"{told}\"; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+        mounter = machine.mounter(script, target=ON_EVERY_MACHINE)
+        mounter.start(30.0, nobody)
+        deadline = time.monotonic() + 30.0
+        while "up" not in mounter.daemon.tail():
+            assert time.monotonic() < deadline
+        mounter.backend.ours = False
+        yield mounter
+        assert not told.exists()
+        assert not machine.asked.exists()
+
+    def test_a_repair_kills_it(self, mounter):
+        mounter.kill()
+        assert mounter.daemon.poll() == -signal.SIGKILL
+
+    def test_the_end_kills_it_and_says_what_stays(self, mounter, caplog):
+        mounter.unmount()
+        assert mounter.daemon.poll() == -signal.SIGKILL
+        assert "something else is mounted over /proc" in caplog.text
+
+    def test_the_end_of_one_that_another_process_started(self, mounter, machine):
+        another = machine.mounter(target=ON_EVERY_MACHINE)
+        another.backend.ours = False
+        another.unmount(mounter.daemon.identity)
+        assert mounter.daemon.wait(30.0) == -signal.SIGKILL
+
+    def test_a_leftover_is_refused_and_not_touched(self, mounter, machine):
+        another = machine.mounter(target=ON_EVERY_MACHINE)
+        another.backend.ours = False
+        with pytest.raises(MountUnavailableError, match="not by mountkit"):
+            another.clear_target(mounter.daemon.identity)
+        assert mounter.daemon.poll() is None
+        mounter.daemon.kill()
 
 
 class TestUnmount:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
+import subprocess
+import sys
 import time
+from dataclasses import replace
 
+import psutil
 import pytest
 from fakes import open_descriptors
 
-from mountkit import fusectl
-from mountkit.prober import Prober
+from mountkit import fusectl, watchdog
+from mountkit.health import Limits
+from mountkit.prober import Guarded, Prober
+from mountkit.process import ProcessIdentity
 
 LIMIT = 20.0
 
@@ -131,6 +138,73 @@ def test_nothing_of_it_is_left(tmp_path):
     prober.close()
     assert helper.poll() is not None
     assert open_descriptors() == before
+
+
+@pytest.fixture
+def sleeper():
+    process = subprocess.Popen(["/bin/sleep", "600"])
+    yield ProcessIdentity.of(process.pid)
+    process.kill()
+    process.wait()
+
+
+class TestLastResort:
+    def test_each_daemon_gets_a_helper_of_its_own(self, prober, sleeper):
+        first = Guarded(sleeper, 7, Limits())
+        until(lambda: answered(prober))
+        plain = prober._helper
+        prober.ask(first)
+        guarding = prober._helper
+        assert guarding is not plain
+        assert guarding.args[-5:] == [str(sleeper.pid), str(sleeper.started), "7", "5.0", "60.0"]
+        prober.ask(first)
+        assert prober._helper is guarding
+        prober.ask(replace(first, device=8))
+        assert prober._helper is not guarding
+
+    @pytest.mark.fault(37)
+    def test_nobody_is_ended_by_the_helper_of_a_supervisor_that_is_gone(self, sleeper, tmp_path):
+        # A fork of it holds the helper's stdin open.
+        script = (
+            "import os, sys, time; from mountkit.prober import *; from mountkit.health import *;"
+        )
+        script += "from mountkit.process import ProcessIdentity; prober = Prober(sys.argv[1]);"
+        script += "daemon = ProcessIdentity.of(int(sys.argv[2]));"
+        script += "prober.ask(Guarded(daemon, 7, Limits())); child = os.fork();"
+        script += "child or time.sleep(600);"
+        script += "print(prober._helper.pid, child, flush=True); time.sleep(600)"
+        words = [sys.executable, "-c", script, str(tmp_path), str(sleeper.pid)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as parent:
+            helper, child = map(int, parent.stdout.readline().split())
+            ending = psutil.Process(helper)
+            try:
+                parent.kill()
+                parent.wait()
+                assert ending.wait(LIMIT) is None
+            finally:
+                os.kill(child, signal.SIGKILL)
+        assert sleeper.alive()
+
+    def test_what_it_did_is_known(self, prober):
+        prober._helper = subprocess.Popen(
+            ["/bin/sh", "-c", f"echo {watchdog.CUT_OFF} 1.5; read nothing"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        until(lambda: prober.cut_off)
+        assert prober.cut_off > 1.5
+        prober.renew()
+        assert prober.cut_off == 0.0
+
+    def test_a_supervisor_that_only_says_that_it_is_there_gets_no_answer(self, prober):
+        until(lambda: answered(prober))
+        first = prober.answered
+        for _ in range(10):
+            prober.attend()
+        until(lambda: not prober.unanswered)
+        prober.answered = None
+        until(lambda: answered(prober))
+        assert prober.answered.at > first.at
 
 
 class TestFusectl:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import state
+from mountkit import jsonfile, state
 from mountkit.errors import ConfigurationError
 from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
@@ -252,3 +253,18 @@ class TestAllMounts:
         (known.directory("2").path / state.RECORD_NAME).write_text("{")
         assert [record.spec.target for record in known.records()] == ["/mnt"]
         assert "rm -r" in caplog.text
+
+
+@pytest.mark.fault(15)
+def test_a_write_that_fails_leaves_no_draft_behind(tmp_path, monkeypatch):
+    def full(path: Path, text: str) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    jsonfile.replace(tmp_path / "record.json", {"what": "was there"})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            jsonfile.replace(tmp_path / "record.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+    assert jsonfile.load(tmp_path / "record.json") == {"what": "was there"}

@@ -22,7 +22,8 @@ from mountkit import state
 from mountkit.errors import MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
 from mountkit.health import Health, Limits
-from mountkit.prober import Answered
+from mountkit.mountinfo import MountEntry
+from mountkit.prober import Answered, Guarded
 from mountkit.process import Daemon, ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import MountRecord, StateDirectory
@@ -58,9 +59,10 @@ class TestDecide:
             (Health.SLOW, False, 0, Action.STAY),
             (Health.BROKEN, False, 0, Action.REMOUNT),
             (Health.BROKEN, False, 2, Action.REMOUNT),
-            (Health.FOREIGN, False, 2, Action.REMOUNT),
+            (Health.FOREIGN, False, 2, Action.WAIT),
             (Health.BROKEN, False, 3, Action.GIVE_UP),
-            (Health.FOREIGN, False, 4, Action.GIVE_UP),
+            (Health.FOREIGN, False, 4, Action.WAIT),
+            (Health.FOREIGN, True, 4, Action.STOP),
             (Health.WELL, True, 0, Action.STOP),
             (Health.BROKEN, True, 9, Action.STOP),
         ],
@@ -72,12 +74,16 @@ class TestDecide:
     def test_a_mount_that_serves_is_never_touched(self, found, failures, attempts):
         assert decide(found, failures, attempts, stop_asked=False) is Action.STAY
 
-    @given(st.sampled_from([Health.BROKEN, Health.FOREIGN]), COUNTS, st.integers(1, 50))
-    def test_a_lost_one_is_remounted_until_the_attempts_are_used_up(
-        self, found, failures, attempts
-    ):
+    @pytest.mark.fault(9)
+    @given(COUNTS, st.integers(1, 50))
+    def test_one_below_a_strangers_is_not_touched_either(self, failures, attempts):
+        # Its daemon is well, and would take the stranger's mount away at its end.
+        assert decide(Health.FOREIGN, failures, attempts, stop_asked=False) is Action.WAIT
+
+    @given(COUNTS, st.integers(1, 50))
+    def test_a_lost_one_is_remounted_until_the_attempts_are_used_up(self, failures, attempts):
         expected = Action.REMOUNT if failures < attempts else Action.GIVE_UP
-        assert decide(found, failures, attempts, stop_asked=False) is expected
+        assert decide(Health.BROKEN, failures, attempts, stop_asked=False) is expected
 
 
 class TestPause:
@@ -120,6 +126,8 @@ class FakeMounter:
         self.table = True
         self.calls: list[str] = []
         self.start_errors: list[MountUnavailableError] = []
+        self.stray_errors: list[OSError | None] = []
+        self.name_errors: list[OSError] = []
         self.unmount_error: MountUnavailableError | None = None
         self.confirm: Callable[[], None] = lambda: None
         self.unmounting: Callable[[], None] = lambda: None
@@ -138,6 +146,14 @@ class FakeMounter:
 
     def keep_strays(self) -> None:
         self.calls.append("strays")
+        error = self.stray_errors.pop(0) if self.stray_errors else None
+        if error is not None:
+            raise error
+
+    def name_strays(self) -> None:
+        self.calls.append("name")
+        if self.name_errors:
+            raise self.name_errors.pop(0)
 
     def clear_target(self, leftover: ProcessIdentity | None) -> bool:
         self.calls.append("clear")
@@ -149,8 +165,12 @@ class FakeMounter:
             raise self.start_errors.pop(0)
         self.table = True
         self.daemon = Daemon.start(["/bin/sleep", "600"], {}, self.directory.log)
-        seen()
-        self.confirm()
+        try:
+            seen()
+            self.confirm()
+        except BaseException:
+            self.daemon.stop()
+            raise
 
     def unmount(self) -> None:
         self.calls.append("unmount")
@@ -168,17 +188,24 @@ class SilentProber:
         self.silent = False
         self.error = 0
         self.answered: Answered | None = None
+        self.cut_off = 0.0
+        self.guarded: Guarded | None = None
         self.renewed = 0
 
     @property
     def unanswered(self) -> float:
         return 0.5 if self.silent else 0.0
 
-    def ask(self) -> None:
+    def ask(self, guarded: Guarded | None = None) -> None:
         """It says what it is told to."""
+        self.guarded = guarded
+
+    def attend(self) -> None:
+        """It is there anyway."""
 
     def renew(self) -> None:
-        self.silent, self.error, self.answered = False, 0, None
+        self.silent, self.error, self.answered, self.cut_off = False, 0, None, 0.0
+        self.guarded = None
         self.renewed += 1
 
     def close(self) -> None:
@@ -294,7 +321,7 @@ class TestRepair:
         lost = watch.told()
         assert lost == MountLost("fake ended with killed by SIGKILL")
         assert isinstance(watch.told(), Remounted)
-        assert watch.mounter.calls == ["kill", "strays", "clear", "start", "strays"]
+        assert watch.mounter.calls == ["kill", "strays", "clear", "start", "name", "strays"]
         written = watch.written()
         assert written == supervisor.record
         assert (written.state, written.remounts) == (state.SERVING, 1)
@@ -320,6 +347,31 @@ class TestRepair:
         watch.begin()
         assert watch.told() == MountLost("somebody unmounted it", "unmounted")
         assert isinstance(watch.told(), Remounted)
+
+    @pytest.mark.fault(9)
+    def test_one_that_somebody_mounted_over_waits_until_that_is_gone(self, watch, monkeypatch):
+        stranger = MountEntry("/mnt", "tmpfs", "theirs", 99)
+        monkeypatch.setattr("mountkit.mountinfo.at", lambda _: stranger)
+        prober = SilentProber()
+        supervisor = watch.begin(prober=prober, attempts=1, limits=PATIENT)
+        daemon = watch.mounter.daemon.identity
+        watch.mounter.table = False
+        told = watch.told()
+        assert told == Trouble("The mount at /mnt waits: theirs (tmpfs) is mounted over it")
+        assert watch.written().state == state.REPAIRING
+        assert not supervisor.answered().serving
+        # Whatever the stranger's mount says.
+        prober.silent, prober.error = True, errno.ENOTCONN
+        wait_until(lambda: not prober.silent)
+        watch.mounter.table = True
+        wait_until(lambda: prober.guarded is not None)
+        prober.answered = Answered(serving=True, seconds=0.0, at=time.monotonic())
+        assert "serves again" in watch.told().reason, "or it was said twice"
+        written = watch.written()
+        assert (written.state, written.remounts, len(written.lost)) == (state.SERVING, 0, 3)
+        assert watch.mounter.daemon.identity == daemon
+        assert daemon.alive()
+        assert not {"kill", "start", "clear"} & set(watch.mounter.calls)
 
     def test_a_failed_attempt_is_followed_by_another(self, watch):
         watch.mounter.start_errors = [MountUnavailableError("The store is away.")]
@@ -348,6 +400,17 @@ class TestRepair:
         assert prober.renewed >= 1
         assert watch.written().remounts == 1
 
+    @pytest.mark.fault(8)
+    def test_a_save_that_kept_us_from_looking_counts_as_under_way(self, watch):
+        prober = SilentProber()
+        watch.begin(prober=prober, clock=lambda: 5000.0)
+        prober.cut_off = 12.0
+        lost = watch.told()
+        assert lost.cause == "hung"
+        assert "nor could its supervisor run" in lost.reason
+        assert watch.told().cause == "hung"
+        assert watch.written().lost == (4988.0, 5000.0)
+
     @pytest.mark.fault(8, 33)
     def test_one_that_works_and_does_not_answer_yet_is_left_alone(self, watch):
         watch.mounter.busy()
@@ -367,10 +430,10 @@ class TestRepair:
         hindered.set()
         asked = prober.ask
 
-        def ask() -> None:
+        def ask(guarded: Guarded | None = None) -> None:
             if hindered.is_set():
                 raise OSError(errno.EMFILE, "Too many open files")
-            asked()
+            asked(guarded)
 
         prober.ask = ask
         supervisor = watch.begin(prober=prober)
@@ -420,6 +483,141 @@ class TestRepair:
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         assert supervisor.finished.wait(LIMIT)
         assert watch.written().state == state.FAILED
+
+
+class FullDisk:
+    """The state directory's disk takes no record while it is full for it."""
+
+    def __init__(self, watch: Watch, monkeypatch) -> None:
+        self.full = lambda record: True
+        self.taken: list[MountRecord] = []
+        self._write = watch.mounter.directory.write
+        monkeypatch.setattr(watch.mounter.directory, "write", self.write)
+
+    def write(self, record: MountRecord) -> None:
+        if self.full(record):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._write(record)
+        self.taken.append(record)
+
+    def free(self) -> None:
+        self.full = lambda record: False
+
+
+@pytest.fixture
+def disk(watch, monkeypatch):
+    return FullDisk(watch, monkeypatch)
+
+
+@pytest.mark.fault(7, 15)
+class TestFullDisk:
+    def test_it_does_not_serve_again_before_its_loss_is_written(self, watch, disk):
+        watch.begin(attempts=100, limits=PATIENT)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        told = watch.told()
+        assert isinstance(told, Trouble)
+        assert "cannot be written" in told.reason
+        assert isinstance(watch.told(), MountLost)
+        wait_until(lambda: watch.supervisor._failures > 0)
+        assert watch.mounter.calls == []
+        assert watch.written() == watch.record
+        disk.free()
+        assert isinstance(watch.told(), Remounted), "or it was said twice"
+        # The loss came first, and a start after it.
+        assert (disk.taken[0].state, len(disk.taken[0].lost)) == (state.REPAIRING, 2)
+        assert disk.taken[0].daemon == watch.record.daemon
+        assert len(watch.written().lost) == 2
+        assert watch.mounter.calls.count("start") == 1
+
+    def test_if_it_stays_full_the_mount_is_given_up_and_written_down_later(self, watch, disk):
+        supervisor = watch.begin(attempts=1, limits=PATIENT)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert supervisor.finished.wait(LIMIT)
+        assert watch.mounter.calls == []
+        told = [watch.told() for _ in range(3)]
+        assert "No space left on device" in told[-1].reason
+        disk.free()
+        wait_until(lambda: watch.written().state == state.FAILED)
+        assert len(watch.written().lost) == 2
+
+    def test_that_it_serves_again_is_written_when_there_is_room(self, watch, disk):
+        disk.full = lambda record: record.state == state.SERVING
+        watch.begin(limits=PATIENT)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        told = [watch.told() for _ in range(3)]
+        assert [type(event) for event in told] == [MountLost, Trouble, Remounted]
+        assert watch.written().state == state.REPAIRING
+        assert watch.written().daemon == watch.mounter.daemon.identity
+        disk.free()
+        wait_until(lambda: watch.written().state == state.SERVING)
+        assert watch.written().remounts == 1
+        assert watch.mounter.calls.count("start") == 1
+
+    def test_no_mount_serves_whose_device_nobody_can_know(self, watch, disk):
+        first = watch.mounter.daemon.identity
+        disk.full = lambda record: record.daemon != first
+        watch.begin(attempts=100, limits=PATIENT)
+        first.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost)
+        assert isinstance(watch.told(), Trouble)
+        wait_until(lambda: watch.supervisor._failures > 0)
+        assert watch.written().daemon == first
+        disk.free()
+        assert isinstance(watch.told(), Remounted)
+        assert watch.written().daemon == watch.mounter.daemon.identity
+        assert watch.mounter.calls.count("start") > 1
+
+
+class TestStrays:
+    """What was written past the mount, and cannot be taken care of at once."""
+
+    @pytest.mark.fault(15)
+    def test_one_that_cannot_be_moved_does_not_keep_the_mount_from_serving(
+        self, watch, monkeypatch
+    ):
+        monkeypatch.setattr("mountkit.supervisor.STRAYS_SECONDS", 0.0)
+        full = OSError(errno.ENOSPC, "No space left on device")
+        watch.mounter.stray_errors = [None, full, full]
+        watch.begin(limits=PATIENT)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        told = [watch.told() for _ in range(3)]
+        assert [type(event) for event in told] == [MountLost, Remounted, Trouble]
+        assert "cannot be moved: [Errno 28]" in told[2].reason
+        assert watch.written().state == state.SERVING
+        wait_until(lambda: watch.mounter.calls.count("strays") == 4)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost), "or it was said twice"
+
+    def test_it_does_not_serve_before_they_are_known_by_name(self, watch):
+        refused = OSError(errno.EACCES, "Permission denied")
+        watch.mounter.name_errors = [refused, refused]
+        watch.begin(limits=PATIENT)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        told = [watch.told() for _ in range(2)]
+        assert [type(event) for event in told] == [MountLost, Trouble]
+        assert "cannot be noted" in told[1].reason
+        assert isinstance(watch.told(), Remounted), "or it was said twice"
+        assert watch.written().state == state.SERVING
+        assert watch.mounter.calls.count("start") == 1
+        assert watch.mounter.calls.count("name") == 3
+
+    def test_a_mount_that_comes_back_by_itself_is_not_lost_for_ever(self, watch, disk):
+        prober = SilentProber()
+        supervisor = watch.begin(prober=prober, attempts=100)
+        watch.mounter.daemon.identity.send(signal.SIGSTOP)
+        prober.silent = True
+        while not isinstance(watch.told(), MountLost):
+            pass
+        # It could not be ended, because that could not be written down.
+        watch.mounter.daemon.identity.send(signal.SIGCONT)
+        prober.silent = False
+        prober.answered = Answered(serving=True, seconds=0.0, at=time.monotonic())
+        wait_until(lambda: supervisor.record.state == state.SERVING)
+        disk.free()
+        wait_until(lambda: watch.written() == supervisor.record)
+        assert len(watch.written().lost) == 3
+        assert watch.written().remounts == 0
+        assert "start" not in watch.mounter.calls
 
 
 class TestAnswered:

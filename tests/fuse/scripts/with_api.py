@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,15 +20,19 @@ class TrainingError(Exception):
 
 def main() -> None:
     source, target, endpoint, backend, gates, mode = sys.argv[1:]
-    told = {"error": None, "files": [], "before": None, "proven": []}
+    told = {"error": None, "files": [], "before": None, "proven": [], "events": []}
+
+    def hear(event: object) -> None:
+        told["events"].append(f"{type(event).__name__} {getattr(event, 'cause', '')}".strip())
+
     try:
         with mountkit.mount(
-            source, target, endpoint_url=endpoint, backend=backend, on_event=lambda _: None
+            source, target, endpoint_url=endpoint, backend=backend, on_event=hear
         ) as mount:
             told["path"], told["source"] = mount.path, mount.source
             told["before"] = mount.latest_checkpoint()
             write(Path(mount.path) / "checkpoint-10", checkpoint(10))
-            train(mode, Path(gates))
+            told["native"] = train(mode, Path(gates), Path(mount.path))
     except TrainingError as error:
         told["error"] = str(error)
     except mountkit_error() as error:
@@ -35,12 +42,24 @@ def main() -> None:
     print(json.dumps(told))
 
 
-def train(mode: str, gates: Path) -> None:
+def train(mode: str, gates: Path, output: Path) -> str | None:
     if mode == "raise":
         raise TrainingError("the loss is not a number")
     if mode == "pause":
         (gates / "written").touch()
         wait_for(gates / "go")
+    if mode == "hold":
+        (gates / "written").touch()
+        wait_for(gates / "go")
+        return open_with_the_lock_held(output / "new")
+    return None
+
+
+def open_with_the_lock_held(path: Path) -> str:
+    """What native code does that saves without letting any other thread of Python run."""
+    library = ctypes.PyDLL(None, use_errno=True)
+    descriptor = library.open(os.fsencode(path), os.O_WRONLY | os.O_CREAT, 0o600)
+    return "opened" if descriptor >= 0 else errno.errorcode[ctypes.get_errno()]
 
 
 def mountkit_error() -> type[Exception]:
