@@ -1,6 +1,6 @@
 """Keep a mount alive: see its daemon die or hang, and mount again.
 
-What is the matter is judged in ``health``; ``decide`` is what is done about it. Both do no I/O. The
+What is the matter is judged in ``health``, what is done about it in ``policy``. Both do no I/O. The
 supervisor's thread never touches the mount.
 """
 
@@ -13,13 +13,19 @@ import select
 import threading
 import time
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from mountkit import fusectl, health, mountinfo, state
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
 from mountkit.health import Cause, Health, Sight, Verdict, judge
+from mountkit.policy import (
+    FLAPPING_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Action,
+    decide,
+    pause_before,
+)
 from mountkit.prober import Answered, Guarded, Prober
 from mountkit.process import Activity
 
@@ -35,49 +41,11 @@ logger = logging.getLogger("mountkit")
 
 TICK_SECONDS = 0.5
 FROZEN_SECONDS = 5.0
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
-FLAPPING_SECONDS = 5.0
 REMEMBERED = 1000
 # Between two attempts to move what a mount covers: each may copy much.
 STRAYS_SECONDS = 30.0
 # From one question until the answer to the next is taken in: two looks, and a busy machine.
 LATE_SECONDS = 2 * TICK_SECONDS + 1.0
-
-
-class Action(Enum):
-    """What the supervisor does next."""
-
-    STAY = "stay"
-    WAIT = "wait"
-    REMOUNT = "remount"
-    GIVE_UP = "give up"
-    STOP = "stop"
-
-
-def decide(found: Health, failures: int, attempts: int, *, stop_asked: bool) -> Action:
-    """What to do, after ``failures`` failed remounts in a row of ``attempts`` allowed."""
-    if stop_asked:
-        return Action.STOP
-    if found in {Health.WELL, Health.SLOW}:
-        return Action.STAY
-    if found is Health.FOREIGN:
-        # Not ours to take away, and below it our mount is as it was.
-        return Action.WAIT
-    return Action.REMOUNT if failures < attempts else Action.GIVE_UP
-
-
-def pause_before(failures: int, served: float, jitter: float) -> float:
-    """Seconds to wait before the next attempt: none at first, then doubling up to 30.
-
-    ``served`` is how many seconds the mount had served before it was lost: one that dies at once,
-    again and again, is not restarted in a tight loop. ``jitter`` between 0 and 1 spreads many
-    machines that lost the same store.
-    """
-    if failures == 0 and served >= FLAPPING_SECONDS:
-        return 0.0
-    pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(max(0, failures - 1), 10), LONGEST_PAUSE_SECONDS)
-    return pause * (0.5 + 0.5 * jitter)
 
 
 def longest_silence(limits: health.Limits) -> float:

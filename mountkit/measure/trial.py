@@ -17,10 +17,10 @@ from mountkit.events import silent
 from mountkit.measure import saving
 from mountkit.measure.saving import SaveError
 from mountkit.measure.values import Round
+from mountkit.policy import FLAPPING_SECONDS
 from mountkit.prover import Prover
 from mountkit.session import Session
 from mountkit.state import StateDirectory
-from mountkit.supervisor import FLAPPING_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
