@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,10 +31,21 @@ def killed_while_it_waits(rig: Rig, source: str, *actions: str) -> None:
         rig.kill(process)
 
 
+def an_hour_ago(rig: Rig) -> None:
+    """Date all that waits back: whose file is the newer one is a matter of seconds here."""
+    then = datetime.now(timezone.utc) - timedelta(hours=1)
+    records = [path for path in rig.cache.rglob("vfsMeta/**/*") if path.is_file()]
+    assert records
+    for path in records:
+        record = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**record, "ModTime": then.isoformat()}))
+
+
 @pytest.mark.fault(11, 32, 36)
 def test_files_older_than_what_the_store_has_are_set_aside(rig: Rig, bucket: Bucket) -> None:
     source = f"s3://{bucket.name}/run"
     killed_while_it_waits(rig, source, "save:10:40000")
+    an_hour_ago(rig)
     # Another machine goes on, and proves the same checkpoint.
     other = rig.work / "other machine"
     place = {"MOUNTKIT_CACHE_DIR": f"{other}/cache", "MOUNTKIT_STATE_DIR": f"{other}/state"}

@@ -36,8 +36,9 @@ def test_a_daemon_that_hangs_in_the_middle_of_a_save_of_two(rig: Rig, bucket: Bu
     # Nobody can agree with the other processes on a repeat: it goes on, or it ends for a restart.
     assert bucket.manifest("run/checkpoint-4") is None
     assert bucket.manifest("run/checkpoint-2") is not None, answer
-    assert "checkpoint-4 is not a finished checkpoint" in answer.err, answer
-    if answer.code == 0:
+    assert "checkpoint-4" in answer.err, answer
+    # With 75 the job went on, and files of the torn one are named.
+    if answer.code in {0, 75}:
         assert bucket.manifest("run/checkpoint-6") is not None, answer
         return
     assert answer.code == 1, answer
