@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from mountkit import backends, cachelock, config, listening, opening, state
 from mountkit import target as targets
 from mountkit.deadline import Deadline
 from mountkit.drain import DrainReport, checked_again, drain
+from mountkit.errors import MountkitError
 from mountkit.events import Observer, silent
 from mountkit.firstlook import FirstLook, first_look
 from mountkit.handle import Mount
@@ -27,10 +29,13 @@ if TYPE_CHECKING:
 
     from mountkit.listening import Listener
     from mountkit.spec import MountSpec
+    from mountkit.state import MountRecord
 
 
 # In the record of a mount that was left in place: whoever finds it may take it over.
 NOBODY = ProcessIdentity(0, 0, "")
+
+logger = logging.getLogger("mountkit")
 
 
 class Session:
@@ -125,7 +130,8 @@ class Session:
         """
         limits = self._limits.until(deadline or Deadline())
         try:
-            self._mounter.keep_strays()
+            # Moved they are once nothing is mounted any more: that may take its time.
+            beside = self._beside(self._mounter.name_strays)
             with draining():
                 report = drain(self.mount, limits, observer, ended_well=ended_well)
             if self.mount.record() is None and not self.supervisor.stopped:
@@ -137,19 +143,30 @@ class Session:
             raise
         record = self.mount.record()
         self._unmount()
-        try:
-            self._mounter.keep_strays()
-        except OSError as error:
-            kept = Unproven(
-                self.mount.path, 0, f"what was written beside it cannot be kept: {error}"
-            )
-            report = replace(report, unproven=(*report.unproven, kept))
+        beside += self._beside(self._mounter.keep_strays)
+        report = replace(report, unproven=(*report.unproven, *beside[:1]))
         report = checked_again(self.mount, report, record)
         if record is not None and not report.complete:
-            paths = tuple(problem.path for problem in report.unproven)
-            self.mount.directory.write(replace(record, unproven=paths))
+            self._note_unproven(record, report)
         self._release(purge=report.complete, unproven=not report.complete)
         return report
+
+    def _note_unproven(self, record: MountRecord, report: DrainReport) -> None:
+        paths = tuple(problem.path for problem in report.unproven)
+        try:
+            self.mount.directory.write(replace(record, unproven=paths))
+        except OSError as error:
+            # They are named to whoever runs this; only the next mount does not know of them.
+            logger.warning("mountkit: what is not proven cannot be noted: %s", error)
+
+    def _beside(self, work: Callable[[], object]) -> tuple[Unproven, ...]:
+        """What keeps the files that were written beside the mount from being told of."""
+        try:
+            work()
+        except (MountkitError, OSError) as error:
+            reason = f"what was written beside the mount is not known: {error}"
+            return (Unproven(self.mount.path, 0, reason),)
+        return ()
 
     def unmounted_from_outside(self) -> bool:
         """Whether ``mountkit umount`` drained the mount and had it taken away."""
