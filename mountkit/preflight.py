@@ -147,8 +147,8 @@ class _Trial:
             )
         return str(answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", ""))
 
-    def _write_and_delete(self) -> datetime:
-        """When the store dated what was written."""
+    def _write_and_delete(self) -> datetime | None:
+        """When the store dated what was written, if it does."""
         client = self._store.client(quick=True)
         bucket = self._store.source.bucket
         name = f"{PROBE_NAME}{secrets.token_hex(8)}"
@@ -156,7 +156,7 @@ class _Trial:
         self._try("write", name, lambda: client.put_object(Bucket=bucket, Key=key, Body=PROBE_BODY))
         try:
             found = self._try("read", name, lambda: client.head_object(Bucket=bucket, Key=key))
-            return found["LastModified"]
+            return found.get("LastModified")
         finally:
             self._try("delete", name, lambda: client.delete_object(Bucket=bucket, Key=key))
 

@@ -77,3 +77,13 @@ class Strays:
 
 def _recent(moments: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:])
+
+
+def over(path: str, at: float, moments: Mapping[str, float]) -> bool:
+    """Whether what happened to a file was before something happened to its directory."""
+    directory = path.rpartition("/")[0]
+    while directory:
+        if at < moments.get(directory, at):
+            return True
+        directory = directory.rpartition("/")[0]
+    return False

@@ -19,6 +19,7 @@ from mountkit.errors import MountUnavailableError
 from mountkit.spec import PROBE_NAME, printable
 from mountkit.state import StateDirectory
 from mountkit.store import S3Store
+from mountkit.strays import over
 from mountkit.written import UNFINISHED, Journal
 
 if TYPE_CHECKING:
@@ -130,13 +131,16 @@ class MountpointControl:
                 for path, upload in done.items()
                 if path not in lost
                 and not _is_mountkits(path)
-                and not _over(path, upload.at, removed)
+                and not over(path, upload.at, removed)
             },
             {key[cut:]: at for key, at in uploads.open.items() if not _is_mountkits(key)},
             {
                 path: what
                 for path, what in lost.items()
-                if not _over(path, what[0], removed) and not _over(path, what[0], anew)
+                # A trial of a mount that was lost in the middle of it holds nothing.
+                if not _is_mountkits(path)
+                and not over(path, what[0], removed)
+                and not over(path, what[0], anew)
             },
             journal,
         )
@@ -210,16 +214,6 @@ def _connected(source: Source, options: StoreOptions) -> S3Store:
 
 def _in(path: str, below: str) -> bool:
     return not below or path.startswith(f"{below}/")
-
-
-def _over(path: str, at: float, moments: Mapping[str, float]) -> bool:
-    """Whether what happened to a file was before something happened to its directory."""
-    directory = path.rpartition("/")[0]
-    while directory:
-        if at < moments.get(directory, at):
-            return True
-        directory = directory.rpartition("/")[0]
-    return False
 
 
 def _is_mountkits(path: str) -> bool:

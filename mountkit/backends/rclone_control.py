@@ -124,8 +124,15 @@ class RcloneControl:
         self.call("vfs/forget", dir=directory)
 
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
-        """Every file in the cache below a directory."""
-        return self._cache.files(below)
+        """Every file in the cache below a directory, but for what was removed past the mount."""
+        from mountkit.strays import Strays, over
+
+        removed = Strays(self._socket.parent).removed()
+        return tuple(
+            file
+            for file in self._cache.files(below)
+            if file.dirty or not over(file.path, file.modified, removed)
+        )
 
     def reference(self, path: str) -> Reference | None:
         """The cached file's digest. Read through the mount it could be the store's own bytes."""

@@ -109,6 +109,12 @@ class TestFiles:
         place.save(".mountkit-probe-123")
         assert place.files() == {}
 
+    @pytest.mark.fault(6)
+    def test_nor_where_its_upload_failed(self, place):
+        place.fail(".mountkit-probe-123")
+        assert place.files() == {}
+        assert place.lost() == {}
+
     def test_a_directory_that_was_removed_past_the_mount(self, place):
         place.save("checkpoint-1/sub/a")
         place.save("checkpoint-10/a")

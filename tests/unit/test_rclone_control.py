@@ -15,6 +15,7 @@ from mountkit.backends import rclone_control
 from mountkit.backends.rclone_cache import RcloneCache
 from mountkit.backends.rclone_control import NOW, RcloneControl
 from mountkit.errors import MountUnavailableError
+from mountkit.strays import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -263,3 +264,20 @@ class TestLastError:
         early = self.LINES + "2024/01/01 00:00:05 NOTICE: x\n" * 10_000
         (tmp_path / "daemon.log").write_text(early)
         assert control.last_error() is None
+
+
+@pytest.mark.fault(20)
+def test_what_was_removed_past_the_mount_is_not_missed(control, tmp_path):
+    def put(path: str, *, dirty: bool) -> None:
+        record = tmp_path / "vfsMeta" / path
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(
+            json.dumps({"ModTime": "2024-05-06T07:08:09Z", "Size": 1, "Dirty": dirty})
+        )
+
+    # The mount did not show it any more, for somebody had deleted it: so the cache kept it.
+    put("checkpoint-4/model", dirty=False)
+    put("checkpoint-4/waits", dirty=True)
+    put("checkpoint-40/model", dirty=False)
+    Strays(tmp_path).note_removed("checkpoint-4")
+    assert [file.path for file in control.files()] == ["checkpoint-4/waits", "checkpoint-40/model"]

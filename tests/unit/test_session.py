@@ -28,8 +28,11 @@ class FakeMounter:
     def mounted(self) -> bool:
         return self.there
 
-    def keep_strays(self) -> None:
+    def name_strays(self) -> None:
         """There are none."""
+
+    def keep_strays(self) -> bool:
+        return False
 
     def unmount(self) -> None:
         if self.in_the_way is not None:
