@@ -64,6 +64,7 @@ def mount_anew(
         # What was being saved when that mount ended, however it did, is torn.
         lost=(*before.lost, began) if before is not None else (),
         unproven_before=found.unproven,
+        unproven=before.unproven if before is not None else (),
         store_began=found.store_time,
     )
     directory.write(record)
@@ -111,7 +112,8 @@ def _adopted(
     never came to a drain, all that belong to no checkpoint.
     """
     folders = tuple(f"{name}/" for name in unproven)
-    named = frozenset(before.unproven if before else ())
+    # A mount that failed before its drain has passed on nothing of what it had adopted itself.
+    named = frozenset((*before.unproven, *before.adopted) if before else ())
     return tuple(
         file.path
         for file in mounter.control.files()

@@ -120,3 +120,23 @@ def test_what_a_killed_run_had_uploaded_and_the_store_has_lost_is_named(
     again = rig.run(source, rig.light("exit:0"))
     assert again.code == 0, again
     assert bucket.files("run") == {MODEL: safetensors(0, 20_000)}
+
+
+@pytest.mark.fault(4, 26, 32)
+def test_what_the_last_drain_named_is_not_forgotten_by_a_mount_that_failed(
+    rig: Rig, bucket: Bucket
+) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    source = f"s3://{bucket.name}/run"
+    job = rig.begin(source, rig.light("model:final", "say:saved", "wait:go"))
+    rig.await_word("saved", job)
+    eventually(lambda: MODEL in bucket.files("run"), "uploaded")
+    eventually(lambda: rig.pending() == 0, "done with it")
+    bucket.flip(f"run/{MODEL}")
+    rig.say("go")
+    assert job.wait().code == 75
+    failed = rig.run(source, rig.light("exit:0"), "--option", "no-such-option=1")
+    assert failed.code == 69, failed
+    again = rig.run(source, rig.light("exit:0"))
+    assert again.code == 75, again
+    assert MODEL in again.err
