@@ -15,10 +15,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mountkit import fusectl, health, mountinfo, state
-from mountkit.errors import MountkitError, MountUnavailableError
+from mountkit import state
+from mountkit.errors import MountkitError
 from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
-from mountkit.health import Cause, Health, Sight, Verdict, judge
+from mountkit.health import Cause, Health, Limits, Verdict
+from mountkit.lookout import LOOK_SECONDS, Lookout, longest_silence
 from mountkit.policy import (
     FLAPPING_SECONDS,
     LONGEST_PAUSE_SECONDS,
@@ -26,35 +27,21 @@ from mountkit.policy import (
     decide,
     pause_before,
 )
-from mountkit.prober import Answered, Guarded, Prober
-from mountkit.process import Activity
+from mountkit.prober import Answered, Prober
+from mountkit.recordkeeper import RecordKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mountkit.events import Event
     from mountkit.mounter import Mounter
-    from mountkit.process import ProcessIdentity
     from mountkit.state import MountRecord
 
 logger = logging.getLogger("mountkit")
 
-TICK_SECONDS = 0.5
-FROZEN_SECONDS = 5.0
 REMEMBERED = 1000
 # Between two attempts to move what a mount covers: each may copy much.
 STRAYS_SECONDS = 30.0
-# From one question until the answer to the next is taken in: two looks, and a busy machine.
-LATE_SECONDS = 2 * TICK_SECONDS + 1.0
-
-
-def longest_silence(limits: health.Limits) -> float:
-    """For how many seconds an answer of the mount tells that it serves.
-
-    The probe timeout; only where that is too short for the next answer to come, the interval and
-    two seconds.
-    """
-    return max(limits.probe, limits.interval + LATE_SECONDS)
 
 
 @dataclass(slots=True)
@@ -76,28 +63,23 @@ class Supervisor:
         *,
         attempts: int,
         mount_timeout: float,
-        limits: health.Limits,
+        limits: Limits,
         observer: Observer,
         prober: Prober | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        target = record.spec.target
         self._mounter = mounter
         self._clock = clock
         self._turned_at = time.monotonic()
-        self._record = record
         self._attempts = attempts
         self._mount_timeout = mount_timeout
         self._observer = observer
         self._limits = limits
-        self._prober = prober or Prober(record.spec.target)
-        # It was seen to serve just now.
-        self._answered = Answered(serving=True, seconds=0.0, at=time.monotonic())
-        self._asked_at = 0.0
-        self._ticks = -1
-        self._active_at = self._looked_at = self._ours_at = time.monotonic()
+        self._lookout = Lookout(mounter, target, limits, prober or Prober(target))
+        self._keeper = RecordKeeper(mounter.directory, record, self._tell)
         self._slow = False
         self._hindered = ""
-        self._written, self._unwritable = True, ""
         self._failures = 0
         self._loss: Loss | None = None
         self._strays_at: float | None = None
@@ -116,7 +98,7 @@ class Supervisor:
     @property
     def record(self) -> MountRecord:
         """The record as last written, or as it will be once the disk takes it."""
-        return self._record
+        return self._keeper.record
 
     def answered(self) -> Answered:
         """Whether the mount serves by what is known now, and its last answer. For any thread.
@@ -126,7 +108,7 @@ class Supervisor:
         and that counts no longer than ``longest_silence``: the probe timeout by default.
         """
         # Each of these is replaced as a whole.
-        last, record = self._answered, self._record
+        last, record = self._lookout.answered, self.record
         serving = (
             last.serving
             and record.state == state.SERVING
@@ -158,11 +140,11 @@ class Supervisor:
             while not self._halt.is_set() and self._go_on():
                 pass
         finally:
-            self._prober.close()
+            self._lookout.close()
             self.finished.set()
         # What is read after the end, such as a loss, must get there as well.
-        while self._record.state == state.FAILED and not self._write_down():
-            if self._halt.wait(TICK_SECONDS):
+        while self.record.state == state.FAILED and not self._keeper.write_down():
+            if self._halt.wait(LOOK_SECONDS):
                 return
 
     def _go_on(self) -> bool:
@@ -172,18 +154,18 @@ class Supervisor:
         except OSError as error:
             hindered = str(error)
             if hindered != self._hindered:
-                target = self._record.spec.target
+                target = self.record.spec.target
                 self._tell(Trouble(f"The mount at {target} cannot be watched now: {hindered}"))
             self._hindered = hindered
-            return not self._halt.wait(TICK_SECONDS)
+            return not self._halt.wait(LOOK_SECONDS)
         self._hindered = ""
         return going
 
     def _turn(self) -> bool:
         """Look once, and do what is to be done; whether to go on."""
         self._mind_the_clock()
-        self._write_down()
-        verdict = self._look()
+        self._keeper.write_down()
+        verdict = self._lookout.look()
         asked = self._mounter.directory.asked_to_stop()
         action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
         if action is Action.STOP:
@@ -201,7 +183,7 @@ class Supervisor:
             if verdict.health is Health.WELL:
                 self._serve_again()
             self._move_strays()
-            self._sleep(self._pause())
+            self._sleep(self._lookout.pause())
         return True
 
     def _mind_the_clock(self) -> None:
@@ -209,8 +191,8 @@ class Supervisor:
         now = time.monotonic()
         earliest = self._clock() - (now - self._turned_at)
         self._turned_at = now
-        if earliest < self._record.began:
-            self._write(replace(self._record, began=earliest))
+        if earliest < self.record.began:
+            self._keeper.write(replace(self.record, began=earliest))
 
     def _tell(self, event: Event) -> None:
         """What watches over a mount must not end because nobody can be told of it."""
@@ -221,76 +203,21 @@ class Supervisor:
 
     def _unmount(self) -> None:
         """Somebody drained the mount from outside and asked for its end."""
-        self._answered = replace(self._answered, serving=False)
+        self._lookout.ends_now()
         try:
             self._mounter.unmount()
         except MountkitError as error:
             self.error = error
-            self._write(self._record.change(state.FAILED, reason=error.message))
+            self._keeper.write(self.record.change(state.FAILED, reason=error.message))
             self._tell(MountGivenUp(error.message))
             return
         self.stopped = True
         self._mounter.directory.clear()
 
-    def _look(self) -> Verdict:
-        daemon = self._mounter.daemon
-        ended = daemon.ended() if daemon is not None else "no daemon"
-        name = self._mounter.backend.name
-        cut_off = self._prober.cut_off
-        sight = Sight(ended=f"{name} ended with {ended}" if ended else "", cut_off=cut_off)
-        if daemon is not None and not ended and not cut_off:
-            sight = self._ask(daemon.identity)
-        return judge(sight, self._limits)
-
-    def _ask(self, daemon: ProcessIdentity) -> Sight:
-        """Look at the table, and at what the prober has heard; ask it anew when it is time."""
-        mounted = self._mounter.mounted()
-        now = time.monotonic()
-        if not mounted:
-            # What somebody else's mount answers, or does not, says nothing of ours.
-            self._prober.renew()
-            self._active_at = self._looked_at = now
-            entry = mountinfo.at(self._record.spec.target)
-            return Sight(entry=f"{entry.source} ({entry.fstype})" if entry else "")
-        self._ours_at = now
-        if now - self._looked_at > max(FROZEN_SECONDS, self._limits.probe):
-            # We were stopped ourselves, or the machine was: the silence meanwhile means nothing.
-            self._prober.renew()
-            self._active_at = now
-        self._looked_at = now
-        if self._prober.unanswered or now - self._asked_at >= self._limits.interval:
-            device = self._mounter.device
-            self._prober.ask(None if device is None else Guarded(daemon, device, self._limits))
-            self._asked_at = now
-        else:
-            self._prober.attend()
-        silent_for = self._prober.unanswered
-        self._answered = self._prober.answered or self._answered
-        if silent_for < self._limits.probe:
-            return Sight(entry="it", ours=True, error=self._prober.error)
-        # Only now, for it costs more than all the rest.
-        activity = Activity.of(daemon.pid)
-        if activity.ticks != self._ticks:
-            self._ticks, self._active_at = activity.ticks, now
-        device = self._mounter.device
-        return Sight(
-            entry="it",
-            ours=True,
-            unanswered=silent_for,
-            process_state=activity.state,
-            idle=now - self._active_at,
-            waiting=None if device is None else fusectl.waiting(device),
-        )
-
-    def _pause(self) -> float:
-        """Until the next look; a question that is about to count as unanswered is not overslept."""
-        left = self._limits.probe - self._prober.unanswered
-        return min(TICK_SECONDS, left) if left > 0 else TICK_SECONDS
-
     def _tell_if_slow(self, verdict: Verdict) -> None:
         slow = verdict.health is Health.SLOW
         if slow and not self._slow:
-            self._tell(Trouble(f"The mount at {self._record.spec.target}: {verdict.reason}"))
+            self._tell(Trouble(f"The mount at {self.record.spec.target}: {verdict.reason}"))
         self._slow = slow
 
     def _sleep(self, seconds: float) -> None:
@@ -317,8 +244,7 @@ class Supervisor:
     def _remount(self, verdict: Verdict) -> None:
         began = time.monotonic()
         if self._failures == 0:
-            silent = max(self._prober.unanswered, self._prober.cut_off, self._unwatched(began))
-            self._lose(verdict, silent)
+            self._lose(verdict, self._lookout.silence())
             self._tell(MountLost(verdict.reason, verdict.cause.value))
         served = began - self._remounted_at
         jitter = random.random()  # noqa: S311 - only spreads load
@@ -327,9 +253,9 @@ class Supervisor:
             return
         try:
             # Or torn files would be proven by whoever does not know of the loss.
-            self._must_be_written()
+            self._keeper.must_be_written()
             self._mounter.kill(hung=verdict.cause is Cause.HUNG)
-            self._prober.renew()
+            self._lookout.renew()
             self._mounter.keep_strays()
             self._mounter.clear_target(None)
             self._mounter.start(self._mount_timeout, self._note_daemon)
@@ -340,8 +266,7 @@ class Supervisor:
         self.error = None
         self._failures = 0
         self._remounted_at = time.monotonic()
-        # It is mounted only once it has answered.
-        self._answered = replace(self._answered, serving=True, at=self._remounted_at)
+        self._lookout.serves_now()
         if self._loss is not None:
             self._loss.remounted = True
         self._serve_again()
@@ -349,10 +274,11 @@ class Supervisor:
 
     def _serve_again(self) -> None:
         """Say that the mount is back, once all that went past it meanwhile is known by name."""
-        loss, reason = self._loss, self._record.reason
+        loss, reason = self._loss, self.record.reason
         if loss is None:
             return
-        if not loss.remounted and not (self._answered.serving and self._answered.at > loss.at):
+        last = self._lookout.answered
+        if not loss.remounted and not (last.serving and last.at > loss.at):
             return
         try:
             self._mounter.name_strays()
@@ -369,13 +295,13 @@ class Supervisor:
         self._failures = 0
         self._strays_at = time.monotonic()
         if loss.remounted:
-            remounts = self._record.remounts + 1
-            self._write(self._record.change(state.SERVING, remounts=remounts, reason=reason))
+            remounts = self.record.remounts + 1
+            self._keeper.write(self.record.change(state.SERVING, remounts=remounts, reason=reason))
             self._tell(Remounted(reason, time.monotonic() - loss.at, loss.cause.value))
             return
-        lost = (*self._record.lost, self._clock())[-REMEMBERED:]
-        self._write(self._record.change(state.SERVING, reason=reason, lost=lost))
-        self._tell(Trouble(f"The mount at {self._record.spec.target} serves again by itself"))
+        lost = (*self.record.lost, self._clock())[-REMEMBERED:]
+        self._keeper.write(self.record.change(state.SERVING, reason=reason, lost=lost))
+        self._tell(Trouble(f"The mount at {self.record.spec.target} serves again by itself"))
 
     def _move_strays(self) -> None:
         """Move what the mount covers to where it can be found; it is known by name already."""
@@ -396,64 +322,26 @@ class Supervisor:
         """Write down that it is lost, and was last known to be well ``silent`` seconds ago."""
         # A save is torn if it was under way then, or is now.
         now = self._clock()
-        lost = (*self._record.lost, now - silent, now)[-REMEMBERED:]
-        self._write(self._record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
+        lost = (*self.record.lost, now - silent, now)[-REMEMBERED:]
+        self._keeper.write(self.record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
         self._loss = Loss(time.monotonic(), verdict.cause)
 
     def _wait(self, verdict: Verdict) -> None:
         """Leave everything as it is until somebody else's mount is gone, and say so once."""
         if self._loss is None:
-            self._lose(verdict, time.monotonic() - self._ours_at)
-            target = self._record.spec.target
+            self._lose(verdict, self._lookout.not_ours())
+            target = self.record.spec.target
             self._tell(Trouble(f"The mount at {target} waits: {verdict.reason}"))
-        self._sleep(TICK_SECONDS)
-
-    def _unwatched(self, now: float) -> float:
-        """For how long nobody could look, if that was longer than it should be: 0.0 if it was not.
-
-        A native call that keeps the interpreter's lock keeps this thread from running.
-        """
-        since = now - self._looked_at
-        return since if since > LATE_SECONDS else 0.0
+        self._sleep(LOOK_SECONDS)
 
     def _note_daemon(self) -> None:
         daemon = self._mounter.daemon
         identity = daemon.identity if daemon else None
-        self._write(replace(self._record, daemon=identity, device=self._mounter.device))
+        self._keeper.write(replace(self.record, daemon=identity, device=self._mounter.device))
         # Nobody may find the mount by a device that another one had.
-        self._must_be_written()
+        self._keeper.must_be_written()
 
     def _give_up(self) -> None:
         reason = f"{self._attempts} attempts failed, the last one: {self.error}"
-        self._write(self._record.change(state.FAILED, reason=reason))
+        self._keeper.write(self.record.change(state.FAILED, reason=reason))
         self._tell(MountGivenUp(reason))
-
-    def _write(self, record: MountRecord) -> None:
-        """Replace the record, now or as soon as the disk takes it."""
-        self._record, self._written = record, False
-        self._write_down()
-
-    def _write_down(self) -> bool:
-        """Whether the record is on the disk; tried again every turn until it is.
-
-        A full disk is no reason to leave the mount unwatched.
-        """
-        if self._written:
-            return True
-        try:
-            self._mounter.directory.write(self._record)
-        except OSError as error:
-            if not self._unwritable:
-                target = self._record.spec.target
-                self._unwritable = f"The record of the mount at {target} cannot be written: {error}"
-                logger.warning("mountkit: %s", self._unwritable)
-                self._tell(Trouble(self._unwritable))
-            return False
-        self._written, self._unwritable = True, ""
-        return True
-
-    def _must_be_written(self) -> None:
-        if not self._write_down():
-            raise MountUnavailableError(
-                self._unwritable, hint=f"Make room: df -h {self._mounter.directory.path}"
-            )

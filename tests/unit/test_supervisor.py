@@ -20,13 +20,14 @@ from mountkit import state
 from mountkit.errors import MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
 from mountkit.health import Limits
+from mountkit.lookout import longest_silence
 from mountkit.mountinfo import MountEntry
 from mountkit.policy import LONGEST_PAUSE_SECONDS
 from mountkit.prober import Answered, Guarded
 from mountkit.process import Daemon, ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import MountRecord, StateDirectory
-from mountkit.supervisor import Supervisor, longest_silence
+from mountkit.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
