@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -15,10 +14,11 @@ from mountkit.errors import (
     VerificationError,
 )
 from mountkit.events import Observer, Trouble
+from mountkit.finished import finished
 from mountkit.forgotten import forgotten
 from mountkit.manifest import Manifest
-from mountkit.prover import Prover, new_strays, straddles, stray
-from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven
+from mountkit.prover import Prover, new_strays, stray
+from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.uploads import Uploads
 from mountkit.verify import listing
 
@@ -32,18 +32,6 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 1.0
 ROUNDS = 5
-# Write-back by the kernel may date a file a little later than the one written after it.
-SAME_SAVE_SECONDS = 2.0
-# What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
-BEFORE_THE_STATE = (
-    "model",
-    "pytorch_model",
-    "adapter",
-    "optimizer",
-    "scheduler",
-    "scaler",
-    "training_args",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,19 +255,7 @@ class _Drain:
         )
 
     def _finished(self, top: str, step: int, members: Sequence[WrittenFile]) -> bool:
-        """Whether a save came to its end; what a run that died has left may be torn (F11)."""
-        record = self._mount.record()
-        ours = record is not None and all(file.modified >= record.began for file in members)
-        if record is not None and not ours:
-            # Every loss since, of that run's mount and of this one.
-            if straddles(record.lost, [file.modified for file in members]):
-                return False
-            if any(path.startswith(f"{top}/") for path in record.strays_before):
-                return False
-        begun = self._mount.directory.strays.begun().get(top, 0.0)
-        if not _came_last(top, members, begun, alone=not (ours and self._ended_well)):
-            return False
-        return _has_trainer_state(self._mount, top, step)
+        return finished(self._mount, top, step, members, ended_well=self._ended_well)
 
     def _note_strays(self) -> None:
         found = new_strays(self._mount, self._mount.record())
@@ -307,30 +283,3 @@ def _group(
         else:
             loose.append(file)
     return groups, loose
-
-
-def _came_last(top: str, members: Iterable[WrittenFile], begun: float, *, alone: bool) -> bool:
-    """Whether the state was written after the weights and the optimizer, as Trainer does.
-
-    One that broke off leaves new weights beside the state of an older save. With ``alone``, after
-    every other file: a shell that ends well says little of what it ran ("python train.py | tee
-    log"). ``begun`` is when the last save of it began, if that is known.
-    """
-    changed = {file.path[len(top) + 1 :]: file.modified for file in members}
-    state = changed.get(TRAINER_STATE, 0.0)
-    if state < begun:
-        return False
-    before = [at for name, at in changed.items() if alone or name.startswith(BEFORE_THE_STATE)]
-    return max(before, default=0.0) - state <= SAME_SAVE_SECONDS
-
-
-def _has_trainer_state(mount: Mount, top: str, step: int) -> bool:
-    """Whether it has the state of its step."""
-    path = f"{top}/{TRAINER_STATE}"
-    # Not through the mount: nothing may wait for one that hangs.
-    data = mount.control().content(path) or mount.store().get(path)
-    try:
-        content = json.loads(data or b"")
-    except ValueError:
-        return False
-    return isinstance(content, dict) and content.get("global_step") == step

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import shutil
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import fusectl, mountinfo, probe
@@ -16,9 +13,11 @@ from mountkit import target as targets
 from mountkit.errors import MountUnavailableError
 from mountkit.process import AdoptedDaemon, Daemon, ProcessIdentity
 from mountkit.state import SERVING
+from mountkit.underneath import Underneath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from mountkit.backends.protocol import Backend, Binary, Control
     from mountkit.firstlook import FirstLook
@@ -55,7 +54,7 @@ class Mounter:
         self._binary = binary
         self._fusermount = fusermount
         self._environment = environment
-        self._underneath: int | None = None
+        self._underneath = Underneath(spec.target, spec.cache_dir, directory.strays)
         self._was_adopted = False
 
     @property
@@ -113,8 +112,8 @@ class Mounter:
                 )
         if was_ours:
             # The bare directory was covered until now; what is in it was written meanwhile.
-            self._open_underneath()
-            self.keep_strays()
+            self._underneath.hold()
+            self._underneath.keep()
         around = targets.mount_around(self.spec.target)
         if around is not None and not probe.ask(around, PROBE_SECONDS).alive:
             # Whoever touched the target would wait for that mount, and for ever.
@@ -123,7 +122,7 @@ class Mounter:
                 hint=f"Give a directory elsewhere, or see what it is: mountkit status {around}",
             )
         targets.make_ready(self.spec.target)
-        self._open_underneath()
+        self._underneath.hold()
 
     def _unmounted_daemon(self) -> ProcessIdentity | None:
         """The daemon of an earlier mount whose unmount was cut short: it may still use the cache.
@@ -132,11 +131,6 @@ class Mounter:
         """
         left = self.directory.unfinished() if self.daemon is None else None
         return None if left is None else left.daemon
-
-    def _open_underneath(self) -> None:
-        """Hold the bare directory open: so it can still be seen when a mount covers it."""
-        if self._underneath is None:
-            self._underneath = os.open(self.spec.target, os.O_RDONLY | os.O_DIRECTORY)
 
     def adopt(self, record: MountRecord | None) -> bool:
         """Take over a mount that serves, and whose supervisor is gone. Whether there is one.
@@ -155,60 +149,29 @@ class Mounter:
         return True
 
     def keep_strays(self) -> bool:
-        """Move away what was written to the bare directory while no mount covered it, if anything.
-
-        Between a dead mount and its successor a save can reach the local disk, and the new mount
-        then hides it. Such files go to the cache's ``strays`` folder; their paths, relative to
-        the mount, are written down, so that no checkpoint they belong to is ever proven.
-        """
-        bare = self._name_strays()
-        if bare is None:
-            return False
-        entries = list(bare.iterdir())
-        away = self._aside()
-        away.mkdir(parents=True, mode=0o700)
-        try:
-            for entry in entries:
-                shutil.move(entry, away / entry.name)
-        finally:
-            # What was made after the first look is there by now.
-            self.directory.strays.add(_below(away))
-        return True
+        """Move away what was written while no mount covered the target; whether there was any."""
+        self._hold_uncovered()
+        return self._underneath.keep()
 
     def name_strays(self) -> None:
-        """Write down what is in the bare directory, and move nothing."""
-        self._name_strays()
+        """Write down what was written past the mount, and move nothing."""
+        self._hold_uncovered()
+        self._underneath.name()
 
-    def _name_strays(self) -> Path | None:
-        """The bare directory, if there is anything in it: that is written down then."""
-        if self._was_adopted and self._underneath is None and not mountinfo.at(self.spec.target):
-            # An adopted mount covered the bare directory until now.
-            self._open_underneath()
-        if self._underneath is None:
-            return None
-        # The path of an open directory leads to it, and not to what is mounted over it.
-        bare = Path(f"/proc/self/fd/{self._underneath}")
-        if next(bare.iterdir(), None) is None:
-            return None
-        # Named before they are moved: a move that fails must not leave some of them unnamed.
-        self.directory.strays.add(_below(bare))
-        return bare
-
-    def _aside(self) -> Path:
-        """Where files are kept that nobody can prove; a new directory each time."""
-        return Path(self.spec.cache_dir) / "strays" / f"{time.time_ns()}"
+    def _hold_uncovered(self) -> None:
+        """An adopted mount covered the bare directory until now."""
+        if self._was_adopted and not self._underneath.held and not mountinfo.at(self.spec.target):
+            self._underneath.hold()
 
     def reconcile(self, found: FirstLook) -> Path:
         """Hold what an earlier run left against the store; where that is which was moved away."""
-        aside = self._aside()
+        aside = self._underneath.aside()
         self.control.reconcile(aside, found.outdated, found.missing)
         return aside
 
     def release(self) -> None:
         """Let go of the bare directory, once nothing is mounted there any more."""
-        if self._underneath is not None:
-            os.close(self._underneath)
-            self._underneath = None
+        self._underneath.release()
 
     def start(self, timeout: float, seen: Callable[[], None]) -> None:
         """Start the daemon and wait until the mount serves, at most ``timeout`` seconds.
@@ -227,7 +190,7 @@ class Mounter:
             self.directory.write_file(name, text)
         self.directory.remove_socket()
         self.device = None
-        torn = self.control.audit(self._aside())
+        torn = self.control.audit(self._underneath.aside())
         if torn:
             self.torn += torn
             self.directory.strays.add(torn)
@@ -348,15 +311,6 @@ class Mounter:
             self.daemon.kill()
         elif daemon is not None and daemon.send(signal.SIGKILL):
             daemon.wait(BUSY_SECONDS)
-
-
-def _below(folder: Path) -> tuple[str, ...]:
-    """Every file below a directory, relative to it."""
-    return tuple(
-        (Path(place) / name).relative_to(folder).as_posix()
-        for place, _, names in os.walk(folder)
-        for name in names
-    )
 
 
 def _last_words(log: str) -> str:

@@ -1,0 +1,83 @@
+"""Whether a checkpoint that lies in a mount was saved to its end."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from mountkit.prover import straddles
+from mountkit.spec import TRAINER_STATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mountkit.backends.protocol import WrittenFile
+    from mountkit.handle import Mount
+
+# Write-back by the kernel may date a file a little later than the one written after it.
+SAME_SAVE_SECONDS = 2.0
+# What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
+BEFORE_THE_STATE = (
+    "model",
+    "pytorch_model",
+    "adapter",
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "training_args",
+)
+
+
+def finished(
+    mount: Mount, top: str, step: int, members: Sequence[WrittenFile], *, ended_well: bool
+) -> bool:
+    """Whether a save came to its end; what a run that died has left may be torn (F11).
+
+    Parameters
+    ----------
+    top:
+        The checkpoint, relative to the mount.
+    members:
+        What was written of it, by this run or by an earlier one.
+    ended_well:
+        Whether what this run wrote the files with says that it finished.
+    """
+    record = mount.record()
+    ours = record is not None and all(file.modified >= record.began for file in members)
+    if record is not None and not ours:
+        # Every loss since, of that run's mount and of this one.
+        if straddles(record.lost, [file.modified for file in members]):
+            return False
+        if any(path.startswith(f"{top}/") for path in record.strays_before):
+            return False
+    begun = mount.directory.strays.begun().get(top, 0.0)
+    if not _came_last(top, members, begun, alone=not (ours and ended_well)):
+        return False
+    return _has_trainer_state(mount, top, step)
+
+
+def _came_last(top: str, members: Iterable[WrittenFile], begun: float, *, alone: bool) -> bool:
+    """Whether the state was written after the weights and the optimizer, as Trainer does.
+
+    One that broke off leaves new weights beside the state of an older save. With ``alone``, after
+    every other file: a shell that ends well says little of what it ran ("python train.py | tee
+    log"). ``begun`` is when the last save of it began, if that is known.
+    """
+    changed = {file.path[len(top) + 1 :]: file.modified for file in members}
+    state = changed.get(TRAINER_STATE, 0.0)
+    if state < begun:
+        return False
+    before = [at for name, at in changed.items() if alone or name.startswith(BEFORE_THE_STATE)]
+    return max(before, default=0.0) - state <= SAME_SAVE_SECONDS
+
+
+def _has_trainer_state(mount: Mount, top: str, step: int) -> bool:
+    """Whether it has the state of its step."""
+    path = f"{top}/{TRAINER_STATE}"
+    # Not through the mount: nothing may wait for one that hangs.
+    data = mount.control().content(path) or mount.store().get(path)
+    try:
+        content = json.loads(data or b"")
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.get("global_step") == step
