@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from mountkit import errors
+from mountkit import config, errors
 from mountkit.errors import MountkitError, MountUnavailableError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _become_daemon(log: Path) -> None:
     os.dup2(nothing, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.chdir("/")
+    config.leave_directory()
 
 
 def _child(

@@ -37,6 +37,14 @@ DAEMON_VARIABLES = re.compile(
     r"|(?:HTTP|HTTPS|NO|ALL)_PROXY|(?:http|https|no|all)_proxy|MOUNTKIT_TEST_RUN"
 )
 
+# Of these, what names a file. A daemon runs in /, and so does a supervisor in the background.
+FILE_VARIABLES = (
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+)
 
 # So many requests one after the other may go unanswered before a deadline.
 REQUESTS = 4
@@ -247,9 +255,26 @@ def _standard(name: str) -> Path | None:
     return path if path.is_absolute() else None
 
 
+def leave_directory() -> None:
+    """Go to /, and let no variable that names a file mean another one from there."""
+    for name in FILE_VARIABLES:
+        if os.environ.get(name):
+            os.environ[name] = _from_here(os.environ[name])
+    os.chdir("/")
+
+
+def _from_here(path: str) -> str:
+    try:
+        return str(absolute(Path(path)))
+    except ValueError:
+        # Whoever opens it says that it is not there.
+        return path
+
+
 def daemon_environment(store: StoreOptions) -> dict[str, str]:
     """The explicit environment of a daemon: credentials and the network, nothing else."""
     env = {name: value for name, value in os.environ.items() if DAEMON_VARIABLES.fullmatch(name)}
+    env.update({name: _from_here(env[name]) for name in FILE_VARIABLES if env.get(name)})
     if store.profile:
         env["AWS_PROFILE"] = store.profile
     return env

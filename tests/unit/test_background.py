@@ -115,6 +115,14 @@ def test_what_the_child_prints_is_added_to_its_log(story):
     assert story.log.read_text() == "from an earlier one\nhello\n"
 
 
+def test_a_file_that_a_variable_names_is_the_same_in_the_child(story):
+    story.begin(
+        "os.environ['AWS_CONFIG_FILE'] = 'mine'\n"
+        "def work(tell):\n    print(os.environ['AWS_CONFIG_FILE'], flush=True)\n    tell()"
+    )
+    assert story.log.read_text() == f"{Path.cwd()}/mine\n"
+
+
 @pytest.mark.parametrize(
     "kind", ["ConfigurationError", "PermissionDeniedError", "MountUnavailableError", "UsageError"]
 )

@@ -195,11 +195,29 @@ class TestRoots:
 class TestEnvironments:
     def test_a_daemon_gets_credentials_and_the_network(self, monkeypatch):
         for name in ("AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE"):
-            monkeypatch.setenv(name, f"value of {name}")
+            monkeypatch.setenv(name, f"/value of {name}")
         seen = config.daemon_environment(StoreOptions())
         for name in ("AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE"):
-            assert seen[name] == f"value of {name}"
+            assert seen[name] == f"/value of {name}"
         assert seen["PATH"] == os.environ["PATH"]
+
+    @pytest.mark.parametrize(
+        ("given", "meant"), [("mine/config", "{here}/mine/config"), ("~/c", "{home}/c"), ("", "")]
+    )
+    def test_a_file_that_a_variable_names_is_the_same_for_a_daemon(
+        self, elsewhere, monkeypatch, given, meant
+    ):
+        meant = meant.format(here=elsewhere, home=os.environ["HOME"])
+        monkeypatch.setenv("AWS_CONFIG_FILE", given)
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "v2/x")
+        seen = config.daemon_environment(StoreOptions())
+        assert seen["AWS_CONFIG_FILE"] == meant
+        assert seen["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] == "v2/x"
+
+    def test_one_that_leads_nowhere_is_left_to_whoever_opens_it(self, monkeypatch):
+        monkeypatch.setenv("AWS_CA_BUNDLE", "~nobody-of-that-name/ca.pem")
+        seen = config.daemon_environment(StoreOptions())
+        assert seen["AWS_CA_BUNDLE"] == "~nobody-of-that-name/ca.pem"
 
     @pytest.mark.fault(13)
     @pytest.mark.parametrize(
