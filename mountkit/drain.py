@@ -137,7 +137,7 @@ class _Drain:
         self._store = mount.store(patience=limits.stall)
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
-        record = mount.record()
+        record = mount.last_record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
 
@@ -258,7 +258,7 @@ class _Drain:
         return finished(self._mount, top, step, members, ended_well=self._ended_well)
 
     def _note_strays(self) -> None:
-        found = new_strays(self._mount, self._mount.record())
+        found = new_strays(self._mount, self._mount.last_record())
         self._note(stray(self._mount, path) for path in found)
 
     def _note(self, problems: Iterable[Unproven]) -> None:

@@ -42,7 +42,7 @@ def finished(
     ended_well:
         Whether what this run wrote the files with says that it finished.
     """
-    record = mount.record()
+    record = mount.last_record()
     ours = record is not None and all(file.modified >= record.began for file in members)
     if record is not None and not ours:
         # Every loss since, of that run's mount and of this one.

@@ -31,7 +31,7 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     MountkitError
         If the store cannot be asked.
     """
-    record, backend = mount.record(), backends.load(mount.spec.backend)
+    record, backend = mount.last_record(), backends.load(mount.spec.backend)
     before = record.unproven_before if record else ()
     since = record.store_began if record else 0.0
     files = frozenset(known)

@@ -72,6 +72,10 @@ class Mount:
         """What the supervisor last wrote; None once nothing is mounted any more."""
         return self.directory.read()
 
+    def last_record(self) -> MountRecord | None:
+        """The same, and after the unmount what it was, until the next mount is made."""
+        return self.directory.last()
+
     def daemon_pid(self) -> int | None:
         """The PID of the daemon, or None while there is none."""
         record = self.record()

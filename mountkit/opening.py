@@ -125,31 +125,42 @@ def _adopted(
     )
 
 
-def clear_another(spec: MountSpec, known: State, fusermount: str) -> None:
-    """A dead mount of ours at the same target, but of another bucket or backend, makes way.
+def clear_others(spec: MountSpec, known: State, fusermount: str) -> None:
+    """Dead mounts of ours at the same target, but of another bucket or backend, make way.
 
-    Files of it that still wait for their upload stay in its cache, for when it is mounted again.
+    Files of them that still wait for their upload stay in their caches, for when they are mounted
+    again. Their records go too: whoever asks for the mount at that target has to find this one.
     """
-    entry, record = mountinfo.at(spec.target), known.at(spec.target)
-    if entry is None or record is None:
-        return
-    if (record.spec.id, record.spec.backend) == (spec.id, spec.backend):
-        return
-    other = backends.load(record.spec.backend)
-    if not other.owns(entry, record.spec.id, record.device):
-        return
-    if record.supervisor.alive() or (record.daemon is not None and record.daemon.alive()):
-        raise MountUnavailableError(
-            f"{record.spec.source.url} is mounted at {spec.target} already.",
-            hint=f"Unmount it first: mountkit umount {spec.target}",
-        )
-    problem = targets.unmount(fusermount, spec.target, lazy=True)
-    if problem:
-        raise MountUnavailableError(
-            f"A dead mount at {spec.target} cannot be taken away: {problem}.",
-            hint=f"Try: fusermount3 -u -z {spec.target}",
-        )
-    known.directory(record.spec.id).clear(unproven=True)
+    for record in known.records():
+        if record.spec.target != spec.target:
+            continue
+        if (record.spec.id, record.spec.backend) == (spec.id, spec.backend):
+            continue
+        entry, other = mountinfo.at(spec.target), backends.load(record.spec.backend)
+        mounted = entry is not None and other.owns(entry, record.spec.id, record.device)
+        if _lives(record, mounted=mounted):
+            raise MountUnavailableError(
+                f"{record.spec.source.url} is mounted at {spec.target} already.",
+                hint=f"Unmount it first: mountkit umount {spec.target}",
+            )
+        problem = targets.unmount(fusermount, spec.target, lazy=True) if mounted else ""
+        if problem:
+            raise MountUnavailableError(
+                f"A dead mount at {spec.target} cannot be taken away: {problem}.",
+                hint=f"Try: fusermount3 -u -z {spec.target}",
+            )
+        if mounted or record.spec.id != spec.id:
+            known.directory(record.spec.id).clear(unproven=True)
+
+
+def _lives(record: MountRecord, *, mounted: bool) -> bool:
+    """Whether it serves, or is about to: a supervisor that is not done mounts it again.
+
+    A daemon unmounts by path when it ends, and would take away what is mounted there by then.
+    """
+    if record.daemon is not None and record.daemon.alive():
+        return True
+    return record.supervisor.alive() and (mounted or record.state != state.FAILED)
 
 
 def refuse_waiting_in(left: MountRecord | None, spec: MountSpec) -> None:

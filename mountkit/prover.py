@@ -205,7 +205,7 @@ class Prover:
         return "/".join(part for part in (self._below, name) if part)
 
     def _refuse_strays(self, top: str) -> None:
-        found = new_strays(self._mount, self._mount.record())
+        found = new_strays(self._mount, self._mount.last_record())
         strays = [path for path in found if path.startswith(f"{top}/")]
         if strays:
             raise not_proven(top, [stray(self._mount, path) for path in strays])
@@ -217,7 +217,7 @@ class Prover:
         came. A loss of the mount after the first and before the last change of these files means
         that the save was under way.
         """
-        record = self._mount.record()
+        record = self._mount.last_record()
         files = self._mount.control().files(top)
         # Nor is what an earlier try has left, and this one has not written.
         since = max(since, self._mount.directory.strays.begun().get(top, 0.0))

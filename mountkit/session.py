@@ -90,7 +90,7 @@ class Session:
             env = config.daemon_environment(spec.store)
             mounter = Mounter(spec, backend, binary, directory, fusermount, env)
             undo.callback(mounter.release)
-            opening.clear_another(spec, known, fusermount)
+            opening.clear_others(spec, known, fusermount)
             earlier = directory.read()
             opening.refuse_waiting_in(directory.unfinished(), spec)
             same = earlier is not None and opening.same_daemon(earlier.spec, spec)
@@ -141,7 +141,7 @@ class Session:
         except BaseException:
             self.close()
             raise
-        record = self.mount.record()
+        record = self.mount.last_record()
         self._unmount()
         beside += self._beside(self._mounter.keep_strays)
         report = replace(report, unproven=(*report.unproven, *beside[:1]))

@@ -27,6 +27,7 @@ FORMAT = 1
 RECORD_NAME = "record.json"
 STOP_NAME = "stop"
 UNPROVEN_NAME = "unproven"
+ENDED_NAME = "ended.json"
 # A unix socket's path has room for 107 bytes (man 7 unix).
 LONGEST_DIRECTORY = 107 - len(f"/{SOCKET_NAME}")
 
@@ -99,7 +100,14 @@ class StateDirectory:
 
     def read(self) -> MountRecord | None:
         """The record, or None if there is none."""
-        content = jsonfile.load(self.path / RECORD_NAME)
+        return self._read(RECORD_NAME)
+
+    def _read(self, name: str) -> MountRecord | None:
+        path = self.path / name
+        # An empty one was left by a mount that never got as far as a record.
+        if name == UNPROVEN_NAME and not (path.exists() and path.stat().st_size):
+            return None
+        content = jsonfile.load(path)
         return None if content is None else _record(content, self.path)
 
     def ask_to_stop(self) -> None:
@@ -130,25 +138,28 @@ class StateDirectory:
         until the next one begins: somebody may look once more after the unmount.
         """
         done = [STOP_NAME, SOCKET_NAME]
+        kept = UNPROVEN_NAME if unproven else ENDED_NAME
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / RECORD_NAME).replace(self.path / kept)
         if unproven:
-            with contextlib.suppress(FileNotFoundError):
-                (self.path / RECORD_NAME).replace(self.path / UNPROVEN_NAME)
             (self.path / UNPROVEN_NAME).touch(mode=0o600)
+            done += [ENDED_NAME]
         else:
-            done += [RECORD_NAME, UNPROVEN_NAME, JOURNAL_NAME]
+            done += [UNPROVEN_NAME, JOURNAL_NAME]
         for name in done:
             (self.path / name).unlink(missing_ok=True)
         self.tally.clear()
 
     def unfinished(self) -> MountRecord | None:
         """The last record of a mount that came to no end, or to one before all was proven."""
-        record = self.read()
-        path = self.path / UNPROVEN_NAME
-        # An empty one was left by a mount that never got as far as a record.
-        if record is None and path.exists() and path.stat().st_size:
-            content = jsonfile.load(path)
-            return None if content is None else _record(content, self.path)
-        return record
+        return self.read() or self._read(UNPROVEN_NAME)
+
+    def last(self) -> MountRecord | None:
+        """The last record of the last mount, however it ended, until the next one begins.
+
+        What it wrote is told by this from what was there before.
+        """
+        return self.unfinished() or self._read(ENDED_NAME)
 
     def remove_socket(self) -> None:
         """Remove what a daemon that is gone listened on."""
@@ -162,7 +173,7 @@ class StateDirectory:
         (self.path / STOP_NAME).unlink(missing_ok=True)
         takes_over = any((self.path / name).exists() for name in (UNPROVEN_NAME, RECORD_NAME))
         if not takes_over:
-            for name in (JOURNAL_NAME, STRAYS_NAME):
+            for name in (JOURNAL_NAME, STRAYS_NAME, ENDED_NAME):
                 (self.path / name).unlink(missing_ok=True)
             self.tally.clear()
             with contextlib.suppress(FileNotFoundError):
@@ -213,8 +224,9 @@ class State:
             return None
 
     def at(self, target: str) -> MountRecord | None:
-        """The mount at exactly that path."""
-        return next((record for record in self.records() if record.spec.target == target), None)
+        """The mount at exactly that path: the one that lives, if a dead one has left its record."""
+        there = [record for record in self.records() if record.spec.target == target]
+        return max(there, key=_liveness, default=None)
 
     def covering(self, path: str) -> MountRecord | None:
         """The mount that a path lies in: the innermost, if several are nested."""
@@ -223,7 +235,15 @@ class State:
             for record in self.records()
             if path == record.spec.target or path.startswith(record.spec.target + "/")
         ]
-        return max(inside, key=lambda record: len(record.spec.target), default=None)
+        return max(
+            inside, key=lambda record: (len(record.spec.target), *_liveness(record)), default=None
+        )
+
+
+def _liveness(record: MountRecord) -> tuple[bool, bool, bool, str]:
+    """The greater, the likelier it is that this mount is in the table."""
+    daemon = record.daemon is not None and record.daemon.alive()
+    return record.state != FAILED, record.supervisor.alive(), daemon, record.since
 
 
 def _make_private(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from mountkit.state import State
 
 if TYPE_CHECKING:
     from mountkit.events import Observer
+    from mountkit.state import MountRecord
 
 STOP_SECONDS = 60.0
 RELEASE_SECONDS = 2.0
@@ -41,33 +43,78 @@ def unmount(
             f"Nothing of mountkit is mounted at {target}.", hint="See what is: mountkit status"
         )
     mount = Mount.of(record, known)
-    report = None
-    if not discard:
-        report = drain(mount, config.limits(settings), observer, ended_well=False)
-        if not report.complete:
-            error = not_proven(mount.path, report.unproven)
-            raise NotDurableError(
-                error.message,
-                hint="It stays mounted. See why: mountkit status. "
-                f"To give these files up: mountkit umount --discard {target}",
-                unproven=report.unproven,
-            )
-    if record.supervisor.alive():
-        _let_supervisor_stop(mount)
-    else:
-        mounter = Mounter(
-            record.spec,
-            backends.load(record.spec.backend),
-            None,
-            mount.directory,
-            targets.fusermount(config.search_path()),
-            {},
+    with contextlib.ExitStack() as held:
+        watched = record.supervisor.alive()
+        if not watched:
+            record = _take_over(mount, record, held)
+        report = None if discard else _drained(mount, settings, observer)
+        if record.supervisor.alive():
+            _let_supervisor_stop(mount)
+        else:
+            if watched:
+                # It ended while the mount was drained.
+                record = _take_over(mount, record, held)
+            _take_away(mount, record)
+        if report is None:
+            return None
+        report = _looked_again(mount, record, report)
+        try:
+            if watched:
+                held.callback(cachelock.acquire(record.spec).release)
+        except MountUnavailableError:
+            # A training process that owns the mount keeps the cache, and has yet to look at it.
+            return report
+        mount.control().purge()
+    return report
+
+
+def _take_over(mount: Mount, record: MountRecord, held: contextlib.ExitStack) -> MountRecord:
+    """Keep everybody else from a mount without a supervisor, until it is taken away.
+
+    Raises
+    ------
+    MountUnavailableError
+        If another process has taken it over, or taken it away.
+    """
+    held.callback(cachelock.acquire(record.spec).release)
+    now = mount.record()
+    if now is None or now.supervisor != record.supervisor:
+        raise MountUnavailableError(
+            f"Another process has taken over the mount at {mount.path}, or taken it away.",
+            hint=f"See what is there: mountkit status {mount.path}",
         )
-        mounter.device = record.device
-        mounter.unmount(record.daemon)
-        mount.directory.clear()
-    if report is None:
-        return None
+    return now
+
+
+def _take_away(mount: Mount, record: MountRecord) -> None:
+    mounter = Mounter(
+        record.spec,
+        backends.load(record.spec.backend),
+        None,
+        mount.directory,
+        targets.fusermount(config.search_path()),
+        {},
+    )
+    mounter.device = record.device
+    mounter.unmount(record.daemon)
+    mount.directory.clear()
+
+
+def _drained(mount: Mount, settings: config.Settings, observer: Observer) -> DrainReport:
+    report = drain(mount, config.limits(settings), observer, ended_well=False)
+    if not report.complete:
+        error = not_proven(mount.path, report.unproven)
+        raise NotDurableError(
+            error.message,
+            hint="It stays mounted. See why: mountkit status. "
+            f"To give these files up: mountkit umount --discard {mount.path}",
+            unproven=report.unproven,
+        )
+    return report
+
+
+def _looked_again(mount: Mount, record: MountRecord, report: DrainReport) -> DrainReport:
+    """The report, with what was written after the drain, or never reached the mount."""
     report = checked_again(mount, report, record)
     left = targets.bare_files(mount.path)
     if left:
@@ -82,8 +129,6 @@ def unmount(
             f"mountkit mount {record.spec.source.url} {mount.path}",
             unproven=report.unproven,
         )
-    if cachelock.is_free(record.spec):
-        mount.control().purge()
     return report
 
 
@@ -108,5 +153,5 @@ def _let_supervisor_stop(mount: Mount) -> None:
             f"The supervisor of {mount.path} did not unmount it within {STOP_SECONDS:.0f} s.",
             hint=f"Read its log: less {mount.directory.supervisor_log}",
         )
-    # A training process that owns the mount keeps the cache; a supervisor gives it back at once.
+    # A supervisor in the background gives the cache back at once.
     targets.wait_until(lambda: cachelock.is_free(mount.spec), RELEASE_SECONDS)

@@ -120,7 +120,7 @@ class MountpointControl:
             # And what a killed writer left open is uploaded when the kernel closes it.
             if entry.problem and (later == entry.at or entry.problem == UNFINISHED):
                 lost.setdefault(path, (entry.at, entry.problem))
-        record = self._state.read()
+        record = self._state.last()
         # What an earlier run lost, it has named; it is not there to be lost again.
         began = record.began if record is not None else 0.0
         lost = {path: what for path, what in lost.items() if what[0] >= began}

@@ -12,8 +12,9 @@ from fakes import Bucket, FakeStore
 from mountkit.attestation import Attestation
 from mountkit.backends.mountpoint_control import MountpointControl
 from mountkit.checksums import digest_bytes
+from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import StateDirectory
+from mountkit.state import SERVING, MountRecord, StateDirectory
 from mountkit.written import Journal
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ class Place:
         self.store = UploadedStore(self.bucket)
         self.journal = Journal(folder)
         self.state = StateDirectory(folder)
-        spec = MountSpec(SOURCE, str(folder / "mnt"), "mountpoint", StoreOptions(), "/cache")
-        self.control = MountpointControl(spec, folder, self.store)
+        target = str(folder / "mnt")
+        self.spec = MountSpec(SOURCE, target, "mountpoint", StoreOptions(), "/cache")
+        self.control = MountpointControl(self.spec, folder, self.store)
 
     def log(self, text: str) -> None:
         stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -104,6 +106,18 @@ class TestFiles:
         place.save("x", b"two")
         (after,) = place.control.files()
         assert before.stamp != after.stamp
+
+    @pytest.mark.fault(37)
+    def test_what_an_earlier_run_lost_is_not_there_to_be_lost_again_after_the_end_either(
+        self, place
+    ):
+        place.fail("x")
+        me, spec = ProcessIdentity.mine(), place.spec
+        began = time.time() + 1
+        place.state.write(MountRecord(spec, SERVING, "", me, began=began))
+        assert place.files() == {}
+        place.state.clear()
+        assert place.files() == {}
 
     def test_what_mountkit_tries_is_nothing_that_was_saved(self, place):
         place.save(".mountkit-probe-123")

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -83,6 +84,23 @@ class TestRecord:
         assert directory.read() is not None
         directory.clear()
         assert directory.read() is None
+
+    @pytest.mark.parametrize("unproven", [False, True])
+    def test_it_is_known_after_the_end_until_the_next_mount_begins(self, known, unproven):
+        directory = known.directory("1")
+        assert directory.last() is None
+        record = record_at("/mnt")
+        directory.write(record)
+        assert directory.last() == record
+        directory.clear(unproven=unproven)
+        directory.clear(unproven=unproven)
+        assert directory.last() == record
+        assert directory.unfinished() == (record if unproven else None)
+        # One that takes over goes on from it, and writes its own only when it is known.
+        assert directory.begin() is unproven
+        assert directory.last() == (record if unproven else None)
+        directory.clear()
+        assert directory.unfinished() is None
 
     def test_it_is_replaced_in_one_step(self, known):
         directory = known.directory("1")
@@ -242,6 +260,27 @@ class TestAllMounts:
         known.directory("2").write(record_at("/mnt/run/inner"))
         found = known.covering(path)
         assert (found and found.spec.target) == target
+
+    @pytest.mark.fault(9, 37)
+    @pytest.mark.parametrize("living", ["1", "2"])
+    @pytest.mark.parametrize("was", [state.SERVING, state.FAILED])
+    def test_the_record_of_a_dead_mount_hides_no_living_one(self, known, living, was):
+        for name in ("1", "2"):
+            record = record_at("/mnt")
+            if name != living:
+                nobody = ProcessIdentity(0, 0, "")
+                record = replace(record, state=was, supervisor=nobody, since="2999-01-01T00:00:00Z")
+            known.directory(name).write(replace(record, reason=name))
+        assert known.at("/mnt").reason == living
+        assert known.covering("/mnt/inside").reason == living
+
+    @pytest.mark.fault(9, 37)
+    @pytest.mark.parametrize("living", ["1", "2"])
+    def test_nor_does_one_that_was_given_up(self, known, living):
+        for name in ("1", "2"):
+            was = state.SERVING if name == living else state.FAILED
+            known.directory(name).write(replace(record_at("/mnt"), state=was, reason=name))
+        assert known.at("/mnt").reason == living
 
     def test_a_file_among_the_directories_is_passed_over(self, known):
         known.directory("1").write(record_at("/mnt"))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from light import checkpoint, wait_for, write
 
 import mountkit
+from mountkit.supervisor import Supervisor
 
 
 class TrainingError(Exception):
@@ -49,10 +52,21 @@ def train(mode: str, gates: Path, output: Path) -> str | None:
         (gates / "written").touch()
         wait_for(gates / "go")
     if mode == "hold":
+        # Or the save counts as under way when the mount was last known to serve.
+        await_answer()
         (gates / "written").touch()
         wait_for(gates / "go")
         return open_with_the_lock_held(output / "new")
     return None
+
+
+def await_answer() -> None:
+    """Until the supervisor has the answer to a question that was asked after this."""
+    now, limit = time.monotonic(), time.monotonic() + 60
+    supervisor = next(thing for thing in gc.get_objects() if type(thing) is Supervisor)
+    while supervisor.answered().at < now:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
 
 
 def open_with_the_lock_held(path: Path) -> str:
