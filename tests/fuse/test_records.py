@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,7 +54,8 @@ def test_the_target_of_a_mount_that_is_being_repaired_is_taken(rig: Rig, bucket:
     rig.kill(rig.daemon())
     eventually(lambda: mountinfo.at(str(rig.target)) is None, "taken away")
     # Whoever mounts now finds the program, and the supervisor does not yet.
-    _, rig.settings["PATH"] = rig.place_program()
+    rig.settings["PATH"] = rig.tools("fusermount3")
+    rig.put_program(Path(rig.settings["PATH"]) / program.name)
     refused = rig.mount(f"s3://{bucket.name}/other")
     assert refused.code == 69, refused
     assert f"{bucket.name}/run is mounted at" in refused.err

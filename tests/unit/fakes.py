@@ -207,6 +207,9 @@ class FakeMount:
     def record(self) -> Any:
         return self.directory.read()
 
+    def last_record(self) -> Any:
+        return self.directory.last()
+
     def begin(self, began: float = 0.0, **fields: Any) -> None:
         """Write the record that a session writes, of a mount made at that time."""
         me = ProcessIdentity.mine()
