@@ -7,6 +7,7 @@ import pickle
 import select
 import signal
 import time
+import traceback
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mountkit.errors import MountkitError, MountUnavailableError
@@ -28,6 +29,8 @@ def apart(work: Callable[[], Result], timeout: float) -> Result:
         Whatever ``work`` raises of ours.
     MountUnavailableError
         If it takes more than ``timeout`` seconds, or ends without a word.
+    RuntimeError
+        For whatever else ``work`` raises: its kind and text, caused by its traceback.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -43,15 +46,23 @@ def apart(work: Callable[[], Result], timeout: float) -> Result:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     if not answer:
-        raise MountUnavailableError(
-            f"The store could not be looked at within {timeout:.0f} s.",
-            hint="See what is wrong with it: mountkit doctor",
+        why = (
+            f"The store could not be looked at within {timeout:.0f} s."
+            if answer is None
+            else "The process that looked at the store ended without a word."
         )
+        raise MountUnavailableError(why, hint="See what is wrong with it: mountkit doctor")
     kind, content = pickle.loads(answer)  # noqa: S301 - our own child wrote it
+    if kind is _ForeignError:
+        raise RuntimeError(content[0]) from _ForeignError(content[1])
     if kind is not None:
         raise _again(kind, content)
     found: Result = content
     return found
+
+
+class _ForeignError(Exception):
+    """Stands for an error of the child that is not ours: nobody knows whether it can be carried."""
 
 
 def _tell(writer: int, work: Callable[[], Any]) -> None:
@@ -59,24 +70,36 @@ def _tell(writer: int, work: Callable[[], Any]) -> None:
     status = 1
     try:
         try:
-            answer: tuple[Any, Any] = (None, work())
-        except MountkitError as error:
-            answer = (type(error), {**vars(error)})
+            answer = _answer(work)
+        except Exception as error:  # noqa: BLE001 - the parent raises it
+            told = f"{type(error).__name__}: {error}", traceback.format_exc()
+            answer = pickle.dumps((_ForeignError, told))
         with os.fdopen(writer, "wb") as stream:
-            stream.write(pickle.dumps(answer))
+            stream.write(answer)
         status = 0
     finally:
         # Not the parent's clean-up a second time.
         os._exit(status)
 
 
-def _read(reader: int, deadline: float) -> bytes:
-    """All that is written until the other end is closed; nothing if that is too late."""
+def _answer(work: Callable[[], Any]) -> bytes:
+    """What it returns, or an error of ours, as it is carried to the parent."""
+    try:
+        return pickle.dumps((None, work()))
+    except MountkitError as error:
+        try:
+            return pickle.dumps((type(error), {**vars(error)}))
+        except (pickle.PicklingError, AttributeError, TypeError):
+            raise error from None
+
+
+def _read(reader: int, deadline: float) -> bytes | None:
+    """All that is written until the other end is closed; None if that is too late."""
     parts: list[bytes] = []
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([reader], [], [], left)[0]:
-            return b""
+            return None
         part = os.read(reader, BLOCK_BYTES)
         if not part:
             return b"".join(parts)

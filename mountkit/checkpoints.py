@@ -116,16 +116,16 @@ def retention(
     proven:
         The steps of proven checkpoints.
     keep:
-        How many of the newest stay; None for all. The newest one stays even for 0.
+        How many of the newest stay. All do for None, and for 0 or less, as Trainer reads its
+        ``save_total_limit`` (transformers 5.23, ``trainer_utils.py``, rotate_checkpoints).
     protected:
         Steps that stay in any case, such as the best and the one resumed from. They do not count
         towards ``keep``.
 
     """
-    if keep is None:
+    if keep is None or keep <= 0:
         return ()
-    steps = sorted(set(proven))
-    old = steps[: -max(keep, 1)]
+    old = sorted(set(proven))[:-keep]
     return tuple(step for step in old if step not in protected)
 
 

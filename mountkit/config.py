@@ -61,6 +61,8 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
+        # "inf" would mean the opposite: a request with that limit fails at once, a wait is over.
+        allow_inf_nan=False,
     )
 
     source: str | None = Field(None, description="the bucket, s3://bucket/prefix")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import boto3
+    from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
     from mountkit.spec import Source, StoreOptions
@@ -80,9 +81,21 @@ class Connection:
             s3={"addressing_style": "path" if self.options.endpoint_url else "auto"},
             user_agent_extra=f"mountkit/{__version__}",
         )
-        client: S3Client = self.session().client(
-            "s3", endpoint_url=self.options.endpoint_url, config=config
-        )
+        return self._make(config)
+
+    def _make(self, config: Config) -> S3Client:
+        from botocore.exceptions import BotoCoreError
+
+        session = self.session()
+        try:
+            client: S3Client = session.client(
+                "s3", endpoint_url=self.options.endpoint_url, config=config
+            )
+        except BotoCoreError:
+            # Some of these are ValueErrors as well; ``translated`` knows them better.
+            raise
+        except ValueError as error:
+            raise _not_made(error, self.source.url) from error
         return client
 
     @contextmanager
@@ -123,6 +136,23 @@ class Connection:
         except (BotoCoreError, RuntimeError):
             return ()  # The error at hand is about to say that they cannot be had.
         return tuple(filter(None, (frozen.secret_key, frozen.token)))
+
+
+def _not_made(error: ValueError, where: str) -> ConfigurationError:
+    """What boto3 means with the plain ValueError of a client that it does not make."""
+    # botocore 1.44, ``endpoint.py``. The endpoint may be the profile's, which is not checked here.
+    said, _, url = str(error).partition(": ")
+    if said == "Invalid endpoint":
+        return ConfigurationError(
+            f"boto3 does not accept the host name of {store_errors.safe_url(url)}: it may have "
+            "letters, digits, hyphens and dots, but no underscore.",
+            hint="Reach the store at its IP address or by another name, such as an alias of the "
+            "service in Compose: --endpoint-url http://minio:9000",
+        )
+    return ConfigurationError(
+        f"boto3 cannot make a client for {where} of the settings it finds: {error}.",
+        hint="Correct the AWS_* variable or the line of ~/.aws/config that says so.",
+    )
 
 
 def _check_endpoint(url: str | None) -> None:

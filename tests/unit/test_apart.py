@@ -48,6 +48,34 @@ def test_one_that_takes_too_long_is_ended():
         apart(lambda: time.sleep(600), 0.05)
 
 
+def test_an_error_that_is_not_ours_is_told_as_what_it_is():
+    def work():
+        raise ValueError("Invalid endpoint: http://a_b")
+
+    with pytest.raises(RuntimeError) as caught:
+        apart(work, 30.0)
+    assert "ValueError: Invalid endpoint: http://a_b" in str(caught.value)
+    # With where it was raised, which is in the child.
+    assert "in work" in str(caught.value.__cause__)
+
+
+def test_so_is_one_of_ours_that_cannot_be_carried():
+    class OursHereError(NotDurableError):
+        """Nobody else can load it."""
+
+    def work():
+        raise OursHereError("not yet")
+
+    with pytest.raises(RuntimeError, match="OursHereError: not yet"):
+        apart(work, 30.0)
+
+
+def test_so_is_an_answer_that_cannot_be_carried():
+    with pytest.raises(RuntimeError, match="lambda"):
+        apart(lambda: lambda: None, 30.0)
+
+
 def test_one_that_ends_without_a_word():
-    with pytest.raises(MountUnavailableError):
+    with pytest.raises(MountUnavailableError, match="without a word") as caught:
         apart(lambda: os._exit(0), 30.0)
+    assert "within" not in caught.value.message

@@ -17,8 +17,8 @@ from mountkit.checkpoints import retention
         ([1100, 900, 1000, 800], 2, set(), (800, 900)),
         ([800, 900, 1000, 1100], 2, {800}, (900,)),
         ([800, 900], None, set(), ()),
-        ([800, 900], 0, set(), (800,)),
-        ([900], 0, set(), ()),
+        ([800, 900], 0, set(), ()),
+        ([800, 900], -1, set(), ()),
         ([], 3, set(), ()),
         ([9, 10, 100], 1, set(), (9, 10)),
     ],
@@ -40,6 +40,8 @@ def test_the_last_proven_and_the_protected_never_go(proven, keep, protected):
     assert list(gone) == sorted(gone)
     if proven:
         assert max(proven) in left
-    if keep is not None and proven:
-        assert len(left - protected) <= max(keep, 1)
+    if keep is None or keep <= 0:
+        assert not gone
+    elif proven:
+        assert len(left - protected) <= keep
         assert all(step < max(proven) for step in gone)

@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit import config, mountinfo
+from mountkit.config import Settings
 from mountkit.errors import ConfigurationError
 from mountkit.mountinfo import MountEntry
 from mountkit.spec import Address, StoreOptions
+
+DURATIONS = [
+    name
+    for name, field in Settings.model_fields.items()
+    if field.annotation in {float, float | None}
+]
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +83,24 @@ class TestBadValues:
         assert "stall_timeout" in caught.value.message
         assert "MOUNTKIT_STALL_TIMEOUT" in caught.value.hint
         assert caught.value.exit_code == 78
+
+    @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "Infinity"])
+    @pytest.mark.parametrize("name", DURATIONS)
+    def test_a_duration_is_a_number_with_an_end(self, monkeypatch, name, value):
+        # A request with a time limit of inf fails at once, and a deadline of inf is past.
+        monkeypatch.setenv(f"MOUNTKIT_{name.upper()}", value)
+        with pytest.raises(ConfigurationError) as caught:
+            config.load()
+        assert name in caught.value.message
+        assert caught.value.exit_code == 78
+
+    @pytest.mark.parametrize("name", DURATIONS)
+    def test_nor_is_it_in_the_file_or_a_flag(self, elsewhere, name):
+        with pytest.raises(ConfigurationError, match=name):
+            config.load(**{name: float("inf")})
+        (elsewhere / "mountkit.toml").write_text(f"{name} = inf\n")
+        with pytest.raises(ConfigurationError, match=name):
+            config.load()
 
     def test_a_file_that_is_no_toml(self, elsewhere):
         (elsewhere / "mountkit.toml").write_text("region = [")
