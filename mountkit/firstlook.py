@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.apart import apart
+from mountkit.spec import MANIFEST_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from mountkit.backends.protocol import WrittenFile
     from mountkit.handle import Mount
@@ -29,10 +30,11 @@ CLOCKS_SECONDS = 2.0
 class FirstLook:
     """What was found.
 
-    ``unproven`` has the checkpoints that are there without a manifest; ``store_time`` is when the
-    store dated what was written then, by its own clock, in seconds since the epoch. Of the files
-    that an earlier run left on this machine, ``outdated`` wait for their upload while the store has
-    newer ones, and ``missing`` were uploaded, and could not be proven, and are not in the store.
+    ``unproven`` has the checkpoints that are there without a manifest, those in other directories
+    only if an earlier run left files of them on this machine; ``store_time`` is when the store
+    dated what was written then, by its own clock, in seconds since the epoch. Of the files that an
+    earlier run left on this machine, ``outdated`` wait for their upload while the store has newer
+    ones, and ``missing`` were uploaded, and could not be proven, and are not in the store.
     """
 
     unproven: tuple[str, ...]
@@ -55,18 +57,45 @@ def first_look(mount: Mount) -> FirstLook:
     dated = store.check().dated
     now = time.time()
     store_time = now if dated is None else dated.timestamp()
-    unproven = tuple(found.name for found in checkpoints.scan(store) if not found.proven)
+    there = checkpoints.scan(store)
+    unproven = tuple(found.name for found in there if not found.proven)
     if not backends.load(mount.spec.backend).caches:
         return FirstLook(unproven, store_time)
     left = mount.directory.unfinished()
     named = frozenset(left.unproven if left is not None else ())
     files = mount.control().files()
+    unproven += _further_down(mount, store, files, {found.name for found in there})
     sent = [file.path for file in files if not file.dirty and file.path in named]
     return FirstLook(
         unproven,
         store_time,
         _outdated(mount, store, files, store_time - now),
         tuple(path for path, found in store.attest_many(sent).items() if found is None),
+    )
+
+
+def _further_down(
+    mount: Mount, store: Store, files: Iterable[WrittenFile], known: Collection[str]
+) -> tuple[str, ...]:
+    """Checkpoints without a manifest, of which an earlier run left files here, in any directory.
+
+    Only those: the directories of a bucket may be many. What still waits is brought in any case.
+    """
+    from mountkit.checkpoints import top_of
+    from mountkit.verify import inside
+
+    tops = {top_of(file.path) for file in files if not file.dirty} - {"", *known}
+    manifests = {top: inside(top, MANIFEST_NAME) for top in sorted(tops)}
+    found = store.attest_many(manifests.values())
+    # One that was proven, and is not in the store at all, somebody has removed there since. So it
+    # may be with what a run left that came to its end: that has named what it could not prove.
+    killed = mount.directory.read() is not None
+    proven = mount.directory.tally.read().proven_at
+    return tuple(
+        top
+        for top, path in manifests.items()
+        if found[path] is None
+        and ((killed and top not in proven) or next(iter(store.list(top)), None) is not None)
     )
 
 

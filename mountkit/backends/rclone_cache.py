@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BLOCK_BYTES = 512
+DRAFT_NAME = "record.draft"
 REWRITE_TRIES = 50
 REWRITE_SECONDS = 0.01
 GO_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
@@ -32,6 +33,8 @@ class RcloneCache:
     def __init__(self, data: Path, meta: Path) -> None:
         self.data = data
         self.meta = meta
+        # The directory of the mount's cache: what lies there is mountkit's, and not rclone's.
+        self.top = Path(os.path.commonpath([data, meta]))
 
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """Every file below a directory, by rclone's own record."""
@@ -130,7 +133,8 @@ class RcloneCache:
         }
         meta = self.meta / path
         meta.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = meta.with_name(f".{meta.name}.mountkit")
+        # Not named after the file, whose name may be as long as a name can be.
+        draft = self.top / DRAFT_NAME
         draft.write_text(json.dumps(content))
         draft.replace(meta)
 

@@ -23,6 +23,11 @@ def killed_while_it_waits(rig: Rig, source: str, *actions: str) -> None:
     """A run, its daemon and its command, ended by SIGKILL before anything was uploaded."""
     job: Job = rig.begin(source, rig.light(*actions, "say:saved", "wait:never"), *rig.late)
     rig.await_word("saved", job)
+    kill_all(rig, job)
+
+
+def kill_all(rig: Rig, job: Job) -> None:
+    """The supervisor first, so that nobody mounts again."""
     daemon = rig.daemon()
     job.process.kill()
     job.process.wait()
@@ -106,12 +111,7 @@ def test_what_a_killed_run_had_uploaded_and_the_store_has_lost_is_named(
     rig.await_word("saved", job)
     eventually(lambda: MODEL in bucket.files("run"), "uploaded")
     eventually(lambda: rig.pending() == 0, "done with it")
-    daemon = rig.daemon()
-    job.process.kill()
-    job.process.wait()
-    rig.kill(daemon)
-    for process in rig.processes():
-        rig.kill(process)
+    kill_all(rig, job)
     bucket.remove(f"run/{MODEL}")
 
     answer = rig.run(source, rig.light("exit:0"), MOUNTKIT_STALL_TIMEOUT="3")
@@ -120,6 +120,26 @@ def test_what_a_killed_run_had_uploaded_and_the_store_has_lost_is_named(
     again = rig.run(source, rig.light("exit:0"))
     assert again.code == 0, again
     assert bucket.files("run") == {MODEL: safetensors(0, 20_000)}
+
+
+@pytest.mark.fault(4, 37)
+@pytest.mark.parametrize("below", ["", "sub", "sub/deeper"])
+def test_a_checkpoint_that_a_killed_run_had_uploaded_is_proven_by_the_next(
+    rig: Rig, bucket: Bucket, below: str
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    command = rig.light("save:10", "say:saved", "wait:never", target=rig.target / below)
+    job = rig.begin(source, command)
+    rig.await_word("saved", job)
+    name = "/".join(filter(None, ("run", below, "checkpoint-10")))
+    eventually(lambda: bucket.files(name) == checkpoint(10), "uploaded")
+    eventually(lambda: rig.pending() == 0, "done with it")
+    kill_all(rig, job)
+    assert bucket.manifest(name) is None
+
+    answer = rig.run(source, rig.light("exit:0"))
+    assert answer.code == 0, answer
+    assert_proven(bucket, name, checkpoint(10))
 
 
 @pytest.mark.fault(4, 26, 32)

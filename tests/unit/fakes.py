@@ -13,6 +13,7 @@ from mountkit import checksums
 from mountkit.attestation import Attestation
 from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.checksums import digest_file
+from mountkit.preflight import StoreFacts
 from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import SERVING, MountRecord, StateDirectory, now
@@ -73,6 +74,10 @@ class FakeStore:
                 etag = "etag-" + checksums.digest_bytes(data).values["crc64nvme"]
                 modified = self._bucket.modified.get(key, datetime.now(timezone.utc))
                 yield ObjectInfo(key[cut:], len(data), etag, modified)
+
+    def check(self) -> StoreFacts:
+        dated = datetime.now(timezone.utc)
+        return StoreFacts(self._source.url, "", "", "env", written=True, seconds=0.0, dated=dated)
 
     def directories(self, prefix: str = "") -> tuple[str, ...]:
         cut = len(self._source.key(prefix)) + 1 if self._source.key(prefix) else 0

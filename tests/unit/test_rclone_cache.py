@@ -150,6 +150,17 @@ class TestAudit:
         ]
         assert len(list((cache.meta / "d").iterdir())) == 2, "no draft is left"
 
+    @pytest.mark.fault(39)
+    @pytest.mark.parametrize("size", [246, 255])
+    def test_a_name_may_be_as_long_as_a_name_can_be(self, cache, tmp_path, size):
+        path = f"d/{'x' * size}"
+        cache.put(path, b"12345", b"")
+        assert cache.audit(tmp_path / "aside") == ()
+        assert cache.local(path) == cache.data / path
+        cache.upload_again([path])
+        assert [file.path for file in cache.files()] == [path], "no draft is left"
+        assert not [left for left in tmp_path.iterdir() if left.is_file()]
+
     def test_the_time_of_the_file_is_kept(self, cache, tmp_path):
         cache.put("x", b"12345", b"")
         os.utime(cache.data / "x", (1700000000, 1700000000.25))
