@@ -221,7 +221,8 @@ class _Drain:
             prover.prove(name, step, sorted(names), since=since)
             self._proven.append(top)
         except NotDurableError as error:
-            self._note(error.unproven)
+            # A manifest that was damaged on its way is no file of this checkpoint, and names none.
+            self._note(error.unproven or (Unproven(top, 0, error.message),))
         self.settled.update(file.path for file in members)
 
     def _attest(self, loose: Iterable[WrittenFile]) -> None:
