@@ -13,9 +13,12 @@ from fakes import FakeMount, FakeStore
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import prover
+from mountkit import config, prover, uploads
+from mountkit import deadline as deadlines
+from mountkit import drain as drains
 from mountkit.backends.protocol import Pending, WrittenFile
 from mountkit.config import Limits
+from mountkit.deadline import Deadline
 from mountkit.drain import DrainReport, _group, drain
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.events import Trouble
@@ -434,6 +437,47 @@ class TestStoreTrouble:
         report = drain(mount, limits, events.append, ended_well=True)
         assert unproven(report) == ["log"]
         assert "AccessDenied" in report.unproven[0].reason
+
+
+class Clock:
+    """Stands in for the module ``time``: it goes on only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class TestTimeUp:
+    def test_all_of_it_is_over_by_one_moment(self, mount, events, monkeypatch):
+        clock = Clock()
+        for module in (config, deadlines, drains, prover, uploads):
+            monkeypatch.setattr(module, "time", clock)
+        for step in range(1, 6):
+            finished(mount, f"checkpoint-{step}", step)
+        mount.save("log")
+        waiting = tuple(mount.daemon.listed)
+        # Bytes move all the time, and no upload ends.
+        mount.daemon.script = [Pending(waiting, sent=number) for number in range(10_000)]
+        limits = Limits(stall=120.0, drain=60.0, repair=60.0)
+        report = drain(mount, limits, events.append, ended_well=True)
+        assert unproven(report) == sorted(waiting)
+        assert {problem.reason for problem in report.unproven} == {uploads.TIME_UP}
+        assert clock.now - 1000.0 < 62.0
+
+    def test_a_signal_during_the_drain_counts_too(self, mount, events, monkeypatch):
+        signalled = Deadline()
+        finished(mount)
+        mount.write("log", dirty=True)
+        mount.daemon.script = [Pending(("log",))]
+        mount.bucket.before_attest = lambda _: signalled.set(0.0)
+        limits = Limits(stall=3600.0, drain=3600.0, repair=1.0).until(signalled)
+        report = drain(mount, limits, events.append, ended_well=True)
+        assert unproven(report) == ["log"]
 
 
 PARTS = st.sampled_from(["a", "b", "checkpoint-1", "checkpoint-20", "checkpoint-", "xcheckpoint-1"])
