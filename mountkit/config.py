@@ -138,7 +138,7 @@ class Settings(BaseSettings):
 class Limits:
     """How long to wait for what, in seconds; a plain value for modules that read no settings.
 
-    ``deadline`` is set by a signal, and ends every wait for the store.
+    ``deadline`` is that of a signal, or of a whole drain; it ends every wait for the store.
     """
 
     stall: float
@@ -155,6 +155,12 @@ class Limits:
         left = deadline.left
         stall = self.stall if left is None else min(self.stall, max(1.0, left / REQUESTS))
         return replace(self, stall=stall, deadline=deadline)
+
+    def begun(self) -> Limits:
+        """The same for something that begins now: all that it does is over by one moment."""
+        deadline = Deadline(within=self.deadline)
+        deadline.set(self.drain)
+        return replace(self, deadline=deadline)
 
 
 def health_limits(settings: Settings) -> health.Limits:

@@ -6,10 +6,14 @@ import time
 
 
 class Deadline:
-    """Not set at first. Set by a signal handler, and looked at by whatever waits."""
+    """Not set at first. Set by a signal handler, and looked at by whatever waits.
 
-    def __init__(self) -> None:
+    One ``within`` another is over by then as well, whenever that one is set.
+    """
+
+    def __init__(self, within: Deadline | None = None) -> None:
         self._at: float | None = None
+        self._within = within
 
     def set(self, seconds: float) -> None:
         """So many seconds from now. Set again, the earlier one counts."""
@@ -20,7 +24,9 @@ class Deadline:
     def left(self) -> float | None:
         """Seconds that are left, at least 0.0; None while there is no deadline."""
         at = self._at
-        return None if at is None else max(0.0, at - time.monotonic())
+        own = None if at is None else max(0.0, at - time.monotonic())
+        around = None if self._within is None else self._within.left
+        return min((left for left in (own, around) if left is not None), default=None)
 
     @property
     def passed(self) -> bool:

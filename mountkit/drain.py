@@ -95,9 +95,10 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
         with a ``trainer_state.json`` of its step. Otherwise, and for what an earlier run left in
         the cache, that has to be the newest of its files: Trainer writes it last.
     """
+    # One moment for all of it, and not so long for each checkpoint and each of its waits.
+    limits = limits.begun()
     work = _Drain(mount, limits, observer, ended_well=ended_well)
-    began = time.monotonic()
-    moved, settled, said, rounds = began, 0, "", 1
+    moved, settled, said, rounds = time.monotonic(), 0, "", 1
     while True:
         work.flush()
         before = work.snapshot()
@@ -114,7 +115,7 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
         now = time.monotonic()
         if len(work.settled) > settled:
             moved, settled = now, len(work.settled)
-        if now - moved > limits.stall or limits.over(began):
+        if now - moved > limits.stall or limits.deadline.passed:
             return work.give_up(result)
         mount.directory.tally.complain(result.message)
         if result.message != said:
@@ -221,7 +222,8 @@ class _Drain:
             prover.prove(name, step, sorted(names), since=since)
             self._proven.append(top)
         except NotDurableError as error:
-            self._note(error.unproven)
+            # A manifest that was damaged on its way is no file of this checkpoint, and names none.
+            self._note(error.unproven or (Unproven(top, 0, error.message),))
         self.settled.update(file.path for file in members)
 
     def _attest(self, loose: Iterable[WrittenFile]) -> None:

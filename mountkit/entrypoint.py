@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mountkit.drain import DrainReport
     from mountkit.events import Observer
-    from mountkit.spec import MountSpec
+    from mountkit.spec import MountSpec, Unproven
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # Those that a platform sends before it kills.
@@ -72,19 +72,38 @@ def run(
             session.close()
             raise
         say("the command ended; making sure that everything is in the bucket")
-        report = _finish(session, observer, say, signals, ended_well=code == 0)
-        return _told(report, spec, code, say)
+        naming = Naming(say)
+        report = _finish(session, observer, say, signals, naming, ended_well=code == 0)
+        return _told(report, spec, code, say, naming)
+
+
+class Naming:
+    """Says what is not proven, each once: after the drain, and what the unmount adds to it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._named: set[Unproven] = set()
+
+    def __call__(self, report: DrainReport) -> None:
+        """Name what a report has and none before it had."""
+        for problem in report.unproven:
+            if problem not in self._named:
+                self._named.add(problem)
+                self._say(f"not proven: {problem}")
 
 
 def _told(
-    report: DrainReport | None, spec: MountSpec, code: int, say: Callable[[str], None]
+    report: DrainReport | None,
+    spec: MountSpec,
+    code: int,
+    say: Callable[[str], None],
+    naming: Naming,
 ) -> int:
     """Say what became of it; the exit code. None if nothing is known to be proven."""
     if report is None:
         say(f"what waits for its upload stays in {spec.cache_dir}")
         return code or NOT_DURABLE
-    for problem in report.unproven:
-        say(f"not proven: {problem}")
+    naming(report)
     if not report.complete:
         say(
             f"not all of it is proven to be in {spec.source.url}; what waits "
@@ -248,6 +267,7 @@ def _finish(
     observer: Observer,
     say: Callable[[str], None],
     signals: Signals,
+    naming: Naming,
     *,
     ended_well: bool,
 ) -> DrainReport | None:
@@ -258,6 +278,7 @@ def _finish(
             ended_well=ended_well,
             deadline=signals.deadline,
             draining=signals.draining,
+            drained=naming,
         )
     except KeyboardInterrupt:
         # That has been said at once.

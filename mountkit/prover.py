@@ -45,7 +45,10 @@ class Prover:
         self._patiently(lambda: self.store.delete([f"{name}/{MANIFEST_NAME}"]))
 
     def _patiently(self, request: Callable[[], None]) -> None:
-        """Make a request; again while the store is out of reach, within the stall timeout."""
+        """Make a request; again while the store is out of reach, within the stall timeout.
+
+        And when what was sent arrived damaged: a bit that flipped on the way does so once.
+        """
         began = time.monotonic()
         while (problem := _problem_of(request)) is not None:
             if time.monotonic() - began > self._limits.stall or self._limits.over(began):
@@ -231,11 +234,11 @@ class Prover:
             )
 
 
-def _problem_of(request: Callable[[], None]) -> MountUnavailableError | None:
-    """Why the store cannot be had right now; None if it did what it was asked."""
+def _problem_of(request: Callable[[], None]) -> MountkitError | None:
+    """Why the store could not do it just now; None if it did what it was asked."""
     try:
         request()
-    except MountUnavailableError as error:
+    except (MountUnavailableError, NotDurableError) as error:
         return error
     return None
 

@@ -122,11 +122,13 @@ class Session:
         ended_well: bool,
         deadline: Deadline | None = None,
         draining: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        drained: Callable[[DrainReport], None] = lambda _: None,
     ) -> DrainReport:
         """Drain, unmount and let go; what the report names is not proven to be in the store.
 
         ``ended_well`` as for :func:`mountkit.drain.drain`. By ``deadline`` the drain is over.
         ``draining`` is entered for as long as it may be cut short, which the unmount may not.
+        ``drained`` is told what the drain found, before the unmount: that may outlast the grace.
         """
         limits = self._limits.until(deadline or Deadline())
         try:
@@ -138,6 +140,7 @@ class Session:
                 lost = f"{self.mount.directory.path} is gone, which told what was written"
                 unknown = Unproven(self.mount.path, 0, lost)
                 report = replace(report, unproven=(*report.unproven, unknown))
+            drained(report)
         except BaseException:
             self.close()
             raise

@@ -31,6 +31,7 @@ FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.5
 # How long the store may show an older object, or none, after the daemon says it has uploaded.
 SETTLE_SECONDS = 15.0
+TIME_UP = "the time was up before it was proven"
 REFUSALS = (
     "AccessDenied",
     "AllAccessDisabled",
@@ -238,10 +239,14 @@ class _Work:
             problem = self._problems.get(path)
             held = "a program still has it open; close it" if path in self._held else ""
             reasons = (problem.reason if problem else held, self.errors.get(path), self.trouble)
-            text = "; ".join(filter(None, reasons)) or "its upload did not finish"
+            text = "; ".join(filter(None, reasons)) or self._unfinished()
             unproven.append(Unproven(path, self.sizes.get(path, 0), text))
         proven = tuple(self._entries[path] for path in self._order if path in self._entries)
         return Outcome(proven, tuple(unproven))
+
+    def _unfinished(self) -> str:
+        late = self._limits.over(self._began)
+        return TIME_UP if late else "its upload did not finish"
 
     def _note_progress(self) -> None:
         self._progress = time.monotonic()

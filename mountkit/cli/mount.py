@@ -70,10 +70,9 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
 
     from mountkit.cli.console import Console, say
     from mountkit.deadline import Deadline
-    from mountkit.entrypoint import UNMOUNT_SHARE
-    from mountkit.errors import MountUnavailableError
+    from mountkit.entrypoint import UNMOUNT_SHARE, Naming
+    from mountkit.errors import MountUnavailableError, NotDurableError
     from mountkit.firstlook import first_look_apart
-    from mountkit.prover import not_proven
     from mountkit.session import Session
 
     ended, deadline = threading.Event(), Deadline()
@@ -98,9 +97,17 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
         session.close()
         return
     say("stopping; making sure that everything is in the bucket")
-    report = session.finish(console, ended_well=False, deadline=deadline)
+    naming = Naming(say)
+    report = session.finish(console, ended_well=False, deadline=deadline, drained=naming)
+    naming(report)
     if not report.complete:
-        raise not_proven(spec.target, report.unproven)
+        raise NotDurableError(
+            f"{spec.target} is not proven to be in the store: {len(report.unproven)} in all, named "
+            "above.",
+            hint=f"What waits for its upload stays in {spec.cache_dir} until the same mount is "
+            "made again.",
+            unproven=report.unproven,
+        )
     if session.supervisor.error is not None:
         raise MountUnavailableError(
             f"The mount at {spec.target} could not be repaired: {session.supervisor.error}",

@@ -25,3 +25,21 @@ def test_the_earlier_one_counts():
     deadline.set(2000.0)
     assert deadline.left == 0.0
     assert deadline.passed
+
+
+def test_one_within_another_ends_with_whichever_is_earlier_and_whenever_that_is_set():
+    signalled = Deadline()
+    own = Deadline(within=signalled)
+    assert own.left is None
+    own.set(1000.0)
+    assert own.left > 500.0
+    signalled.set(0.0)
+    assert own.passed
+
+    own, later = Deadline(within=signalled), Deadline()
+    later.set(1000.0)
+    assert own.passed
+    short = Deadline(within=later)
+    short.set(0.0)
+    assert short.passed
+    assert not later.passed

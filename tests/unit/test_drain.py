@@ -8,17 +8,23 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from botocore.exceptions import ClientError
 from fakes import FakeMount, FakeStore
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountkit import config, prover, uploads
+from mountkit import deadline as deadlines
+from mountkit import drain as drains
 from mountkit.backends.protocol import Pending, WrittenFile
 from mountkit.config import Limits
+from mountkit.deadline import Deadline
 from mountkit.drain import DrainReport, _group, drain
-from mountkit.errors import MountUnavailableError
+from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.events import Trouble
 from mountkit.manifest import Manifest
 from mountkit.spec import Unproven
+from mountkit.store_errors import translate
 
 LIMITS = Limits(stall=0.05, drain=60.0, repair=0.05)
 MANIFEST = "run/checkpoint-3/mountkit-manifest.json"
@@ -37,6 +43,13 @@ def events() -> list:
 def finished(mount, top="checkpoint-3", step=3) -> None:
     mount.save(f"{top}/model", b"123")
     mount.save(f"{top}/trainer_state.json", json.dumps({"global_step": step}).encode())
+
+
+def damaged(path: str) -> MountkitError:
+    """What becomes of a store's word that an object did not arrive as it was sent."""
+    answer = {"Error": {"Code": "BadDigest"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    error = ClientError(answer, "PutObject")
+    return translate(error, doing="write", where=f"s3://bucket/run/{path}")
 
 
 def unproven(report: DrainReport) -> list[str]:
@@ -384,6 +397,38 @@ class TestStoreTrouble:
         assert found.complaint.message == "The store cannot be listed."
         assert (found.proofs, found.failures) == (0, 0), "nobody tried to prove it"
 
+    def test_a_manifest_that_the_store_does_not_keep_is_named(self, mount, events, monkeypatch):
+        finished(mount)
+
+        def damage(_, path, __):
+            raise damaged(path)
+
+        monkeypatch.setattr(FakeStore, "put", damage)
+        monkeypatch.setattr(prover, "RETRY_SECONDS", 0.0)
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert MANIFEST not in mount.bucket.objects
+        assert not report.complete
+        assert unproven(report) == ["checkpoint-3"]
+        assert "damaged on its way" in report.unproven[0].reason
+
+    def test_one_that_is_damaged_once_is_written_again(self, mount, events, monkeypatch):
+        finished(mount)
+        put, sent = FakeStore.put, []
+
+        def damage_once(store, path, data):
+            sent.append(path)
+            if len(sent) == 1:
+                raise damaged(path)
+            put(store, path, data)
+
+        monkeypatch.setattr(FakeStore, "put", damage_once)
+        monkeypatch.setattr(prover, "RETRY_SECONDS", 0.0)
+        limits = replace(LIMITS, stall=3600.0)
+        report = drain(mount, limits, events.append, ended_well=True)
+        assert report.complete
+        assert report.checkpoints == ("checkpoint-3",)
+        assert MANIFEST in mount.bucket.objects
+
     @pytest.mark.fault(18)
     def test_a_store_that_refuses_is_the_reason(self, mount, events):
         mount.write("log", dirty=True)
@@ -392,6 +437,47 @@ class TestStoreTrouble:
         report = drain(mount, limits, events.append, ended_well=True)
         assert unproven(report) == ["log"]
         assert "AccessDenied" in report.unproven[0].reason
+
+
+class Clock:
+    """Stands in for the module ``time``: it goes on only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class TestTimeUp:
+    def test_all_of_it_is_over_by_one_moment(self, mount, events, monkeypatch):
+        clock = Clock()
+        for module in (config, deadlines, drains, prover, uploads):
+            monkeypatch.setattr(module, "time", clock)
+        for step in range(1, 6):
+            finished(mount, f"checkpoint-{step}", step)
+        mount.save("log")
+        waiting = tuple(mount.daemon.listed)
+        # Bytes move all the time, and no upload ends.
+        mount.daemon.script = [Pending(waiting, sent=number) for number in range(10_000)]
+        limits = Limits(stall=120.0, drain=60.0, repair=60.0)
+        report = drain(mount, limits, events.append, ended_well=True)
+        assert unproven(report) == sorted(waiting)
+        assert {problem.reason for problem in report.unproven} == {uploads.TIME_UP}
+        assert clock.now - 1000.0 < 62.0
+
+    def test_a_signal_during_the_drain_counts_too(self, mount, events, monkeypatch):
+        signalled = Deadline()
+        finished(mount)
+        mount.write("log", dirty=True)
+        mount.daemon.script = [Pending(("log",))]
+        mount.bucket.before_attest = lambda _: signalled.set(0.0)
+        limits = Limits(stall=3600.0, drain=3600.0, repair=1.0).until(signalled)
+        report = drain(mount, limits, events.append, ended_well=True)
+        assert unproven(report) == ["log"]
 
 
 PARTS = st.sampled_from(["a", "b", "checkpoint-1", "checkpoint-20", "checkpoint-", "xcheckpoint-1"])

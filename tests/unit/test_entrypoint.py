@@ -8,12 +8,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from fakes import FakeMount
 
 import mountkit
+from mountkit import config, entrypoint
+from mountkit.cli.mount import _supervise
+from mountkit.drain import DrainReport
 from mountkit.entrypoint import FORWARDED, Signals, execute
-from mountkit.errors import UsageError
+from mountkit.errors import MountUnavailableError, NotDurableError, UsageError
+from mountkit.spec import Unproven
 
 
 class TestExitCode:
@@ -143,6 +149,70 @@ class TestGrace:
         with Signals() as signals:
             signals.execute(["/bin/sh", "-c", "trap : TERM; kill -TERM $PPID; exit 3"], {})
         assert signals.deadline.left is None
+
+
+class Ending:
+    """A session whose drain and whose unmount each find something that is not proven."""
+
+    def __init__(self, mount: FakeMount, said: list[str], fails: bool) -> None:
+        self.mount = mount
+        self._said = said
+        self._fails = fails
+        self.supervisor = SimpleNamespace(finished=SimpleNamespace(wait=lambda _: True))
+
+    def unmounted_from_outside(self) -> bool:
+        return False
+
+    def finish(self, _, *, drained=lambda _: None, **__) -> DrainReport:
+        first = DrainReport(0, (), (Unproven("log", 3, "it is away"),))
+        drained(first)
+        self._said.append("unmount")
+        if self._fails:
+            raise MountUnavailableError("It stays mounted.")
+        late = Unproven("late", 4, "it was written after the drain had ended")
+        return DrainReport(0, (), (*first.unproven, late))
+
+
+class TestNaming:
+    def run(self, mount, monkeypatch, *, fails=False) -> tuple[int, list[str]]:
+        said: list[str] = []
+        ending = Ending(mount, said, fails)
+        monkeypatch.setattr(entrypoint.Session, "open", lambda *_: ending)
+        code = entrypoint.run(
+            mount.spec, config.load(), ["/bin/true"], said.append, said.append, said.append
+        )
+        after = said.index("the command ended; making sure that everything is in the bucket")
+        return code, said[after + 1 :]
+
+    def test_before_the_unmount_what_the_drain_found_and_once(self, tmp_path, monkeypatch):
+        code, said = self.run(FakeMount(tmp_path), monkeypatch)
+        assert code == 75
+        assert said[:3] == [
+            "not proven: log (3 bytes): it is away",
+            "unmount",
+            "not proven: late (4 bytes): it was written after the drain had ended",
+        ]
+        assert [line for line in said[3:] if line.startswith("not proven: ")] == []
+
+    def test_also_where_the_unmount_fails(self, tmp_path, monkeypatch):
+        code, said = self.run(FakeMount(tmp_path), monkeypatch, fails=True)
+        assert code == 75
+        assert said[:3] == ["not proven: log (3 bytes): it is away", "unmount", "It stays mounted."]
+
+    def test_so_does_a_supervisor(self, tmp_path, monkeypatch):
+        mount, said = FakeMount(tmp_path), []
+        monkeypatch.setattr(entrypoint.Session, "open", lambda *_: Ending(mount, said, False))
+        monkeypatch.setattr("mountkit.cli.console.say", said.append)
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        with pytest.raises(NotDurableError) as caught:
+            _supervise(mount.spec, config.load(), lambda: None)
+        assert [line.partition(" (")[0] for line in said[1:]] == [
+            "not proven: log",
+            "unmount",
+            "not proven: late",
+        ]
+        assert "log" not in caught.value.message
+        assert len(caught.value.unproven) == 2
 
 
 RUN = """

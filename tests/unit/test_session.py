@@ -14,6 +14,7 @@ from mountkit.drain import DrainReport
 from mountkit.errors import MountUnavailableError
 from mountkit.process import ProcessIdentity
 from mountkit.session import Session
+from mountkit.spec import Unproven
 
 
 class FakeMounter:
@@ -125,6 +126,26 @@ def test_only_the_drain_may_be_cut_short(ending, monkeypatch):
     monkeypatch.setattr(ending.mounter, "unmount", lambda: seen.append("unmount"))
     ending.session.finish(ended_well=True, draining=draining)
     assert seen == ["may be", "drain", "may not be", "unmount"]
+
+
+def test_what_the_drain_could_not_prove_is_told_before_the_unmount(ending, monkeypatch):
+    seen = []
+    report = DrainReport(0, (), (Unproven("log", 3, "it is away"),))
+    monkeypatch.setattr(sessions, "drain", lambda *_, **__: report)
+    monkeypatch.setattr(ending.mounter, "unmount", lambda: seen.append("unmount"))
+    ending.session.finish(ended_well=True, drained=seen.append)
+    assert seen == [report, "unmount"]
+
+
+def test_one_who_cannot_be_told_does_not_keep_the_mount(ending, monkeypatch):
+    def drained(_) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sessions, "drain", lambda *_, **__: DrainReport(0, (), ()))
+    with pytest.raises(BrokenPipeError):
+        ending.session.finish(ended_well=True, drained=drained)
+    assert not ending.mounter.there
+    assert ending.let_go()
 
 
 def test_a_drain_that_is_cut_short_is_followed_by_the_unmount(ending, monkeypatch):

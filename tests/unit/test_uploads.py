@@ -175,7 +175,7 @@ class TestUnproven:
         mount.daemon.script = [Pending(("x",), sent=number) for number in range(10_000)]
         limits = Limits(stall=3600.0, drain=0.1, repair=0.1)
         (problem,) = attest(mount, events, ["x"], limits).unproven
-        assert problem.reason == "its upload did not finish"
+        assert problem.reason == uploads.TIME_UP
         assert mount.daemon.pushes < 10_000
 
     @pytest.mark.fault(39)
