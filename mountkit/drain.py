@@ -18,7 +18,7 @@ from mountkit.finished import finished
 from mountkit.forgotten import forgotten
 from mountkit.manifest import Manifest
 from mountkit.prover import Prover, new_strays, stray
-from mountkit.spec import MANIFEST_NAME, Unproven
+from mountkit.spec import MANIFEST_NAME, Unproven, is_trial
 from mountkit.uploads import Uploads
 from mountkit.verify import listing
 
@@ -73,7 +73,7 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
     ``record`` is the mount's, from before it was taken away.
     """
     try:
-        report = report.checked_again(mount.control().files())
+        report = report.checked_again(_written(mount))
     except (MountUnavailableError, OSError) as error:
         unknown = Unproven(mount.path, 0, f"what was written at the very end is not known: {error}")
         report = replace(report, unproven=(*report.unproven, unknown))
@@ -150,7 +150,7 @@ class _Drain:
 
     def snapshot(self) -> dict[str, tuple[int, float, str]]:
         """Size, time and version of every file that was written."""
-        return {file.path: file.stamp for file in self._mount.control().files()}
+        return {file.path: file.stamp for file in _written(self._mount)}
 
     def end(
         self,
@@ -172,7 +172,7 @@ class _Drain:
             return self.give_up(error)
 
     def _once(self) -> DrainReport:
-        files = self._mount.control().files()
+        files = _written(self._mount)
         groups, loose = _group(files)
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
@@ -197,7 +197,7 @@ class _Drain:
         """Name everything that is not settled, and why."""
         self._note(
             Unproven(file.path, file.size, error.message)
-            for file in self._mount.control().files()
+            for file in _written(self._mount)
             if file.path not in self.settled and self._concerns(file)
         )
         self._note_strays()
@@ -270,6 +270,11 @@ class _Drain:
     def _report(self) -> DrainReport:
         files = len(self.settled - self._unproven.keys())
         return DrainReport(files, tuple(self._proven), tuple(self._unproven.values()))
+
+
+def _written(mount: Mount) -> list[WrittenFile]:
+    """All that was written, but for what mountkit tried."""
+    return [file for file in mount.control().files() if not is_trial(file.path)]
 
 
 def _group(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.checkpoints import top_of
-from mountkit.spec import MANIFEST_NAME, PROBE_NAME, TRAINER_STATE, Unproven
+from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
         for info in listed
         if info.path not in files
         and top_of(info.path) not in proven
-        and not _name(info).startswith(PROBE_NAME)
+        and not is_trial(info.path)
     ]
     passed_over = {"", *before, *map(top_of, files)}
     whole = {

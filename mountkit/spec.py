@@ -11,6 +11,8 @@ MANIFEST_NAME = "mountkit-manifest.json"
 TRAINER_STATE = "trainer_state.json"
 # Begins the name of an object that mountkit writes to see whether it may, and removes.
 PROBE_NAME = ".mountkit-probe-"
+# And of every directory in which the doctor tries what a save does.
+DOCTOR_NAME = ".mountkit-doctor-"
 
 # Where a daemon listens, in the private directory of its mount.
 SOCKET_NAME = "rc.sock"
@@ -172,6 +174,14 @@ class Unproven:
 
     def __str__(self) -> str:
         return f"{printable(self.path)} ({self.size:,} bytes): {self.reason}"
+
+
+def is_trial(path: str) -> bool:
+    """Whether mountkit itself put it there, to see what works: nobody loses anything with it.
+
+    rclone may keep a record of a file that was removed while it tried to upload it.
+    """
+    return any(part.startswith((PROBE_NAME, DOCTOR_NAME)) for part in path.split("/"))
 
 
 def printable(name: str) -> str:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from mountkit import backends, config
 from mountkit.backends import auto
 from mountkit.doctor import bucket, machine, mounting
-from mountkit.doctor.essentials import PREFIX, essential
+from mountkit.doctor.essentials import essential
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.doctor.mounting import Tried
 from mountkit.errors import MountUnavailableError
-from mountkit.spec import Source
+from mountkit.spec import DOCTOR_NAME, Source
 from mountkit.specifying import specify
 from mountkit.store import S3Store
 
@@ -64,7 +64,7 @@ def examine(
         refused = backends.load(backend).refuses if backend else frozenset()
         return diagnose(findings, (), backend, refused, source=None)
     chosen = settings.model_copy(update={"backend": backend or "auto"})
-    name = f"{PREFIX}{secrets.token_hex(4)}"
+    name = f"{DOCTOR_NAME}{secrets.token_hex(4)}"
     with _directory(target) as path:
         spec = specify(place.url, path, chosen, options) if backend else None
         tell(f"trying {place.url}")

@@ -11,14 +11,13 @@ from mountkit.backends.capabilities import OPERATIONS
 from mountkit.doctor import arrival, operations
 from mountkit.doctor.findings import NO_ROOM
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
+from mountkit.spec import DOCTOR_NAME
 
 if TYPE_CHECKING:
     from mountkit.doctor.findings import OperationResult
     from mountkit.errors import MountkitError
     from mountkit.handle import Mount
 
-#: Begins the name of every directory the doctor makes, in a mount and in a bucket.
-PREFIX = ".mountkit-doctor-"
 SECONDS = 10.0
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -46,7 +45,7 @@ def essential(mount: Mount, seconds: float = SECONDS) -> None:
         for operation in OPERATIONS
         if operation.essential and operation.name not in refused
     }
-    name = f"{PREFIX}{secrets.token_hex(4)}"
+    name = f"{DOCTOR_NAME}{secrets.token_hex(4)}"
     trial = operations.attempt(f"{mount.path}/{name}", tuple(wanted), seconds)
     failed = next((result for result in trial.results if not result.works), None)
     if failed is None or failed.errno != errno.ETIMEDOUT:

@@ -19,6 +19,7 @@ from mountkit.doctor.bounded import within
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.doctor.operations import Trial
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
+from mountkit.spec import DOCTOR_NAME
 from mountkit.specifying import specify
 
 NAME = ".mountkit-doctor-x"
@@ -236,7 +237,7 @@ class TestEssential:
         doctor.essential(mount, 3)
         [(directory, names, seconds)] = outcome["asked"]
         assert Path(directory).parent == Path(mount.path)
-        assert Path(directory).name.startswith(essentials.PREFIX)
+        assert Path(directory).name.startswith(DOCTOR_NAME)
         assert names == tuple(operation.name for operation in OPERATIONS if operation.essential)
         assert seconds == 3
 

@@ -63,6 +63,15 @@ class TestLooseFiles:
         assert report.complete
         assert report.size == 0
 
+    @pytest.mark.fault(34)
+    @pytest.mark.parametrize("name", [".mountkit-doctor-1/unlink", "out/.mountkit-probe-2"])
+    def test_what_mountkit_tried_is_nobodys_loss(self, mount, events, name):
+        mount.write(name, dirty=True)
+        mount.save("model.bin")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert (report.files, report.unproven) == (1, ())
+        assert set(report.seen) == {"model.bin"}
+
     def test_every_file_is_attested(self, mount, events):
         mount.save("training.log")
         mount.save("runs/deep/events")
