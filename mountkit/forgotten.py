@@ -40,9 +40,7 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     left = [
         info
         for info in listed
-        if info.path not in files
-        and top_of(info.path) not in proven
-        and not is_trial(info.path)
+        if info.path not in files and top_of(info.path) not in proven and not is_trial(info.path)
     ]
     passed_over = {"", *before, *map(top_of, files)}
     whole = {
