@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.apart import apart
+from mountkit.errors import MountUnavailableError
 from mountkit.spec import MANIFEST_NAME
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def first_look(mount: Mount) -> FirstLook:
         return FirstLook(unproven, store_time)
     left = mount.directory.unfinished()
     named = frozenset(left.unproven if left is not None else ())
-    files = mount.control().files()
+    files = _left(mount)
     unproven += _further_down(mount, store, files, {found.name for found in there})
     sent = [file.path for file in files if not file.dirty and file.path in named]
     return FirstLook(
@@ -72,6 +73,21 @@ def first_look(mount: Mount) -> FirstLook:
         _outdated(mount, store, files, store_time - now),
         tuple(path for path, found in store.attest_many(sent).items() if found is None),
     )
+
+
+def _left(mount: Mount) -> Sequence[WrittenFile]:
+    """What an earlier run has on this machine; nothing if its cache was emptied since.
+
+    Not while a daemon of it runs: what that one has written would be lost in silence.
+    """
+    try:
+        return mount.control().files()
+    except MountUnavailableError:
+        record = mount.record()
+        if record is not None and record.daemon is not None and record.daemon.alive():
+            raise
+        # What cannot be read for another reason is met again, once the mount is made.
+        return ()
 
 
 def _further_down(

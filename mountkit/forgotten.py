@@ -1,6 +1,7 @@
 """What was written through a mount and is not in its cache any more: nothing can be compared.
 
-rclone drops what it has uploaded when the disk of its cache runs full.
+rclone drops what it has uploaded when the disk of its cache runs full. What it has not uploaded it
+keeps, but somebody else may take that away.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.checkpoints import top_of
+from mountkit.errors import MountUnavailableError
 from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from mountkit.store import ObjectInfo, Store
 
 REASON = "it left the local cache before anybody proved it"
+TAKEN = "it waits for its upload, and the local cache does not have it any more"
 
 
 def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unproven, ...]:
@@ -25,6 +28,7 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
 
     Of single files those that the daemon uploaded, by what it notes beside them, since the mount
     was made, by the store's own clock. What another program put there is not this run's concern.
+    And all that the daemon has yet to upload, and cannot.
 
     Raises
     ------
@@ -55,9 +59,28 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     }
     young = [info for info in left if _seconds(info) > since and top_of(info.path) not in whole]
     return (
+        *(Unproven(path, 0, TAKEN) for path in sorted(_taken(mount, files))),
         *(Unproven(top, 0, REASON) for top in sorted(whole)),
         *(Unproven(info.path, info.size, REASON) for info in _marked(store, young, backend.mark)),
     )
+
+
+def _taken(mount: Mount, known: frozenset[str]) -> set[str]:
+    """What the daemon has in its queue and not in its cache, which is all that is looked at.
+
+    The queue may object, and is never a proof. Nor is it asked twice: what rclone is told to upload
+    and does not find it drops from its queue.
+    """
+    if not backends.load(mount.spec.backend).caches:
+        return set()
+    control = mount.control()
+    try:
+        # What was known before may have been uploaded, removed or renamed since.
+        waiting = set(control.push().waiting) - known
+    except MountUnavailableError:
+        # Without a daemon there is no queue: what waits is what the cache has.
+        return set()
+    return waiting - {file.path for file in control.files()} if waiting else waiting
 
 
 def _marked(store: Store, objects: Sequence[ObjectInfo], mark: str) -> tuple[ObjectInfo, ...]:

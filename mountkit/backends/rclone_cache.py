@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mountkit.backends.protocol import WrittenFile
+from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,22 @@ class RcloneCache:
         self.top = Path(os.path.commonpath([data, meta]))
 
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
-        """Every file below a directory, by rclone's own record."""
+        """Every file below a directory, by rclone's own record.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the cache cannot be read: what is not seen is not known to be uploaded.
+        """
+        try:
+            return self._files(below)
+        except OSError as error:
+            raise MountUnavailableError(
+                f"The local cache cannot be read: {error}.",
+                hint=f"See what became of it: ls -la {self.top}",
+            ) from error
+
+    def _files(self, below: str) -> tuple[WrittenFile, ...]:
         left = [path.relative_to(self.meta).as_posix() for path in _walk(self.meta / below)]
         found: list[WrittenFile] = []
         for attempt in range(REWRITE_TRIES):
@@ -140,7 +156,14 @@ class RcloneCache:
 
 
 def _walk(top: Path) -> list[Path]:
-    return [Path(folder) / name for folder, _, names in os.walk(top) for name in names]
+    """Every file below a directory; rclone may remove some of them, and folders, meanwhile."""
+    seen = os.walk(top, onerror=_raise_unless_gone)
+    return [Path(folder) / name for folder, _, names in seen for name in names]
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _local_file(path: str, info: dict[str, Any]) -> WrittenFile:

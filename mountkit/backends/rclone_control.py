@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mountkit import checksums
+from mountkit.backends.cache_roots import CacheRoots
 from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.errors import MountUnavailableError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from mountkit.backends.rclone_cache import RcloneCache
 
+ROOTS_NAME = "cache.json"
 TIMEOUT_SECONDS = 10.0
 NOW = -1_000_000_000
 QUICK_RETRIES = 3
@@ -47,6 +49,7 @@ class RcloneControl:
     def __init__(self, rc_socket: Path, cache: RcloneCache) -> None:
         self._socket = rc_socket
         self._cache = cache
+        self._roots = CacheRoots(rc_socket.parent / ROOTS_NAME, (cache.data, cache.meta))
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One remote-control call, such as ``vfs/queue``; returns the JSON object it answers.
@@ -86,6 +89,7 @@ class RcloneControl:
                 f"rclone keeps its cache in {path} and not in {self._cache.data}.",
                 hint="Leave out what --option changes about the connection to the store.",
             )
+        self._roots.remember()
 
     def push(self) -> Pending:
         """Start every waiting upload now."""
@@ -124,14 +128,27 @@ class RcloneControl:
         self.call("vfs/forget", dir=directory)
 
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
-        """Every file in the cache below a directory, but for what was removed past the mount."""
+        """Every file in the cache below a directory, but for what was removed past the mount.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the cache cannot be read, or was taken away since the mount was made.
+        """
         from mountkit.strays import Strays, over
 
         removed = Strays(self._socket.parent).removed()
+        files = self._cache.files(below)
+        # Afterwards, so that one which goes away meanwhile is not taken for an empty one.
+        problem = self._roots.problem()
+        if problem:
+            raise MountUnavailableError(
+                f"{problem} What was written and not proven before that is not known.",
+                hint="What was uploaded is in the bucket. To give up the rest of a mount that is "
+                "still there: mountkit umount --discard",
+            )
         return tuple(
-            file
-            for file in self._cache.files(below)
-            if file.dirty or not over(file.path, file.modified, removed)
+            file for file in files if file.dirty or not over(file.path, file.modified, removed)
         )
 
     def reference(self, path: str) -> Reference | None:
@@ -177,9 +194,12 @@ class RcloneControl:
     def purge(self) -> None:
         """Empty the cache, but for files that still wait for their upload."""
         self._cache.purge()
+        self._roots.forget()
 
     def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
         """Set aside what is older than what the store has; have what it lost uploaded again."""
+        # A mount is made anew: where its cache was emptied since the last one, that was on purpose.
+        self._roots.forget()
         self._cache.set_aside(aside, outdated)
         self._cache.upload_again(missing)
 

@@ -1,9 +1,10 @@
-"""The disk of the cache runs full in the middle of a run."""
+"""The disk of the cache runs full in the middle of a run, or somebody takes the cache away."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 ROOM = 48 * MIB
 SIZE = 10 * MIB
+MODEL = "final/model.safetensors"
 TO_THE_LAST_BYTE = ("--option", "vfs-cache-min-free-space=off")
 
 
@@ -116,15 +118,68 @@ def test_a_final_model_that_a_full_disk_takes_away_is_named(
     command = rig.light("model:final", "say:saved", "wait:go")
     job = rig.begin(f"s3://{bucket.name}/run", command)
     rig.await_word("saved", job)
-    name = "final/model.safetensors"
+    name = MODEL
     eventually(lambda: name in bucket.files("run"), "uploaded")
-    eventually(lambda: not list(small_disk.rglob("final/model.safetensors")), "taken away")
+    eventually(lambda: not list(small_disk.rglob(MODEL)), "taken away")
     bucket.put("run/results.json", b"somebody else's")
     rig.say("go")
     answer = job.wait()
     assert answer.code == 75, answer
     assert name in answer.err
     assert "results.json" not in answer.err
+    # What is emptied by rclone is there all the same.
+    assert "cache was taken away" not in answer.err
     # The next run has lost nothing.
     again = rig.run(f"s3://{bucket.name}/run", rig.light("exit:0"))
+    assert again.code == 0, again
+
+
+@pytest.mark.cached
+@pytest.mark.fault(4, 15)
+@pytest.mark.parametrize("how", ["as it is", "written to again", "daemon killed", "contents only"])
+def test_a_cache_that_is_taken_away_is_not_taken_for_an_empty_one(
+    rig: Rig, bucket: Bucket, how: str
+) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    source = f"s3://{bucket.name}/run"
+    more = ["model:final", "say:more"] if how == "written to again" else ["say:more"]
+    command = rig.light("save:10", "say:saved", "wait:go", *more, "wait:end")
+    job = rig.begin(source, command, *rig.late)
+    rig.await_word("saved", job)
+    for tree in [*rig.cache.glob("*/vfs"), *rig.cache.glob("*/vfsMeta")]:
+        for gone in tree.glob(f"*/{bucket.name}/run/*") if how == "contents only" else [tree]:
+            shutil.rmtree(gone)
+    if how == "daemon killed":
+        rig.kill(rig.daemon())
+        rig.await_remount()
+    rig.say("go")
+    rig.await_word("more", job)
+    rig.say("end")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    expected = "checkpoint-10/" if how == "contents only" else "cache was taken away"
+    assert expected in answer.err
+    assert bucket.manifest("run/checkpoint-10") is None
+    # Said once: the next run has lost nothing, and its cache is another one on purpose.
+    again = rig.run(source, rig.light("save:20"))
+    assert again.code == 0, again
+    assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
+
+
+@pytest.mark.cached
+@pytest.mark.fault(15)
+def test_another_process_sees_that_a_cache_was_taken_away(rig: Rig, bucket: Bucket) -> None:
+    source = f"s3://{bucket.name}/run"
+    mounted = rig.mount(source, *rig.late)
+    assert mounted.code == 0, mounted
+    rig.script("save:10")
+    for tree in [*rig.cache.glob("*/vfs"), *rig.cache.glob("*/vfsMeta")]:
+        shutil.rmtree(tree)
+    answer = rig.umount()
+    assert answer.code != 0, answer
+    assert "cache was taken away" in answer.err
+    assert rig.mounts()
+    given_up = rig.umount("--discard")
+    assert given_up.code == 0, given_up
+    again = rig.run(source, rig.light("save:20"))
     assert again.code == 0, again

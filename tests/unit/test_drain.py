@@ -344,6 +344,31 @@ class TestUnwitnessed:
         assert report.size == 3
         assert "left the local cache" in report.unproven[0].reason
 
+    @pytest.mark.fault(10, 15)
+    def test_what_the_daemon_would_upload_and_the_cache_has_lost_is_named(self, mount, events):
+        # It is dropped as soon as it is pushed.
+        mount.daemon.script = [Pending(waiting=("final/model",)), Pending()]
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["final/model"]
+        assert "local cache does not have it" in report.unproven[0].reason
+
+    def test_not_what_was_written_meanwhile(self, mount, events, monkeypatch):
+        def push():
+            if mount.daemon.listed:
+                return Pending()
+            mount.save("model")
+            return Pending(waiting=("model",))
+
+        monkeypatch.setattr(mount.daemon, "push", push)
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.complete
+        assert report.files == 1
+
+    @pytest.mark.fault(10)
+    def test_a_daemon_that_is_gone_has_no_queue(self, mount, events):
+        mount.daemon.script = [MountUnavailableError("nobody listens")]
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+
     def test_not_what_another_program_put_there(self, mount, events):
         mount.bucket.objects["run/results.json"] = b"123"
         assert drain(mount, LIMITS, events.append, ended_well=True).complete

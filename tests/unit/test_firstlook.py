@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from fakes import FakeMount
 
+from mountkit.errors import MountUnavailableError
 from mountkit.firstlook import first_look
+from mountkit.process import ProcessIdentity
 from mountkit.spec import MANIFEST_NAME
 from mountkit.tally import Proven
 
@@ -64,4 +66,24 @@ class TestUnproven:
     def test_one_that_is_gone_and_whose_run_came_to_its_end_was_removed(self, mount):
         mount.save(f"sub/{STATE}")
         mount.bucket.objects.clear()
+        assert first_look(mount).unproven == ()
+
+
+@pytest.mark.fault(15)
+class TestACacheThatIsGone:
+    @pytest.fixture(autouse=True)
+    def gone(self, mount, monkeypatch):
+        def fail(below=""):
+            raise MountUnavailableError("taken away")
+
+        monkeypatch.setattr(mount.daemon, "files", fail)
+
+    def test_while_its_daemon_runs_is_an_error(self, mount):
+        mount.begin(daemon=ProcessIdentity.mine())
+        with pytest.raises(MountUnavailableError, match="taken away"):
+            first_look(mount)
+
+    def test_of_a_mount_that_is_no_more_is_nothing_to_take_over(self, mount):
+        assert first_look(mount).unproven == ()
+        mount.begin(daemon=ProcessIdentity(0, 0, ""))
         assert first_look(mount).unproven == ()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from mountkit.backends import rclone_cache
 from mountkit.backends.protocol import WrittenFile
 from mountkit.backends.rclone_cache import RcloneCache
+from mountkit.errors import MountUnavailableError
 
 
 class Cache(RcloneCache):
@@ -129,6 +132,34 @@ class TestCache:
         kept = {"broken", "waits"}
         for tree in (cache.data, cache.meta):
             assert {path.name for path in (tree / "d").iterdir()} == kept
+
+    @pytest.mark.fault(15)
+    @pytest.mark.parametrize("below", ["", "d"])
+    def test_one_that_cannot_be_listed_is_not_empty(self, cache, monkeypatch, below):
+        cache.put("d/x", b"1", info(1, dirty=True))
+        scan = os.scandir
+
+        def refuse(path):
+            if str(path) == str(cache.meta / below):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        with pytest.raises(MountUnavailableError, match=r"cannot be read: .*Permission denied"):
+            cache.files()
+
+    def test_a_folder_that_goes_while_it_is_listed_is_gone(self, cache, monkeypatch):
+        cache.put("d/x", b"1", info(1))
+        cache.put("e/x", b"1", info(1))
+        scan = os.scandir
+
+        def remove(path):
+            if str(path) == str(cache.meta / "d"):
+                shutil.rmtree(path)
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", remove)
+        assert [file.path for file in cache.files()] == ["e/x"]
 
     def test_a_record_with_a_time_that_is_none(self, cache):
         cache.put("x", b"1", {**info(1), "ModTime": None})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler
@@ -281,3 +283,80 @@ def test_what_was_removed_past_the_mount_is_not_missed(control, tmp_path):
     put("checkpoint-40/model", dirty=False)
     Strays(tmp_path).note_removed("checkpoint-4")
     assert [file.path for file in control.files()] == ["checkpoint-4/waits", "checkpoint-40/model"]
+
+
+@pytest.mark.fault(15)
+class TestACacheThatIsTakenAway:
+    @pytest.fixture(params=["attributes", "none"])
+    def serving(self, tmp_path, daemon, control, request, monkeypatch):
+        """A mount that serves; on some file systems there are no attributes."""
+        if request.param == "none":
+
+            def refuse(*_):
+                raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+            for name in ("setxattr", "getxattr"):
+                monkeypatch.setattr(os, name, refuse)
+        for name in ("vfs", "vfsMeta"):
+            (tmp_path / name).mkdir()
+        daemon.reply("vfs/stats", {"diskCache": {"path": str(tmp_path / "vfs")}})
+        control.confirm()
+        assert control.files() == ()
+        return control
+
+    @pytest.mark.parametrize("name", ["vfs", "vfsMeta"])
+    def test_is_not_an_empty_one(self, serving, control_of_another, tmp_path, name):
+        (tmp_path / name).rmdir()
+        for one in (serving, control_of_another):
+            with pytest.raises(MountUnavailableError, match=f"taken away.*/{name} is gone"):
+                one.files()
+
+    @pytest.fixture
+    def control_of_another(self, tmp_path):
+        """Another process's: of umount, or of a run that takes the mount over."""
+        cache = RcloneCache(tmp_path / "vfs", tmp_path / "vfsMeta")
+        return RcloneControl(tmp_path / "rc.sock", cache)
+
+    @pytest.mark.parametrize("name", ["vfs", "vfsMeta"])
+    def test_nor_is_one_that_a_daemon_made_anew(self, serving, tmp_path, name):
+        # Kept, so that the file system does not give the new one the same number.
+        (tmp_path / name).rename(tmp_path / "moved away")
+        (tmp_path / name).mkdir()
+        with pytest.raises(MountUnavailableError, match=f"/{name} is another one"):
+            serving.files()
+        serving.confirm()
+        with pytest.raises(MountUnavailableError, match="taken away"):
+            serving.files()
+
+    def test_the_next_mount_begins_with_what_there_is(self, serving, tmp_path):
+        (tmp_path / "vfs").rmdir()
+        (tmp_path / "vfs").mkdir()
+        serving.reconcile(tmp_path / "aside", (), ())
+        assert serving.files() == ()
+        serving.confirm()
+        assert serving.files() == ()
+
+    def test_nobody_misses_one_whose_files_are_all_proven(self, serving, tmp_path):
+        serving.purge()
+        (tmp_path / "vfs").rmdir()
+        (tmp_path / "vfsMeta").rmdir()
+        assert serving.files() == ()
+
+    def test_a_note_that_cannot_be_read_tells_nothing_good(self, serving, tmp_path):
+        (tmp_path / "cache.json").write_text("{")
+        with pytest.raises(MountUnavailableError, match=r"cache\.json cannot be read"):
+            serving.files()
+
+    def test_the_number_of_a_directory_is_used_again(self, tmp_path, daemon, control, monkeypatch):
+        for name in ("vfs", "vfsMeta"):
+            (tmp_path / name).mkdir()
+        try:
+            os.setxattr(tmp_path / "vfs", "user.mountkit", b"x")
+        except OSError:
+            pytest.skip("this file system has no attributes")
+        daemon.reply("vfs/stats", {"diskCache": {"path": str(tmp_path / "vfs")}})
+        control.confirm()
+        # The same directory without the attribute, which is what the next one looks like.
+        os.removexattr(tmp_path / "vfs", "user.mountkit")
+        with pytest.raises(MountUnavailableError, match="/vfs is another one"):
+            control.files()
