@@ -15,7 +15,7 @@ from mountkit.errors import (
 )
 from mountkit.events import Observer, Trouble
 from mountkit.finished import finished
-from mountkit.forgotten import forgotten
+from mountkit.forgotten import forgotten, taken
 from mountkit.manifest import Manifest
 from mountkit.prover import Prover, new_strays, stray
 from mountkit.spec import MANIFEST_NAME, Unproven, is_trial
@@ -173,6 +173,7 @@ class _Drain:
 
     def _once(self) -> DrainReport:
         files = _written(self._mount)
+        self._note(taken(self._mount, [file.path for file in files]))
         groups, loose = _group(files)
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):

@@ -28,7 +28,6 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
 
     Of single files those that the daemon uploaded, by what it notes beside them, since the mount
     was made, by the store's own clock. What another program put there is not this run's concern.
-    And all that the daemon has yet to upload, and cannot.
 
     Raises
     ------
@@ -59,28 +58,28 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     }
     young = [info for info in left if _seconds(info) > since and top_of(info.path) not in whole]
     return (
-        *(Unproven(path, 0, TAKEN) for path in sorted(_taken(mount, files))),
         *(Unproven(top, 0, REASON) for top in sorted(whole)),
         *(Unproven(info.path, info.size, REASON) for info in _marked(store, young, backend.mark)),
     )
 
 
-def _taken(mount: Mount, known: frozenset[str]) -> set[str]:
+def taken(mount: Mount, known: Iterable[str]) -> tuple[Unproven, ...]:
     """What the daemon has in its queue and not in its cache, which is all that is looked at.
 
-    The queue may object, and is never a proof. Nor is it asked twice: what rclone is told to upload
-    and does not find it drops from its queue.
+    The queue may object, and is never a proof. To be asked before anything else has it upload:
+    what rclone does not find then it drops from its queue.
     """
     if not backends.load(mount.spec.backend).caches:
-        return set()
+        return ()
     control = mount.control()
     try:
         # What was known before may have been uploaded, removed or renamed since.
-        waiting = set(control.push().waiting) - known
+        waiting = set(control.push().waiting).difference(known)
     except MountUnavailableError:
         # Without a daemon there is no queue: what waits is what the cache has.
-        return set()
-    return waiting - {file.path for file in control.files()} if waiting else waiting
+        return ()
+    gone = waiting.difference(file.path for file in control.files()) if waiting else waiting
+    return tuple(Unproven(path, 0, TAKEN) for path in sorted(gone) if not is_trial(path))
 
 
 def _marked(store: Store, objects: Sequence[ObjectInfo], mark: str) -> tuple[ObjectInfo, ...]:
