@@ -10,11 +10,11 @@ import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers import Trainer, TrainerCallback
 
-from mountkit import backends, checkpoints, config, doctor, needs, resaving, writers
+from mountkit import backends, checkpoints, config, doctor, needs, resaving, settling, writers
 from mountkit import target as targets
 from mountkit.errors import (
     ConfigurationError,
@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mountkit")
 
 OnFailure = Literal["raise", "warn"]
+
+
+class _Saved(NamedTuple):
+    """A checkpoint that was saved: when that began, on the monotonic clock, and the best so far."""
+
+    step: int
+    began: float
+    best: int | None
 
 
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers ships no types
@@ -82,6 +90,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._output_dir = ""
         self._resaver: Resaver | None = None
         self._saving = -1
+        self._saved: _Saved | None = None
         self._proof: Future[None] | None = None
         self._proving = ""
         self._began: float | None = None
@@ -141,6 +150,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._prover.store.check()
         self._resaver = Resaver(mount, self._prover, self._limits, self._tell)
         resaving.watch(Trainer, CheckpointCallback)
+        settling.watch(Trainer, CheckpointCallback)
+        # Of a training that broke off in a save, nobody knows whether that save is whole.
+        self._saved = None
         self._known = {
             found.step: found.name for found in checkpoints.scan(self._prover.store) if found.proven
         }
@@ -152,12 +164,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report a proof that failed; before a save, wait for the last proof and the mount."""
+        self.settle()
         # With "best", Trainer decides on the save after the evaluation, and asks nobody then.
         maybe = control.should_evaluate and args.save_strategy == "best"
         self._guard(self._before_save, state.global_step, control.should_save or maybe)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The same, for saves at the end of an epoch."""
+        self.settle()
         maybe = control.should_evaluate and args.save_strategy == "best"
         self._guard(self._before_save, state.global_step, control.should_save or maybe)
 
@@ -181,24 +195,42 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         return True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Begin to prove the checkpoint that was just saved."""
-        self._guard(self._begin_proof, state)
-
-    def _begin_proof(self, state: Any) -> None:
-        if self._prover is None or self._mount is None or state.global_step == self._skipped:
+        """Note what was saved. Callbacks after this one may still add files to it."""
+        if self._prover is None or state.global_step == self._skipped:
             return
-        self._finish_proof()
-        if state.global_step in self._known:
-            self._prover.withdraw(self._known.pop(state.global_step))
-        name = f"checkpoint-{state.global_step}"
-        top = Path(self._output_dir) / name
+        self.settle()
+        self._guard(self._finish_proof)
+        self._guard(self._note, self._prover, state)
+
+    def settle(self) -> None:
+        """Begin to prove the checkpoint that was saved, now that it has all of its files."""
+        saved, self._saved = self._saved, None
+        if saved is not None:
+            self._guard(self._begin_proof, saved)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin the proof, where a Trainer of somebody's own did not tell that the save is over."""
+        self.settle()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The same, after a save at the end of an epoch."""
+        self.settle()
+
+    def _note(self, prover: Prover, state: Any) -> None:
+        step = state.global_step
+        if step in self._known:
+            prover.withdraw(self._known.pop(step))
         began = time.monotonic() if self._began is None else self._began
         self._began = None
-        files = self._list(self._mount, top)
+        self._saved = _Saved(step, began, _best(state))
+
+    def _begin_proof(self, saved: _Saved) -> None:
+        if self._prover is None or self._mount is None:
+            return
+        name = f"checkpoint-{saved.step}"
+        files = self._list(self._mount, Path(self._output_dir) / name)
         self._proving = name
-        self._proof = self._pool.submit(
-            self._prove, self._prover, name, state.global_step, files, began, _best(state)
-        )
+        self._proof = self._pool.submit(self._prove, self._prover, name, files, saved)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait until the last checkpoint is proven.
@@ -211,6 +243,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._resaver = None
         if self._keep is not None:
             args.save_total_limit = self._keep
+        self.settle()
         self._guard(self._finish_proof)
 
     def _list(self, mount: Mount, top: Path) -> tuple[str, ...]:
@@ -264,19 +297,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._proof = None
         proof.result()
 
-    def _prove(
-        self,
-        prover: Prover,
-        name: str,
-        step: int,
-        files: tuple[str, ...],
-        began: float,
-        best: int | None,
-    ) -> None:
-        prover.prove(name, step, files, began=began)
-        self._known[step] = name
-        self._own.add(step)
-        self._retain(prover, step, best)
+    def _prove(self, prover: Prover, name: str, files: tuple[str, ...], saved: _Saved) -> None:
+        prover.prove(name, saved.step, files, began=saved.began)
+        self._known[saved.step] = name
+        self._own.add(saved.step)
+        self._retain(prover, saved.step, saved.best)
 
     def _retain(self, prover: Prover, newest: int, best: int | None) -> None:
         """Remove proven checkpoints beyond the limit; only ever after a newer proof."""

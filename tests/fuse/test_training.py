@@ -181,3 +181,28 @@ def test_a_save_that_nobody_announced_replaces_that_of_an_earlier_training(
     assert first.written(2)["model.safetensors"] != second.written(2)["model.safetensors"]
     second.assert_proven(bucket, 2)
     second.assert_proven(bucket, 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        (["--steps", "4", "--save-steps", "2"], (2, 4)),
+        # The end of an epoch, or of the training, is then the first that is told of a save.
+        (["--steps", "4", "--save-steps", "2", "--own-loop"], (2, 4)),
+        (["--steps", "18", "--save-steps", "9", "--own-loop", "--epochs"], (16, 18)),
+    ],
+    ids=["steps", "own-loop", "own-loop-epochs"],
+)
+def test_what_a_later_callback_adds_to_a_checkpoint_is_part_of_it(
+    rig: Rig, bucket: Bucket, options: list[str], steps: tuple[int, ...]
+) -> None:
+    training = Training(rig)
+    answer = rig.run(f"s3://{bucket.name}/run", training.command(*options, "--adapter"))
+    assert answer.code == 0, answer
+    assert tuple(training.report["saved"]) == steps
+    for step in steps:
+        added = {"adapter_model.bin": b"adapter" * 1000 * step}
+        whole = training.written(step) | added
+        assert_proven(bucket, f"run/checkpoint-{step}", whole)
+        # So it was when the callback proved it; the drain would have mended it at the end.
+        assert training.report["proven"][str(step)] == len(whole)

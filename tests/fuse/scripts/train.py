@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -22,6 +23,9 @@ from transformers import (
 )
 
 import mountkit
+from mountkit.events import CheckpointProven
+
+PATIENCE_SECONDS = 2.0
 
 
 class Watcher(TrainerCallback):
@@ -32,6 +36,7 @@ class Watcher(TrainerCallback):
         self.began_at = -1
         self.ended_at = -1
         self.saved: list[int] = []
+        self.proven: dict[int, int] = {}
 
     def on_train_begin(self, args, state, control, **_):
         self.began_at = state.global_step
@@ -45,6 +50,10 @@ class Watcher(TrainerCallback):
         # This callback comes first: the save is written, and nobody has begun to prove it.
         if state.global_step in self.options.pause_at_save:
             self.pause("saved", state.global_step)
+
+    def see(self, event: object) -> None:
+        if isinstance(event, CheckpointProven):
+            self.proven[event.step] = event.files
 
     def pause(self, where: str, step: int) -> None:
         (self.options.gates / f"{where}-{step}").touch()
@@ -66,6 +75,31 @@ class Late(TrainerCallback):
         control.should_save = control.should_save or state.global_step in self.steps
 
 
+class Adapter(TrainerCallback):
+    """Adds a file to every checkpoint after mountkit's callback has had its turn, as PEFT's do."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+
+    def on_save(self, args, state, control, **_):
+        # It takes its time: a proof that had begun by now would be over when the file comes.
+        enough = time.monotonic() + PATIENCE_SECONDS
+        while state.global_step not in self.watcher.proven and time.monotonic() < enough:
+            time.sleep(0.05)
+        top = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        # Larger at every step, so that no two are the same.
+        (top / "adapter_model.bin").write_bytes(b"adapter" * 1000 * state.global_step)
+
+
+class OwnLoop(Trainer):
+    """Saves without what transformers does around it, as a Trainer of somebody's own may."""
+
+    def _maybe_log_save_evaluate(self, tr_loss, grad_norm, model, trial, *_, **__):
+        if self.control.should_save:
+            self._save_checkpoint(model, trial)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output_dir")
@@ -79,6 +113,9 @@ def main() -> None:
     parser.add_argument("--pause-at", type=int, action="append", default=[])
     parser.add_argument("--pause-at-save", type=int, action="append", default=[])
     parser.add_argument("--pause-in-save", type=int, action="append", default=[])
+    parser.add_argument("--adapter", action="store_true", help="of a callback after mountkit's")
+    parser.add_argument("--own-loop", action="store_true", help="a Trainer that saves by itself")
+    parser.add_argument("--epochs", action="store_true", help="save at the end of each instead")
     parser.add_argument("--callback", choices=["raise", "warn", "none"], default="raise")
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
     parser.add_argument("--shard", help="the largest that a file of the weights may be")
@@ -93,9 +130,13 @@ def main() -> None:
     watcher = Watcher(options)
     callbacks: list[TrainerCallback] = [watcher]
     if options.callback != "none":
-        callbacks.append(mountkit.CheckpointCallback(on_failure=options.callback))
+        callbacks.append(
+            mountkit.CheckpointCallback(on_failure=options.callback, on_event=watcher.see)
+        )
     callbacks.append(Late(options.save_late))
-    trainer = Trainer(
+    if options.adapter:
+        callbacks.append(Adapter(watcher))
+    trainer = (OwnLoop if options.own_loop else Trainer)(
         model=GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=64,
@@ -110,6 +151,7 @@ def main() -> None:
         args=TrainingArguments(
             output_dir=options.output_dir,
             max_steps=options.steps,
+            save_strategy="epoch" if options.epochs else "steps",
             save_steps=options.save_steps,
             save_total_limit=options.limit,
             per_device_train_batch_size=4,
@@ -149,6 +191,7 @@ def main() -> None:
             "began_at": watcher.began_at,
             "ended_at": watcher.ended_at,
             "saved": watcher.saved,
+            "proven": watcher.proven,
         }
         if trainer.is_world_process_zero():
             options.report.write_text(json.dumps(content))
