@@ -158,9 +158,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         }
         self._own = {state.global_step} if state.global_step else set()
         self._protected = set(self._own)
-        if args.save_total_limit is not None:
-            self._keep = args.save_total_limit
-            args.save_total_limit = None
+        self._keep, args.save_total_limit = args.save_total_limit, None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report a proof that failed; before a save, wait for the last proof and the mount."""
@@ -196,6 +194,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note what was saved. Callbacks after this one may still add files to it."""
+        # What is saved at this step once more, on a signal, is not what was announced.
+        self._saving = -1
         if self._prover is None or state.global_step == self._skipped:
             return
         self.settle()

@@ -206,3 +206,14 @@ def test_what_a_later_callback_adds_to_a_checkpoint_is_part_of_it(
         assert_proven(bucket, f"run/checkpoint-{step}", whole)
         # So it was when the callback proved it; the drain would have mended it at the end.
         assert training.report["proven"][str(step)] == len(whole)
+
+
+@pytest.mark.fault(5, 20)
+def test_a_step_that_is_saved_once_more_on_a_signal_stays_proven(rig: Rig, bucket: Bucket) -> None:
+    training = Training(rig)
+    command = training.command("--steps", "4", "--save-steps", "2", "--save-again", "2")
+    answer = rig.run(f"s3://{bucket.name}/run", command)
+    assert answer.code == 0, answer
+    assert training.report["newest_after_again"] == str(rig.target / "checkpoint-2")
+    for step in (2, 4):
+        training.assert_proven(bucket, step)

@@ -91,6 +91,26 @@ class Adapter(TrainerCallback):
         (top / "adapter_model.bin").write_bytes(b"adapter" * 1000 * state.global_step)
 
 
+class Again(TrainerCallback):
+    """Saves a step once more when it is proven, as transformers does on SIGTERM."""
+
+    def __init__(self, step: int, watcher: Watcher) -> None:
+        self.step = step
+        self.watcher = watcher
+        self.trainer: Trainer | None = None
+        self.newest: str | None = None
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step != self.step:
+            return
+        limit = time.monotonic() + 60
+        while self.step not in self.watcher.proven:
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        self.trainer._save_checkpoint(self.trainer.model, trial=None)
+        self.newest = mountkit.latest_checkpoint(args.output_dir)
+
+
 class OwnLoop(Trainer):
     """Saves without what transformers does around it, as a Trainer of somebody's own may."""
 
@@ -113,6 +133,7 @@ def main() -> None:
     parser.add_argument("--pause-at", type=int, action="append", default=[])
     parser.add_argument("--pause-at-save", type=int, action="append", default=[])
     parser.add_argument("--pause-in-save", type=int, action="append", default=[])
+    parser.add_argument("--save-again", type=int, default=-1)
     parser.add_argument("--adapter", action="store_true", help="of a callback after mountkit's")
     parser.add_argument("--own-loop", action="store_true", help="a Trainer that saves by itself")
     parser.add_argument("--epochs", action="store_true", help="save at the end of each instead")
@@ -134,6 +155,8 @@ def main() -> None:
             mountkit.CheckpointCallback(on_failure=options.callback, on_event=watcher.see)
         )
     callbacks.append(Late(options.save_late))
+    again = Again(options.save_again, watcher)
+    callbacks.append(again)
     if options.adapter:
         callbacks.append(Adapter(watcher))
     trainer = (OwnLoop if options.own_loop else Trainer)(
@@ -174,6 +197,7 @@ def main() -> None:
         save_optimizer(output_dir)
 
     trainer._save_optimizer_and_scheduler = save_later
+    again.trainer = trainer
     if options.shard:
         # Trainer has no setting for it, and saves with what the model does by default.
         model = trainer.model
@@ -192,6 +216,7 @@ def main() -> None:
             "ended_at": watcher.ended_at,
             "saved": watcher.saved,
             "proven": watcher.proven,
+            "newest_after_again": again.newest,
         }
         if trainer.is_world_process_zero():
             options.report.write_text(json.dumps(content))
