@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from mountkit.attestation import Attestation
     from mountkit.checksums import FileDigest
+    from mountkit.deadline import Deadline
     from mountkit.store import Store
 
 #: Full-object checksums, the preferred first.
@@ -71,6 +72,7 @@ def attest_file(
     local: str | os.PathLike[str] | None = None,
     *,
     attestation: Attestation | None = None,
+    deadline: Deadline | None = None,
 ) -> FileVerdict:
     """Compare an object with the bytes as they were written.
 
@@ -87,9 +89,13 @@ def attest_file(
         CRC64NVME is that of the reference. None if there is no such copy.
     attestation:
         What the store said already (of ``Store.attest_many``), to save a request.
+    deadline:
+        Looked at while ``local`` is read; the store has its own.
 
     Raises
     ------
+    TimeUpError
+        If a deadline passes before there is a verdict.
     MountkitError
         If the store cannot be asked.
 
@@ -99,7 +105,7 @@ def attest_file(
         return missing(path, reference.size)
     if seen.size != reference.size:
         return wrong_size(path, reference.size, seen.size, seen.etag)
-    digest = _Local(reference, local)
+    digest = _Local(reference, local, deadline)
     for rung in (_full_object, _composite, _md5, _md5_composite):
         verdict = rung(store, path, seen, digest)
         if verdict is not None:
@@ -148,21 +154,32 @@ def read_back(store: Store, path: str, reference: FileDigest, *, etag: str) -> F
 class _Local:
     """Checksums of the bytes as written, taken only when a rung needs them."""
 
-    def __init__(self, reference: FileDigest, path: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self,
+        reference: FileDigest,
+        path: str | os.PathLike[str] | None,
+        deadline: Deadline | None,
+    ) -> None:
         self._reference = reference
         self._path = path
+        self._deadline = deadline
 
     def whole(self, algorithm: str) -> str | None:
         known = self._reference.values.get(algorithm)
         if known is not None:
             return known
         return self._believed(
-            lambda path: checksums.digest_file(path, (algorithm, checksums.REFERENCE)), algorithm
+            lambda path: checksums.digest_file(
+                path, (algorithm, checksums.REFERENCE), deadline=self._deadline
+            ),
+            algorithm,
         )
 
     def parts(self, algorithm: str, sizes: tuple[int, ...]) -> str | None:
         return self._believed(
-            lambda path: checksums.digest_file_parts(path, algorithm, sizes),
+            lambda path: checksums.digest_file_parts(
+                path, algorithm, sizes, deadline=self._deadline
+            ),
             checksums.composite_name(algorithm),
         )
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from mountkit.deadline import Deadline
+
 CHUNK_BYTES = 8 * 1024 * 1024
 
 #: The checksum every manifest carries, and the one a read-back is compared by.
@@ -144,6 +146,7 @@ def digest_file(
     path: str | os.PathLike[str],
     algorithms: Sequence[str] = (REFERENCE,),
     chunk_bytes: int = CHUNK_BYTES,
+    deadline: Deadline | None = None,
 ) -> FileDigest:
     """The size and the checksums of a file, read once, in constant memory.
 
@@ -155,16 +158,20 @@ def digest_file(
         Any of ``ALGORITHMS``.
     chunk_bytes:
         How much is read at a time, in bytes.
+    deadline:
+        Looked at between the chunks.
 
     Raises
     ------
     UsageError
         If an algorithm is unknown.
+    TimeUpError
+        If the deadline passes.
     OSError
         If the file cannot be opened or read.
     """
     digester = Digester(algorithms)
-    for view in _views(path, chunk_bytes):
+    for view in _views(path, chunk_bytes, deadline):
         digester.update(view)
     return digester.result()
 
@@ -174,6 +181,7 @@ def digest_file_parts(
     algorithm: str,
     part_sizes: Sequence[int],
     chunk_bytes: int = CHUNK_BYTES,
+    deadline: Deadline | None = None,
 ) -> FileDigest:
     """The composite checksum of a file cut into parts, and its CRC64NVME, in one pass.
 
@@ -188,6 +196,8 @@ def digest_file_parts(
         ``size`` and ``crc64nvme`` show them.
     chunk_bytes:
         How much is read at a time, in bytes.
+    deadline:
+        Looked at between the chunks.
 
     Returns
     -------
@@ -198,6 +208,8 @@ def digest_file_parts(
     ------
     UsageError
         If the algorithm is unknown.
+    TimeUpError
+        If the deadline passes.
     OSError
         If the file cannot be opened or read.
     """
@@ -205,7 +217,7 @@ def digest_file_parts(
     parts: list[bytes] = []
     remaining = iter(part_sizes)
     part, room = Digester((algorithm,)), next(remaining, 0)
-    for view in _views(path, chunk_bytes):
+    for view in _views(path, chunk_bytes, deadline):
         whole.update(view)
         rest = view
         while rest.nbytes and room:
@@ -249,9 +261,13 @@ def uniform_parts(size: int, first: int, count: int) -> tuple[int, ...] | None:
     return (first,) * (count - 1) + (last,) if 0 < last <= first else None
 
 
-def _views(path: str | os.PathLike[str], chunk_bytes: int) -> Iterator[memoryview]:
+def _views(
+    path: str | os.PathLike[str], chunk_bytes: int, deadline: Deadline | None
+) -> Iterator[memoryview]:
     """Chunks of a file, all in one buffer: each is gone when the next is asked for."""
     buffer = memoryview(bytearray(chunk_bytes))
     with Path(path).open("rb", buffering=0) as stream:
         while count := stream.readinto(buffer):
+            if deadline is not None:
+                deadline.check()
             yield buffer[:count]

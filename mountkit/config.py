@@ -46,9 +46,6 @@ FILE_VARIABLES = (
     "SSL_CERT_FILE",
 )
 
-# So many requests one after the other may go unanswered before a deadline.
-REQUESTS = 4
-
 
 class Settings(BaseSettings):
     """What a user can set: a flag wins over ``MOUNTKIT_*``, that over ``mountkit.toml``.
@@ -152,9 +149,7 @@ class Limits:
 
     def until(self, deadline: Deadline) -> Limits:
         """The same, to be over by ``deadline``: no single request may use up the time left."""
-        left = deadline.left
-        stall = self.stall if left is None else min(self.stall, max(1.0, left / REQUESTS))
-        return replace(self, stall=stall, deadline=deadline)
+        return replace(self, stall=deadline.cut(self.stall), deadline=deadline)
 
     def begun(self) -> Limits:
         """The same for something that begins now: all that it does is over by one moment."""

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import time
 
+from mountkit.errors import NotDurableError
+
+# So many waits one after the other may be in vain before a deadline.
+WAITS = 4
+SHORTEST_SECONDS = 1.0
+
+
+class TimeUpError(NotDurableError):
+    """The time for a proof was up in the middle of it."""
+
 
 class Deadline:
     """Not set at first. Set by a signal handler, and looked at by whatever waits.
@@ -32,3 +42,22 @@ class Deadline:
     def passed(self) -> bool:
         """Whether there is no time left."""
         return self.left == 0.0
+
+    def cut(self, seconds: float) -> float:
+        """How long one wait of at most ``seconds`` may be: none may use up the time left."""
+        left = self.left
+        return seconds if left is None else min(seconds, max(SHORTEST_SECONDS, left / WAITS))
+
+    def check(self) -> None:
+        """Go on only while there is time; for whatever reads on and on.
+
+        Raises
+        ------
+        TimeUpError
+            If there is none left.
+        """
+        if self.passed:
+            raise TimeUpError(
+                "The time was up before all of it was proven to be in the store.",
+                hint="What waits for its upload is uploaded when the same mount is made again.",
+            )

@@ -135,7 +135,7 @@ class _Drain:
         self._limits = limits
         self._observer = observer
         self._ended_well = ended_well
-        self._store = mount.store(patience=limits.stall)
+        self._store = mount.store(patience=limits.stall, deadline=limits.deadline)
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
         record = mount.last_record()
@@ -144,7 +144,7 @@ class _Drain:
 
     def flush(self) -> None:
         """What was written through a mapping is only in memory, and lost with the mount."""
-        problem = self._mount.flush()
+        problem = self._mount.flush(self._limits.deadline)
         if problem:
             self._observer(Trouble(f"The mount at {self._mount.path} is not flushed: {problem}"))
 
@@ -258,7 +258,9 @@ class _Drain:
         )
 
     def _finished(self, top: str, step: int, members: Sequence[WrittenFile]) -> bool:
-        return finished(self._mount, top, step, members, ended_well=self._ended_well)
+        return finished(
+            self._mount, top, step, members, ended_well=self._ended_well, store=self._store
+        )
 
     def _note_strays(self) -> None:
         found = new_strays(self._mount, self._mount.last_record())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from mountkit.backends.protocol import WrittenFile
     from mountkit.handle import Mount
+    from mountkit.store import Store
 
 # Write-back by the kernel may date a file a little later than the one written after it.
 SAME_SAVE_SECONDS = 2.0
@@ -29,7 +30,13 @@ BEFORE_THE_STATE = (
 
 
 def finished(
-    mount: Mount, top: str, step: int, members: Sequence[WrittenFile], *, ended_well: bool
+    mount: Mount,
+    top: str,
+    step: int,
+    members: Sequence[WrittenFile],
+    *,
+    ended_well: bool,
+    store: Store,
 ) -> bool:
     """Whether a save came to its end; what a run that died has left may be torn (F11).
 
@@ -41,6 +48,8 @@ def finished(
         What was written of it, by this run or by an earlier one.
     ended_well:
         Whether what this run wrote the files with says that it finished.
+    store:
+        That of the mount, asked for what is not on this machine any more.
     """
     record = mount.last_record()
     ours = record is not None and all(file.modified >= record.began for file in members)
@@ -53,7 +62,7 @@ def finished(
     begun = mount.directory.strays.begun().get(top, 0.0)
     if not _came_last(top, members, begun, alone=not (ours and ended_well)):
         return False
-    return _has_trainer_state(mount, top, step)
+    return _has_trainer_state(mount, store, top, step)
 
 
 def _came_last(top: str, members: Iterable[WrittenFile], begun: float, *, alone: bool) -> bool:
@@ -71,11 +80,11 @@ def _came_last(top: str, members: Iterable[WrittenFile], begun: float, *, alone:
     return max(before, default=0.0) - state <= SAME_SAVE_SECONDS
 
 
-def _has_trainer_state(mount: Mount, top: str, step: int) -> bool:
+def _has_trainer_state(mount: Mount, store: Store, top: str, step: int) -> bool:
     """Whether it has the state of its step."""
     path = f"{top}/{TRAINER_STATE}"
     # Not through the mount: nothing may wait for one that hangs.
-    data = mount.control().content(path) or mount.store().get(path)
+    data = mount.control().content(path) or store.get(path)
     try:
         content = json.loads(data or b"")
     except ValueError:

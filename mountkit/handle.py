@@ -15,6 +15,7 @@ from mountkit.state import State, StateDirectory
 
 if TYPE_CHECKING:
     from mountkit.backends.protocol import Control
+    from mountkit.deadline import Deadline
     from mountkit.spec import MountSpec
     from mountkit.state import MountRecord
     from mountkit.store import S3Store
@@ -53,20 +54,26 @@ class Mount:
         """The URL that is mounted."""
         return self.spec.source.url
 
-    def store(self, path: str = "", patience: float | None = None) -> S3Store:
+    def store(
+        self, path: str = "", patience: float | None = None, deadline: Deadline | None = None
+    ) -> S3Store:
         """The store behind a directory of the mount (relative to it), asked directly.
 
         ``patience``: about how many seconds a request may go unanswered, retries included.
+        ``deadline``: after it nothing is asked any more.
         """
         from mountkit.s3client import PATIENCE_SECONDS
         from mountkit.store import S3Store
 
         seconds = patience or PATIENCE_SECONDS
-        return S3Store(self.spec.source.child(path), self.spec.store, patience=seconds)
+        return S3Store(
+            self.spec.source.child(path), self.spec.store, patience=seconds, deadline=deadline
+        )
 
-    def control(self) -> Control:
-        """The daemon, and what it holds."""
-        return backends.load(self.spec.backend).control(self.spec, self.directory.path)
+    def control(self, deadline: Deadline | None = None) -> Control:
+        """The daemon, and what it holds; by ``deadline`` nobody waits for it any more."""
+        backend = backends.load(self.spec.backend)
+        return backend.control(self.spec, self.directory.path, deadline)
 
     def record(self) -> MountRecord | None:
         """What the supervisor last wrote; None once nothing is mounted any more."""
@@ -106,17 +113,19 @@ class Mount:
             return False
         return probe.ask(self.path, PROBE_SECONDS).alive
 
-    def flush(self) -> str:
+    def flush(self, deadline: Deadline | None = None) -> str:
         """Have the kernel write out what programs changed through a mapping; why not, or "".
 
-        Only where the mount is in the table: below it is somebody else's disk.
+        Only where the mount is in the table: below it is somebody else's disk. Of the time until
+        ``deadline`` it takes a part at most.
         """
         entry, record = mountinfo.at(self.path), self.record()
         device = record.device if record else None
         backend = backends.load(self.spec.backend)
         if entry is None or not backend.owns(entry, self.spec.id, device):
             return ""
-        return probe.flush(self.path, FLUSH_SECONDS)
+        seconds = FLUSH_SECONDS if deadline is None else deadline.cut(FLUSH_SECONDS)
+        return probe.flush(self.path, seconds)
 
     def wait_until_serving(self, timeout: float) -> None:
         """Wait for a repair under way, at most ``timeout`` seconds.

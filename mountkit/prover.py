@@ -38,7 +38,7 @@ class Prover:
         self._observer = observer
         self._limits = limits
         self._uploads = Uploads(mount, limits, observer)
-        self.store = mount.store(below, limits.stall)
+        self.store = mount.store(below, limits.stall, limits.deadline)
 
     def withdraw(self, name: str) -> None:
         """Delete the manifest of a checkpoint that is about to be written again, or removed."""
@@ -199,7 +199,7 @@ class Prover:
         """Let the mount show what was written to the store beside it."""
         path = self._path(name)
         try:
-            self._mount.control().refresh(path)
+            self._mount.control(self._limits.deadline).refresh(path)
         except MountUnavailableError as error:
             # Only what ``ls`` shows is late by the directory cache's minute.
             self._observer(Trouble(error.message))

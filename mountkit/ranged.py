@@ -55,6 +55,7 @@ class _Reading:
             known.ResponseStreamingError,
         )
         piece = b""
+        self._connection.deadline.check()
         with self._connection.translated("read", self._path):
             for attempt in stamina.retry_context(
                 on=broken, attempts=READ_ATTEMPTS, timeout=READ_RETRY_SECONDS

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from mountkit import store_errors
 from mountkit._version import __version__
+from mountkit.deadline import Deadline
 from mountkit.errors import ConfigurationError, PermissionDeniedError
 
 if TYPE_CHECKING:
@@ -31,13 +32,19 @@ ATTEMPTS = 3
 class Connection:
     """The session and the clients for one source, made on first use and shared by threads.
 
-    ``patience`` is about how long, in seconds, one request may go unanswered, retries included.
+    ``patience`` is about how long, in seconds, one request may go unanswered, retries included;
+    less where a ``deadline`` comes near. Once it has passed, nothing is asked any more.
     """
 
     def __init__(
-        self, source: Source, options: StoreOptions, patience: float = PATIENCE_SECONDS
+        self,
+        source: Source,
+        options: StoreOptions,
+        patience: float = PATIENCE_SECONDS,
+        deadline: Deadline | None = None,
     ) -> None:
         self._patience = patience
+        self.deadline = deadline or Deadline()
         self.source = source
         self.options = options
         self._lock = threading.RLock()
@@ -60,8 +67,21 @@ class Connection:
             return self._session
 
     def client(self, *, quick: bool = False) -> S3Client:
-        """The client for work, or one that gives up soon, for a first look; each made once."""
+        """The client for work, or one that gives up soon, for a first look; each made once.
+
+        The one for work is made anew as a deadline comes near, which a signal may set at any time.
+
+        Raises
+        ------
+        TimeUpError
+            If the deadline has passed.
+        """
+        self.deadline.check()
         with self._lock:
+            patience = self.deadline.cut(self._patience)
+            if False not in self._clients or patience <= self._patience / 2:
+                self._patience = patience
+                self._clients.pop(False, None)
             if quick not in self._clients:
                 self._clients[quick] = self._connect(quick=quick)
             return self._clients[quick]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
+    from mountkit.deadline import Deadline
     from mountkit.preflight import StoreFacts
 
 MIB = 1024 * 1024
@@ -103,7 +104,8 @@ class S3Store(Connection):
     """A bucket on S3, or on a store that speaks its protocol. May be shared by threads.
 
     Every method raises what ``store_errors.translate`` makes of a failure: ConfigurationError,
-    PermissionDeniedError, MountUnavailableError or VerificationError.
+    PermissionDeniedError, MountUnavailableError or VerificationError. TimeUpError once the
+    ``deadline`` has passed, also between the pages of a listing and the chunks of an object.
     """
 
     def __init__(
@@ -112,8 +114,9 @@ class S3Store(Connection):
         options: StoreOptions | None = None,
         *,
         patience: float = PATIENCE_SECONDS,
+        deadline: Deadline | None = None,
     ) -> None:
-        super().__init__(source, options or StoreOptions(), patience)
+        super().__init__(source, options or StoreOptions(), patience, deadline)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source.url!r})"
@@ -132,6 +135,7 @@ class S3Store(Connection):
         with self.translated("list", prefix):
             pages = self.client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.source.bucket, Prefix=below):
+                self.deadline.check()
                 for item in page.get("Contents", ()):
                     if item["Key"].endswith("/") and not item["Size"] and not markers:
                         continue

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import checksums
 from mountkit.attest import attest_file
+from mountkit.deadline import TimeUpError
 from mountkit.errors import MountUnavailableError, NotDurableError, PermissionDeniedError
 from mountkit.events import Observer, Trouble, Waiting
 from mountkit.manifest import FileEntry
@@ -59,8 +60,8 @@ class Uploads:
         self._mount = mount
         self._limits = limits
         self._observer = observer
-        self._control = mount.control()
-        self._store = mount.store(patience=limits.stall)
+        self._control = mount.control(limits.deadline)
+        self._store = mount.store(patience=limits.stall, deadline=limits.deadline)
 
     def attest(
         self,
@@ -97,7 +98,7 @@ class Uploads:
                                 proven(entry)
                         elif problem is not None:
                             work.failed(problem)
-                    if work.trouble:
+                    if work.trouble or self._limits.deadline.passed:
                         break
                 if work.open:
                     waiting = work.open
@@ -131,7 +132,16 @@ class Uploads:
                 return None, Unproven(path, size, "its bytes as written are gone: no comparison")
             work.references[path] = reference
             work.sizes[path] = size = reference.digest.size
-            verdict = attest_file(self._store, path, reference.digest, reference.local)
+            verdict = attest_file(
+                self._store,
+                path,
+                reference.digest,
+                reference.local,
+                deadline=self._limits.deadline,
+            )
+        except TimeUpError:
+            # What was said of it before stays the reason, if anything was.
+            return None, None
         except OSError as error:
             return None, Unproven(path, size, f"it cannot be read back: {error.strerror}")
         except (MountUnavailableError, NotDurableError) as error:

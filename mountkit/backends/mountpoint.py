@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from mountkit.deadline import Deadline
     from mountkit.mountinfo import MountEntry
     from mountkit.spec import MountSpec
 
@@ -106,9 +107,11 @@ class MountpointBackend:
         """Whether it is a Mountpoint on the device that ours was seen with; it has no name."""
         return entry.source == "mountpoint-s3" and entry.minor == device
 
-    def control(self, spec: MountSpec, directory: Path) -> Control:
+    def control(
+        self, spec: MountSpec, directory: Path, deadline: Deadline | None = None
+    ) -> Control:
         """The mount, its store, and the journal of what was written."""
-        return MountpointControl(spec, directory)
+        return MountpointControl(spec, directory, deadline=deadline)
 
 
 def _store_flags(spec: MountSpec) -> dict[str, str]:

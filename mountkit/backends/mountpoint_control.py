@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mountkit.backends.mountpoint_log import Uploaded
+    from mountkit.deadline import Deadline
     from mountkit.spec import MountSpec, Source, StoreOptions
     from mountkit.store import Store
     from mountkit.written import Written
@@ -49,17 +50,24 @@ class _Known:
 class MountpointControl:
     """One Mountpoint mount, seen through its log, its store and the journal of our writers."""
 
-    def __init__(self, spec: MountSpec, directory: Path, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        spec: MountSpec,
+        directory: Path,
+        store: Store | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
         self._spec = spec
         self._state = StateDirectory(directory)
         self._log = mountpoint_log.of(self._state.log)
         self._journal = Journal(directory)
+        self._deadline = deadline
         self._given = store
         self._last: _Known | None = None
 
     @property
     def _store(self) -> Store:
-        return self._given or _connected(self._spec.source, self._spec.store)
+        return self._given or _connected(self._spec.source, self._spec.store, self._deadline)
 
     def confirm(self) -> None:
         """See that the mount takes a file, and that its log tells of it."""
@@ -83,7 +91,8 @@ class MountpointControl:
         """Open again what is being uploaded, which waits for an upload that was put off."""
         known = self._know()
         if known.open:
-            probe.reopen(self._spec.target, tuple(known.open), LOOK_SECONDS)
+            seconds = LOOK_SECONDS if self._deadline is None else self._deadline.cut(LOOK_SECONDS)
+            probe.reopen(self._spec.target, tuple(known.open), seconds)
         return Pending(lost=tuple((path, reason) for path, (_, reason) in known.lost.items()))
 
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
@@ -207,9 +216,9 @@ class MountpointControl:
 
 
 @lru_cache(maxsize=32)
-def _connected(source: Source, options: StoreOptions) -> S3Store:
-    """One client a place: making one takes longer than a request."""
-    return S3Store(source, options)
+def _connected(source: Source, options: StoreOptions, deadline: Deadline | None) -> S3Store:
+    """One client a place and a deadline: making one takes longer than a request."""
+    return S3Store(source, options, deadline=deadline)
 
 
 def _in(path: str, below: str) -> bool:

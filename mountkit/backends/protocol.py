@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mountkit.checksums import FileDigest
+    from mountkit.deadline import Deadline
     from mountkit.mountinfo import MountEntry
     from mountkit.spec import MountSpec
 
@@ -121,6 +122,8 @@ class Control(Protocol):
         ------
         OSError
             If the file cannot be read.
+        TimeUpError
+            If the deadline passes meanwhile.
         MountUnavailableError
             If it takes the store to know, and the store cannot be asked.
         """
@@ -207,5 +210,7 @@ class Backend(Protocol):
         ``device`` is the minor number it was last seen with, None if it was never seen.
         """
 
-    def control(self, spec: MountSpec, directory: Path) -> Control:
-        """Talk to the daemon of a mount."""
+    def control(
+        self, spec: MountSpec, directory: Path, deadline: Deadline | None = None
+    ) -> Control:
+        """Talk to the daemon of a mount; no wait for it is longer than ``deadline`` leaves room."""

@@ -17,6 +17,7 @@ from mountkit.spec import SOCKET_NAME
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mountkit.deadline import Deadline
     from mountkit.mountinfo import MountEntry
     from mountkit.spec import MountSpec
 
@@ -152,9 +153,11 @@ class RcloneBackend:
         """Whether the entry has our device name on an rclone mount."""
         return entry.fstype == "fuse.rclone" and entry.source == device_name(spec_id)
 
-    def control(self, spec: MountSpec, directory: Path) -> Control:
+    def control(
+        self, spec: MountSpec, directory: Path, deadline: Deadline | None = None
+    ) -> Control:
         """The remote control and the cache of a mount."""
-        return RcloneControl(directory / SOCKET_NAME, _cache(spec))
+        return RcloneControl(directory / SOCKET_NAME, _cache(spec), deadline)
 
 
 def _cache(spec: MountSpec) -> RcloneCache:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mountkit import checksums
 from mountkit.backends.cache_roots import CacheRoots
 from mountkit.backends.protocol import Pending, Reference, WrittenFile
+from mountkit.deadline import Deadline
 from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ LOGGED = re.compile(r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) (?:ERROR|CRITICAL) *: (.
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -46,10 +47,13 @@ class _UnixConnection(http.client.HTTPConnection):
 class RcloneControl:
     """One rclone mount: its remote control, and its cache."""
 
-    def __init__(self, rc_socket: Path, cache: RcloneCache) -> None:
+    def __init__(
+        self, rc_socket: Path, cache: RcloneCache, deadline: Deadline | None = None
+    ) -> None:
         self._socket = rc_socket
         self._cache = cache
         self._roots = CacheRoots(rc_socket.parent / ROOTS_NAME, (cache.data, cache.meta))
+        self._deadline = deadline or Deadline()
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One remote-control call, such as ``vfs/queue``; returns the JSON object it answers.
@@ -57,9 +61,10 @@ class RcloneControl:
         Raises
         ------
         MountUnavailableError
-            If rclone does not answer within 10 s, or answers with an error.
+            If rclone does not answer within 10 s, less where a deadline is near, or answers with
+            an error.
         """
-        connection = _UnixConnection(str(self._socket))
+        connection = _UnixConnection(str(self._socket), self._deadline.cut(TIMEOUT_SECONDS))
         try:
             connection.request(
                 "POST", f"/{method}", json.dumps(parameters), {"Content-Type": "application/json"}
@@ -155,7 +160,7 @@ class RcloneControl:
         """The cached file's digest. Read through the mount it could be the store's own bytes."""
         local = self._cache.local(path)
         if local is not None:
-            return Reference(checksums.digest_file(local), "mount", local)
+            return Reference(checksums.digest_file(local, deadline=self._deadline), "mount", local)
         full = self.explain(path)
         if full:
             raise OSError(errno.ENOSPC, full, path)

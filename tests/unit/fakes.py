@@ -22,6 +22,7 @@ from mountkit.store import ObjectInfo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from mountkit.deadline import Deadline
     from mountkit.errors import MountUnavailableError
 
 
@@ -196,17 +197,19 @@ class FakeMount:
     def serving(self) -> bool:
         return self.alive
 
-    def flush(self) -> str:
+    def flush(self, deadline: Deadline | None = None) -> str:
         return self.stuck
 
     @property
     def path(self) -> str:
         return self.spec.target
 
-    def control(self) -> FakeControl:
+    def control(self, deadline: Deadline | None = None) -> FakeControl:
         return self.daemon
 
-    def store(self, path: str = "", patience: float | None = None) -> FakeStore:
+    def store(
+        self, path: str = "", patience: float | None = None, deadline: Deadline | None = None
+    ) -> FakeStore:
         return FakeStore(self.bucket, self.spec.source.child(path))
 
     def record(self) -> Any:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit import checksums
+from mountkit.deadline import Deadline, TimeUpError
 from mountkit.errors import UsageError
 
 CHECK = b"123456789"
@@ -134,3 +135,28 @@ def test_memory_is_constant(tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         checksums.digest_file(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda path, deadline: checksums.digest_file(path, chunk_bytes=1, deadline=deadline),
+        lambda path, deadline: checksums.digest_file_parts(path, "md5", (9,), 1, deadline),
+    ],
+    ids=["whole", "parts"],
+)
+def test_a_file_is_read_no_further_than_the_deadline(take, tmp_path):
+    class Third(Deadline):
+        looks = 0
+
+        @property
+        def passed(self) -> bool:
+            self.looks += 1
+            return self.looks >= 3
+
+    (tmp_path / "x").write_bytes(CHECK)
+    assert take(tmp_path / "x", Deadline()).size == 9
+    deadline = Third()
+    with pytest.raises(TimeUpError):
+        take(tmp_path / "x", deadline)
+    assert deadline.looks == 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mountkit.deadline import Deadline
+import pytest
+
+from mountkit.deadline import SHORTEST_SECONDS, WAITS, Deadline, TimeUpError
 
 
 def test_not_set_it_never_passes():
@@ -43,3 +45,23 @@ def test_one_within_another_ends_with_whichever_is_earlier_and_whenever_that_is_
     short.set(0.0)
     assert short.passed
     assert not later.passed
+
+
+def test_no_wait_takes_more_than_a_part_of_what_is_left():
+    deadline = Deadline()
+    assert deadline.cut(30.0) == 30.0
+    deadline.set(1000.0)
+    assert deadline.cut(30.0) == 30.0
+    deadline.set(20.0)
+    assert SHORTEST_SECONDS <= deadline.cut(30.0) <= 20.0 / WAITS
+    assert deadline.cut(0.5) == 0.5
+    deadline.set(0.0)
+    assert deadline.cut(30.0) == SHORTEST_SECONDS
+
+
+def test_whatever_reads_on_ends_with_it():
+    deadline = Deadline()
+    deadline.check()
+    deadline.set(0.0)
+    with pytest.raises(TimeUpError, match="time was up"):
+        deadline.check()

@@ -515,6 +515,22 @@ class TestTimeUp:
         report = drain(mount, limits, events.append, ended_well=True)
         assert unproven(report) == ["log"]
 
+    def test_a_look_for_what_was_forgotten_that_is_cut_short_proves_nothing(
+        self, mount, events, monkeypatch
+    ):
+        finished(mount)
+        deadline = Deadline()
+
+        def forgotten(*_):
+            deadline.set(0.0)
+            deadline.check()
+
+        monkeypatch.setattr(drains, "forgotten", forgotten)
+        report = drain(mount, LIMITS.until(deadline), events.append, ended_well=True)
+        assert MANIFEST in mount.bucket.objects
+        assert unproven(report) == [mount.path]
+        assert "time was up" in report.unproven[0].reason
+
 
 PARTS = st.sampled_from(["a", "b", "checkpoint-1", "checkpoint-20", "checkpoint-", "xcheckpoint-1"])
 TREES = st.sets(st.lists(PARTS, min_size=1, max_size=4).map("/".join))

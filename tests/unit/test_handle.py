@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
-from mountkit import config, state
+from mountkit import config, handle, state
+from mountkit.deadline import Deadline
 from mountkit.errors import ConfigurationError, MountUnavailableError, UsageError
 from mountkit.handle import Mount, Place
 from mountkit.process import ProcessIdentity
@@ -77,6 +79,23 @@ class TestMount:
         assert mount.store("out").source.url == "s3://bucket/run/out"
         assert mount.store().source == record.spec.source
         assert mount.store().options == record.spec.store
+
+    def test_a_flush_takes_but_a_part_of_the_time_left(self, mount, monkeypatch):
+        asked = []
+        monkeypatch.setattr(handle.mountinfo, "at", lambda _: object())
+        owner = SimpleNamespace(owns=lambda *_: True)
+        monkeypatch.setattr(handle.backends, "load", lambda _: owner)
+        monkeypatch.setattr(handle.probe, "flush", lambda _, seconds: asked.append(seconds) or "")
+        deadline = Deadline()
+        assert mount.flush() == mount.flush(deadline) == ""
+        deadline.set(20.0)
+        mount.flush(deadline)
+        assert asked[:2] == [handle.FLUSH_SECONDS] * 2
+        assert 1.0 <= asked[2] <= 5.0
+
+    def test_its_store_knows_the_deadline(self, mount):
+        deadline = Deadline()
+        assert mount.store("out", 3.0, deadline).deadline is deadline
 
 
 class TestServing:

@@ -16,6 +16,7 @@ from fakes import open_descriptors
 from mountkit.backends import rclone_control
 from mountkit.backends.rclone_cache import RcloneCache
 from mountkit.backends.rclone_control import NOW, RcloneControl
+from mountkit.deadline import Deadline, TimeUpError
 from mountkit.errors import MountUnavailableError
 from mountkit.strays import Strays
 
@@ -235,6 +236,42 @@ def test_the_cache_is_asked_without_the_daemon(control, tmp_path):
     assert control.audit(tmp_path / "aside") == ()
     control.purge()
     assert control.reference("d/x") is not None, "it is not said to be uploaded"
+
+
+class TestDeadline:
+    def timeouts(self, tmp_path, monkeypatch, deadline) -> list[float]:
+        found = []
+
+        def connect(_, __, timeout):
+            found.append(timeout)
+            raise OSError("away")
+
+        monkeypatch.setattr(rclone_control._UnixConnection, "__init__", connect)
+        cache = RcloneCache(tmp_path / "vfs", tmp_path / "vfsMeta")
+        control = RcloneControl(tmp_path / "rc.sock", cache, deadline)
+        for seconds in (1000.0, 12.0, 0.0):
+            deadline.set(seconds)
+            with pytest.raises(OSError, match="away"):
+                control.call("core/stats")
+        return found
+
+    def test_a_daemon_that_does_not_answer_takes_but_a_part_of_it(self, tmp_path, monkeypatch):
+        far, near, over = self.timeouts(tmp_path, monkeypatch, Deadline())
+        assert far == rclone_control.TIMEOUT_SECONDS
+        assert 1.0 <= near <= 3.0
+        assert over == 1.0
+
+    def test_a_file_is_not_hashed_to_its_end(self, tmp_path):
+        for tree, text in (("vfs", "1"), ("vfsMeta", '{"Size": 1, "Rs": [{"Pos": 0, "Size": 1}]}')):
+            (tmp_path / tree).mkdir()
+            (tmp_path / tree / "x").write_text(text)
+        deadline = Deadline()
+        cache = RcloneCache(tmp_path / "vfs", tmp_path / "vfsMeta")
+        control = RcloneControl(tmp_path / "rc.sock", cache, deadline)
+        assert control.reference("x") is not None
+        deadline.set(0.0)
+        with pytest.raises(TimeUpError):
+            control.reference("x")
 
 
 class TestLastError:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from hashlib import md5
 from pathlib import Path
 
 import pytest
-from fakes import FakeMount
+from fakes import FakeMount, FakeStore
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit import checksums, uploads
+from mountkit.attestation import Attestation
 from mountkit.backends.protocol import Pending, WrittenFile
 from mountkit.config import Limits
+from mountkit.deadline import Deadline
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
 from mountkit.events import Trouble, Waiting
 from mountkit.uploads import REFUSALS, Uploads, _Work
@@ -184,6 +187,52 @@ class TestUnproven:
         (problem,) = attest(mount, events, ["a\nb"]).unproven
         assert "control character" in problem.reason
         assert mount.bucket.requests == []
+
+
+class TestTimeUp:
+    def test_a_file_that_is_being_read_is_not_read_to_its_end(self, mount, events, monkeypatch):
+        """As for a store that has but an MD5 of it, while the platform is about to kill."""
+        whole, views, seen = bytes(5 * checksums.CHUNK_BYTES), checksums._views, []
+        mount.save("x", whole)
+        attestation = Attestation(len(whole), md5(whole).hexdigest())
+        deadline = Deadline()
+
+        def reading(*args):
+            for view in views(*args):
+                seen.append(view.nbytes)
+                if len(seen) == 7:
+                    # The daemon's copy was read once, as it was written; now it is the MD5's turn.
+                    deadline.set(0.0)
+                yield view
+
+        monkeypatch.setattr(checksums, "_views", reading)
+        monkeypatch.setattr(FakeStore, "attest", lambda *_: attestation)
+        (problem,) = attest(mount, events, ["x"], PATIENT.until(deadline)).unproven
+        assert problem.reason == uploads.TIME_UP
+        assert len(seen) == 7
+
+    def test_one_that_is_hashed_as_written_neither(self, mount, events, monkeypatch):
+        mount.save("x")
+        deadline = Deadline()
+
+        def reference(_):
+            deadline.set(0.0)
+            deadline.check()
+
+        monkeypatch.setattr(mount.daemon, "reference", reference)
+        (problem,) = attest(mount, events, ["x"], PATIENT.until(deadline)).unproven
+        assert problem.reason == uploads.TIME_UP
+        assert mount.bucket.asked("attest") == []
+
+    def test_nor_are_thousands_more_begun(self, mount, events):
+        deadline = Deadline()
+        paths = [f"{number:03}" for number in range(200)]
+        for path in paths:
+            mount.save(path)
+        mount.bucket.before_attest = lambda _: deadline.set(0.0)
+        outcome = attest(mount, events, paths, PATIENT.until(deadline))
+        assert len(mount.bucket.asked("attest")) <= uploads.WORKERS * 4
+        assert {problem.reason for problem in outcome.unproven} == {uploads.TIME_UP}
 
 
 class TestRefusal:
