@@ -173,7 +173,8 @@ class _Drain:
 
     def _once(self) -> DrainReport:
         files = _written(self._mount)
-        self._note(taken(self._mount, [file.path for file in files]))
+        paths = [file.path for file in files]
+        self._note(taken(self._mount, paths, self._limits.deadline))
         groups, loose = _group(files)
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
@@ -190,7 +191,7 @@ class _Drain:
             else:
                 self._prove(top, step, members, manifest)
         self._attest(loose)
-        self._note(forgotten(self._mount, self._store, [file.path for file in files]))
+        self._note(forgotten(self._mount, self._store, paths))
         self._note_strays()
         return self._report()
 

@@ -16,6 +16,7 @@ from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from mountkit.deadline import Deadline
     from mountkit.handle import Mount
     from mountkit.store import ObjectInfo, Store
 
@@ -63,7 +64,7 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     )
 
 
-def taken(mount: Mount, known: Iterable[str]) -> tuple[Unproven, ...]:
+def taken(mount: Mount, known: Iterable[str], deadline: Deadline) -> tuple[Unproven, ...]:
     """What the daemon has in its queue and not in its cache, which is all that is looked at.
 
     The queue may object, and is never a proof. To be asked before anything else has it upload:
@@ -71,7 +72,7 @@ def taken(mount: Mount, known: Iterable[str]) -> tuple[Unproven, ...]:
     """
     if not backends.load(mount.spec.backend).caches:
         return ()
-    control = mount.control()
+    control = mount.control(deadline)
     try:
         # What was known before may have been uploaded, removed or renamed since.
         waiting = set(control.push().waiting).difference(known)
