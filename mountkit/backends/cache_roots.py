@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mountkit import jsonfile
 from mountkit.errors import ConfigurationError
@@ -63,15 +63,17 @@ class CacheRoots:
         self._note.unlink(missing_ok=True)
 
 
-def _identity(folder: Path) -> list[Any] | None:
-    """What tells a directory from another one at the same place; None if it cannot be seen."""
+def _identity(folder: Path) -> str | None:
+    """What tells a directory from another one at the same place; None if it cannot be seen.
+
+    Not its device, whose number may be another one after a restart.
+    """
     try:
-        status = folder.stat()
+        number = folder.stat().st_ino
     except OSError:
         return None
     try:
-        mark = os.getxattr(folder, ATTRIBUTE).decode("ascii", "replace")
+        # A directory that is removed may leave its number to the next one, but not its attributes.
+        return os.getxattr(folder, ATTRIBUTE).decode("ascii", "replace")
     except OSError:
-        mark = ""
-    # A directory that is removed may leave its number to the next one, but not its attributes.
-    return [status.st_dev, status.st_ino, mark]
+        return f"inode {number}"
