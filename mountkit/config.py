@@ -31,6 +31,9 @@ logger = logging.getLogger("mountkit")
 
 FILE_NAME = "mountkit.toml"
 
+# A store that takes longer for one request is not slow, but away.
+SLOW_STORE_SECONDS = 15.0
+
 # What a daemon gets to see. Everything else, RCLONE_* above all, could change where bytes go.
 DAEMON_VARIABLES = re.compile(
     r"AWS_.*|PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR"
@@ -141,7 +144,19 @@ class Limits:
     stall: float
     drain: float
     repair: float
+    grace: float | None = None
     deadline: Deadline = field(default_factory=Deadline, compare=False)
+
+    @property
+    def patience(self) -> float:
+        """How long one request may go unanswered, retries included.
+
+        Where a signal may come, it must not find one under way that outlasts the grace; nor must a
+        store that is only slow be given up for that.
+        """
+        if self.grace is None:
+            return self.stall
+        return min(self.stall, max(SLOW_STORE_SECONDS, self.grace / 2))
 
     def over(self, began: float) -> bool:
         """Whether a drain or a proof that began then, on the monotonic clock, has to end."""
@@ -165,7 +180,9 @@ def health_limits(settings: Settings) -> health.Limits:
 
 def limits(settings: Settings) -> Limits:
     """The waits of the proof and the drain."""
-    return Limits(settings.stall_timeout, settings.drain_timeout, settings.repair_timeout)
+    return Limits(
+        settings.stall_timeout, settings.drain_timeout, settings.repair_timeout, settings.grace
+    )
 
 
 def load(**flags: Any) -> Settings:

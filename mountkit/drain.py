@@ -135,7 +135,7 @@ class _Drain:
         self._limits = limits
         self._observer = observer
         self._ended_well = ended_well
-        self._store = mount.store(patience=limits.stall, deadline=limits.deadline)
+        self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
         record = mount.last_record()

@@ -38,7 +38,7 @@ class Prover:
         self._observer = observer
         self._limits = limits
         self._uploads = Uploads(mount, limits, observer)
-        self.store = mount.store(below, limits.stall, limits.deadline)
+        self.store = mount.store(below, limits.patience, limits.deadline)
 
     def withdraw(self, name: str) -> None:
         """Delete the manifest of a checkpoint that is about to be written again, or removed."""

@@ -61,7 +61,7 @@ class Uploads:
         self._limits = limits
         self._observer = observer
         self._control = mount.control(limits.deadline)
-        self._store = mount.store(patience=limits.stall, deadline=limits.deadline)
+        self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
 
     def attest(
         self,

@@ -274,6 +274,14 @@ def test_limits_are_those_of_the_settings():
     assert config.limits(settings) == config.Limits(1.0, 2.0, 3.0)
 
 
+@pytest.mark.fault(5)
+@pytest.mark.parametrize(
+    ("grace", "patience"), [(None, 120.0), (600, 120.0), (60, 30.0), (30, 15.0), (4, 15.0)]
+)
+def test_a_request_does_not_outlast_the_grace(grace, patience):
+    assert config.limits(config.load(grace=grace)).patience == patience
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         config.load().region = "other"
