@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mountkit.spec import MountSpec, Unproven
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+HANDLED = (*FORWARDED, signal.SIGINT)
 # Those that a platform sends before it kills.
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 NOT_DURABLE = 75
@@ -159,7 +160,7 @@ class Signals:
         self._terminal = sys.stdin is not None and sys.stdin.isatty()
 
     def __enter__(self) -> Self:
-        for number in (*FORWARDED, signal.SIGINT):
+        for number in HANDLED:
             self._before[number] = signal.signal(number, self._receive)
         return self
 

@@ -37,11 +37,12 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     not set either, COMMAND simply runs, and saves to the local disk.
     """
     import shutil
+    import signal
 
     from mountkit import config
     from mountkit.cli import console
     from mountkit.cli.console import Console, at_once, say
-    from mountkit.entrypoint import execute, run
+    from mountkit.entrypoint import HANDLED, execute, run
     from mountkit.errors import UsageError
     from mountkit.specifying import specify
 
@@ -76,4 +77,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
             hint="Set MOUNTKIT_TARGET to the directory to mount at, the output_dir.",
         )
     spec = specify(source, target, settings, options)
+    # What the run sets back at its end: all is told by then, and nothing changes its exit code.
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_IGN)
     click.get_current_context().exit(run(spec, settings, words, Console(), say, at_once))
