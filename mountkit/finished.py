@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mountkit.prover import straddles
-from mountkit.spec import TRAINER_STATE
+from mountkit.spec import SAME_SAVE_SECONDS, TRAINER_STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mountkit.handle import Mount
     from mountkit.store import Store
 
-# Write-back by the kernel may date a file a little later than the one written after it.
-SAME_SAVE_SECONDS = 2.0
 # What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
 BEFORE_THE_STATE = (
     "model",
@@ -59,8 +57,14 @@ def finished(
             return False
         if any(path.startswith(f"{top}/") for path in record.strays_before):
             return False
-    begun = mount.directory.strays.begun().get(top, 0.0)
-    if not _came_last(top, members, begun, alone=not (ours and ended_well)):
+    strays = mount.directory.strays
+    begun = max(strays.begun().get(top, 0.0), strays.lessened().get(top, 0.0))
+    # A shell that ends well says little of what it ran ("python train.py | tee log").
+    alone = not (ours and ended_well)
+    if not _came_last(top, members, begun, alone=alone):
+        return False
+    # A removal that broke off may leave the state, and some of the rest.
+    if alone and top in mount.control().lessened(top):
         return False
     return _has_trainer_state(mount, store, top, step)
 
@@ -69,8 +73,8 @@ def _came_last(top: str, members: Iterable[WrittenFile], begun: float, *, alone:
     """Whether the state was written after the weights and the optimizer, as Trainer does.
 
     One that broke off leaves new weights beside the state of an older save. With ``alone``, after
-    every other file: a shell that ends well says little of what it ran ("python train.py | tee
-    log"). ``begun`` is when the last save of it began, if that is known.
+    every other file. ``begun`` is when the last save of it began, or when files of it were missed,
+    if that is known.
     """
     changed = {file.path[len(top) + 1 :]: file.modified for file in members}
     state = changed.get(TRAINER_STATE, 0.0)

@@ -190,6 +190,9 @@ class Mounter:
             self.directory.write_file(name, text)
         self.directory.remove_socket()
         self.device = None
+        lessened = self.control.lessened()
+        if lessened:
+            self.directory.strays.note_lessened(lessened)
         torn = self.control.audit(self._underneath.aside())
         if torn:
             self.torn += torn

@@ -9,6 +9,8 @@ from mountkit.errors import UsageError
 
 MANIFEST_NAME = "mountkit-manifest.json"
 TRAINER_STATE = "trainer_state.json"
+# Write-back by the kernel may date a file a little later than the one written after it.
+SAME_SAVE_SECONDS = 2.0
 # Begins the name of an object that mountkit writes to see whether it may, and removes.
 PROBE_NAME = ".mountkit-probe-"
 # And of every directory in which the doctor tries what a save does.

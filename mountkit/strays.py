@@ -1,4 +1,4 @@
-"""Which files went past a mount to the bare disk, and which directories begin anew, or are gone."""
+"""Which files went past a mount to the bare disk, and what became of directories."""
 
 from __future__ import annotations
 
@@ -58,16 +58,29 @@ class Strays:
         content = jsonfile.load(self._path)
         return {} if content is None else dict(content["removed"])
 
+    def note_lessened(self, directories: Iterable[str]) -> None:
+        """Of these checkpoints something was removed after they were saved."""
+        now = time.time()
+        with self._lock():
+            self._write(lessened={**self.lessened(), **dict.fromkeys(directories, now)})
+
+    def lessened(self) -> Mapping[str, float]:
+        """When it was seen last of each checkpoint, in seconds since the epoch."""
+        content = jsonfile.load(self._path)
+        return {} if content is None else dict(content.get("lessened", {}))
+
     def _write(
         self,
         paths: Iterable[str] | None = None,
         anew: Mapping[str, float] | None = None,
         removed: Mapping[str, float] | None = None,
+        lessened: Mapping[str, float] | None = None,
     ) -> None:
         content = {
             "paths": sorted(self.paths() if paths is None else paths),
             "anew": _recent(self.begun() if anew is None else anew),
             "removed": _recent(self.removed() if removed is None else removed),
+            "lessened": _recent(self.lessened() if lessened is None else lessened),
         }
         jsonfile.replace(self._path, content)
 

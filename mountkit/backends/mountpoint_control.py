@@ -204,6 +204,10 @@ class MountpointControl:
     def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
         """Nothing waits on this machine."""
 
+    def lessened(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
+        """Its log tells of all that was uploaded, and the store of what is not there any more."""
+        return ()
+
     def audit(self, aside: Path) -> tuple[str, ...]:  # noqa: ARG002
         """A killed Mountpoint leaves nothing to mend."""
         return ()

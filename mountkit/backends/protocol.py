@@ -140,6 +140,13 @@ class Control(Protocol):
     def content(self, path: str) -> bytes | None:
         """All of a small file as it was written, if this machine still has it."""
 
+    def lessened(self, below: str = "") -> tuple[str, ...]:
+        """Checkpoints of which a file was removed, or renamed, after their state was written.
+
+        As far as this machine can tell, from what it keeps of them. A start of the daemon may hide
+        it: to be asked before that, too.
+        """
+
     def audit(self, aside: Path) -> tuple[str, ...]:
         """Mend what a killed daemon left of its files; only while none runs.
 

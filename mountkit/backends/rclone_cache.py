@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from mountkit.backends.protocol import WrittenFile
 from mountkit.errors import MountUnavailableError
+from mountkit.spec import SAME_SAVE_SECONDS, TRAINER_STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 BLOCK_BYTES = 512
 DRAFT_NAME = "record.draft"
@@ -45,8 +47,13 @@ class RcloneCache:
         MountUnavailableError
             If the cache cannot be read: what is not seen is not known to be uploaded.
         """
-        try:
+        with self._readable():
             return self._files(below)
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise MountUnavailableError(
                 f"The local cache cannot be read: {error}.",
@@ -91,6 +98,34 @@ class RcloneCache:
             if not file.dirty:
                 (self.data / file.path).unlink(missing_ok=True)
                 (self.meta / file.path).unlink(missing_ok=True)
+
+    def lessened(self, below: str = "") -> tuple[str, ...]:
+        """Checkpoints with a directory that changed after the state, their last file, was written.
+
+        By the time of the state's inode, which no program dates back, and rclone touches only
+        when it starts. A checkpoint that is copied into the mount keeps the dates of its files.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the cache cannot be read.
+        """
+        with self._readable():
+            return self._lessened(below)
+
+    def _lessened(self, below: str) -> tuple[str, ...]:
+        found = []
+        for state in _walk(self.data / below):
+            if state.name == TRAINER_STATE:
+                try:
+                    written = state.stat().st_ctime
+                    changed = max(folder.stat().st_mtime for folder in _folders(state.parent))
+                except FileNotFoundError:
+                    # It is being removed just now.
+                    written, changed = 0.0, math.inf
+                if changed - written > SAME_SAVE_SECONDS:
+                    found.append(state.parent.relative_to(self.data).as_posix())
+        return tuple(found)
 
     def audit(self, aside: Path) -> tuple[str, ...]:
         """Mend what a killed rclone left, before the next one reads it; only while none runs.
@@ -159,6 +194,10 @@ def _walk(top: Path) -> list[Path]:
     """Every file below a directory; rclone may remove some of them, and folders, meanwhile."""
     seen = os.walk(top, onerror=_raise_unless_gone)
     return [Path(folder) / name for folder, _, names in seen for name in names]
+
+
+def _folders(top: Path) -> list[Path]:
+    return [Path(folder) for folder, _, _ in os.walk(top, onerror=_raise_unless_gone)]
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -208,6 +208,10 @@ class RcloneControl:
         self._cache.set_aside(aside, outdated)
         self._cache.upload_again(missing)
 
+    def lessened(self, below: str = "") -> tuple[str, ...]:
+        """By the directories of the cache, which change when a file of them is made or removed."""
+        return self._cache.lessened(below)
+
     def audit(self, aside: Path) -> tuple[str, ...]:
         """Mend what a killed rclone left in the cache."""
         return self._cache.audit(aside)

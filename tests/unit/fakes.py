@@ -131,6 +131,7 @@ class FakeControl:
         self.listed: dict[str, WrittenFile] = {}
         self.script: list[Pending | Exception] = [Pending()]
         self.pushes = 0
+        self.less: tuple[str, ...] = ()
         self.refreshed: list[str] = []
         self.refresh_error: MountUnavailableError | None = None
         self.error: tuple[float, str] | None = None
@@ -155,6 +156,9 @@ class FakeControl:
 
     def confirm(self) -> None:
         """It is where it is looked for."""
+
+    def lessened(self, below: str = "") -> tuple[str, ...]:
+        return tuple(top for top in self.less if top.startswith(below))
 
     def audit(self, aside: Path) -> tuple[str, ...]:
         return ()

@@ -63,6 +63,23 @@ class TestLooseFiles:
         assert report.complete
         assert report.size == 0
 
+    @pytest.mark.fault(7, 22)
+    @pytest.mark.parametrize("noted", [True, False])
+    def test_what_is_left_of_a_checkpoint_is_no_checkpoint(self, mount, events, noted):
+        finished(mount)
+        if noted:
+            # Before the daemon was started: it may look well since.
+            mount.directory.strays.note_lessened(["checkpoint-3"])
+        else:
+            mount.daemon.less = ("checkpoint-3",)
+        report = drain(mount, LIMITS, events.append, ended_well=False)
+        assert (report.checkpoints, report.complete) == ((), True)
+        assert any("not a finished" in e.reason for e in events if isinstance(e, Trouble))
+        mount.daemon.less = ()
+        finished(mount)
+        report = drain(mount, LIMITS, events.append, ended_well=False)
+        assert report.checkpoints == ("checkpoint-3",)
+
     @pytest.mark.fault(34)
     @pytest.mark.parametrize("name", [".mountkit-doctor-1/unlink", "out/.mountkit-probe-2"])
     def test_what_mountkit_tried_is_nobodys_loss(self, mount, events, name):

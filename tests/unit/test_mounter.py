@@ -183,6 +183,14 @@ class TestStart:
         mounter.start(30.0, nobody)
         assert mounter.directory.strays.paths() == ("checkpoint-3/torn",)
 
+    @pytest.mark.fault(7)
+    def test_what_is_left_of_a_checkpoint_is_noted_before_the_daemon_can_hide_it(self, machine):
+        mounter = machine.mounter(target=ON_EVERY_MACHINE)
+        mounter.backend.daemon.less = ("checkpoint-3",)
+        mounter.backend.daemon.audit = lambda aside: ()
+        mounter.start(30.0, nobody)
+        assert set(mounter.directory.strays.lessened()) == {"checkpoint-3"}
+
 
 class TestClearTarget:
     def test_an_empty_directory_is_ready(self, machine):

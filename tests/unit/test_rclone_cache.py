@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +20,10 @@ from mountkit.backends import rclone_cache
 from mountkit.backends.protocol import WrittenFile
 from mountkit.backends.rclone_cache import RcloneCache
 from mountkit.errors import MountUnavailableError
+from mountkit.spec import SAME_SAVE_SECONDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Cache(RcloneCache):
@@ -254,3 +258,53 @@ class TestTimes:
     @given(st.text(st.sampled_from("0123456789-:T.Z+ "), max_size=40))
     def test_no_text_makes_it_fail(self, text):
         assert isinstance(rclone_cache._seconds(text), float)
+
+
+class TestLessened:
+    """Whether something was removed from a checkpoint after its state was written."""
+
+    def saved(self, cache: RcloneCache, top: str = "checkpoint-3") -> Path:
+        place = cache.data / top
+        (place / "rank 0").mkdir(parents=True)
+        for name in ("model.safetensors", "rank 0/rng_state.pth", "trainer_state.json"):
+            (place / name).write_bytes(b"x")
+        return place
+
+    def later(self, folder: Path, seconds: float) -> None:
+        """As if an entry of it had been removed so long after its files were written."""
+        at = time.time() + seconds
+        os.utime(folder, (at, at))
+
+    def test_not_one_that_was_only_saved(self, cache):
+        place = self.saved(cache)
+        assert cache.lessened() == ()
+        # Nor one whose files were dated back, as a copy may do.
+        for path in place.rglob("*"):
+            os.utime(path, (0, 0))
+        self.later(place, SAME_SAVE_SECONDS / 2)
+        assert cache.lessened() == ()
+
+    @pytest.mark.fault(7, 22)
+    @pytest.mark.parametrize("folder", ["", "rank 0"])
+    @pytest.mark.parametrize("below", ["", "out/checkpoint-3"])
+    def test_one_of_which_a_file_is_gone(self, cache, folder, below):
+        self.saved(cache, "out/checkpoint-20")
+        place = self.saved(cache, "out/checkpoint-3")
+        self.later(place / folder, SAME_SAVE_SECONDS + 5)
+        assert cache.lessened(below) == ("out/checkpoint-3",)
+
+    def test_one_without_its_state_is_none_anyway(self, cache):
+        place = self.saved(cache)
+        (place / "trainer_state.json").unlink()
+        self.later(place, 60)
+        assert cache.lessened() == ()
+
+    def test_a_cache_that_cannot_be_read_is_an_error(self, cache, monkeypatch):
+        self.saved(cache)
+
+        def broken(*_: object, **__: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "walk", broken)
+        with pytest.raises(MountUnavailableError, match="cannot be read"):
+            cache.lessened()
