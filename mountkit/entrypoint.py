@@ -283,7 +283,18 @@ def _finish(
         )
     except KeyboardInterrupt:
         # That has been said at once.
+        forget_interrupt()
         return None
     except MountkitError as error:
         say(str(error))
         return None
+
+
+def forget_interrupt() -> None:
+    """Let the exit code be ours, after an interrupt that was caught.
+
+    One that hit the middle of an ``exec()``, as the import of every dataclass is, ends a
+    ``python -m`` by SIGINT whatever has caught it, until another ``exec()`` comes to its end
+    (CPython's ``pythonrun.c``, run_eval_code_obj).
+    """
+    exec("")  # noqa: S102

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -257,6 +258,27 @@ def running():
             continue
         child.wait(30)
         child.stdout.close()
+
+
+def test_an_interrupt_that_was_caught_does_not_decide_how_python_ends(tmp_path):
+    script = """
+        import sys
+        from mountkit.entrypoint import forget_interrupt
+        try:
+            exec("raise KeyboardInterrupt")
+        except KeyboardInterrupt:
+            forget_interrupt()
+        sys.exit(75)
+    """
+    (tmp_path / "interrupted.py").write_text(textwrap.dedent(script))
+    paths = os.pathsep.join([str(tmp_path), str(Path(mountkit.__file__).parent.parent)])
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 75
 
 
 @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
