@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from mountkit import checksums, probe
 from mountkit.backends import mountpoint_log
 from mountkit.backends.protocol import Pending, Reference, WrittenFile
+from mountkit.checkpoints import top_of
 from mountkit.checksums import Digester, FileDigest
 from mountkit.errors import MountUnavailableError
-from mountkit.spec import PROBE_NAME, printable
+from mountkit.spec import PROBE_NAME, SAME_SAVE_SECONDS, TRAINER_STATE, printable
 from mountkit.state import StateDirectory
 from mountkit.store import S3Store
 from mountkit.strays import over
@@ -204,9 +205,18 @@ class MountpointControl:
     def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
         """Nothing waits on this machine."""
 
-    def lessened(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
-        """Its log tells of all that was uploaded, and the store of what is not there any more."""
-        return ()
+    def lessened(self, below: str = "") -> tuple[str, ...]:
+        """By the log, which tells of every file that was removed through the mount."""
+        uploads = self._log.read()
+        top = self._spec.source.key("")
+        cut = len(top) + 1 if top else 0
+        found = set()
+        for key, at in uploads.gone.items():
+            checkpoint = top_of(key[cut:])
+            state = uploads.done.get(self._spec.source.key(f"{checkpoint}/{TRAINER_STATE}"))
+            if state is not None and at - state.at > SAME_SAVE_SECONDS:
+                found.add(checkpoint)
+        return tuple(sorted(path for path in found if _in(f"{path}/", below)))
 
     def audit(self, aside: Path) -> tuple[str, ...]:  # noqa: ARG002
         """A killed Mountpoint leaves nothing to mend."""

@@ -71,10 +71,11 @@ class Failed:
 
 @dataclass(slots=True)
 class Uploads:
-    """The last that is known of each key. A key that was removed is in none of these.
+    """The last that is known of each key.
 
     ``open`` has uploads that have begun, and when. ``said`` is what the last failed operation on a
-    file of that name (not path) was told. ``seen`` has every key that was ever uploaded.
+    file of that name (not path) was told. ``seen`` has every key that was ever uploaded. A key that
+    was removed is only in ``gone``, with the time, until it is uploaded again.
     """
 
     done: dict[str, Uploaded] = field(default_factory=dict)
@@ -82,11 +83,12 @@ class Uploads:
     failed: dict[str, Failed] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    gone: dict[str, float] = field(default_factory=dict)
 
     def copy(self) -> Uploads:
         """A copy that does not change."""
         known = dict(self.done), dict(self.open), dict(self.failed), dict(self.said)
-        return Uploads(*known, set(self.seen))
+        return Uploads(*known, set(self.seen), dict(self.gone))
 
     def take(self, at: float, text: str) -> None:
         """Take in one record of the log."""
@@ -113,6 +115,7 @@ class Uploads:
         key = match[2]
         self.open.pop(key, None)
         self.failed.pop(key, None)
+        self.gone.pop(key, None)
         self.done[key] = Uploaded(at, match[1], int(match[3]))
         self.seen.add(key)
 
@@ -133,8 +136,9 @@ class Uploads:
         """Something was refused; of the path only the last part is told."""
         self.said[plain(match[1])] = match[2].strip()
 
-    def removed(self, _at: float, match: re.Match[str]) -> None:
+    def removed(self, at: float, match: re.Match[str]) -> None:
         """A file was deleted through the mount."""
+        self.gone[match[1]] = at
         for known in (self.done, self.open, self.failed):
             known.pop(match[1], None)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,6 @@ import pytest
 from light import checkpoint, safetensors, write
 from rig import eventually
 from test_running import assert_proven
-
-from mountkit.spec import SAME_SAVE_SECONDS
 
 if TYPE_CHECKING:
     from rig import Bucket, Job, Rig
@@ -165,52 +162,6 @@ def test_what_the_last_drain_named_is_not_forgotten_by_a_mount_that_failed(
     again = rig.run(source, rig.light("exit:0"))
     assert again.code == 75, again
     assert MODEL in again.err
-
-
-def broken_removal(rig: Rig, step: int) -> None:
-    """Removes some files of a checkpoint that was saved a while ago, and the state is not one."""
-    top = rig.target / f"checkpoint-{step}"
-    saved = (top / "trainer_state.json").stat().st_mtime
-    eventually(lambda: time.time() - saved > SAME_SAVE_SECONDS + 1, "that old")
-    for name in (
-        "model.safetensors",
-        "optimizer.pt",
-        "sub folder/deep er/adapter model.safetensors",
-    ):
-        (top / name).unlink()
-
-
-@pytest.mark.fault(7, 20, 22)
-@pytest.mark.parametrize("end", ["fails", "is killed", "is killed before the upload"])
-def test_a_checkpoint_that_was_removed_in_part_is_none(rig: Rig, bucket: Bucket, end: str) -> None:
-    source = f"s3://{bucket.name}/run"
-    late = rig.late if end.endswith("upload") else ()
-    command = rig.light("save:10", "save:20", "say:saved", "wait:go", "exit:3")
-    job = rig.begin(source, command, *late)
-    rig.await_word("saved", job)
-    if not late:
-        eventually(lambda: bucket.arrived("run/checkpoint-10").get("trainer_state.json"), "there")
-        eventually(lambda: rig.pending() == 0, "done with it")
-    broken_removal(rig, 10)
-    if end == "fails":
-        rig.say("go")
-        assert job.wait().code == 3
-    else:
-        daemon = rig.daemon()
-        job.process.kill()
-        job.process.wait()
-        rig.kill(daemon)
-        for process in rig.processes():
-            rig.kill(process)
-        again = rig.run(source, rig.light("exit:0"), *late)
-        assert again.code == 0, again
-        assert "checkpoint-10 is not a finished checkpoint" in again.err
-    assert bucket.manifest("run/checkpoint-10") is None
-    assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
-    # And it may be saved anew.
-    answer = rig.run(source, rig.light("save:10", "exit:3"))
-    assert answer.code == 3, answer
-    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
 @pytest.mark.fault(22)

@@ -10,6 +10,7 @@ import pytest
 from fakes import Bucket, FakeStore
 
 from mountkit.attestation import Attestation
+from mountkit.backends import mountpoint_control
 from mountkit.backends.mountpoint_control import MountpointControl
 from mountkit.checksums import digest_bytes
 from mountkit.process import ProcessIdentity
@@ -73,6 +74,13 @@ class Place:
         self.begin(path)
         self.log(f'{PUT.format(path=path)}: error=Service("{reason}") meta request failed')
 
+    def remove(self, path: str) -> None:
+        self.log(
+            f"superblock: unlink on remote file will delete key run/{path} parent=1 "
+            f'name="{path.rpartition("/")[2]}"'
+        )
+        self.bucket.objects.pop(f"run/{path}", None)
+
     def files(self, below: str = "") -> dict[str, bool]:
         return {file.path: file.dirty for file in self.control.files(below)}
 
@@ -118,6 +126,23 @@ class TestFiles:
         assert place.files() == {}
         place.state.clear()
         assert place.files() == {}
+
+    @pytest.mark.fault(7, 22)
+    def test_a_checkpoint_of_which_a_file_was_removed_later(self, place, monkeypatch):
+        monkeypatch.setattr(mountpoint_control, "SAME_SAVE_SECONDS", 0.0)
+        for step in (1, 10):
+            place.save(f"checkpoint-{step}/model")
+            place.save(f"checkpoint-{step}/trainer_state.json")
+        assert place.control.lessened() == ()
+        place.remove("checkpoint-1/model")
+        place.remove("notes")
+        assert place.control.lessened() == ("checkpoint-1",)
+        assert place.control.lessened("checkpoint-1") == ("checkpoint-1",)
+        assert place.control.lessened("checkpoint-10") == ()
+        place.save("checkpoint-1/trainer_state.json")
+        assert place.control.lessened() == (), "saved anew"
+        place.remove("checkpoint-10/trainer_state.json")
+        assert place.control.lessened() == (), "without a state it is none anyway"
 
     def test_what_mountkit_tries_is_nothing_that_was_saved(self, place):
         place.save(".mountkit-probe-123")
