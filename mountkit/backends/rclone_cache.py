@@ -21,7 +21,7 @@ from mountkit.errors import MountUnavailableError
 from mountkit.spec import SAME_SAVE_SECONDS, TRAINER_STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 BLOCK_BYTES = 512
 DRAFT_NAME = "record.draft"
@@ -134,18 +134,22 @@ class RcloneCache:
         or stale one, and at its next start deletes the data (F12). The bytes of a file that was
         closed are all in the cache, so its record is written anew. A file with holes was being
         changed, and one shorter than its record lost its end when the machine went down: nobody can
-        tell what belongs there, so it is moved to ``aside``.
+        tell what belongs there, so it is moved to ``aside``. A rename moves the bytes first and
+        then the record: of one that broke off in between, the old name is forgotten.
 
         Returns
         -------
         tuple of str
             The files that were moved away, relative to the mount.
         """
-        moved = []
+        moved, nameless = [], []
         for data in _walk(self.data):
             path = data.relative_to(self.data).as_posix()
             status = data.stat()
             info = _read_info(self.meta / path)
+            # One that was only created may have none, either, but holds nothing.
+            if info is None and status.st_size:
+                nameless.append(path)
             if info and (not info.get("Dirty", True) or _whole(info, status.st_size)):
                 continue
             torn = status.st_blocks * BLOCK_BYTES < status.st_size
@@ -154,7 +158,24 @@ class RcloneCache:
                 moved.append(path)
                 continue
             self._write_info(path, info or {}, status)
+        self._forget_old_name(nameless)
         return tuple(moved)
+
+    def _forget_old_name(self, renamed: Sequence[str]) -> None:
+        """Where one file had no record, and one record of its directory has no file: a rename.
+
+        Anything else stays as it is: a record alone also tells of bytes that somebody took away.
+        """
+        if len(renamed) != 1:
+            return
+        alone = [
+            path.relative_to(self.meta).as_posix()
+            for path in _walk(self.meta)
+            if not (self.data / path.relative_to(self.meta)).exists()
+            and (_read_info(path) or {}).get("Dirty")
+        ]
+        if len(alone) == 1 and Path(alone[0]).parent == Path(renamed[0]).parent:
+            (self.meta / alone[0]).unlink()
 
     def set_aside(self, aside: Path, paths: Iterable[str]) -> None:
         """Move files away, so that rclone never uploads them; only while none runs."""

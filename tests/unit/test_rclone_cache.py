@@ -221,6 +221,31 @@ class TestAudit:
         assert cache.audit(tmp_path / "aside") == (("d/short",) if dirty else ())
         assert (tmp_path / "aside" / "d" / "short").exists() == dirty
 
+    def test_a_rename_that_broke_off_leaves_no_file_that_is_missed(self, cache, tmp_path):
+        cache.put("d/.tmpAbC", None, info(0, dirty=True))
+        cache.put("d/model", b"12345", None)
+        cache.put("d/just created", b"", None)
+        assert cache.audit(tmp_path / "aside") == ()
+        assert [file.path for file in cache.files()] == ["d/just created", "d/model"]
+        assert cache.local("d/model") == cache.data / "d" / "model"
+
+    @pytest.mark.parametrize(
+        ("alone", "nameless"),
+        [
+            (["d/taken"], []),
+            (["d/taken"], ["e/model"]),
+            (["d/taken"], ["d/model", "d/optimizer"]),
+            (["d/taken", "d/too"], ["d/model"]),
+        ],
+    )
+    def test_bytes_that_were_taken_away_are_missed(self, cache, tmp_path, alone, nameless):
+        for path in alone:
+            cache.put(path, None, info(5, dirty=True))
+        for path in nameless:
+            cache.put(path, b"12345", None)
+        cache.audit(tmp_path / "aside")
+        assert [file.path for file in cache.files()] == sorted([*alone, *nameless])
+
     def test_what_is_in_order_is_not_touched(self, cache, tmp_path):
         cache.put("waits", b"12345", info(5, dirty=True))
         cache.put("sent", b"12345", info(5))
