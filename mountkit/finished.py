@@ -64,7 +64,7 @@ def finished(
     if not _came_last(top, members, begun, alone=alone):
         return False
     # A removal that broke off may leave the state, and some of the rest.
-    if alone and top in mount.control().lessened(top):
+    if top in mount.control().lessened(top):
         return False
     return _has_trainer_state(mount, store, top, step)
 

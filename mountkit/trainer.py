@@ -182,9 +182,15 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
 
         False if nobody said that it would be written, and this training has proven it, or was
         resumed from it: on a signal Trainer saves that very state again, and must not put the
-        proven one at risk.
+        proven one at risk. Its proof is waited for, where it is under way.
         """
         self._skipped = -1
+        if self._proving == f"checkpoint-{step}":
+            try:
+                self._finish_proof()
+            except MountkitError as error:
+                # What counts is the save that begins now, and its own proof.
+                self._tell(Trouble(error.message))
         if step in self._known and self._prover is not None:
             if self._saving != step and step in self._own:
                 self._skipped = step

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -100,10 +99,11 @@ class RcloneCache:
                 (self.meta / file.path).unlink(missing_ok=True)
 
     def lessened(self, below: str = "") -> tuple[str, ...]:
-        """Checkpoints with a directory that changed after the state, their last file, was written.
+        """Checkpoints with a directory that changed after the state and all in it were written.
 
-        By the time of the state's inode, which no program dates back, and rclone touches only
-        when it starts. A checkpoint that is copied into the mount keeps the dates of its files.
+        What is added changes a directory no later than it is written itself, and reading a file
+        leaves its time as it is: something was removed, or moved away. That is not seen where
+        another file was added to the same directory after it.
 
         Raises
         ------
@@ -118,12 +118,11 @@ class RcloneCache:
         for state in _walk(self.data / below):
             if state.name == TRAINER_STATE:
                 try:
-                    written = state.stat().st_ctime
-                    changed = max(folder.stat().st_mtime for folder in _folders(state.parent))
+                    removed = _removed_after(state)
                 except FileNotFoundError:
                     # It is being removed just now.
-                    written, changed = 0.0, math.inf
-                if changed - written > SAME_SAVE_SECONDS:
+                    removed = True
+                if removed:
                     found.append(state.parent.relative_to(self.data).as_posix())
         return tuple(found)
 
@@ -219,6 +218,16 @@ def _walk(top: Path) -> list[Path]:
 
 def _folders(top: Path) -> list[Path]:
     return [Path(folder) for folder, _, _ in os.walk(top, onerror=_raise_unless_gone)]
+
+
+def _removed_after(state: Path) -> bool:
+    """Whether something beside or below this file was removed after it was written."""
+    written = state.stat().st_mtime
+    for folder in _folders(state.parent):
+        newest = max((path.stat().st_mtime for path in _walk(folder)), default=0.0)
+        if folder.stat().st_mtime - max(written, newest) > SAME_SAVE_SECONDS:
+            return True
+    return False
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -124,6 +124,17 @@ class Job:
         )
 
 
+def assert_same(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
+    """The same files with the same bytes; of megabytes pytest would make a diff for ever."""
+    unlike = [
+        f"{path}: {len(found[path]) if path in found else 'no'} bytes, "
+        f"not the {len(expected[path]) if path in expected else 'no'} expected"
+        for path in sorted({*found, *expected})
+        if found.get(path) != expected.get(path)
+    ]
+    assert unlike == []
+
+
 @lru_cache
 def client_of(server: Server) -> Any:
     import boto3

@@ -125,12 +125,15 @@ def proven_in(bucket: Bucket, prefix: str = "run") -> list[int]:
     return [step for step in sorted(steps) if bucket.manifest(f"{prefix}/checkpoint-{step}")]
 
 
-def assert_the_truth(bucket: Bucket, saves: Saves, answer: Answer) -> None:
-    """What has a manifest is right to the byte; what was saved has one, or was named with 75."""
+def assert_the_truth(bucket: Bucket, saves: Saves, answer: Answer, size: int = 0) -> None:
+    """What has a manifest is right to the byte; what was saved has one, or was named with 75.
+
+    ``size`` is that of the weights, if the saves were told one.
+    """
     story = f"{answer}\n{saves}"
     proven = proven_in(bucket)
     for step in proven:
-        assert_proven(bucket, f"run/checkpoint-{step}", files(step))
+        assert_proven(bucket, f"run/checkpoint-{step}", files(step, size))
     missing = [step for step in saves.told("saved") if step not in proven]
     assert answer.code == (75 if missing else 0), story
     for step in missing:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
-from rig import eventually
+from rig import assert_same, eventually
 from saving import files
 from test_chaos_daemon import QUICK, Saves, assert_the_truth
 from test_running import assert_proven
@@ -104,9 +104,9 @@ def test_what_a_full_disk_takes_away_before_its_proof_is_named(
     answer = rig.run(f"s3://{bucket.name}/run", command)
     print(answer)
     print(saves)
-    assert_the_truth(bucket, saves, answer)
+    assert_the_truth(bucket, saves, answer, SIZE)
     for step in saves.told("saved"):
-        assert bucket.files(f"run/checkpoint-{step}") == files(step, SIZE)
+        assert_same(bucket.files(f"run/checkpoint-{step}"), files(step, SIZE))
 
 
 @pytest.mark.cached

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from light import checkpoint
 from proxy import Fault
-from rig import eventually
+from rig import assert_same, eventually
 from test_running import assert_proven
 
 from mountkit.spec import PROBE_NAME
@@ -127,7 +127,7 @@ def test_a_mount_that_cannot_be_repaired_is_given_up_in_the_end(rig: Rig, bucket
     rig.put_program(program)
     again = rig.run(f"s3://{bucket.name}/run", rig.light("exit:0"), PATH=path)
     assert again.code == 0, again
-    assert bucket.files("run/checkpoint-10") == checkpoint(10)
+    assert_same(bucket.files("run/checkpoint-10"), checkpoint(10))
 
 
 @pytest.mark.fault(6)
@@ -186,7 +186,7 @@ def test_a_run_over_a_leftover_of_ours_repairs_it(rig: Rig, bucket: Bucket) -> N
     eventually(lambda: not [p for p in rig.processes() if "light.py" in rig.words(p)], "ended")
     answer = rig.run(source, rig.light("save:20"), *rig.late)
     assert answer.code == 0, answer
-    assert bucket.files("run/checkpoint-10") == checkpoint(10)
+    assert_same(bucket.files("run/checkpoint-10"), checkpoint(10))
     assert_proven(bucket, "run/checkpoint-20", checkpoint(20))
     with contextlib.suppress(psutil.NoSuchProcess):
         # Where nobody reaps orphans it stays a zombie.

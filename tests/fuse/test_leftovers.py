@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint, safetensors, write
-from rig import eventually
+from rig import assert_same, eventually
 from test_running import assert_proven
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def test_what_the_last_drain_named_is_brought_by_the_next_run(rig: Rig, bucket: 
 
     again = rig.run(source, rig.light("exit:0"))
     assert again.code == 0, again
-    assert bucket.files("run") == {MODEL: safetensors(0, 20_000)}
+    assert_same(bucket.files("run"), {MODEL: safetensors(0, 20_000)})
 
 
 @pytest.mark.fault(4, 26, 37)
@@ -121,7 +121,7 @@ def test_what_a_killed_run_had_uploaded_and_the_store_has_lost_is_named(
     assert MODEL in answer.err
     again = rig.run(source, rig.light("exit:0"))
     assert again.code == 0, again
-    assert bucket.files("run") == {MODEL: safetensors(0, 20_000)}
+    assert_same(bucket.files("run"), {MODEL: safetensors(0, 20_000)})
 
 
 @pytest.mark.fault(4, 37)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from light import checkpoint, safetensors
 from proxy import Fault
-from rig import eventually
+from rig import assert_same, eventually
 from test_running import assert_proven
 
 from mountkit import mountinfo
@@ -77,7 +77,7 @@ def test_a_run_that_is_unmounted_from_outside_answers_for_its_own_files_only(
     rig.say("go")
     answer = job.wait()
     assert answer.code == 0, answer
-    assert bucket.files("run/final") == {"model.safetensors": safetensors(0, 20_000)}
+    assert_same(bucket.files("run/final"), {"model.safetensors": safetensors(0, 20_000)})
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
@@ -105,4 +105,4 @@ def test_a_mount_that_is_being_unmounted_is_not_taken_over(rig: Rig, bucket: Buc
     answer = ending.wait()
     assert answer.code == 0, answer
     assert rig.mounts() == []
-    assert bucket.files("run") == {MODEL: safetensors(0, 20_000)}
+    assert_same(bucket.files("run"), {MODEL: safetensors(0, 20_000)})

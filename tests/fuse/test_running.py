@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from awscrt import checksums
 from light import checkpoint, many, named, noise, safetensors
-from rig import MANIFEST
+from rig import MANIFEST, assert_same
 
 if TYPE_CHECKING:
     from rig import Bucket, Rig
@@ -22,7 +22,7 @@ LARGE = [200 << 20, *([2 << 30] if os.environ.get("MOUNTKIT_TEST_BIG") else [])]
 
 def assert_proven(bucket: Bucket, name: str, expected: dict[str, bytes]) -> None:
     """The checkpoint is in the store byte for byte, and its manifest says so and came last."""
-    assert bucket.files(name) == expected
+    assert_same(bucket.files(name), expected)
     manifest = bucket.manifest(name)
     assert manifest is not None, f"{name} has no manifest"
     assert manifest["format"] == 1
@@ -97,7 +97,7 @@ def test_a_command_that_a_signal_ends_gives_128_more_and_no_manifest_to_a_torn_s
     # Nothing of it is lost, but nobody may resume from it.
     torn = checkpoint(20)
     del torn["trainer_state.json"]
-    assert bucket.everything("run/checkpoint-20") == torn
+    assert_same(bucket.everything("run/checkpoint-20"), torn)
 
 
 @pytest.mark.fault(5)

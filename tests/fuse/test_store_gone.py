@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
-from rig import Bucket, eventually
+from rig import Bucket, assert_same, eventually
 from test_running import assert_proven
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_what_was_uploaded_and_could_not_be_proven_is_named(rig: Rig, bucket: Bu
     assert "checkpoint-10/model.safetensors" in answer.err
     assert "checkpoint-10/trainer_state.json" in answer.err
     # It is all there, and nobody resumes from it before the next run has proven it.
-    assert bucket.everything("run/checkpoint-10") == checkpoint(10)
+    assert_same(bucket.everything("run/checkpoint-10"), checkpoint(10))
     gate.open()
     again = rig.run(f"s3://{bucket.name}/run", rig.light("exit:0"), endpoint=gate.url)
     assert again.code == 0, again

@@ -209,11 +209,16 @@ def test_what_a_later_callback_adds_to_a_checkpoint_is_part_of_it(
 
 
 @pytest.mark.fault(5, 20)
-def test_a_step_that_is_saved_once_more_on_a_signal_stays_proven(rig: Rig, bucket: Bucket) -> None:
+@pytest.mark.parametrize("when", ["--save-again", "--save-again-at-once"])
+def test_a_step_that_is_saved_once_more_on_a_signal_stays_proven(
+    rig: Rig, bucket: Bucket, when: str
+) -> None:
     training = Training(rig)
-    command = training.command("--steps", "4", "--save-steps", "2", "--save-again", "2")
+    command = training.command("--steps", "4", "--save-steps", "2", when, "2")
     answer = rig.run(f"s3://{bucket.name}/run", command)
     assert answer.code == 0, answer
     assert training.report["newest_after_again"] == str(rig.target / "checkpoint-2")
+    # Not a second time, also where its proof was under way.
+    assert training.report["written"] == [2, 4]
     for step in (2, 4):
         training.assert_proven(bucket, step)

@@ -65,14 +65,15 @@ class TestLooseFiles:
 
     @pytest.mark.fault(7, 22)
     @pytest.mark.parametrize("noted", [True, False])
-    def test_what_is_left_of_a_checkpoint_is_no_checkpoint(self, mount, events, noted):
+    @pytest.mark.parametrize("ended_well", [True, False])
+    def test_what_is_left_of_a_checkpoint_is_no_checkpoint(self, mount, events, noted, ended_well):
         finished(mount)
         if noted:
             # Before the daemon was started: it may look well since.
             mount.directory.strays.note_lessened(["checkpoint-3"])
         else:
             mount.daemon.less = ("checkpoint-3",)
-        report = drain(mount, LIMITS, events.append, ended_well=False)
+        report = drain(mount, LIMITS, events.append, ended_well=ended_well)
         assert (report.checkpoints, report.complete) == ((), True)
         assert any("not a finished" in e.reason for e in events if isinstance(e, Trouble))
         mount.daemon.less = ()

@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from transformers import (
 )
 
 import mountkit
-from mountkit.events import CheckpointProven
+from mountkit.events import CheckpointProven, SaveStarted
 
 PATIENCE_SECONDS = 2.0
 
@@ -37,6 +38,9 @@ class Watcher(TrainerCallback):
         self.ended_at = -1
         self.saved: list[int] = []
         self.proven: dict[int, int] = {}
+        self.written: list[int] = []
+        # Set to let the proof of that step go on.
+        self.held = threading.Event()
 
     def on_train_begin(self, args, state, control, **_):
         self.began_at = state.global_step
@@ -52,6 +56,8 @@ class Watcher(TrainerCallback):
             self.pause("saved", state.global_step)
 
     def see(self, event: object) -> None:
+        if isinstance(event, SaveStarted) and event.step == self.options.save_again_at_once:
+            assert self.held.wait(60)
         if isinstance(event, CheckpointProven):
             self.proven[event.step] = event.files
 
@@ -92,10 +98,11 @@ class Adapter(TrainerCallback):
 
 
 class Again(TrainerCallback):
-    """Saves a step once more when it is proven, as transformers does on SIGTERM."""
+    """Saves a step once more, as transformers does on SIGTERM: when it is proven, or at once."""
 
-    def __init__(self, step: int, watcher: Watcher) -> None:
-        self.step = step
+    def __init__(self, options: argparse.Namespace, watcher: Watcher) -> None:
+        self.at_once = options.save_again_at_once
+        self.step = max(options.save_again, self.at_once)
         self.watcher = watcher
         self.trainer: Trainer | None = None
         self.newest: str | None = None
@@ -104,9 +111,11 @@ class Again(TrainerCallback):
         if state.global_step != self.step:
             return
         limit = time.monotonic() + 60
-        while self.step not in self.watcher.proven:
+        while self.step not in self.watcher.proven and self.step != self.at_once:
             assert time.monotonic() < limit
             time.sleep(0.05)
+        # The proof goes on while this save begins.
+        threading.Timer(PATIENCE_SECONDS, self.watcher.held.set).start()
         self.trainer._save_checkpoint(self.trainer.model, trial=None)
         self.newest = mountkit.latest_checkpoint(args.output_dir)
 
@@ -134,6 +143,7 @@ def main() -> None:
     parser.add_argument("--pause-at-save", type=int, action="append", default=[])
     parser.add_argument("--pause-in-save", type=int, action="append", default=[])
     parser.add_argument("--save-again", type=int, default=-1)
+    parser.add_argument("--save-again-at-once", type=int, default=-1)
     parser.add_argument("--adapter", action="store_true", help="of a callback after mountkit's")
     parser.add_argument("--own-loop", action="store_true", help="a Trainer that saves by itself")
     parser.add_argument("--epochs", action="store_true", help="save at the end of each instead")
@@ -155,7 +165,7 @@ def main() -> None:
             mountkit.CheckpointCallback(on_failure=options.callback, on_event=watcher.see)
         )
     callbacks.append(Late(options.save_late))
-    again = Again(options.save_again, watcher)
+    again = Again(options, watcher)
     callbacks.append(again)
     if options.adapter:
         callbacks.append(Adapter(watcher))
@@ -194,6 +204,7 @@ def main() -> None:
         if step in options.pause_in_save:
             options.pause_in_save.remove(step)
             watcher.pause("in", step)
+        watcher.written.append(step)
         save_optimizer(output_dir)
 
     trainer._save_optimizer_and_scheduler = save_later
@@ -215,6 +226,7 @@ def main() -> None:
             "began_at": watcher.began_at,
             "ended_at": watcher.ended_at,
             "saved": watcher.saved,
+            "written": watcher.written,
             "proven": watcher.proven,
             "newest_after_again": again.newest,
         }
