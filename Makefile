@@ -28,9 +28,10 @@ help: ## Show this list
 demo: ## Train into a bucket on this machine, kill the mount, resume, and check every claim
 	@python="$$(.ci/setup --fuse)"; exec "$$python" -m mountkit demo $(ARGS)
 
+# Four at a time, also on two cores: most of them wait for a mount most of the time.
 test: lint ## Run the linters and all tests
 	@python="$$(.ci/setup --fuse)"; tools="$$(.ci/setup --tools)"; \
-	PATH="$$tools:$$PATH" exec "$$python" -m pytest -n 2 --dist worksteal \
+	PATH="$$tools:$$PATH" exec "$$python" -m pytest -n 4 --dist worksteal \
 		-o cache_dir='$(CHECKS)/pytest' $(ARGS)
 
 lint: ## Check style and types

@@ -40,11 +40,14 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     since = record.store_began if record else 0.0
     files = frozenset(known)
     listed = list(store.list())
-    proven = {_place(info) for info in listed if _name(info) == MANIFEST_NAME} - {""}
+    proven = {_place(info): _seconds(info) for info in listed if _name(info) == MANIFEST_NAME}
     left = [
         info
         for info in listed
-        if info.path not in files and top_of(info.path) not in proven and not is_trial(info.path)
+        if info.path not in files
+        and not is_trial(info.path)
+        # A manifest says nothing of what was written after it.
+        and (not top_of(info.path) or _seconds(info) > proven.get(top_of(info.path), -1.0))
     ]
     passed_over = {"", *before, *map(top_of, files)}
     whole = {
@@ -54,8 +57,9 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
         if _name(info) == TRAINER_STATE
         and _place(info) == top_of(info.path)
         and _place(info) not in passed_over
-        # Those further down were not looked at before; what is older is not of this run.
-        and ("/" not in _place(info) or _seconds(info) > since)
+        # Of those further down, and those with a manifest, nobody has looked which were whole
+        # before; what is older is not of this run.
+        and (not ("/" in _place(info) or _place(info) in proven) or _seconds(info) > since)
     }
     young = [info for info in left if _seconds(info) > since and top_of(info.path) not in whole]
     return (

@@ -12,6 +12,7 @@ from mountkit import fusectl, mountinfo, probe
 from mountkit import target as targets
 from mountkit.errors import MountUnavailableError
 from mountkit.process import AdoptedDaemon, Daemon, ProcessIdentity
+from mountkit.spec import is_trial
 from mountkit.state import SERVING
 from mountkit.underneath import Underneath
 
@@ -243,6 +244,20 @@ class Mounter:
                 f"{self.spec.target} cannot be unmounted: {problem}.",
                 hint=f"Try: fusermount3 -u -z {self.spec.target}",
             )
+
+    def leaves(self, record: MountRecord) -> bool:
+        """Whether anything that was written waits, or went astray, once nobody serves any more.
+
+        What is known of it must then outlast the mount, or the next one takes it for whole.
+        """
+        if set(self.directory.strays.paths()).difference(record.strays_before):
+            return True
+        try:
+            files = self.control.files()
+        except (MountUnavailableError, OSError):
+            # What cannot be seen may wait.
+            return True
+        return any(file.dirty and not is_trial(file.path) for file in files)
 
     def kill(self, *, hung: bool = False) -> None:
         """End the daemon and take its mount away, whatever state it is in.

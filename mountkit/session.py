@@ -178,7 +178,8 @@ class Session:
     def close(self) -> None:
         """Unmount and let go without a drain. What was not uploaded stays in the cache."""
         self._unmount()
-        self._release(purge=False, unproven=not self.supervisor.stopped)
+        left = not self.supervisor.stopped or self._mounter.leaves(self.supervisor.record)
+        self._release(purge=False, unproven=left)
 
     def _unmount(self) -> None:
         try:

@@ -212,7 +212,8 @@ class Supervisor:
             self._tell(MountGivenUp(error.message))
             return
         self.stopped = True
-        self._mounter.directory.clear()
+        # It may have been given up (--discard), and not drained.
+        self._mounter.directory.clear(unproven=self._mounter.leaves(self.record))
 
     def _tell_if_slow(self, verdict: Verdict) -> None:
         slow = verdict.health is Health.SLOW

@@ -97,7 +97,7 @@ def _take_away(mount: Mount, record: MountRecord) -> None:
     )
     mounter.device = record.device
     mounter.unmount(record.daemon)
-    mount.directory.clear()
+    mount.directory.clear(unproven=mounter.leaves(record))
 
 
 def _drained(mount: Mount, settings: config.Settings, observer: Observer) -> DrainReport:

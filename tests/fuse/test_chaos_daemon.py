@@ -246,6 +246,25 @@ def test_a_file_that_was_cut_short_in_silence_is_never_proven(rig: Rig, bucket: 
     assert_never_proven(rig, bucket, 20)
 
 
+@pytest.mark.fault(7, 11)
+@pytest.mark.parametrize("watched", [True, False])
+def test_one_that_was_given_up_is_never_proven_either(
+    rig: Rig, bucket: Bucket, watched: bool
+) -> None:
+    rig.settings.update(QUICK)
+    assert rig.mount(f"s3://{bucket.name}/run", *rig.late).code == 0
+    job = rig.start(*script(rig, CARELESS))
+    rig.await_word("half", job)
+    rig.kill(rig.daemon())
+    rig.await_remount()
+    rig.say("go")
+    assert "passed over" in job.wait().err
+    if not watched:
+        rig.kill(rig.supervisor())
+    assert rig.umount("--discard").code == 0
+    assert_never_proven(rig, bucket, 20)
+
+
 @pytest.mark.fault(6, 7)
 def test_a_file_that_went_astray_is_missed_by_every_later_run(rig: Rig, bucket: Bucket) -> None:
     job = rig.begin(f"s3://{bucket.name}/run", script(rig, ASTRAY), *rig.late)

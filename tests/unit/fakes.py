@@ -70,10 +70,11 @@ class FakeStore:
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
         top = self._note("list", prefix)
         cut = len(self._source.prefix) + 1 if self._source.prefix else 0
+        dated = datetime.now(timezone.utc)
         for key, data in sorted(self._bucket.objects.items()):
             if not top or key.startswith(f"{top.rstrip('/')}/"):
                 etag = "etag-" + checksums.digest_bytes(data).values["crc64nvme"]
-                modified = self._bucket.modified.get(key, datetime.now(timezone.utc))
+                modified = self._bucket.modified.get(key, dated)
                 yield ObjectInfo(key[cut:], len(data), etag, modified)
 
     def check(self) -> StoreFacts:

@@ -352,6 +352,21 @@ class TestUnwitnessed:
         mount.daemon.listed.clear()
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
 
+    @pytest.mark.fault(15, 20)
+    @pytest.mark.parametrize("ours", [True, False])
+    def test_an_older_manifest_says_nothing_of_what_was_written_over_it(self, mount, events, ours):
+        now = datetime.now(timezone.utc)
+        mount.begin(store_began=(now - timedelta(hours=1 if ours else -1)).timestamp())
+        for name in ("mountkit-manifest.json", "model", "trainer_state.json"):
+            mount.bucket.objects[f"run/checkpoint-7/{name}"] = b"1"
+            mount.bucket.metadata[f"run/checkpoint-7/{name}"] = {"mtime": "1234.5"}
+            mount.bucket.modified[f"run/checkpoint-7/{name}"] = now
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+        mount.bucket.modified["run/checkpoint-7/mountkit-manifest.json"] -= timedelta(minutes=1)
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        # What another run has left there is not this one's concern.
+        assert unproven(report) == (["checkpoint-7"] if ours else [])
+
     @pytest.mark.fault(15)
     @pytest.mark.parametrize("path", ["model", "runs/deep/events", "checkpoint-7/model"])
     def test_a_file_that_rclone_uploaded_and_forgot_is_named(self, mount, events, path):

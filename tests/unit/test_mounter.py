@@ -373,7 +373,8 @@ class TestCovered:
         another = machine.mounter(target=ON_EVERY_MACHINE)
         another.backend.ours = False
         another.unmount(mounter.daemon.identity)
-        assert mounter.daemon.wait(30.0) == -signal.SIGKILL
+        # By SIGKILL, see the fixture; whoever waits for a child first is the one who hears so.
+        assert not mounter.daemon.identity.alive()
 
     def test_a_leftover_is_refused_and_not_touched(self, mounter, machine):
         another = machine.mounter(target=ON_EVERY_MACHINE)

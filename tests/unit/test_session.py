@@ -25,6 +25,10 @@ class FakeMounter:
         self.there = True
         self.in_the_way: BaseException | None = None
         self.released = False
+        self.left = False
+
+    def leaves(self, record: object) -> bool:
+        return self.left
 
     def mounted(self) -> bool:
         return self.there
@@ -158,3 +162,13 @@ def test_a_drain_that_is_cut_short_is_followed_by_the_unmount(ending, monkeypatc
     assert not ending.mounter.there
     assert ending.mount.record() is None
     assert ending.let_go()
+
+
+@pytest.mark.fault(7, 11)
+@pytest.mark.parametrize("left", [True, False])
+def test_what_was_given_up_from_outside_stays_known_to_the_next_mount(tmp_path, left):
+    ending = Ending(tmp_path)
+    ending.supervisor.stopped, ending.mounter.left = True, left
+    ending.mount.directory.clear(unproven=left)
+    ending.session.close()
+    assert (ending.mount.directory.unfinished() is not None) == left

@@ -56,6 +56,7 @@ class FakeMounter:
         self.unmount_error: MountUnavailableError | None = None
         self.confirm: Callable[[], None] = lambda: None
         self.unmounting: Callable[[], None] = lambda: None
+        self.left = False
 
     def busy(self) -> None:
         """A daemon that uses its processor."""
@@ -64,6 +65,9 @@ class FakeMounter:
 
     def mounted(self) -> bool:
         return self.table
+
+    def leaves(self, record: MountRecord) -> bool:
+        return self.left
 
     def kill(self, *, hung: bool = False) -> None:
         self.calls.append("kill hung" if hung else "kill")
@@ -656,6 +660,15 @@ class TestStop:
         assert watch.mounter.calls == ["unmount"]
         assert watch.written() is None
         assert not watch.mounter.directory.asked_to_stop()
+
+    @pytest.mark.fault(7, 11)
+    @pytest.mark.parametrize("left", [True, False])
+    def test_what_was_given_up_stays_known_to_the_next_mount(self, watch, left):
+        watch.mounter.left = left
+        supervisor = watch.begin()
+        watch.mounter.directory.ask_to_stop()
+        assert supervisor.finished.wait(LIMIT)
+        assert (watch.mounter.directory.unfinished() is not None) == left
 
     def test_a_request_comes_before_a_repair(self, watch):
         watch.mounter.directory.ask_to_stop()
