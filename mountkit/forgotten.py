@@ -104,6 +104,5 @@ def _name(info: ObjectInfo) -> str:
     return info.path.rpartition("/")[2]
 
 
-def _seconds(info: ObjectInfo) -> int:
-    # Whole ones, as in an HTTP header, by which the mount is dated; a listing may be finer.
-    return int(info.modified.timestamp())
+def _seconds(info: ObjectInfo) -> float:
+    return info.modified.timestamp()

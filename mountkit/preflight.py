@@ -156,7 +156,12 @@ class _Trial:
         self._try("write", name, lambda: client.put_object(Bucket=bucket, Key=key, Body=PROBE_BODY))
         try:
             found = self._try("read", name, lambda: client.head_object(Bucket=bucket, Key=key))
-            return found.get("LastModified")
+            # A listing may be finer than a header, which has whole seconds, and others are listed.
+            listed = self._try(
+                "list", name, lambda: client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+            )
+            newest = next(iter(listed.get("Contents", ())), found)
+            return newest.get("LastModified")
         finally:
             self._try("delete", name, lambda: client.delete_object(Bucket=bucket, Key=key))
 

@@ -46,6 +46,16 @@ def test_a_store_that_can_be_used(place):
     assert place.keys() == set(), "the preflight left something behind"
 
 
+@pytest.mark.fault(15)
+def test_its_moment_divides_what_was_there_from_what_comes(rclone):
+    # This store lists times that are finer than the whole seconds of a header.
+    rclone.put("before", b"1")
+    dated = rclone.store.check().dated
+    rclone.put("after", b"1")
+    listed = {info.path: info.modified for info in rclone.store.list()}
+    assert listed["before"] <= dated <= listed["after"]
+
+
 def test_the_bucket_itself_as_source(place):
     S3Store(Source("s3", BUCKET, ""), place.store.options).check()
 
