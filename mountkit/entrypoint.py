@@ -208,9 +208,11 @@ class Signals:
         self._phase = Phase.CLOSING
 
     def _wait(self, child: subprocess.Popen[bytes]) -> int:
-        """The status of the command; with a grace, ended by us when its share of it is over."""
-        if self._grace is None:
-            return child.wait()
+        """The status of the command; with a grace, ended by us when its share of it is over.
+
+        Not in one wait for as long as it takes: a signal that comes just before that is entered
+        would be passed on when it is over.
+        """
         try:
             descriptor = os.pidfd_open(child.pid)
         except ProcessLookupError:
@@ -219,7 +221,7 @@ class Signals:
         try:
             while not select.select([descriptor], [], [], LOOK_SECONDS)[0]:
                 left = self.deadline.left
-                if left is not None and left <= self._grace * DRAIN_SHARE:
+                if self._grace and left is not None and left <= self._grace * DRAIN_SHARE:
                     self._say(
                         f"the command did not end within {self._grace * (1 - DRAIN_SHARE):.0f} s "
                         "of the signal; it is ended now, so that there is time for the drain"
