@@ -67,6 +67,7 @@ class TestLooseFiles:
     @pytest.mark.parametrize("noted", [True, False])
     @pytest.mark.parametrize("ended_well", [True, False])
     def test_what_is_left_of_a_checkpoint_is_no_checkpoint(self, mount, events, noted, ended_well):
+        mount.begin()
         finished(mount)
         if noted:
             # Before the daemon was started: it may look well since.

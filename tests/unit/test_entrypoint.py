@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,6 +50,12 @@ class TestExitCode:
         assert caught.value.hint
 
 
+def take_signals(number: signal.Signals, over: threading.Event) -> None:
+    """Be the thread that gets a signal of this process, until it is over."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    over.wait(60)
+
+
 class TestSignals:
     def test_the_handlers_are_put_back(self):
         watched = (*FORWARDED, signal.SIGINT)
@@ -63,6 +70,26 @@ class TestSignals:
         with pytest.raises(SystemExit) as stop, Signals():
             os.kill(os.getpid(), number)
         assert stop.value.code == 128 + number
+
+    def test_one_that_comes_just_before_the_wait_is_passed_on(self):
+        # As one does that does not interrupt the wait, for another thread has taken it.
+        script = """
+            import os, signal, time
+            signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+            os.kill(os.getppid(), signal.SIGUSR1)
+            time.sleep(10)
+        """
+        over = threading.Event()
+        taker = threading.Thread(target=take_signals, args=(signal.SIGUSR1, over))
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        try:
+            taker.start()
+            assert execute([sys.executable, "-c", textwrap.dedent(script)]) == 7
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+            over.set()
+            taker.join(30)
 
     @pytest.mark.fault(4)
     @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
