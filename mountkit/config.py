@@ -200,9 +200,11 @@ def load(**flags: Any) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "a setting"
         why = first["msg"].removeprefix("Value error, ")
+        # Not every setting has a flag.
+        flag = f"--{name.replace('_', '-')}" if name in given else ""
         raise ConfigurationError(
             f"{name} cannot be {first.get('input')!r}: {why}.",
-            hint=f"Correct --{name.replace('_', '-')}, MOUNTKIT_{name.upper()} or mountkit.toml.",
+            hint=f"Correct {flag or f'MOUNTKIT_{name.upper()} or mountkit.toml'}.",
         ) from error
     except (ValueError, OSError) as error:
         raise ConfigurationError(

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ LOOK_SECONDS = 0.5
 # Of the grace: what the drain gets at least, and what the unmount takes after it.
 DRAIN_SHARE = 0.3
 UNMOUNT_SHARE = 0.1
+COMMAND_SHARE = 1 - DRAIN_SHARE - UNMOUNT_SHARE
 
 
 def run(
@@ -46,6 +48,7 @@ def run(
     observer: Observer,
     say: Callable[[str], None],
     at_once: Callable[[str], None],
+    begin: Callable[..., Session] = Session.open,
 ) -> int:
     """Run ``command`` while ``spec`` is mounted; the exit code of the whole.
 
@@ -61,12 +64,13 @@ def run(
         If the mount cannot be had; the command has not run then.
     """
     with Signals(settings.grace, say, at_once) as signals:
-        session = Session.open(spec, settings, observer, first_look_apart)
+        session = begin(spec, settings, observer, first_look_apart)
         try:
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
             env = config.command_environment(settings)
             if "rename" in backends.load(spec.backend).refuses:
                 env = startup_place.environment(session.mount, env)
+            started = time.time()
             code = signals.execute(command, env)
         except BaseException:
             signals.only_answer()
@@ -75,6 +79,11 @@ def run(
         say("the command ended; making sure that everything is in the bucket")
         naming = Naming(say)
         report = _finish(session, observer, say, signals, naming, ended_well=code == 0)
+        if code and any(at >= started for at in session.supervisor.record.lost):
+            say(
+                f"the command ended with {code}, and the mount was lost while it ran; run it "
+                f"again, from the newest proven checkpoint: mountkit latest {spec.source.url}"
+            )
         return _told(report, spec, code, say, naming)
 
 
@@ -223,7 +232,7 @@ class Signals:
                 left = self.deadline.left
                 if self._grace and left is not None and left <= self._grace * DRAIN_SHARE:
                     self._say(
-                        f"the command did not end within {self._grace * (1 - DRAIN_SHARE):.0f} s "
+                        f"the command did not end within {self._grace * COMMAND_SHARE:.0f} s "
                         "of the signal; it is ended now, so that there is time for the drain"
                     )
                     child.kill()

@@ -43,7 +43,7 @@ class Cause(Enum):
 class Limits:
     """Seconds: between two probes, until one counts as unanswered, until silence is a hang."""
 
-    interval: float = 1.0
+    interval: float = 0.5
     probe: float = 5.0
     hang: float = 60.0
 
@@ -108,6 +108,9 @@ def _unanswered(sight: Sight, limits: Limits) -> Verdict:
         silence += f", {sight.waiting} requests wait"
     if sight.process_state in STOPPED:
         return Verdict(Health.BROKEN, Cause.HUNG, f"{silence}, and its daemon is stopped")
+    if sight.waiting == 0:
+        # The question has not got there: whoever asks is silent, not the mount.
+        return Verdict(Health.SLOW, Cause.NONE, f"{silence}, but nothing waits for it")
     still = min(sight.unanswered, sight.idle)
     if still >= limits.hang:
         return Verdict(Health.BROKEN, Cause.HUNG, f"{silence}, and its daemon does nothing")

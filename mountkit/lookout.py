@@ -9,7 +9,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mountkit import fusectl, mountinfo
 from mountkit.health import Limits, Sight, Verdict, judge
 from mountkit.prober import Answered, Guarded
 from mountkit.process import Activity
@@ -37,9 +36,8 @@ def longest_silence(limits: Limits) -> float:
 class Lookout:
     """Looks at one mount, twice a second. All times are of the monotonic clock."""
 
-    def __init__(self, mounter: Mounter, target: str, limits: Limits, prober: Prober) -> None:
+    def __init__(self, mounter: Mounter, limits: Limits, prober: Prober) -> None:
         self._mounter = mounter
-        self._target = target
         self._limits = limits
         self._prober = prober
         self._asked_at = 0.0
@@ -105,7 +103,7 @@ class Lookout:
             # What somebody else's mount answers, or does not, says nothing of ours.
             self._prober.renew()
             self._active_at = self._looked_at = now
-            entry = mountinfo.at(self._target)
+            entry = self._mounter.entry()
             return Sight(entry=f"{entry.source} ({entry.fstype})" if entry else "")
         self._ours_at = now
         if now - self._looked_at > max(FROZEN_SECONDS, self._limits.probe):
@@ -127,11 +125,15 @@ class Lookout:
         activity = Activity.of(daemon.pid)
         if activity.ticks != self._ticks:
             self._ticks, self._active_at = activity.ticks, now
+        waiting = self._mounter.waiting()
+        if waiting == 0:
+            # The helper is silent, not the mount. Its next question tells.
+            self._prober.renew()
         return Sight(
             entry="it",
             ours=True,
             unanswered=silent_for,
             process_state=activity.state,
             idle=now - self._active_at,
-            waiting=None if device is None else fusectl.waiting(device),
+            waiting=waiting,
         )

@@ -79,7 +79,7 @@ TABLE = (
     Metric(
         "mountkit_remounts_total",
         CounterMetricFamily,
-        "Times the mount was lost and mounted again, by what became of it.",
+        "Times the mount was lost and mounted again, by why it was lost.",
         lambda seen: {(cause,): seen.remounts.get(cause, 0) for cause in CAUSES},
         ("reason",),
     ),

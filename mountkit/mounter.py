@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mountkit.backends.protocol import Backend, Binary, Control
     from mountkit.firstlook import FirstLook
+    from mountkit.mountinfo import MountEntry
     from mountkit.spec import MountSpec
     from mountkit.state import MountRecord, StateDirectory
 
@@ -63,9 +64,17 @@ class Mounter:
         """Talk to the daemon."""
         return self.backend.control(self.spec, self.directory.path)
 
+    def entry(self) -> MountEntry | None:
+        """What is mounted at the target, whoever's it is."""
+        return mountinfo.at(self.spec.target)
+
+    def waiting(self) -> int | None:
+        """How many requests our daemon has not answered; None if the kernel does not say."""
+        return None if self.device is None else fusectl.waiting(self.device)
+
     def mounted(self) -> bool:
         """Whether the mount table shows our mount at the target."""
-        entry = mountinfo.at(self.spec.target)
+        entry = self.entry()
         if entry is None:
             return False
         if self.device is None and self.daemon is not None:
@@ -88,7 +97,7 @@ class Mounter:
         earlier = [daemon for daemon in (leftover, self._unmounted_daemon()) if daemon is not None]
         for daemon in earlier:
             if daemon.alive():
-                entry = mountinfo.at(self.spec.target)
+                entry = self.entry()
                 if entry is not None and not self.backend.owns(entry, self.spec.id, self.device):
                     # Its end would unmount by path, and take away what lies above.
                     raise targets.refuse_foreign(self.spec.target, entry)
@@ -96,7 +105,7 @@ class Mounter:
         was_ours = self._was_adopted
         # Stacked mounts are possible; each turn takes one away, and the table is short.
         for _ in range(8):
-            entry = mountinfo.at(self.spec.target)
+            entry = self.entry()
             if entry is None:
                 break
             if not self.backend.owns(entry, self.spec.id, self.device):
@@ -161,7 +170,7 @@ class Mounter:
 
     def _hold_uncovered(self) -> None:
         """An adopted mount covered the bare directory until now."""
-        if self._was_adopted and not self._underneath.held and not mountinfo.at(self.spec.target):
+        if self._was_adopted and not self._underneath.held and not self.entry():
             self._underneath.hold()
 
     def reconcile(self, found: FirstLook) -> Path:
@@ -279,7 +288,7 @@ class Mounter:
 
         A daemon that is asked to end unmounts by the path, and would take that one away (F9).
         """
-        return mountinfo.at(self.spec.target) is not None and not self.mounted()
+        return self.entry() is not None and not self.mounted()
 
     def unmount(self, daemon: ProcessIdentity | None = None) -> None:
         """Unmount after the drain, and see the daemon end.

@@ -13,6 +13,7 @@ from mountkit import backends, checkpoints
 from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError
 from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
 from mountkit.manifest import FileEntry, Manifest
+from mountkit.room import shortage
 from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.tally import Proven
 from mountkit.uploads import Uploads
@@ -38,6 +39,8 @@ class Prover:
         self._observer = observer
         self._limits = limits
         self._uploads = Uploads(mount, limits, observer)
+        # Of the checkpoint that was proven last: the next one takes about as much.
+        self._last_size = 0
         self.store = mount.store(below, limits.patience, limits.deadline)
 
     def withdraw(self, name: str) -> None:
@@ -59,6 +62,9 @@ class Prover:
     def begin(self, name: str) -> None:
         """A checkpoint is about to be saved: nothing of an earlier try counts any more."""
         self._mount.directory.strays.begin(self._path(name))
+        short = shortage(self._mount, name, self._last_size)
+        if short:
+            self._observer(Trouble(short))
 
     def prove(
         self,
@@ -102,7 +108,7 @@ class Prover:
         proven = Proven(top, step, manifest.created.isoformat())
         self._mount.directory.tally.proved(proven)
         self.refresh(name)
-        size = sum(entry.size for entry in manifest.files)
+        size = self._last_size = sum(entry.size for entry in manifest.files)
         seconds = time.monotonic() - started
         self._observer(CheckpointProven(step, len(manifest.files), size, seconds))
         return manifest

@@ -49,6 +49,7 @@ class Session:
         lock: FileLock,
         limits: config.Limits,
         listener: Listener,
+        drain: Callable[..., DrainReport] = drain,
     ) -> None:
         self.mount = mount
         self.supervisor = supervisor
@@ -56,6 +57,7 @@ class Session:
         self._lock = lock
         self._limits = limits
         self._listener = listener
+        self._drain = drain
 
     @classmethod
     def open(
@@ -135,7 +137,7 @@ class Session:
             # Moved they are once nothing is mounted any more: that may take its time.
             beside = self._beside(self._mounter.name_strays)
             with draining():
-                report = drain(self.mount, limits, observer, ended_well=ended_well)
+                report = self._drain(self.mount, limits, observer, ended_well=ended_well)
             if self.mount.record() is None and not self.supervisor.stopped:
                 lost = f"{self.mount.directory.path} is gone, which told what was written"
                 unknown = Unproven(self.mount.path, 0, lost)

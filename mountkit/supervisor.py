@@ -68,7 +68,6 @@ class Supervisor:
         prober: Prober | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        target = record.spec.target
         self._mounter = mounter
         self._clock = clock
         self._turned_at = time.monotonic()
@@ -76,7 +75,7 @@ class Supervisor:
         self._mount_timeout = mount_timeout
         self._observer = observer
         self._limits = limits
-        self._lookout = Lookout(mounter, target, limits, prober or Prober(target))
+        self._lookout = Lookout(mounter, limits, prober or Prober(record.spec.target))
         self._keeper = RecordKeeper(mounter.directory, record, self._tell)
         self._slow = False
         self._hindered = ""

@@ -46,6 +46,11 @@ def use(log_format: str) -> None:
         logger.addHandler(_Handler())
 
 
+def use_early(given: str | None) -> None:
+    """The same before the settings are read: what is wrong with them is to be told, too."""
+    use(given or os.environ.get("MOUNTKIT_LOG_FORMAT", "human"))
+
+
 def _echo(text: str, *, nl: bool = True) -> None:
     """Write to stderr. Whoever read it may be gone; the bytes that are on their way may not."""
     with contextlib.suppress(OSError):

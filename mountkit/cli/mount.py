@@ -10,8 +10,12 @@ from mountkit.cli.options import grace, mount_options, output_format, service_op
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Event
 
     from mountkit.config import Settings
+    from mountkit.deadline import Deadline
+    from mountkit.events import Observer
+    from mountkit.session import Session
     from mountkit.spec import MountSpec
 
 
@@ -40,6 +44,7 @@ def command(
     from mountkit.specifying import specify
     from mountkit.state import State
 
+    console.use_early(flags["log_format"])
     settings = config.load(**flags)
     console.use(settings.log_format)
     spec = specify(source, target, settings, options)
@@ -68,10 +73,9 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     import signal
     import threading
 
-    from mountkit.cli.console import Console, say
+    from mountkit.cli.console import Console
     from mountkit.deadline import Deadline
-    from mountkit.entrypoint import UNMOUNT_SHARE, Naming
-    from mountkit.errors import MountUnavailableError, NotDurableError
+    from mountkit.entrypoint import UNMOUNT_SHARE
     from mountkit.firstlook import first_look_apart
     from mountkit.session import Session
 
@@ -85,7 +89,28 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
     console = Console()
-    session = Session.open(spec, settings, console, first_look_apart)
+    stay(Session.open(spec, settings, console, first_look_apart), console, ready, ended, deadline)
+
+
+def stay(
+    session: Session,
+    observer: Observer,
+    ready: Callable[[], None],
+    ended: Event,
+    deadline: Deadline,
+) -> None:
+    """Look after a mount until the event, or its supervisor, says that it is over; then drain it.
+
+    Raises
+    ------
+    NotDurableError, MountUnavailableError
+        If something is not proven then, or the mount had to be given up.
+    """
+    from mountkit.cli.console import say
+    from mountkit.entrypoint import Naming
+    from mountkit.errors import MountUnavailableError, NotDurableError
+
+    spec = session.mount.spec
     try:
         ready()
         while not ended.is_set() and not session.supervisor.finished.wait(0.2):
@@ -98,7 +123,7 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
         return
     say("stopping; making sure that everything is in the bucket")
     naming = Naming(say)
-    report = session.finish(console, ended_well=False, deadline=deadline, drained=naming)
+    report = session.finish(observer, ended_well=False, deadline=deadline, drained=naming)
     naming(report)
     if not report.complete:
         raise NotDurableError(

@@ -46,6 +46,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     from mountkit.errors import UsageError
     from mountkit.specifying import specify
 
+    console.use_early(flags["log_format"])
     words = click.get_current_context().meta.get("command") or []
     if not words:
         raise UsageError(

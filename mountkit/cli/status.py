@@ -22,8 +22,8 @@ REFRESH_SECONDS = 1.0
 
 
 @click.command(
-    epilog="Exits with 1 if nothing is mounted (at TARGET), with 69 if a mount is broken; "
-    "with 0 when --watch is ended by Ctrl-C."
+    epilog="Exits with 1 if nothing is mounted (at TARGET), with 69 if a mount is broken or given "
+    "up; with 0 when --watch is ended by Ctrl-C."
 )
 @click.argument("target", required=False)
 @click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
@@ -49,7 +49,7 @@ def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
     """  # noqa: D301 - it is click that reads the backspace
     import json
 
-    from mountkit import config
+    from mountkit import config, state
     from mountkit import target as targets
     from mountkit.state import State
 
@@ -71,7 +71,7 @@ def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
         console.print(_cards(mounts, now, width), soft_wrap=True)
     else:
         click.echo(_nothing(path), err=True)
-    broken = any(mount.state == "broken" for mount in mounts)
+    broken = any(mount.state in {"broken", state.FAILED} for mount in mounts)
     click.get_current_context().exit(69 if broken else 0 if mounts else 1)
 
 

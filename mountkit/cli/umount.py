@@ -9,7 +9,10 @@ import click
 from mountkit.cli.options import output_format
 
 
-@click.command(epilog="Exits with 75, and stays mounted, if something is not proven to be in it.")
+@click.command(
+    epilog="Exits with 75 if something is not proven to be in the bucket; TARGET stays mounted "
+    "then, unless that was written at the very end."
+)
 @click.argument("target")
 @click.option(
     "--discard",

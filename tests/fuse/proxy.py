@@ -21,11 +21,15 @@ ANSWER_SECONDS = 60
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: ``key`` is the path, bucket and all, as it is meant; ``query`` as it came."""
+    """What is asked: ``key`` is the path, bucket and all, as it is meant; ``query`` as it came.
+
+    ``token`` is that of temporary credentials.
+    """
 
     method: str
     key: str
     query: str
+    token: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
         def _forward(self) -> None:
             path, _, query = self.path.partition("?")
-            request = Request(self.command, unquote(path).lstrip("/"), query)
+            token = self.headers.get("X-Amz-Security-Token", "")
+            request = Request(self.command, unquote(path).lstrip("/"), query, token)
             proxy.asked.append(request)
             fault = proxy.rule(request)
             if self.headers.get("Expect", "").lower() == "100-continue":

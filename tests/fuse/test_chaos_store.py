@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,14 @@ FAULTS = {
 SHARE = 0.15
 SAVES = 4
 EVERYTHING_REFUSED = ["InvalidAccessKeyId", "ExpiredToken"]
+# What a profile's credential_process prints; the store takes the token a little longer.
+RENEW = """\
+#!/bin/sh
+now=$(date +%s)
+printf '{{"Version": 1, "AccessKeyId": "{key}", "SecretAccessKey": "{secret}", '
+printf '"SessionToken": "%s", "Expiration": "%s"}}' \\
+    $((now + 18)) "$(date -u -d @$((now + 15)) +%Y-%m-%dT%H:%M:%SZ)"
+"""
 
 
 class Share:
@@ -86,6 +95,19 @@ def test_a_store_that_fails_now_and_then(rig: Rig, bucket: Bucket, kind: str) ->
     assert len(saves.told("saved")) >= SAVES, f"{answer}\n{saves}"
 
 
+@pytest.mark.fault(8, 33)
+def test_a_store_that_answers_late_is_no_daemon_that_hangs(rig: Rig, bucket: Bucket) -> None:
+    rig.settings.update(MOUNTKIT_PROBE_TIMEOUT="1", MOUNTKIT_HANG_TIMEOUT="2")
+    proxy = rig.proxy()
+    late = Fault(delay=5.0)
+    proxy.rule = lambda it: late if it.key.endswith("model.safetensors") else None
+    answer = rig.run(f"s3://{bucket.name}/run", rig.light("save:10"), endpoint=proxy.url)
+    assert answer.code == 0, answer
+    assert proxy.faults > 0
+    assert "the mount is lost" not in answer.err
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
 @pytest.mark.fault(34)
 @pytest.mark.parametrize("how", ["plain", "prove"])
 def test_a_store_that_is_gone_for_a_while(rig: Rig, bucket: Bucket, how: str) -> None:
@@ -124,6 +146,34 @@ def test_credentials_that_are_revoked_in_the_middle_of_a_run(
     assert set(saves.told("proven")) <= set(proven)
     for step in proven:
         assert_proven(bucket, f"run/checkpoint-{step}", files(step))
+
+
+@pytest.mark.fault(18)
+def test_credentials_that_expire_and_renew_themselves(rig: Rig, bucket: Bucket) -> None:
+    proxy = rig.proxy()
+    proxy.rule = lambda it: None if time.time() < float(it.token or 0) else refuse("ExpiredToken")
+    program = rig.work / "renew"
+    program.write_text(RENEW.format(key=rig.server.access_key, secret=rig.server.secret_key))
+    program.chmod(0o700)
+    config = rig.work / "config"
+    config.write_text(f"[default]\ncredential_process = {program}\n")
+    saves = Saves(rig)
+    job = rig.begin(
+        f"s3://{bucket.name}/run",
+        saves.command("--how", "prove"),
+        endpoint=proxy.url,
+        AWS_CONFIG_FILE=str(config),
+        AWS_ACCESS_KEY_ID=None,
+        AWS_SECRET_ACCESS_KEY=None,
+    )
+    saves.await_more(job, "proven")
+    first = float(proxy.asked[0].token)
+    eventually(lambda: time.time() > first or job.ended(), "expired")
+    saves.await_more(job, "proven")
+    rig.say("enough")
+    answer = job.wait()
+    assert answer.code == 0, f"{answer}\n{saves}"
+    assert_the_truth(bucket, saves, answer)
 
 
 @pytest.mark.fault(5, 14, 18)

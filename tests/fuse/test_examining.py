@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -354,8 +353,6 @@ class TestEssential:
 
 def test_every_process_is_gone(rig: Rig, bucket: Bucket) -> None:
     doctor(rig, f"s3://{bucket.name}/run", "--format", "json")
-    began = time.monotonic()
     psutil.wait_procs(list(rig.processes()), timeout=5)
     assert rig.processes() == {}
-    assert time.monotonic() - began < 5
     assert json.dumps(rig.mounts()) == "[]"

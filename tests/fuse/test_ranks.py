@@ -42,6 +42,9 @@ def test_a_daemon_that_hangs_in_the_middle_of_a_save_of_two(rig: Rig, bucket: Bu
         assert bucket.manifest("run/checkpoint-6") is not None, answer
         return
     assert answer.code == 1, answer
+    assert (
+        f"run it again, from the newest proven checkpoint: mountkit latest {source}" in answer.err
+    )
     again = Training(rig, "again")
     answer = rig.run(source, together(again, "--steps", "6"), limit=200)
     assert answer.code == 0, answer

@@ -28,7 +28,12 @@ def test_a_daemon_lost_in_the_middle_of_a_save(
     job = rig.begin(f"s3://{bucket.name}/run", training.command(*OPTIONS))
     rig.await_word("in-4", job)
     rig.daemon().send_signal(number)
+    # Whoever asks meanwhile is not kept for ever either.
+    listing = rig.start("ls", rig.target)
     rig.say("go-in-4")
+    rig.await_text("mounted again", job)
+    assert listing.wait().code in {0, 2}
+    assert rig.start("ls", rig.target).wait().code in {0, 2}
     answer = job.wait()
     assert answer.code == 0, answer
     assert "checkpoint-4 is saved again" in answer.err

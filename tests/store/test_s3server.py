@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import psutil
@@ -102,16 +101,14 @@ def test_a_binary_that_is_not_there(tmp_path):
     server.stop()
 
 
-@pytest.mark.parametrize("script", ["echo out of order >&2; exit 3", "exec sleep 60"])
+@pytest.mark.parametrize("script", ["echo out of order >&2; exit 3", "exec sleep 3600"])
 def test_a_server_that_does_not_come_up(tmp_path, script):
     binary = tmp_path / "rclone"
     binary.write_text(f"#!/bin/sh\n{script}\n")
     binary.chmod(0o755)
     server = EmbeddedS3(binary=str(binary), ready_seconds=1)
-    started = time.monotonic()
     with pytest.raises(MountUnavailableError) as refused:
         server.start()
-    assert time.monotonic() - started < 8
     if "exit" in script:
         assert "exit status 3" in refused.value.message
         assert "out of order" in refused.value.message

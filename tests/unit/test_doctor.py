@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -114,10 +114,8 @@ class TestMachine:
 
     def test_a_disk_that_does_not_answer(self, tmp_path, monkeypatch):
         monkeypatch.setattr(machine, "DISK_SECONDS", 0.1)
-        monkeypatch.setattr(machine, "_disk", lambda _: time.sleep(5))
-        began = time.monotonic()
+        monkeypatch.setattr(machine, "_disk", lambda _: threading.Event().wait())
         assert "no answer within 0.1 s" in machine.look_at_disk(tmp_path).problem
-        assert time.monotonic() - began < 2
 
 
 class TestWithin:
@@ -129,10 +127,8 @@ class TestWithin:
             within(5, lambda: 1 / 0)
 
     def test_it_waits_no_longer(self):
-        began = time.monotonic()
         with pytest.raises(TimeoutError):
-            within(0.1, lambda: time.sleep(5))
-        assert time.monotonic() - began < 2
+            within(0.1, lambda: threading.Event().wait())
 
 
 class TestArrival:
@@ -144,9 +140,7 @@ class TestArrival:
 
     def test_a_file_that_never_does(self, mount):
         mount.uploads = False
-        began = time.monotonic()
         found = arrival.examine(mount, NAME, seconds=0.3)
-        assert time.monotonic() - began < 3
         assert (found.status, found.exit_code) == ("failed", 69)
         assert "not in the bucket after 0.3 s" in found.detail
         assert str(mount.directory.log) in found.hint
@@ -170,9 +164,7 @@ class TestArrival:
         mount.uploads = False
         path = f"{NAME}/{trial.ARRIVAL}"
         mount.daemon.script = [Pending(**{kind: ((path, "AccessDenied: not you"),)})]
-        began = time.monotonic()
-        found = arrival.examine(mount, NAME)
-        assert time.monotonic() - began < 2
+        found = arrival.examine(mount, NAME, seconds=3600.0)
         assert (found.status, found.exit_code) == ("failed", 77)
         assert "AccessDenied" in found.detail
 

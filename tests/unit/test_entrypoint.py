@@ -9,19 +9,26 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from fakes import FakeMount
 
 import mountkit
 from mountkit import config, entrypoint
-from mountkit.cli.mount import _supervise
+from mountkit.cli import console
+from mountkit.cli.mount import stay
+from mountkit.deadline import Deadline
 from mountkit.drain import DrainReport
 from mountkit.entrypoint import FORWARDED, Signals, execute
 from mountkit.errors import MountUnavailableError, NotDurableError, UsageError
 from mountkit.spec import Unproven
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class TestExitCode:
@@ -182,11 +189,12 @@ class TestGrace:
 class Ending:
     """A session whose drain and whose unmount each find something that is not proven."""
 
-    def __init__(self, mount: FakeMount, said: list[str], fails: bool) -> None:
+    def __init__(self, mount: FakeMount, say: Callable[[str], None], fails: bool) -> None:
         self.mount = mount
-        self._said = said
+        self._say = say
         self._fails = fails
-        self.supervisor = SimpleNamespace(finished=SimpleNamespace(wait=lambda _: True))
+        finished = SimpleNamespace(wait=lambda _: True)
+        self.supervisor = SimpleNamespace(finished=finished, record=SimpleNamespace(lost=()))
 
     def unmounted_from_outside(self) -> bool:
         return False
@@ -194,7 +202,7 @@ class Ending:
     def finish(self, _, *, drained=lambda _: None, **__) -> DrainReport:
         first = DrainReport(0, (), (Unproven("log", 3, "it is away"),))
         drained(first)
-        self._said.append("unmount")
+        self._say("unmount")
         if self._fails:
             raise MountUnavailableError("It stays mounted.")
         late = Unproven("late", 4, "it was written after the drain had ended")
@@ -202,18 +210,23 @@ class Ending:
 
 
 class TestNaming:
-    def run(self, mount, monkeypatch, *, fails=False) -> tuple[int, list[str]]:
+    def run(self, mount, *, fails=False) -> tuple[int, list[str]]:
         said: list[str] = []
-        ending = Ending(mount, said, fails)
-        monkeypatch.setattr(entrypoint.Session, "open", lambda *_: ending)
+        ending = Ending(mount, said.append, fails)
         code = entrypoint.run(
-            mount.spec, config.load(), ["/bin/true"], said.append, said.append, said.append
+            mount.spec,
+            config.load(),
+            ["/bin/true"],
+            said.append,
+            said.append,
+            said.append,
+            lambda *_: ending,
         )
         after = said.index("the command ended; making sure that everything is in the bucket")
         return code, said[after + 1 :]
 
-    def test_before_the_unmount_what_the_drain_found_and_once(self, tmp_path, monkeypatch):
-        code, said = self.run(FakeMount(tmp_path), monkeypatch)
+    def test_before_the_unmount_what_the_drain_found_and_once(self, tmp_path):
+        code, said = self.run(FakeMount(tmp_path))
         assert code == 75
         assert said[:3] == [
             "not proven: log (3 bytes): it is away",
@@ -222,25 +235,37 @@ class TestNaming:
         ]
         assert [line for line in said[3:] if line.startswith("not proven: ")] == []
 
-    def test_also_where_the_unmount_fails(self, tmp_path, monkeypatch):
-        code, said = self.run(FakeMount(tmp_path), monkeypatch, fails=True)
+    def test_also_where_the_unmount_fails(self, tmp_path):
+        code, said = self.run(FakeMount(tmp_path), fails=True)
         assert code == 75
         assert said[:3] == ["not proven: log (3 bytes): it is away", "unmount", "It stays mounted."]
 
-    def test_so_does_a_supervisor(self, tmp_path, monkeypatch):
-        mount, said = FakeMount(tmp_path), []
-        monkeypatch.setattr(entrypoint.Session, "open", lambda *_: Ending(mount, said, False))
-        monkeypatch.setattr("mountkit.cli.console.say", said.append)
-        monkeypatch.setattr(signal, "signal", lambda *_: None)
+    def test_so_does_a_supervisor(self, tmp_path, capsys):
+        ending, over = Ending(FakeMount(tmp_path), console.say, False), threading.Event()
         with pytest.raises(NotDurableError) as caught:
-            _supervise(mount.spec, config.load(), lambda: None)
+            stay(ending, lambda _: None, over.set, over, Deadline())
+        said = capsys.readouterr().err.splitlines()
         assert [line.partition(" (")[0] for line in said[1:]] == [
-            "not proven: log",
-            "unmount",
-            "not proven: late",
+            "mountkit: not proven: log",
+            "mountkit: unmount",
+            "mountkit: not proven: late",
         ]
         assert "log" not in caught.value.message
         assert len(caught.value.unproven) == 2
+
+
+@pytest.mark.fault(7)
+@pytest.mark.parametrize(("code", "lost", "told"), [(3, 1, True), (3, -60, False), (0, 1, False)])
+def test_after_a_loss_it_says_how_a_run_that_failed_goes_on(tmp_path, code, lost, told):
+    said: list[str] = []
+    mount = FakeMount(tmp_path)
+    ending = Ending(mount, said.append, False)
+    ending.supervisor.record.lost = (time.time() + lost,)
+    command = ["/bin/sh", "-c", f"exit {code}"]
+    tell = said.append
+    entrypoint.run(mount.spec, config.load(), command, tell, tell, tell, lambda *_: ending)
+    again = "run it again, from the newest proven checkpoint: mountkit latest s3://bucket/run"
+    assert any(line.endswith(again) for line in said) is told
 
 
 RUN = """

@@ -36,6 +36,10 @@ SECONDS = st.floats(0, 1e5)
         # A store that is slow: it works, however rarely.
         ({"unanswered": 200.0, "idle": 40.0}, Health.SLOW, Cause.NONE),
         ({"unanswered": PATIENCE * 60.0, "idle": 1.0}, Health.BROKEN, Cause.HUNG),
+        # The kernel waits for nothing: it is the helper who is silent.
+        ({"unanswered": 400.0, "idle": 400.0, "waiting": 0}, Health.SLOW, Cause.NONE),
+        ({"unanswered": 400.0, "idle": 400.0, "waiting": 1}, Health.BROKEN, Cause.HUNG),
+        ({"unanswered": 5.0, "process_state": "T", "waiting": 0}, Health.BROKEN, Cause.HUNG),
     ],
 )
 @pytest.mark.fault(6, 8, 9, 33)

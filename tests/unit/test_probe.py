@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 
 from mountkit import probe
 
@@ -23,12 +22,10 @@ def test_the_errno_comes_through(tmp_path):
 
 
 def test_no_answer_in_time_counts_as_hung(tmp_path):
-    began = time.monotonic()
     answer = probe.ask(str(tmp_path), 0.0)
     assert answer.error == errno.ETIMEDOUT
     assert not answer.alive
     assert str(answer) == "Connection timed out"
-    assert time.monotonic() - began < 5
 
 
 def test_a_strange_name_is_one_argument(tmp_path):

@@ -9,7 +9,6 @@ import pytest
 from fakes import FakeMount
 
 from mountkit import cachelock, config
-from mountkit import session as sessions
 from mountkit.drain import DrainReport
 from mountkit.errors import MountUnavailableError
 from mountkit.process import ProcessIdentity
@@ -26,6 +25,7 @@ class FakeMounter:
         self.in_the_way: BaseException | None = None
         self.released = False
         self.left = False
+        self.seen: list[object] = []
 
     def leaves(self, record: object) -> bool:
         return self.left
@@ -42,6 +42,7 @@ class FakeMounter:
     def unmount(self) -> None:
         if self.in_the_way is not None:
             raise self.in_the_way
+        self.seen.append("unmount")
         self.there = False
 
     def release(self) -> None:
@@ -55,6 +56,8 @@ class Ending:
         self.mount = FakeMount(folder)
         self.mount.begin(daemon=ProcessIdentity.mine())
         self.mounter = FakeMounter(self.mount)
+        self.report = DrainReport(0, (), ())
+        self.cut_short: BaseException | None = None
         self.supervisor = SimpleNamespace(
             stop=lambda: None, stopped=False, record=self.mount.record()
         )
@@ -65,7 +68,14 @@ class Ending:
             cachelock.acquire(self.mount.spec),
             config.Limits(1.0, 1.0, 1.0),
             SimpleNamespace(close=lambda: None),
+            self._drain,
         )
+
+    def _drain(self, *_, **__) -> DrainReport:
+        self.mounter.seen.append("drain")
+        if self.cut_short is not None:
+            raise self.cut_short
+        return self.report
 
     def let_go(self) -> bool:
         return self.mounter.released and cachelock.is_free(self.mount.spec)
@@ -113,8 +123,8 @@ class TestAnUnmountThatIsCutShort:
         assert ending.let_go()
 
 
-def test_only_the_drain_may_be_cut_short(ending, monkeypatch):
-    seen = []
+def test_only_the_drain_may_be_cut_short(ending):
+    seen = ending.mounter.seen
 
     @contextmanager
     def draining():
@@ -122,41 +132,28 @@ def test_only_the_drain_may_be_cut_short(ending, monkeypatch):
         yield
         seen.append("may not be")
 
-    def drain(*_, **__) -> DrainReport:
-        seen.append("drain")
-        return DrainReport(0, (), ())
-
-    monkeypatch.setattr(sessions, "drain", drain)
-    monkeypatch.setattr(ending.mounter, "unmount", lambda: seen.append("unmount"))
     ending.session.finish(ended_well=True, draining=draining)
     assert seen == ["may be", "drain", "may not be", "unmount"]
 
 
-def test_what_the_drain_could_not_prove_is_told_before_the_unmount(ending, monkeypatch):
-    seen = []
-    report = DrainReport(0, (), (Unproven("log", 3, "it is away"),))
-    monkeypatch.setattr(sessions, "drain", lambda *_, **__: report)
-    monkeypatch.setattr(ending.mounter, "unmount", lambda: seen.append("unmount"))
-    ending.session.finish(ended_well=True, drained=seen.append)
-    assert seen == [report, "unmount"]
+def test_what_the_drain_could_not_prove_is_told_before_the_unmount(ending):
+    ending.report = DrainReport(0, (), (Unproven("log", 3, "it is away"),))
+    ending.session.finish(ended_well=True, drained=ending.mounter.seen.append)
+    assert ending.mounter.seen == ["drain", ending.report, "unmount"]
 
 
-def test_one_who_cannot_be_told_does_not_keep_the_mount(ending, monkeypatch):
+def test_one_who_cannot_be_told_does_not_keep_the_mount(ending):
     def drained(_) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(sessions, "drain", lambda *_, **__: DrainReport(0, (), ()))
     with pytest.raises(BrokenPipeError):
         ending.session.finish(ended_well=True, drained=drained)
     assert not ending.mounter.there
     assert ending.let_go()
 
 
-def test_a_drain_that_is_cut_short_is_followed_by_the_unmount(ending, monkeypatch):
-    def drain(*_, **__) -> DrainReport:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sessions, "drain", drain)
+def test_a_drain_that_is_cut_short_is_followed_by_the_unmount(ending):
+    ending.cut_short = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         ending.session.finish(ended_well=True)
     assert not ending.mounter.there

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -223,6 +222,4 @@ class TestWaiting:
         assert targets.wait_until(lambda: next(answers), 10.0)
 
     def test_it_has_an_end(self):
-        began = time.monotonic()
         assert not targets.wait_until(lambda: False, 0.05)
-        assert time.monotonic() - began < 5
