@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# The preflight and the mount are bounded by themselves; this only catches a child that vanished.
-SLACK_SECONDS = 60.0
+# One that ends is seen at once, and every step of it is bounded: the first look at what an earlier
+# run has left may read all of that.
+SLACK_SECONDS = 600.0
 
 
 def _print(error: MountkitError) -> None:
@@ -40,7 +41,7 @@ def leave_behind(
     log:
         The child's stdout and stderr.
     timeout:
-        Seconds until it must be ready, beyond a minute of slack.
+        Seconds until it must be ready, beyond ten minutes of slack.
     report:
         Writes the error that ended the child to its stderr.
 

@@ -192,7 +192,7 @@ class _Drain:
                 self._prove(top, step, members, manifest)
         self._attest(loose)
         self._note(forgotten(self._mount, self._store, paths))
-        self._note_strays()
+        self._note_astray()
         return self._report()
 
     def give_up(self, error: MountkitError) -> DrainReport:
@@ -202,7 +202,7 @@ class _Drain:
             for file in _written(self._mount)
             if file.path not in self.settled and self._concerns(file)
         )
-        self._note_strays()
+        self._note_astray()
         if not self._unproven:
             self._note([Unproven(self._mount.path, 0, error.message)])
         return self._report()
@@ -263,9 +263,14 @@ class _Drain:
             self._mount, top, step, members, ended_well=self._ended_well, store=self._store
         )
 
-    def _note_strays(self) -> None:
-        found = new_strays(self._mount, self._mount.last_record())
-        self._note(stray(self._mount, path) for path in found)
+    def _note_astray(self) -> None:
+        """What may lie on a disk of this machine, and was never in the mount."""
+        record = self._mount.last_record()
+        self._note(stray(self._mount, path) for path in new_strays(self._mount, record))
+        covered = self._mount.covered() or (record.covered if record else "")
+        if covered:
+            reason = f"{covered}; what was written meanwhile went there, if anything was"
+            self._note([Unproven(self._mount.path, 0, reason)])
 
     def _note(self, problems: Iterable[Unproven]) -> None:
         for problem in problems:

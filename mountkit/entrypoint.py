@@ -35,6 +35,7 @@ HANDLED = (*FORWARDED, signal.SIGINT)
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 NOT_DURABLE = 75
 LOOK_SECONDS = 0.5
+KILL_SECONDS = 2.0
 # Of the grace: what the drain gets at least, and what the unmount takes after it.
 DRAIN_SHARE = 0.3
 UNMOUNT_SHARE = 0.1
@@ -164,6 +165,7 @@ class Signals:
         self._phase = Phase.OPENING
         self._early: list[int] = []
         self._interrupts = 0
+        self._cut = False
         self._before: dict[signal.Signals, Any] = {}
         # A terminal sends its interrupt to the command as well; twice would be once too often.
         self._terminal = sys.stdin is not None and sys.stdin.isatty()
@@ -209,6 +211,11 @@ class Signals:
             if self._interrupts > 1:
                 self._cut_short()
             yield
+        except Exception as error:
+            if not self._cut:
+                raise
+            # Until Python 3.12, whatever breaks off the making of a class becomes a RuntimeError.
+            raise KeyboardInterrupt from error
         finally:
             self.only_answer()
 
@@ -235,11 +242,22 @@ class Signals:
                         f"the command did not end within {self._grace * COMMAND_SHARE:.0f} s "
                         "of the signal; it is ended now, so that there is time for the drain"
                     )
-                    child.kill()
-                    break
+                    return self._kill(child)
         finally:
             os.close(descriptor)
         return child.wait()
+
+    def _kill(self, child: subprocess.Popen[bytes]) -> int:
+        """End the command. One that waits in the kernel for the mount ends only with that."""
+        child.kill()
+        try:
+            return child.wait(KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._say(
+                f"it does not end within {KILL_SECONDS:.0f} s, and is not waited for; what it was "
+                "writing is not in the bucket"
+            )
+            return -signal.SIGKILL
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._grace is not None and number in ENDING:
@@ -264,6 +282,7 @@ class Signals:
 
     def _cut_short(self) -> None:
         """End the drain. The wait for a request under way may be ended by one more interrupt."""
+        self._cut = True
         self._at_once("not waiting any longer; unmounting, which takes a few seconds")
         raise KeyboardInterrupt
 

@@ -27,15 +27,19 @@ TAKEN = "it waits for its upload, and the local cache does not have it any more"
 def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unproven, ...]:
     """Whole checkpoints, and single files, that are in the store and not among the ``known``.
 
-    Of single files those that the daemon uploaded, by what it notes beside them, since the mount
-    was made, by the store's own clock. What another program put there is not this run's concern.
+    Of single files, and of checkpoints further down, those that the daemon uploaded, by the mark
+    that it puts on them, since the mount was made, by the store's own clock. What another program
+    put there is not this run's concern.
 
     Raises
     ------
     MountkitError
         If the store cannot be asked.
     """
-    record, backend = mount.last_record(), backends.load(mount.spec.backend)
+    mark = backends.load(mount.spec.backend).mark
+    if not mark:
+        return ()
+    record = mount.last_record()
     before = record.unproven_before if record else ()
     since = record.store_began if record else 0.0
     files = frozenset(known)
@@ -50,21 +54,25 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
         and (not top_of(info.path) or _seconds(info) > proven.get(top_of(info.path), -1.0))
     ]
     passed_over = {"", *before, *map(top_of, files)}
+    # Without its state it is what a deletion and an upload left between them.
+    states = {info for info in left if _is_state(info) and _place(info) not in passed_over}
     whole = {
         _place(info)
-        for info in left
-        # Without its state it is what a deletion and an upload left between them.
-        if _name(info) == TRAINER_STATE
-        and _place(info) == top_of(info.path)
-        and _place(info) not in passed_over
-        # Of those further down, and those with a manifest, nobody has looked which were whole
-        # before; what is older is not of this run.
-        and (not ("/" in _place(info) or _place(info) in proven) or _seconds(info) > since)
+        for info in states
+        # Of those with a manifest, nobody has looked which were whole before; what is older is not
+        # of this run.
+        if "/" not in _place(info) and (_place(info) not in proven or _seconds(info) > since)
     }
     young = [info for info in left if _seconds(info) > since and top_of(info.path) not in whole]
+    ours = _marked(store, young, mark, mount.spec.id)
+    whole.update(_place(info) for info in ours if info in states)
     return (
         *(Unproven(top, 0, REASON) for top in sorted(whole)),
-        *(Unproven(info.path, info.size, REASON) for info in _marked(store, young, backend.mark)),
+        *(
+            Unproven(info.path, info.size, REASON)
+            for info in ours
+            if top_of(info.path) not in whole
+        ),
     )
 
 
@@ -84,16 +92,28 @@ def taken(mount: Mount, known: Iterable[str], deadline: Deadline) -> tuple[Unpro
         # Without a daemon there is no queue: what waits is what the cache has.
         return ()
     gone = waiting.difference(file.path for file in control.files()) if waiting else waiting
+    if gone:
+        # rclone may hear of a close after the removal that followed, and queue what is not there.
+        gone -= mount.missing(sorted(gone), deadline)
     return tuple(Unproven(path, 0, TAKEN) for path in sorted(gone) if not is_trial(path))
 
 
-def _marked(store: Store, objects: Sequence[ObjectInfo], mark: str) -> tuple[ObjectInfo, ...]:
-    if not mark or not objects:
+def _marked(
+    store: Store, objects: Sequence[ObjectInfo], mark: str, mount_id: str
+) -> tuple[ObjectInfo, ...]:
+    """Those that carry this mount's mark: what a copy notes beside an object, others note too."""
+    if not objects:
         return ()
     found = store.attest_many(info.path for info in objects)
     return tuple(
-        info for info in objects if (told := found[info.path]) is not None and mark in told.metadata
+        info
+        for info in objects
+        if (told := found[info.path]) is not None and told.metadata.get(mark) == mount_id
     )
+
+
+def _is_state(info: ObjectInfo) -> bool:
+    return _name(info) == TRAINER_STATE and _place(info) == top_of(info.path)
 
 
 def _place(info: ObjectInfo) -> str:

@@ -14,8 +14,11 @@ from mountkit.spec import Source, StoreOptions
 from mountkit.state import State, StateDirectory
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mountkit.backends.protocol import Control
     from mountkit.deadline import Deadline
+    from mountkit.mountinfo import MountEntry
     from mountkit.spec import MountSpec
     from mountkit.state import MountRecord
     from mountkit.store import S3Store
@@ -106,12 +109,24 @@ class Mount:
 
     def serving(self) -> bool:
         """Whether our mount is in the table and answers."""
+        return self._seen()[1] and probe.ask(self.path, PROBE_SECONDS).alive
+
+    def covered(self) -> str:
+        """What somebody else has mounted over it, or ""."""
+        entry, ours = self._seen()
+        return f"{entry.source} ({entry.fstype}) is mounted over it" if entry and not ours else ""
+
+    def _seen(self) -> tuple[MountEntry | None, bool]:
+        """What the mount table has at the target, and whether it is our mount."""
         entry, record = mountinfo.at(self.path), self.record()
-        backend = backends.load(self.spec.backend)
         device = record.device if record else None
-        if entry is None or not backend.owns(entry, self.spec.id, device):
-            return False
-        return probe.ask(self.path, PROBE_SECONDS).alive
+        backend = backends.load(self.spec.backend)
+        return entry, entry is not None and backend.owns(entry, self.spec.id, device)
+
+    def missing(self, paths: Sequence[str], deadline: Deadline | None = None) -> frozenset[str]:
+        """Those of the ``paths`` that it says it does not have; none while it does not serve."""
+        seconds = PROBE_SECONDS if deadline is None else deadline.cut(PROBE_SECONDS)
+        return probe.missing(self.path, paths, seconds) if self._seen()[1] else frozenset()
 
     def flush(self, deadline: Deadline | None = None) -> str:
         """Have the kernel write out what programs changed through a mapping; why not, or "".
@@ -119,10 +134,7 @@ class Mount:
         Only where the mount is in the table: below it is somebody else's disk. Of the time until
         ``deadline`` it takes a part at most.
         """
-        entry, record = mountinfo.at(self.path), self.record()
-        device = record.device if record else None
-        backend = backends.load(self.spec.backend)
-        if entry is None or not backend.owns(entry, self.spec.id, device):
+        if not self._seen()[1]:
             return ""
         seconds = FLUSH_SECONDS if deadline is None else deadline.cut(FLUSH_SECONDS)
         return probe.flush(self.path, seconds)

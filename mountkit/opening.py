@@ -66,6 +66,7 @@ def mount_anew(
         unproven_before=found.unproven,
         unproven=before.unproven if before is not None else (),
         store_began=found.store_time,
+        covered=earlier.covered if earlier is not None else "",
     )
     directory.write(record)
 

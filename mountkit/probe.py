@@ -61,6 +61,20 @@ for path in sys.stdin.buffer.read().split(b"\\0"):
 """
 
 
+MISSING = """
+import os, sys
+top, missing = os.fsencode(sys.argv[1]), []
+for path in sys.stdin.buffer.read().split(b"\\0"):
+    try:
+        os.lstat(os.path.join(top, path))
+    except FileNotFoundError:
+        missing.append(path)
+    except OSError:
+        pass
+sys.stdout.buffer.write(b"\\0".join(missing))
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a mount answered. ``error`` is 0 (alive) or an errno; ETIMEDOUT when it hung."""
@@ -115,6 +129,12 @@ def reopen(target: str, paths: Sequence[str], timeout: float) -> None:
     Whether it worked is for the store to say.
     """
     _run(REOPENING, (target,), b"\0".join(os.fsencode(path) for path in paths), timeout)
+
+
+def missing(target: str, paths: Sequence[str], timeout: float) -> frozenset[str]:
+    """Those of the ``paths`` that the mount says it does not have, within ``timeout`` seconds."""
+    code, told = _run(MISSING, (target,), b"\0".join(map(os.fsencode, paths)), timeout)
+    return frozenset(map(os.fsdecode, told.split(b"\0"))) & set(paths) if code == 0 else frozenset()
 
 
 def _run(script: str, words: Sequence[str], data: bytes, timeout: float) -> tuple[int, bytes]:

@@ -85,14 +85,25 @@ class Resaver:
                 raise self._torn(name, reason) from error
             self._observer(Trouble(f"{name} is saved again: {reason}"))
             # Torn files must neither be taken for the new ones nor be left among them.
-            for _ in range(REPEATS):
-                self._mount.wait_until_serving(self._limits.repair)
-                if self._prover.remove(name):
-                    break
+            self.clear(name)
             self._prover.begin(name)
         if error is not None:
             raise error
         raise self._torn(name, f"{reason}, {REPEATS} times")
+
+    def clear(self, name: str) -> bool:
+        """Remove what there is of a checkpoint; False if the mount is lost each time.
+
+        Raises
+        ------
+        MountkitError
+            If the mount or the store does not come back, or the store refuses.
+        """
+        for _ in range(REPEATS):
+            self._mount.wait_until_serving(self._limits.repair)
+            if self._prover.remove(name):
+                return True
+        return False
 
     def _torn(self, name: str, reason: str) -> NotDurableError:
         return NotDurableError(

@@ -70,6 +70,8 @@ class MountRecord:
     unproven: tuple[str, ...] = ()
     # When the mount was made by the store's clock, in seconds since the epoch.
     store_began: float = 0.0
+    # What somebody else has had mounted over it: what was written there is not in the store.
+    covered: str = ""
 
     def change(self, state: str, **fields: Any) -> MountRecord:
         """A copy in another state, as of now."""
@@ -293,6 +295,7 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
             unproven_before=tuple(content["unproven_before"]),
             unproven=tuple(content["unproven"]),
             store_began=content["store_began"],
+            covered=content["covered"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(

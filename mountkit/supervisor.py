@@ -318,18 +318,19 @@ class Supervisor:
             return
         self._unmoved, self._strays_at = "", None
 
-    def _lose(self, verdict: Verdict, silent: float) -> None:
+    def _lose(self, verdict: Verdict, silent: float, *, covered: str = "") -> None:
         """Write down that it is lost, and was last known to be well ``silent`` seconds ago."""
         # A save is torn if it was under way then, or is now.
         now = self._clock()
         lost = (*self.record.lost, now - silent, now)[-REMEMBERED:]
-        self._keeper.write(self.record.change(state.REPAIRING, reason=verdict.reason, lost=lost))
+        fields = {"reason": verdict.reason, "lost": lost, "covered": covered or self.record.covered}
+        self._keeper.write(self.record.change(state.REPAIRING, **fields))
         self._loss = Loss(time.monotonic(), verdict.cause)
 
     def _wait(self, verdict: Verdict) -> None:
         """Leave everything as it is until somebody else's mount is gone, and say so once."""
         if self._loss is None:
-            self._lose(verdict, self._lookout.not_ours())
+            self._lose(verdict, self._lookout.not_ours(), covered=verdict.reason)
             target = self.record.spec.target
             self._tell(Trouble(f"The mount at {target} waits: {verdict.reason}"))
         self._sleep(LOOK_SECONDS)

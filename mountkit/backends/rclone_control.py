@@ -29,6 +29,7 @@ ROOTS_NAME = "cache.json"
 TIMEOUT_SECONDS = 10.0
 NOW = -1_000_000_000
 QUICK_RETRIES = 3
+PAUSE_SECONDS = 15.0
 LOG_BYTES = 65536
 LOGGED = re.compile(r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) (?:ERROR|CRITICAL) *: (.*)$", re.MULTILINE)
 
@@ -97,14 +98,16 @@ class RcloneControl:
         self._roots.remember()
 
     def push(self) -> Pending:
-        """Start every waiting upload now."""
+        """Start every waiting upload now; soon, if it has failed a few times."""
         queue = self.call("vfs/queue").get("queue") or []
         failed = False
         for item in queue:
             failed = failed or (item["tries"] > 0 and not item["uploading"])
-            # A file that failed a few times keeps rclone's own back-off: the store may be ill.
-            if not item["uploading"] and item["expiry"] > 0 and item["tries"] < QUICK_RETRIES:
-                self._expire(item["id"])
+            # A store may be ill, and is left a pause. rclone's own doubles up to five minutes: the
+            # proof would be given up before the next try, however long the store has been back.
+            pause = NOW if item["tries"] < QUICK_RETRIES else PAUSE_SECONDS
+            if not item["uploading"] and item["expiry"] > max(0.0, pause):
+                self._expire(item["id"], pause)
         errors = self._errors() if failed else {}
         return Pending(
             waiting=tuple(item["name"] for item in queue),
@@ -116,9 +119,9 @@ class RcloneControl:
             sent=int(self.call("core/stats").get("bytes", 0)) if queue else 0,
         )
 
-    def _expire(self, item_id: int) -> None:
+    def _expire(self, item_id: int, seconds: float) -> None:
         try:
-            self.call("vfs/queue-set-expiry", id=item_id, expiry=NOW)
+            self.call("vfs/queue-set-expiry", id=item_id, expiry=seconds)
         except MountUnavailableError as error:
             # Uploaded between the two calls: there is nothing left to push.
             if "not found" not in error.message:

@@ -80,6 +80,10 @@ def main(arguments: list[str] | None = None) -> None:
     except MountkitError as error:
         code = show(error, as_json=wants_json(words))
     except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, means "nothing found" here
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            # In the making of a class, until Python 3.12.
+            console.say("interrupted", "error")
+            sys.exit(130)
         bug = MountkitError(
             f"This should not happen: {type(error).__name__}: {error}.",
             hint="Please report it, with what MOUNTKIT_TRACEBACK=1 shows before the same command.",

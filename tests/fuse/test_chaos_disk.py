@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,6 +133,27 @@ def test_a_final_model_that_a_full_disk_takes_away_is_named(
     # The next run has lost nothing.
     again = rig.run(f"s3://{bucket.name}/run", rig.light("exit:0"))
     assert again.code == 0, again
+
+
+@pytest.mark.fault(15)
+def test_what_another_program_puts_below_the_mounted_prefix_is_not_named(
+    rig: Rig, bucket: Bucket
+) -> None:
+    command = rig.light("save:10", "say:saved", "wait:go")
+    job = rig.begin(f"s3://{bucket.name}/run", command)
+    rig.await_word("saved", job)
+    for name in ("data.bin", "checkpoint-7/trainer_state.json"):
+        # With what every rclone notes, by which these servers date it.
+        bucket.client().put_object(
+            Bucket=bucket.name,
+            Key=f"run/other/{name}",
+            Body=b"somebody else's",
+            Metadata={"mtime": str(time.time())},
+        )
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
 @pytest.mark.cached

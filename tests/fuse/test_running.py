@@ -6,6 +6,7 @@ import base64
 import os
 import signal
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +85,25 @@ def test_the_commands_own_code_is_passed_on_and_its_checkpoint_is_proven(
     answer = rig.run(f"s3://{bucket.name}/run", rig.light("save:10", "exit:3"))
     assert answer.code == 3, answer
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
+
+
+BRIEFLY = """
+import sys
+from pathlib import Path
+for number in range(200):
+    path = Path(sys.argv[1]) / f"lock-{number}"
+    path.write_bytes(b"x" * 1000)
+    path.unlink()
+"""
+
+
+@pytest.mark.fault(10)
+def test_a_file_that_is_removed_as_soon_as_it_was_written_is_not_missed(
+    rig: Rig, bucket: Bucket
+) -> None:
+    answer = rig.run(f"s3://{bucket.name}/run", [sys.executable, "-c", BRIEFLY, str(rig.target)])
+    assert answer.code == 0, answer
+    assert bucket.everything("run") == {}
 
 
 @pytest.mark.fault(5)

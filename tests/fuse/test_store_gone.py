@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
+from proxy import Fault
 from rig import Bucket, assert_same, eventually
 from test_running import assert_proven
 
@@ -191,4 +192,22 @@ def test_within_the_grace_what_is_not_proven_is_named_with_its_size(
     assert answer.code == 128 + signal.SIGTERM, answer
     size = len(checkpoint(10)["model.safetensors"])
     assert f"checkpoint-10/model.safetensors ({size:,} bytes)" in answer.err
+    assert bucket.manifest("run/checkpoint-10") is None
+
+
+@pytest.mark.uncached
+@pytest.mark.fault(5, 14)
+def test_a_command_that_waits_for_the_store_does_not_outlast_the_grace(
+    rig: Rig, bucket: Bucket
+) -> None:
+    proxy = rig.proxy()
+    silent = Fault(delay=100.0)
+    proxy.rule = lambda it: silent if it.key.endswith("model.safetensors") else None
+    command = rig.light("save:10")
+    job = rig.begin(f"s3://{bucket.name}/run", command, "--grace", "20", endpoint=proxy.url)
+    eventually(lambda: proxy.faults, "asked")
+    job.process.send_signal(signal.SIGTERM)
+    answer = job.wait()
+    assert answer.code == 128 + signal.SIGKILL, answer
+    assert "is not waited for; what it was writing is not in the bucket" in answer.err
     assert bucket.manifest("run/checkpoint-10") is None

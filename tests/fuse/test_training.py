@@ -183,6 +183,30 @@ def test_a_save_that_nobody_announced_replaces_that_of_an_earlier_training(
     second.assert_proven(bucket, 9)
 
 
+@pytest.mark.fault(7, 20, 22)
+@pytest.mark.parametrize(
+    ("more", "runs"), [(("--adapter",), 1), (("--shard", "20KB"), 2)], ids=["one-run", "two-runs"]
+)
+def test_a_save_over_that_of_an_earlier_training_has_none_of_its_files(
+    rig: Rig, bucket: Bucket, more: tuple[str, ...], runs: int
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    # What a save that broke off has left, long ago.
+    bucket.put("run/checkpoint-4/scaler.pt", b"torn")
+    first, second = Training(rig), Training(rig, "second")
+    commands = [
+        shlex.join(first.command("--steps", "2", "--save-steps", "2", *more)),
+        shlex.join(second.command("--steps", "6", "--save-steps", "2", "--fresh")),
+    ]
+    for command in commands if runs > 1 else [" && ".join(commands)]:
+        answer = rig.run(source, ["sh", "-c", command])
+        assert answer.code == 0, answer
+    for step in (2, 4, 6):
+        # Where nothing was before, there are just the files of a save.
+        assert set(second.written(step)) == set(second.written(6))
+        second.assert_proven(bucket, step)
+
+
 @pytest.mark.parametrize(
     ("options", "steps"),
     [

@@ -198,9 +198,17 @@ class FakeMount:
         self.directory = StateDirectory(folder / "state")
         self.alive = True
         self.stuck = ""
+        self.stranger = ""
+        self.lacks: frozenset[str] = frozenset()
 
     def serving(self) -> bool:
         return self.alive
+
+    def missing(self, paths: Iterable[str], deadline: Deadline | None = None) -> frozenset[str]:
+        return self.lacks.intersection(paths)
+
+    def covered(self) -> str:
+        return self.stranger
 
     def flush(self, deadline: Deadline | None = None) -> str:
         return self.stuck

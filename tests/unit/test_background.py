@@ -170,7 +170,7 @@ def test_a_log_that_cannot_be_written(story):
 
 
 def test_waiting_for_it_has_an_end(story):
-    # The slack of a minute is added to what is given.
-    said = story.begin("def work(tell):\n    until_let_go()", timeout=-59.9)
+    # The slack of ten minutes is added to what is given.
+    said = story.begin("def work(tell):\n    until_let_go()", timeout=-599.9)
     assert said["kind"] == "MountUnavailableError"
     assert "did not get ready" in said["message"]

@@ -82,6 +82,18 @@ class TestLooseFiles:
         report = drain(mount, LIMITS, events.append, ended_well=False)
         assert report.checkpoints == ("checkpoint-3",)
 
+    @pytest.mark.fault(9)
+    @pytest.mark.parametrize("still", [True, False])
+    def test_what_somebody_mounted_over_it_is_no_silent_loss(self, mount, events, still):
+        mount.save("log")
+        if still:
+            mount.stranger = "theirs (tmpfs) is mounted over it"
+        else:
+            mount.begin(covered="theirs (tmpfs) is mounted over it")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == [mount.path]
+        assert report.unproven[0].reason.startswith("theirs (tmpfs) is mounted over it; ")
+
     @pytest.mark.fault(34)
     @pytest.mark.parametrize("name", [".mountkit-doctor-1/unlink", "out/.mountkit-probe-2"])
     def test_what_mountkit_tried_is_nobodys_loss(self, mount, events, name):
@@ -360,7 +372,7 @@ class TestUnwitnessed:
         mount.begin(store_began=(now - timedelta(hours=1 if ours else -1)).timestamp())
         for name in ("mountkit-manifest.json", "model", "trainer_state.json"):
             mount.bucket.objects[f"run/checkpoint-7/{name}"] = b"1"
-            mount.bucket.metadata[f"run/checkpoint-7/{name}"] = {"mtime": "1234.5"}
+            mount.bucket.metadata[f"run/checkpoint-7/{name}"] = {"mountkit": mount.spec.id}
             mount.bucket.modified[f"run/checkpoint-7/{name}"] = now
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
         mount.bucket.modified["run/checkpoint-7/mountkit-manifest.json"] -= timedelta(minutes=1)
@@ -372,7 +384,7 @@ class TestUnwitnessed:
     @pytest.mark.parametrize("path", ["model", "runs/deep/events", "checkpoint-7/model"])
     def test_a_file_that_rclone_uploaded_and_forgot_is_named(self, mount, events, path):
         mount.bucket.objects[f"run/{path}"] = b"123"
-        mount.bucket.metadata[f"run/{path}"] = {"mtime": "1234.5"}
+        mount.bucket.metadata[f"run/{path}"] = {"mountkit": mount.spec.id}
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == [path]
         assert report.size == 3
@@ -387,6 +399,11 @@ class TestUnwitnessed:
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["final/model"]
         assert "local cache does not have it" in report.unproven[0].reason
+
+    def test_not_what_was_removed_before_its_daemon_heard_of_the_close(self, mount, events):
+        mount.lacks = frozenset(["lock"])
+        mount.daemon.script = [Pending(waiting=("lock",)), Pending()]
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
 
     def test_not_what_was_written_meanwhile(self, mount, events, monkeypatch):
         def push():
@@ -405,8 +422,38 @@ class TestUnwitnessed:
         mount.daemon.script = [MountUnavailableError("nobody listens")]
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
 
-    def test_not_what_another_program_put_there(self, mount, events):
-        mount.bucket.objects["run/results.json"] = b"123"
+    @pytest.mark.fault(15)
+    def test_a_checkpoint_further_down_that_rclone_forgot_is_named_once(self, mount, events):
+        for name in ("trainer_state.json", "model"):
+            mount.bucket.objects[f"run/out/checkpoint-7/{name}"] = b"1"
+            mount.bucket.metadata[f"run/out/checkpoint-7/{name}"] = {"mountkit": mount.spec.id}
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["out/checkpoint-7"]
+
+    @pytest.mark.parametrize(
+        "noted",
+        [{}, {"mtime": "1234.5"}, {"mtime": "1234.5", "mountkit": "0123456789ab"}],
+        ids=["nothing", "by any rclone", "by another mount"],
+    )
+    @pytest.mark.parametrize(
+        "path", ["results.json", "other/data.bin", "other/checkpoint-7/trainer_state.json"]
+    )
+    def test_not_what_another_program_put_there(self, mount, events, path, noted):
+        mount.bucket.objects[f"run/{path}"] = b"123"
+        mount.bucket.metadata[f"run/{path}"] = noted
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+
+    def test_what_another_program_saved_over_is_named_by_what_is_still_ours(self, mount, events):
+        for name in ("trainer_state.json", "model"):
+            mount.bucket.objects[f"run/out/checkpoint-7/{name}"] = b"1"
+        mount.bucket.metadata["run/out/checkpoint-7/model"] = {"mountkit": mount.spec.id}
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["out/checkpoint-7/model"]
+
+    @pytest.mark.parametrize("top", ["checkpoint-7", "out/checkpoint-7"])
+    def test_a_backend_without_a_cache_forgets_nothing(self, mount, events, top):
+        mount.spec = replace(mount.spec, backend="mountpoint")
+        mount.bucket.objects[f"run/{top}/trainer_state.json"] = b"1"
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
 
     @pytest.mark.parametrize("ahead", [-0.1, 0, 0.1], ids=["before", "with", "after"])
@@ -415,7 +462,7 @@ class TestUnwitnessed:
         made = datetime.now(timezone.utc) + timedelta(days=3)
         mount.begin(store_began=made.timestamp())
         mount.bucket.objects["run/model"] = b"123"
-        mount.bucket.metadata["run/model"] = {"mtime": "1234.5"}
+        mount.bucket.metadata["run/model"] = {"mountkit": mount.spec.id}
         mount.bucket.modified["run/model"] = made + timedelta(seconds=ahead)
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert report.complete == (ahead <= 0)
@@ -429,7 +476,7 @@ class TestUnwitnessed:
     def test_a_checkpoint_is_named_once(self, mount, events):
         for name in ("trainer_state.json", "model"):
             mount.bucket.objects[f"run/checkpoint-7/{name}"] = b"1"
-            mount.bucket.metadata[f"run/checkpoint-7/{name}"] = {"mtime": "1234.5"}
+            mount.bucket.metadata[f"run/checkpoint-7/{name}"] = {"mountkit": mount.spec.id}
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-7"]
 

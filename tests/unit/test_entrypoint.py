@@ -119,6 +119,24 @@ class TestSignals:
                     os.kill(os.getpid(), signal.SIGINT)
         assert told[2:] == ["not waiting any longer; unmounting, which takes a few seconds"]
 
+    def test_also_where_a_module_is_being_imported(self):
+        class Field:
+            def __set_name__(self, *_: object) -> None:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with Signals() as signals:
+            signals.execute(["/bin/true"], {})
+            with pytest.raises(KeyboardInterrupt), signals.draining():
+                # Python 3.11 and earlier makes a RuntimeError of what breaks this off.
+                type("Model", (), {"field": Field()})
+
+    def test_another_error_of_the_drain_stays_what_it_is(self):
+        with Signals() as signals:
+            signals.execute(["/bin/true"], {})
+            with pytest.raises(RuntimeError), signals.draining():
+                raise RuntimeError
+
     def test_two_interrupts_before_the_drain_has_begun_end_it(self):
         with Signals() as signals:
             signals.execute(["/bin/true"], {})

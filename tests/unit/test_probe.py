@@ -32,3 +32,17 @@ def test_a_strange_name_is_one_argument(tmp_path):
     odd = tmp_path / "-c import os; os.abort()\n'ü"
     odd.mkdir()
     assert probe.ask(str(odd), 10.0).alive
+
+
+def test_what_a_mount_does_not_have(tmp_path):
+    (tmp_path / "d").mkdir()
+    for name in ("there", "d/ü"):
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    paths = ["there", "d/ü", "link", "d/gone", "none/x", "there/x", "ü"]
+    assert probe.missing(str(tmp_path), paths, 10.0) == {"d/gone", "none/x", "ü"}
+    assert probe.missing(str(tmp_path), ["there"], 10.0) == frozenset()
+
+
+def test_of_one_that_gives_no_answer_nothing_is_known(tmp_path):
+    assert probe.missing(str(tmp_path), ["none"], 0.0) == frozenset()

@@ -100,6 +100,20 @@ class TestCommand:
         assert flags(spec())["vfs-write-back"] == "1s"
         assert flags(spec())["vfs-cache-mode"] == "writes"
 
+    @pytest.mark.fault(15)
+    def test_what_it_uploads_carries_the_id_of_the_mount(self):
+        mount = spec()
+        assert flags(mount)["header-upload"] == f"X-Amz-Meta-mountkit: {mount.id}"
+        assert BACKEND.mark == "mountkit"
+
+    def test_another_header_goes_beside_it_and_does_not_win_over_it(self):
+        theirs = ("header-upload", "Cache-Control: no-store")
+        words = [word for word in command(spec([theirs])).argv if "header-upload" in word]
+        assert words == [
+            "--header-upload=Cache-Control: no-store",
+            f"--header-upload=X-Amz-Meta-mountkit: {spec().id}",
+        ]
+
     def test_no_secret_is_in_the_arguments_or_the_files(self):
         secret = "wJalrXUtnFEMI"
         environment = {"AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": secret}
@@ -116,7 +130,8 @@ class TestOptions:
             BACKEND.check_options([("transfers", "8"), (name, "x")])
 
     def test_all_that_it_pins_is_its_own(self):
-        ours = set(flags(spec())) - set(rclone.MOUNT_FLAGS)
+        # A header for the uploads does not keep others out.
+        ours = set(flags(spec())) - {*rclone.MOUNT_FLAGS, "header-upload"}
         assert ours <= OWNED
 
     @pytest.mark.parametrize(
@@ -128,6 +143,16 @@ class TestOptions:
             BACKEND.check_options([(name, "wJalrXUtnFEMI")])
         assert "wJalrXUtnFEMI" not in str(caught.value)
         assert caught.value.exit_code == 2
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("http-proxy", "http://me:wJalrX@proxy:3128"), ("header", '"Authorization: Basic wJalrX')],
+    )
+    def test_so_is_one_in_a_value(self, name, value):
+        with pytest.raises(UsageError) as caught:
+            BACKEND.check_options([(name, value)])
+        assert "wJalrX" not in str(caught.value)
+        BACKEND.check_options([(name, "http://proxy:3128/@home")])
 
     @pytest.mark.parametrize("value", NO_DELAY)
     def test_a_write_back_of_nothing_is_refused(self, value):

@@ -86,6 +86,22 @@ class TestCache:
         assert file.dirty
         assert cache.local("x") is None
 
+    @pytest.mark.parametrize(
+        ("changes", "data", "listed"),
+        [
+            ({}, None, False),
+            ({}, b"", True),
+            ({"Dirty": True}, None, True),
+            ({"Fingerprint": "5,2024"}, None, True),
+            ({"Rs": [{"Pos": 0, "Size": 5}]}, None, True),
+        ],
+    )
+    def test_one_of_no_bytes_is_what_a_close_after_the_removal_leaves(
+        self, cache, changes, data, listed
+    ):
+        cache.put("x", data, info(5, ranges=None) | {"Fingerprint": ""} | changes)
+        assert [file.path for file in cache.files()] == (["x"] if listed else [])
+
     def test_a_record_that_is_being_rewritten_is_read_again(self, cache):
         cache.put("x", b"12345", b"")
         (cache.meta / "x").unlink()

@@ -15,7 +15,7 @@ from fakes import open_descriptors
 
 from mountkit.backends import rclone_control
 from mountkit.backends.rclone_cache import RcloneCache
-from mountkit.backends.rclone_control import NOW, RcloneControl
+from mountkit.backends.rclone_control import NOW, PAUSE_SECONDS, RcloneControl
 from mountkit.deadline import Deadline, TimeUpError
 from mountkit.errors import MountUnavailableError
 from mountkit.strays import Strays
@@ -191,11 +191,23 @@ class TestPush:
         assert control.push().errors == ()
         assert not daemon.calls("core/transferred")
 
-    @pytest.mark.parametrize(("tries", "pushed"), [(0, True), (2, True), (3, False), (9, False)])
-    def test_an_ill_store_is_left_its_pause(self, daemon, control, tries, pushed):
-        daemon.queue(item("bad", tries=tries, expiry=60))
+    @pytest.mark.fault(34)
+    @pytest.mark.parametrize(
+        ("tries", "expiry", "pause"),
+        [
+            (0, 60, [NOW]),
+            (2, 1, [NOW]),
+            (2, 0, []),
+            # Of an ill store; and no longer than a proof can wait for.
+            (3, PAUSE_SECONDS, []),
+            (3, 60, [PAUSE_SECONDS]),
+            (9, 300, [PAUSE_SECONDS]),
+        ],
+    )
+    def test_an_ill_store_is_left_a_pause(self, daemon, control, tries, expiry, pause):
+        daemon.queue(item("bad", tries=tries, expiry=expiry))
         control.push()
-        assert bool(daemon.calls("vfs/queue-set-expiry")) is pushed
+        assert [call["expiry"] for call in daemon.calls("vfs/queue-set-expiry")] == pause
 
 
 def test_refresh_forgets_the_directory(daemon, control):
@@ -311,7 +323,14 @@ def test_what_was_removed_past_the_mount_is_not_missed(control, tmp_path):
         record = tmp_path / "vfsMeta" / path
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_text(
-            json.dumps({"ModTime": "2024-05-06T07:08:09Z", "Size": 1, "Dirty": dirty})
+            json.dumps(
+                {
+                    "ModTime": "2024-05-06T07:08:09Z",
+                    "Size": 1,
+                    "Rs": [{"Pos": 0, "Size": 1}],
+                    "Dirty": dirty,
+                }
+            )
         )
 
     # The mount did not show it any more, for somebody had deleted it: so the cache kept it.

@@ -29,6 +29,8 @@ class Place:
         self.asked: list[str] = []
         self.events: list = []
         self.store_errors: list[MountUnavailableError] = []
+        # Whether the mount is being repaired when it is to be removed.
+        self.refusals: list[bool] = []
         prover = SimpleNamespace(
             remove=self.remove,
             begin=lambda name: self.asked.append(f"begin {name}"),
@@ -38,7 +40,7 @@ class Place:
 
     def remove(self, name: str) -> bool:
         self.asked.append(f"remove {name}")
-        return True
+        return not (self.refusals and self.refusals.pop())
 
     def check(self, *, write: bool) -> None:
         assert not write
@@ -149,6 +151,14 @@ def test_an_error_while_the_mount_is_being_repaired_is_the_mounts(place):
 
     # The second save begins while it still says that it repairs, so a third one is the first whole.
     assert place.resaver.save("checkpoint-1", work) == "saved"
+
+
+@pytest.mark.fault(7)
+@pytest.mark.parametrize(("times", "gone"), [(0, True), (1, True), (REPEATS, False)])
+def test_what_is_there_is_removed_when_the_mount_is_back(place, times, gone):
+    place.refusals = [True] * times
+    assert place.resaver.clear("checkpoint-1") is gone
+    assert place.asked == ["wait", "remove checkpoint-1"] * min(times + 1, REPEATS)
 
 
 class Callback:

@@ -304,6 +304,7 @@ class TestRepair:
         assert "serves again" in watch.told().reason, "or it was said twice"
         written = watch.written()
         assert (written.state, written.remounts, len(written.lost)) == (state.SERVING, 0, 3)
+        assert written.covered == "theirs (tmpfs) is mounted over it"
         assert watch.mounter.daemon.identity == daemon
         assert daemon.alive()
         assert not {"kill", "start", "clear"} & set(watch.mounter.calls)
