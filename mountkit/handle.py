@@ -11,7 +11,7 @@ from mountkit import backends, config, mountinfo, probe
 from mountkit import target as targets
 from mountkit.errors import ConfigurationError, MountUnavailableError
 from mountkit.spec import Source, StoreOptions
-from mountkit.state import State, StateDirectory
+from mountkit.state import FAILED, SERVING, State, StateDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,9 +112,15 @@ class Mount:
         return self._seen()[1] and probe.ask(self.path, PROBE_SECONDS).alive
 
     def covered(self) -> str:
-        """What somebody else has mounted over it, or ""."""
+        """What somebody else has mounted over it, or "".
+
+        While it is mounted anew nobody but its supervisor can tell ours by its device.
+        """
         entry, ours = self._seen()
-        return f"{entry.source} ({entry.fstype}) is mounted over it" if entry and not ours else ""
+        record = self.record()
+        if entry is None or ours or record is None or record.state not in {SERVING, FAILED}:
+            return ""
+        return f"{entry.source} ({entry.fstype}) is mounted over it"
 
     def _seen(self) -> tuple[MountEntry | None, bool]:
         """What the mount table has at the target, and whether it is our mount."""

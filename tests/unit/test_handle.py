@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -106,6 +107,26 @@ class TestServing:
     def test_what_somebody_else_mounted_does_not_either(self, known):
         spec = MountSpec(Source("s3", "b", ""), "/proc", "rclone", StoreOptions(), "/c")
         assert not Mount(spec, known.directory("1")).serving()
+
+    @pytest.mark.fault(9)
+    @pytest.mark.parametrize(
+        ("what", "covered"),
+        [
+            (state.SERVING, "proc (proc) is mounted over it"),
+            (state.FAILED, "proc (proc) is mounted over it"),
+            # It may be ours, on a device that is not written down yet.
+            (state.REPAIRING, ""),
+            (state.MOUNTING, ""),
+        ],
+    )
+    def test_what_somebody_else_mounted_covers_ours(self, known, record, what, covered):
+        spec = MountSpec(Source("s3", "b", ""), "/proc", "mountpoint", StoreOptions(), "/c")
+        mount = Mount(spec, known.directory("1"))
+        mount.directory.write(replace(record, spec=spec, device=7).change(what))
+        assert mount.covered() == covered
+
+    def test_nothing_covers_it_where_nothing_is_mounted(self, mount):
+        assert mount.covered() == ""
 
     def test_nobody_waits_for_a_mount_that_is_gone(self, mount):
         mount.directory.clear()
