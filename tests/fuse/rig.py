@@ -28,7 +28,7 @@ from proxy import Proxy
 from versity import PRIVATE
 
 import mountkit
-from mountkit import backends, mountinfo
+from mountkit import backends, mountinfo, watchdog
 from mountkit.state import FAILED, SERVING, State
 
 if TYPE_CHECKING:
@@ -57,6 +57,22 @@ def eventually(condition: Callable[[], Any], what: str, limit: float = 60.0) -> 
         assert time.monotonic() < deadline, f"After {limit:.0f} s: not {what}."
         time.sleep(0.02)
     return found
+
+
+def prober(job: Job) -> psutil.Process:
+    """The helper that asks the mount of a job."""
+    (found,) = [
+        child
+        for child in psutil.Process(job.process.pid).children()
+        if watchdog.__doc__ in " ".join(child.cmdline())
+    ]
+    return found
+
+
+def await_turns(helper: psutil.Process, count: float) -> None:
+    """Wait until it has done something so often: at a tick, or when its supervisor looks."""
+    wanted = helper.num_ctx_switches().voluntary + count
+    eventually(lambda: helper.num_ctx_switches().voluntary >= wanted, "looked")
 
 
 @dataclass(frozen=True)

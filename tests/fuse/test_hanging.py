@@ -8,25 +8,14 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from light import checkpoint
-from rig import eventually
+from rig import await_turns, prober
 from test_mounting import with_api
 from test_running import assert_proven
 
-from mountkit import watchdog
 from mountkit.watchdog import TICK_SECONDS, TURN_SECONDS
 
 if TYPE_CHECKING:
-    from rig import Bucket, Job, Rig
-
-
-def prober(job: Job) -> psutil.Process:
-    """The helper that asks the mount of a job."""
-    (found,) = [
-        child
-        for child in psutil.Process(job.process.pid).children()
-        if watchdog.__doc__ in " ".join(child.cmdline())
-    ]
-    return found
+    from rig import Bucket, Rig
 
 
 @pytest.mark.fault(8)
@@ -77,8 +66,7 @@ def test_one_that_is_stopped_itself_costs_its_daemon_nothing(rig: Rig, bucket: B
     job.process.send_signal(signal.SIGSTOP)
     daemon.send_signal(signal.SIGSTOP)
     # It has looked for longer than a training may keep its own supervisor from running.
-    looks = helper.num_ctx_switches().voluntary + (1 + TURN_SECONDS + 3) / TICK_SECONDS
-    eventually(lambda: helper.num_ctx_switches().voluntary >= looks, "looked")
+    await_turns(helper, (1 + TURN_SECONDS + 3) / TICK_SECONDS)
     assert daemon.status() == psutil.STATUS_STOPPED
     daemon.send_signal(signal.SIGCONT)
     job.process.send_signal(signal.SIGCONT)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
-from rig import SCRIPTS, eventually
+from rig import SCRIPTS, await_turns, eventually, prober
 from test_running import assert_proven
 
 from mountkit import mountinfo
@@ -262,6 +262,8 @@ def test_a_mount_that_somebody_mounted_over_waits_and_serves_on(rig: Rig, bucket
     job = rig.begin(f"s3://{bucket.name}/run", command)
     rig.await_word("between", job)
     daemon = rig.daemon()
+    # The mount was seen to be well after the save, or that may be torn for all anybody knows.
+    await_turns(prober(job), 3)
     with mounted_over(rig):
         rig.await_text("is mounted over it", job)
         assert rig.record().state == "repairing"
