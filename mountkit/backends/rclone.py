@@ -118,7 +118,8 @@ class RcloneBackend:
             if secret or SECRET_VALUES.search(value):
                 raise UsageError(
                     f"--option {name} would show a secret to everybody on this machine.",
-                    hint="Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+                    hint="Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and "
+                    "those of a proxy in HTTPS_PROXY.",
                 )
             if "\n" in name + value:
                 raise UsageError(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import mountkit
 from mountkit import cli, state
 from mountkit._version import __version__
+from mountkit.cli import console
 from mountkit.errors import ConfigurationError, MountkitError, NotDurableError
 from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
@@ -98,6 +99,26 @@ class TestErrors:
         code, _, err = run("status")
         assert code == 78
         assert "MOUNTKIT_STALL_TIMEOUT" in err
+        # There is no such flag.
+        assert "--stall-timeout" not in err
+
+    def test_a_wrong_flag_is_the_one_to_correct(self, run):
+        code, _, err = run("run", "--grace", "soon", "--", "true")
+        assert code == 78
+        assert "Correct --grace." in err
+
+    @pytest.mark.parametrize("words", [["--"], ["--grace", "soon", "--", "true"]])
+    @pytest.mark.parametrize("flag", [True, False])
+    def test_a_log_for_machines_has_what_is_wrong_with_the_settings(
+        self, run, monkeypatch, words, flag
+    ):
+        if not flag:
+            monkeypatch.setenv("MOUNTKIT_LOG_FORMAT", "json")
+        try:
+            _, _, err = run("run", *(["--log-format", "json"] if flag else []), *words)
+        finally:
+            console.use("human")
+        assert json.loads(err)["event"] == "Error"
 
     def test_verify_says_the_same_of_a_url_without_a_bucket(self, run):
         assert run("verify", "s3://")[0] == 2

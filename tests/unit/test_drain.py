@@ -422,14 +422,6 @@ class TestUnwitnessed:
         mount.daemon.script = [MountUnavailableError("nobody listens")]
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
 
-    @pytest.mark.fault(15)
-    def test_a_checkpoint_further_down_that_rclone_forgot_is_named_once(self, mount, events):
-        for name in ("trainer_state.json", "model"):
-            mount.bucket.objects[f"run/out/checkpoint-7/{name}"] = b"1"
-            mount.bucket.metadata[f"run/out/checkpoint-7/{name}"] = {"mountkit": mount.spec.id}
-        report = drain(mount, LIMITS, events.append, ended_well=True)
-        assert unproven(report) == ["out/checkpoint-7"]
-
     @pytest.mark.parametrize(
         "noted",
         [{}, {"mtime": "1234.5"}, {"mtime": "1234.5", "mountkit": "0123456789ab"}],
@@ -473,12 +465,14 @@ class TestUnwitnessed:
         mount.bucket.objects["run/eval/trainer_state.json"] = b"1"
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
 
-    def test_a_checkpoint_is_named_once(self, mount, events):
+    @pytest.mark.fault(15)
+    @pytest.mark.parametrize("top", ["checkpoint-7", "out/checkpoint-7"])
+    def test_a_checkpoint_is_named_once(self, mount, events, top):
         for name in ("trainer_state.json", "model"):
-            mount.bucket.objects[f"run/checkpoint-7/{name}"] = b"1"
-            mount.bucket.metadata[f"run/checkpoint-7/{name}"] = {"mountkit": mount.spec.id}
+            mount.bucket.objects[f"run/{top}/{name}"] = b"1"
+            mount.bucket.metadata[f"run/{top}/{name}"] = {"mountkit": mount.spec.id}
         report = drain(mount, LIMITS, events.append, ended_well=True)
-        assert unproven(report) == ["checkpoint-7"]
+        assert unproven(report) == [top]
 
     @pytest.mark.fault(7)
     def test_a_file_that_reached_the_local_disk_instead_is_named(self, mount, events):
