@@ -65,7 +65,10 @@ class Lookout:
 
     def silence(self) -> float:
         """For how many seconds nothing good is known of a mount that is lost."""
-        return max(self._prober.unanswered, self._prober.cut_off, self._unwatched())
+        unanswered = self._prober.unanswered
+        # Before, the helper may not have had its turn yet, and a whole save would count as torn.
+        overdue = unanswered if unanswered >= self._limits.probe else 0.0
+        return max(overdue, self._prober.cut_off, self._unwatched())
 
     def not_ours(self) -> float:
         """For how many seconds what is mounted there was not seen to be ours."""
@@ -73,7 +76,8 @@ class Lookout:
 
     def serves_now(self) -> None:
         """It is mounted anew, which it is only once it has answered."""
-        self.answered = replace(self.answered, serving=True, at=time.monotonic())
+        self._looked_at = time.monotonic()
+        self.answered = replace(self.answered, serving=True, at=self._looked_at)
 
     def ends_now(self) -> None:
         """It is about to be taken away."""

@@ -347,6 +347,44 @@ class TestRepair:
         assert watch.told().cause == "hung"
         assert watch.written().lost == (4988.0, 5000.0)
 
+    @pytest.mark.fault(6)
+    def test_an_answer_that_is_not_overdue_says_nothing_of_what_was_saved(self, watch):
+        # On a busy machine the helper gets its turn later than the mount is lost.
+        prober = SilentProber()
+        prober.silent = True
+        watch.begin(prober=prober, clock=lambda: 5000.0, limits=PATIENT)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert watch.told() == MountLost("fake ended with killed by SIGKILL")
+        assert isinstance(watch.told(), Remounted)
+        assert watch.written().lost == (5000.0, 5000.0)
+
+    @pytest.mark.fault(8)
+    def test_an_answer_that_is_overdue_does(self, watch):
+        prober = SilentProber()
+        prober.silent = True
+        watch.begin(prober=prober, clock=lambda: 5000.0, limits=replace(PATIENT, probe=0.5))
+        assert isinstance(watch.told(), Trouble)
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        assert isinstance(watch.told(), MountLost)
+        assert isinstance(watch.told(), Remounted)
+        assert watch.written().lost == (4999.5, 5000.0)
+
+    @pytest.mark.fault(6)
+    def test_one_that_was_mounted_anew_was_well_then(self, watch):
+        def die() -> None:
+            watch.mounter.confirm = lambda: None
+            # As if the repair had taken long. It is looked at only once it is gone again.
+            supervisor._lookout._looked_at -= 100.0
+            watch.mounter.daemon.identity.send(signal.SIGKILL)
+            watch.mounter.daemon.wait(LIMIT)
+
+        supervisor = watch.begin(clock=lambda: 5000.0, limits=PATIENT)
+        watch.mounter.confirm = die
+        watch.mounter.daemon.identity.send(signal.SIGKILL)
+        for kind in (MountLost, Remounted, MountLost, Remounted):
+            assert isinstance(watch.told(), kind)
+        assert set(watch.written().lost) == {5000.0}
+
     @pytest.mark.fault(8, 33)
     def test_one_that_works_and_does_not_answer_yet_is_left_alone(self, watch):
         watch.mounter.busy()
