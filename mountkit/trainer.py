@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback
 
 from mountkit import backends, checkpoints, config, doctor, needs, resaving, settling, writers
 from mountkit import target as targets
+from mountkit.earlier import EarlierSaves
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
@@ -97,9 +98,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._known: dict[int, str] = {}
         # Of those, what this training saved itself or was resumed from.
         self._own: set[int] = set()
-        # What others had saved when the training began, whole or torn.
-        self._foreign: set[int] = set()
-        self._trained_since = 0.0
+        self._earlier: EarlierSaves | None = None
         self._skipped = -1
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
 
@@ -159,9 +158,15 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         found = checkpoints.scan(self._prover.store)
         self._known = {each.step: each.name for each in found if each.proven}
         self._own = {state.global_step} if state.global_step else set()
-        waiting = _steps(mount, below, self._limits)
-        self._foreign = {*(each.step for each in found), *waiting} - self._own
-        self._trained_since = time.time()
+        self._earlier = EarlierSaves(
+            mount,
+            self._output_dir,
+            self._resaver,
+            self._limits,
+            self._tell,
+            steps=[each.step for each in found],
+            own=self._own,
+        )
         self._protected = set(self._own)
         self._keep, args.save_total_limit = args.save_total_limit, None
 
@@ -201,31 +206,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 self._skipped = step
                 return False
             self._prover.withdraw(self._known.pop(step))
-        self._clear(step)
+        if self._earlier is not None:
+            self._earlier.clear(step)
         return True
-
-    def _clear(self, step: int) -> None:
-        """Remove what others had saved at a step: a resume would load a stale shard or scaler.
-
-        Not where something was written there since the training began: that is of this save.
-        """
-        mount, resaver = self._mount, self._resaver
-        if step not in self._foreign or mount is None or resaver is None:
-            return
-        name = f"checkpoint-{step}"
-        top = Path(self._output_dir) / name
-        files = mount.control(self._limits.deadline).files(mount.relative(top))
-        if any(file.modified >= self._trained_since for file in files):
-            self._tell(Trouble(f"{top} was written to before the save: older files stay in it"))
-        else:
-            self._tell(Trouble(f"{top} of an earlier training is removed: it is saved anew"))
-            if not resaver.clear(name):
-                raise NotDurableError(
-                    f"{top} holds files of an earlier training, which would be mixed with the new "
-                    "ones, and cannot be removed while the mount is being repaired.",
-                    hint=f"See what becomes of the mount: mountkit status {mount.path}",
-                )
-        self._foreign.discard(step)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note what was saved. Callbacks after this one may still add files to it."""
@@ -357,14 +340,6 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if isinstance(event, Trouble):
             logger.warning("mountkit: %s", event.reason)
         self._on_event(event)
-
-
-def _steps(mount: Mount, below: str, limits: config.Limits) -> set[int]:
-    """The checkpoints of which this machine has files, which may wait for their upload."""
-    cut = len(below) + 1 if below else 0
-    files = mount.control(limits.deadline).files(below)
-    steps = (checkpoints.step_of(file.path[cut:].partition("/")[0]) for file in files)
-    return {step for step in steps if step is not None}
 
 
 def _walk(top: Path) -> tuple[str, ...]:
