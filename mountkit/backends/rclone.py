@@ -33,6 +33,9 @@ PROGRAM = Program(
 
 # Part of the cache's path. Changing it would orphan files that wait for their upload (F13).
 REMOTE = "mountkit"
+# Symbolic links, each of them a small object; an older rclone loses them at its next start.
+LINKS = ("vfs-links", "true")
+LINKS_SINCE = (1, 69, 1)
 CONFIG_NAME = "rclone.conf"
 BACKEND_PREFIX = "s3-"
 
@@ -137,6 +140,7 @@ class RcloneBackend:
         """``rclone mount`` in the foreground, with its remote control on a private socket."""
         flags = {
             **MOUNT_FLAGS,
+            **dict([LINKS] if binary.version >= LINKS_SINCE else []),
             **{name: value for name, value in spec.options if not name.startswith(BACKEND_PREFIX)},
             "config": str(directory / CONFIG_NAME),
             "cache-dir": spec.cache_dir,
