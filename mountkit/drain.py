@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mountkit import checkpoints
+from mountkit import checkpoints, links
 from mountkit.errors import (
     MountkitError,
     MountUnavailableError,
@@ -138,6 +138,7 @@ class _Drain:
         self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
+        self._said: set[str] = set()
         record = mount.last_record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
@@ -192,6 +193,7 @@ class _Drain:
                 self._prove(top, step, members, manifest)
         self._attest(loose)
         self._note(forgotten(self._mount, self._store, paths))
+        self._note_links(file.path for file in files if self._concerns(file))
         self._note_astray()
         return self._report()
 
@@ -262,6 +264,15 @@ class _Drain:
         return finished(
             self._mount, top, step, members, ended_well=self._ended_well, store=self._store
         )
+
+    def _note_links(self, paths: Iterable[str]) -> None:
+        """What a later mount would show as something else, or does not lead into the bucket."""
+        written, deadline = sorted(paths), self._limits.deadline
+        self._note(links.doubtful(self._mount, self._store, written, deadline))
+        for said in links.leading_out(self._mount, written, deadline):
+            if said not in self._said:
+                self._said.add(said)
+                self._observer(Trouble(said))
 
     def _note_astray(self) -> None:
         """What may lie on a disk of this machine, and was never in the mount."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit import backends, config, mountinfo, probe
+from mountkit import backends, config, links, mountinfo, probe
 from mountkit import target as targets
 from mountkit.errors import ConfigurationError, MountUnavailableError
 from mountkit.spec import Source, StoreOptions
@@ -130,9 +130,22 @@ class Mount:
         return entry, entry is not None and backend.owns(entry, self.spec.id, device)
 
     def missing(self, paths: Sequence[str], deadline: Deadline | None = None) -> frozenset[str]:
-        """Those of the ``paths`` that it says it does not have; none while it does not serve."""
+        """Those of the ``paths`` that it says it does not have; none while it does not serve.
+
+        A link is there under its own name, or that of its object.
+        """
+        if not self._seen()[1]:
+            return frozenset()
         seconds = PROBE_SECONDS if deadline is None else deadline.cut(PROBE_SECONDS)
-        return probe.missing(self.path, paths, seconds) if self._seen()[1] else frozenset()
+        suffix = backends.load(self.spec.backend).links
+        names = {path: links.shown(path, suffix) or path for path in paths}
+        gone = probe.missing(self.path, sorted({*names, *names.values()}), seconds)
+        return frozenset(path for path, name in names.items() if path in gone and name in gone)
+
+    def real(self, path: str) -> str:
+        """Where a path of the mount leads in the end; by its letters, if there is no answer."""
+        answer = probe.real(self.path, path, PROBE_SECONDS) if self._seen()[1] else ""
+        return answer or "/".join(part for part in (self.path, path) if part)
 
     def flush(self, deadline: Deadline | None = None) -> str:
         """Have the kernel write out what programs changed through a mapping; why not, or "".
@@ -193,7 +206,7 @@ class Place:
         Raises
         ------
         ConfigurationError
-            If it is a path in no mount.
+            If it is a path in no mount, or leads out of it.
         """
         if "://" in path_or_url:
             source = Source.parse(path_or_url)
@@ -204,7 +217,7 @@ class Place:
                 f"{path_or_url} lies in no mount of mountkit.",
                 hint="Mount the bucket first, or give its URL: s3://bucket/prefix",
             )
-        inside = mount.relative(path_or_url)
+        inside = links.followed(mount, mount.relative(path_or_url))
         prefix = str(Path(mount.path) / inside)
         return cls(mount.spec.source.child(inside), mount.spec.store, prefix)
 

@@ -75,6 +75,13 @@ sys.stdout.buffer.write(b"\\0".join(missing))
 """
 
 
+REAL = """
+import os, sys
+path = os.path.realpath(os.path.join(os.fsencode(sys.argv[1]), sys.stdin.buffer.read()))
+sys.stdout.buffer.write(path)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a mount answered. ``error`` is 0 (alive) or an errno; ETIMEDOUT when it hung."""
@@ -135,6 +142,12 @@ def missing(target: str, paths: Sequence[str], timeout: float) -> frozenset[str]
     """Those of the ``paths`` that the mount says it does not have, within ``timeout`` seconds."""
     code, told = _run(MISSING, (target,), b"\0".join(map(os.fsencode, paths)), timeout)
     return frozenset(map(os.fsdecode, told.split(b"\0"))) & set(paths) if code == 0 else frozenset()
+
+
+def real(target: str, path: str, timeout: float) -> str:
+    """Where a path of the mount leads, with all links followed; "" without an answer in time."""
+    code, told = _run(REAL, (target,), os.fsencode(path), timeout)
+    return os.fsdecode(told) if code == 0 else ""
 
 
 def _run(script: str, words: Sequence[str], data: bytes, timeout: float) -> tuple[int, bytes]:

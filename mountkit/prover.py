@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit import backends, checkpoints
+from mountkit import backends, checkpoints, links
 from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError
 from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
 from mountkit.manifest import FileEntry, Manifest
@@ -120,6 +120,7 @@ class Prover:
         listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME})
         self._refuse_strays(top)
         self._refuse_torn(top, since)
+        self._refuse_links(top, listed)
         if not listed:
             raise NotDurableError(
                 f"{top} holds no file; there is nothing to prove.",
@@ -135,6 +136,7 @@ class Prover:
 
         entries = self._attest(top, [f"{top}/{path}" for path in listed], proven)
         self._refuse_strays(top)
+        self._refuse_links(top, listed)
         manifest = Manifest(
             step=step,
             created=datetime.now(timezone.utc),
@@ -218,6 +220,19 @@ class Prover:
         strays = [path for path in found if path.startswith(f"{top}/")]
         if strays:
             raise not_proven(top, [stray(self._mount, path) for path in strays])
+
+    def _refuse_links(self, top: str, listed: Sequence[str]) -> None:
+        """A checkpoint is whole by itself: nothing in it may lead to what is not."""
+        cut = len(self._below) + 1 if self._below else 0
+        found = links.refused(
+            self._mount,
+            top,
+            [f"{top}/{path}" for path in listed],
+            lambda path: self.store.get(path[cut:]),
+            self._limits.deadline,
+        )
+        if found:
+            raise not_proven(top, found)
 
     def _refuse_torn(self, top: str, since: float) -> None:
         """A file that was being written when the daemon died may be short, and nobody told.

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mountkit import state
+from mountkit import permanent, state
 from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.events import Observer, Trouble
 from mountkit.spec import Unproven
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 REPEATS = 3
+REPORTED = "the mount reported an error"
 # The error of a save may come before the supervisor has seen why.
 NOTICE_SECONDS = 2.0
 STORE_PAUSE_SECONDS = 1.0
@@ -67,6 +68,7 @@ class Resaver:
         """
         reason = ""
         error: Exception | None = None
+        earlier: tuple[object, ...] = ()
         self._prover.begin(name)
         for _ in range(REPEATS):
             before = self._losses()
@@ -77,7 +79,12 @@ class Resaver:
                 error = raised
             reason = self._broken(before, error)
             if not reason and error is not None:
+                self._name(error)
                 raise error
+            here = permanent.place(error) if isinstance(error, OSError) else ()
+            if reason == REPORTED and here == earlier and self._mount.serving():
+                raise permanent.again(error, self._mount, name) from error
+            earlier = here if reason == REPORTED else ()
             if not reason:
                 return result
             if not whole:
@@ -105,6 +112,12 @@ class Resaver:
                 return True
         return False
 
+    def _name(self, error: Exception) -> None:
+        """Raise what to do about an operation that such a mount does not take."""
+        known = permanent.unsupported(error, self._mount) if isinstance(error, OSError) else None
+        if known is not None:
+            raise known from error
+
     def _torn(self, name: str, reason: str) -> NotDurableError:
         return NotDurableError(
             f"{name} may be torn: {reason}.",
@@ -130,7 +143,7 @@ class Resaver:
         if self._store_was_away():
             return "the store was out of reach while it was being saved"
         # It may have been, and be back by now: a mount tells no more than that it went wrong.
-        return "the mount reported an error" if error.errno == errno.EIO else ""
+        return REPORTED if error.errno == errno.EIO else ""
 
     def _store_was_away(self) -> bool:
         """Whether the store is out of reach; waits for it to come back then.

@@ -31,7 +31,7 @@ def mount_around(path: str, table: Iterable[MountEntry] | None = None) -> str | 
     """Where the mount of a backend is that an absolute path is or lies in, by the table alone.
 
     Not every FUSE mount counts: the root of a container may be one, or a home, and there links and
-    settings are meant as anywhere else. Those of the backends hold no links.
+    settings are meant as anywhere else.
     """
     entries = mountinfo.read() if table is None else table
     around = [target for target in _targets(entries) if _lies_in(path, target)]

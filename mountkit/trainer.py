@@ -6,7 +6,6 @@ Facts about Trainer are from transformers 5.23, ``trainer.py`` and ``trainer_cal
 from __future__ import annotations
 
 import logging
-import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers import Trainer, TrainerCallback
 
-from mountkit import backends, checkpoints, config, doctor, needs, resaving, settling, writers
+from mountkit import (
+    backends,
+    checkpoints,
+    config,
+    doctor,
+    links,
+    needs,
+    resaving,
+    settling,
+    writers,
+)
 from mountkit import target as targets
 from mountkit.earlier import EarlierSaves
 from mountkit.errors import (
@@ -140,12 +149,13 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 "one process so far, and would miss the files of the others.",
                 hint="Train with one process, or leave CheckpointCallback out.",
             )
-        self._output_dir = targets.resolve(args.output_dir)
-        below = mount.relative(args.output_dir)
         backend = backends.load(mount.spec.backend)
         needs.refuse(_run(args, mount), backend.name, backend.refuses)
         writers.install(mount)
         mount.wait_until_serving(self._limits.repair)
+        # A link to this run's directory, perhaps; what is saved through it has the key behind it.
+        below = links.followed(mount, mount.relative(args.output_dir))
+        self._output_dir = str(Path(mount.path) / below)
         doctor.essential(mount)
         self._mount = mount
         self._prover = Prover(mount, below, self._limits, self._tell)
@@ -265,17 +275,18 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._guard(self._finish_proof)
 
     def _list(self, mount: Mount, top: Path) -> tuple[str, ...]:
-        if not backends.load(mount.spec.backend).caches:
+        backend = backends.load(mount.spec.backend)
+        if not backend.caches:
             # Listed through the mount, it would be the store that is waited for.
             below = mount.relative(top)
             return tuple(file.path[len(below) + 1 :] for file in mount.control().files(below))
         try:
-            return _walk(top)
+            return links.walk(top, backend.links)
         except OSError:
             # The daemon died just after the save; what was written waits in its cache.
             mount.wait_until_serving(self._limits.repair)
         try:
-            return _walk(top)
+            return links.walk(top, backend.links)
         except OSError as error:
             strays = [path for path in mount.directory.strays.paths() if f"{top.name}/" in path]
             raise NotDurableError(
@@ -340,21 +351,6 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if isinstance(event, Trouble):
             logger.warning("mountkit: %s", event.reason)
         self._on_event(event)
-
-
-def _walk(top: Path) -> tuple[str, ...]:
-    """Every file below a directory, relative to it. Links are none on a bucket."""
-    return tuple(
-        sorted(
-            (Path(folder) / name).relative_to(top).as_posix()
-            for folder, _, names in os.walk(top, onerror=_raise)
-            for name in names
-        )
-    )
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _run(args: Any, mount: Mount) -> needs.Run:

@@ -40,6 +40,15 @@ OPERATIONS: tuple[Operation, ...] = (
         "seek", "write in the middle of a file", "HDF5, SQLite, zip archives written in place"
     ),
     Operation("append", "append to a file that is there", "TensorBoard, logs of a resumed run"),
+    Operation(
+        "symlink", "make a symbolic link", "Composer and Lightning link latest to a checkpoint"
+    ),
+    Operation("link", "make a hard link", "a few libraries save a copy of a file that way"),
+    Operation(
+        "overwrite-mapped",
+        "write a file anew that a program has mapped",
+        "a model is loaded with mmap, and saved over its own file",
+    ),
 )
 
 NAMES = frozenset(operation.name for operation in OPERATIONS)

@@ -51,8 +51,11 @@ class MountpointBackend:
     """``mount-s3``; see :class:`mountkit.backends.protocol.Backend`."""
 
     name: ClassVar[str] = "mountpoint"
-    refuses: ClassVar[frozenset[str]] = frozenset({"rename", "chmod", "seek", "append"})
+    refuses: ClassVar[frozenset[str]] = frozenset(
+        {"rename", "chmod", "seek", "append", "symlink", "link", "overwrite-mapped"}
+    )
     caches: ClassVar[bool] = False
+    links: ClassVar[str] = ""
     # Its log tells of every upload.
     mark: ClassVar[str] = ""
 

@@ -182,6 +182,8 @@ class Backend(Protocol):
     refuses: ClassVar[frozenset[str]]
     #: Whether a file that was closed waits on this machine until it is uploaded.
     caches: ClassVar[bool]
+    #: What the name of a symbolic link's object ends in; "" if such a mount makes no links.
+    links: ClassVar[str]
     #: The metadata with the mount's id on every object that the daemon uploads, if it may forget
     #: that it did; or "".
     mark: ClassVar[str]

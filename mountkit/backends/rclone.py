@@ -89,6 +89,7 @@ OWNED = frozenset(
         "rc", "rc-addr", "rc-no-auth", "rc-user", "rc-pass", "allow-non-empty", "read-only",
         "log-file", "dump", "dry-run", "immutable", "write-back-cache",
         "vfs-cache-max-age", "vfs-cache-max-size", "no-unicode-normalization",
+        "vfs-links", "links",
         "s3-endpoint", "s3-env-auth", "s3-provider",
     }
 )  # fmt: skip
@@ -101,8 +102,10 @@ class RcloneBackend:
     """``rclone mount``; see :class:`mountkit.backends.protocol.Backend`."""
 
     name: ClassVar[str] = "rclone"
-    refuses: ClassVar[frozenset[str]] = frozenset()
+    refuses: ClassVar[frozenset[str]] = frozenset({"link"})
     caches: ClassVar[bool] = True
+    # Of rclone's own, on every store and in each of its commands.
+    links: ClassVar[str] = ".rclonelink"
     # A cache whose disk is full drops what was uploaded.
     mark: ClassVar[str] = "mountkit"
 

@@ -15,11 +15,12 @@ and the third removes it again.
 Only the standard library is used, so that it starts at once and needs nothing of its environment.
 """
 # What is tried here are the very calls of os, one by one.
-# ruff: noqa: PTH102, PTH112, PTH123, PTH208
+# ruff: noqa: PTH102, PTH112, PTH114, PTH119, PTH123, PTH208
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import sys
 from contextlib import contextmanager, suppress
@@ -174,6 +175,38 @@ def _append(hands: Hands) -> None:
     hands.expect("append", BODY + OTHER)
 
 
+def _symlink(hands: Hands) -> None:
+    hands.make("linked")
+    path, draft = hands.path("symlink"), hands.path("symlink-draft")
+    hands.do("symlink", os.symlink, "nowhere", path)
+    # How a link that says which one is the latest is brought up to date.
+    hands.do("symlink", os.symlink, os.path.basename(hands.path("linked")), draft)
+    hands.do("rename onto a link", os.rename, draft, path)
+    if not os.path.islink(path):
+        raise WrongBytesError("a file or nothing came back in place of the link")
+    hands.expect("symlink", BODY)
+
+
+def _link(hands: Hands) -> None:
+    hands.make("link")
+    hands.do("link", os.link, hands.path("link"), hands.path("other-link"))
+    hands.expect("other-link", BODY)
+
+
+def _overwrite_mapped(hands: Hands) -> None:
+    hands.make("overwrite-mapped")
+    with open(hands.path("overwrite-mapped"), "rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    with mapped:
+        # Only a page that was read keeps the file busy. None is read after the file is cut off.
+        first = mapped[:1]
+        with hands.open("overwrite-mapped", os.O_WRONLY | os.O_TRUNC) as descriptor:
+            hands.put(descriptor, OTHER)
+    if first != BODY[:1]:
+        raise WrongBytesError("the mapping shows other bytes")
+    hands.expect("overwrite-mapped", OTHER)
+
+
 OPERATIONS: dict[str, Callable[[Hands], None]] = {
     "mkdir": _mkdir,
     "write": _write,
@@ -185,6 +218,9 @@ OPERATIONS: dict[str, Callable[[Hands], None]] = {
     "chmod": _chmod,
     "seek": _seek,
     "append": _append,
+    "symlink": _symlink,
+    "link": _link,
+    "overwrite-mapped": _overwrite_mapped,
 }
 
 
@@ -234,7 +270,8 @@ def remove(paths: Iterable[str]) -> list[str]:
         # On a bucket a directory can be gone with the last file in it.
         with suppress(FileNotFoundError):
             try:
-                (os.rmdir if os.path.isdir(path) else os.unlink)(path)
+                folder = os.path.isdir(path) and not os.path.islink(path)
+                (os.rmdir if folder else os.unlink)(path)
             except FileNotFoundError:
                 raise
             except OSError:

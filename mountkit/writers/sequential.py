@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.checksums import REFERENCE, Digester
@@ -30,6 +31,8 @@ CHUNK_BYTES = 1024 * 1024
 GATHER_BYTES = 256 * 1024
 REASON_CHARACTERS = 300
 FAR_BYTES = 1 << 40
+MAPS = Path("/proc/self/maps")
+OPEN_FILES = Path("/proc/self/fd")
 
 # Python adds O_CLOEXEC.
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -62,6 +65,40 @@ class Calls:
 SYSTEM = Calls()
 #: For a mount that refuses a write anywhere but at the end.
 ON_SEQUENTIAL_MOUNT = Calls(abandon=_write_far)
+
+
+# Of Mountpoint's log, for a file that a program has open for reading, or mapped.
+BEING_READ = "not writable while being read"
+OPENED = "opened for writing"
+
+
+def in_use(path: str, reason: str, *, maps: Path = MAPS, opened: Path = OPEN_FILES) -> str:
+    """Who reads a file that takes no new content for that, and what to do; "" if nobody does.
+
+    ``reason`` is what is known so far; ``maps`` and ``opened`` are this process's own.
+    """
+    try:
+        mapped = any(line.endswith(f" {path}") for line in maps.read_text().splitlines())
+        held = any(_leads_to(each, path) for each in opened.iterdir())
+    except OSError:
+        mapped = held = False
+    if mapped:
+        who = "this process has it mapped, as a model that was loaded from it does"
+    elif held:
+        who = "this process has it open for reading"
+    elif BEING_READ in reason:
+        who = "another program reads it"
+    else:
+        return ""
+    return f"{who}. Load it without mmap (or close it), or save to another directory"
+
+
+def _leads_to(link: Path, path: str) -> bool:
+    try:
+        return str(link.readlink()) == path
+    except OSError:
+        # It was closed meanwhile.
+        return False
 
 
 def no_reason(_: str) -> str:
@@ -121,7 +158,7 @@ class SequentialFile:
         # A forked child has a copy of this object, and must neither write nor note anything.
         self._owner = os.getpid()
         journal.begin(name)
-        with self._step("opened for writing"):
+        with self._step(OPENED):
             self._descriptor = calls.open_(path, FLAGS, 0o666)
 
     @property
@@ -217,6 +254,8 @@ class SequentialFile:
             with contextlib.suppress(OSError, MountkitError):
                 reason = self._explain(self.name)
             reason = (reason or error.strerror or str(error)).rstrip(".")
+            if what == OPENED and error.errno == errno.EPERM:
+                reason = "; ".join(filter(None, (reason, in_use(self.path, reason))))
             text = (
                 f"{self.name} could not be {what}: {reason}. "
                 f"See the mount: mountkit status {self._mount}"

@@ -207,6 +207,9 @@ class FakeMount:
     def missing(self, paths: Iterable[str], deadline: Deadline | None = None) -> frozenset[str]:
         return self.lacks.intersection(paths)
 
+    def real(self, path: str) -> str:
+        return f"{self.path}/{path}"
+
     def covered(self) -> str:
         return self.stranger
 

@@ -129,6 +129,15 @@ class TestOptions:
         with pytest.raises(UsageError, match=name):
             BACKEND.check_options([("transfers", "8"), (name, "x")])
 
+    @pytest.mark.fault(47)
+    @pytest.mark.parametrize(
+        ("version", "kept"), [((1, 69, 1), "true"), ((1, 69, 0), None), ((1, 68, 2), None)]
+    )
+    def test_links_are_kept_where_rclone_does_not_lose_them(self, version, kept):
+        command = BACKEND.command(spec(), Binary("rclone", version), Path("/private"), {})
+        given = [word for word in command.argv if word.startswith("--vfs-links")]
+        assert given == ([f"--vfs-links={kept}"] if kept else [])
+
     def test_all_that_it_pins_is_its_own(self):
         # A header for the uploads does not keep others out.
         ours = set(flags(spec())) - {*rclone.MOUNT_FLAGS, "header-upload"}

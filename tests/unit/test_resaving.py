@@ -124,10 +124,65 @@ def test_a_store_that_stays_away_ends_it(place):
         place.save(EIO)
 
 
-def test_an_error_of_the_mount_that_comes_each_time_is_told_in_the_end(place):
-    with pytest.raises(OSError, match="Input/output error"):
-        place.save(*[EIO] * REPEATS)
+@pytest.mark.fault(47)
+def test_an_error_that_comes_again_while_the_mount_is_well_is_told_with_its_file_and_call(place):
+    def work():
+        error = OSError(errno.EIO, "Input/output error", "checkpoint-1", None, "latest")
+        raise error  # a symlink
+
+    with pytest.raises(OSError, match="is well") as caught:
+        place.resaver.save("checkpoint-1", work)
+    assert place.asked == FIRST + AGAIN
+    assert caught.value.errno == errno.EIO
+    assert "checkpoint-1 -> latest: Input/output error" in str(caught.value)
+    assert "raise error  # a symlink" in str(caught.value)
+    assert f"mountkit doctor s3://bucket/run {place.mount.path}" in str(caught.value)
+
+
+@pytest.mark.fault(47)
+def test_an_error_of_another_file_each_time_is_tried_as_often_as_ever(place):
+    names = iter(("model", "optimizer", "scheduler", "none"))
+
+    def work():
+        raise OSError(errno.EIO, "Input/output error", next(names))
+
+    with pytest.raises(OSError, match="scheduler"):
+        place.resaver.save("checkpoint-1", work)
     assert place.asked == FIRST + AGAIN * REPEATS
+
+
+@pytest.mark.fault(7, 47)
+def test_a_mount_that_was_lost_in_between_is_a_reason_to_save_again(place):
+    assert place.save(EIO, (EIO,), "saved") == "saved"
+    assert place.asked == FIRST + AGAIN * 2
+
+
+@pytest.mark.fault(47)
+def test_a_mount_that_does_not_answer_is_not_called_well(place):
+    place.mount.alive = False
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        place.save(*[EIO] * REPEATS)
+    assert "is well" not in str(caught.value)
+    assert place.asked == FIRST + AGAIN * REPEATS
+
+
+@pytest.mark.fault(47)
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_link_that_such_a_mount_does_not_make_is_named_at_once(place, number):
+    with pytest.raises(OSError, match="make a hard link") as caught:
+        place.save(OSError(number, "no", "model.bin", None, "best.bin"))
+    assert caught.value.errno == number
+    assert (caught.value.filename, caught.value.filename2) == ("model.bin", "best.bin")
+    assert "Copy the file instead" in str(caught.value)
+    assert place.asked == FIRST
+
+
+@pytest.mark.fault(47)
+def test_what_may_not_be_opened_is_nothing_about_links(place):
+    with pytest.raises(PermissionError) as caught:
+        place.save(PermissionError(errno.EPERM, "Operation not permitted", "model.bin"))
+    assert "link" not in str(caught.value)
+    assert place.asked == FIRST
 
 
 def test_a_mount_that_is_lost_each_time_ends_it_with_the_name(place):
