@@ -130,10 +130,11 @@ def doubtful(
     for name, link in twice([info.path for info in store.list()], suffix):
         if name in written or link in written:
             reason = (
-                f"the bucket has it both as a file and as a link ({printable(link)}), and a later "
-                "mount shows either; remove the wrong one from the bucket"
+                "the bucket has both, the file and the link, of which one was to take the place of "
+                "the other, and a later mount shows either; remove the older one from the bucket"
             )
-            found.append(Unproven(name, 0, reason))
+            # Not by the name of one of them: that one would be uploaded again by the next run.
+            found.append(Unproven(f"{name} and {link}", 0, reason))
     return tuple(found)
 
 
