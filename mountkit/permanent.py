@@ -1,4 +1,4 @@
-"""What a mount refuses each time, while it is well: an error to name, and no reason to save again."""
+"""What a mount refuses each time, while it is well: named, and no reason to save again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def described(error: OSError) -> str:
     paths = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     text = f"{paths}: {said}" if paths and paths not in said else said
     frames = traceback.extract_tb(error.__traceback__)[-1:]
-    called = "".join(f" (in {Path(each.filename).name}:{each.lineno}: {each.line})" for each in frames)
+    called = "".join(
+        f" (in {Path(each.filename).name}:{each.lineno}: {each.line})" for each in frames
+    )
     return f"{text.rstrip('.')}{called}"
 
 

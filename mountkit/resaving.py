@@ -81,10 +81,7 @@ class Resaver:
             if not reason and error is not None:
                 self._name(error)
                 raise error
-            here = permanent.place(error) if isinstance(error, OSError) else ()
-            if reason == REPORTED and here == earlier and self._mount.serving():
-                raise permanent.again(error, self._mount, name) from error
-            earlier = here if reason == REPORTED else ()
+            earlier = self._refuse_again(name, error, reason, earlier)
             if not reason:
                 return result
             if not whole:
@@ -111,6 +108,17 @@ class Resaver:
             if self._prover.remove(name):
                 return True
         return False
+
+    def _refuse_again(
+        self, name: str, error: Exception | None, reason: str, earlier: tuple[object, ...]
+    ) -> tuple[object, ...]:
+        """Where a save failed on a mount that says no more; an error if it did there before."""
+        if reason != REPORTED or not isinstance(error, OSError):
+            return ()
+        here = permanent.place(error)
+        if here == earlier and self._mount.serving():
+            raise permanent.again(error, self._mount, name) from error
+        return here
 
     def _name(self, error: Exception) -> None:
         """Raise what to do about an operation that such a mount does not take."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from rig import Answer, Bucket, Rig, Server
 
@@ -232,9 +232,7 @@ write("fine", "a file")
 
 @pytest.mark.cached
 @pytest.mark.fault(47)
-def test_what_a_later_mount_would_show_as_something_else_is_named(
-    rig: Rig, bucket: Bucket
-) -> None:
+def test_what_a_later_mount_would_show_as_something_else_is_named(rig: Rig, bucket: Bucket) -> None:
     source = f"s3://{bucket.name}/run"
     answer = rig.run(source, script(rig, COLLIDING))
     assert answer.code == 75, answer

@@ -37,7 +37,9 @@ class Latest(TrainerCallback):
         draft.replace(top / "latest")
 
 
-def train(output_dir: Path, steps: int, make: Any, resume: Path | None = None, late: Any = ()) -> int:
+def train(
+    output_dir: Path, steps: int, make: Any, resume: Path | None = None, late: Any = ()
+) -> int:
     trainer = Trainer(
         model=Model(),
         args=TrainingArguments(

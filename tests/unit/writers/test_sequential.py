@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import mmap
 import os
 import stat
 import subprocess
@@ -396,3 +397,30 @@ def test_a_fork_while_it_is_open_is_none_of_its_business(tmp_path):
     word = Journal(tmp_path).read()["f"]
     assert (word.size, word.problem) == (9, "")
     assert word.crc64nvme == checksums.digest_bytes(b"begin end").values["crc64nvme"]
+
+
+class TestInUse:
+    """Who keeps a file from taking a new content."""
+
+    def test_a_file_that_is_mapped(self, tmp_path):
+        path = tmp_path / "a model.bin"
+        path.write_bytes(b"model")
+        with path.open("rb") as stream:
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        with mapped:
+            assert "this process has it mapped" in sequential.in_use(str(path), "")
+        assert sequential.in_use(str(path), "") == ""
+
+    def test_one_that_is_open(self, tmp_path):
+        path = tmp_path / "model.bin"
+        path.write_bytes(b"model")
+        with path.open("rb"):
+            assert "open for reading" in sequential.in_use(str(path), "")
+        assert sequential.in_use(f"{path}.other", "") == ""
+
+    def test_one_that_another_program_reads_by_the_daemons_word(self, tmp_path):
+        said = "inode 4 is not writable while being read"
+        assert "another program reads it" in sequential.in_use(str(tmp_path / "x"), said)
+
+    def test_where_the_kernel_does_not_tell(self, tmp_path):
+        assert sequential.in_use("x", "", maps=tmp_path / "no", opened=tmp_path / "no") == ""

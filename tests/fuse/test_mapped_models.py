@@ -1,0 +1,80 @@
+"""A model that is saved over the very file that it was loaded from, and is mapped to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from rig import Bucket, Rig
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("safetensors", reason="safetensors is not installed")
+
+SAVED = """
+import subprocess, sys, time, torch, safetensors.torch
+path = sys.argv[1] + "/model"
+"""
+SAFETENSORS = """
+safetensors.torch.save_file({"w": torch.ones(1000)}, path)
+mapped = safetensors.torch.load_file(path)
+safetensors.torch.save_file({"w": mapped["w"] * 2}, path)
+"""
+TORCH = """
+torch.save({"w": torch.ones(1000)}, path)
+mapped = torch.load(path, mmap=True)
+assert mapped["w"].sum() == 1000
+torch.save({"w": mapped["w"] * 2}, path)
+"""
+ANOTHER = """
+torch.save({"w": torch.ones(1000)}, path)
+reader = subprocess.Popen(["sh", "-c", 'exec 3<"$0" && head -c 9 <&3 && exec sleep 60', path],
+                          stdout=subprocess.PIPE)
+try:
+    assert len(reader.stdout.read(9)) == 9
+    torch.save({"w": torch.zeros(1000)}, path)
+finally:
+    reader.kill()
+"""
+COPIED = """
+safetensors.torch.save_file({"w": torch.ones(1000)}, path)
+loaded = safetensors.torch.load(open(path, "rb").read())
+safetensors.torch.save_file({"w": loaded["w"] * 2}, path)
+"""
+
+
+@pytest.mark.uncached
+@pytest.mark.fault(2)
+@pytest.mark.parametrize(
+    ("text", "who"),
+    [
+        (SAFETENSORS, "this process has it mapped"),
+        (TORCH, "this process has it mapped"),
+        (ANOTHER, "another program reads it"),
+    ],
+)
+def test_a_file_that_is_read_takes_no_new_content_and_says_what_to_do(
+    rig: Rig, bucket: Bucket, text: str, who: str
+) -> None:
+    answer = rig.run(f"s3://{bucket.name}/run", [rig.python, "-c", SAVED + text, str(rig.target)])
+    assert answer.code == 1, answer
+    errors = [line for line in answer.err.splitlines() if line.startswith("PermissionError")]
+    assert "model could not be opened for writing" in errors[-1], answer
+    assert who in errors[-1], answer
+    assert "Load it without mmap" in errors[-1]
+    assert "not proven: model" in answer.err
+
+
+@pytest.mark.cached
+def test_where_the_library_renames_it_is_saved(rig: Rig, bucket: Bucket) -> None:
+    command = [rig.python, "-c", SAVED + SAFETENSORS, str(rig.target)]
+    answer = rig.run(f"s3://{bucket.name}/run", command)
+    assert answer.code == 0, answer
+
+
+def test_what_was_loaded_without_a_mapping_is_saved(rig: Rig, bucket: Bucket) -> None:
+    command = [rig.python, "-c", SAVED + COPIED, str(rig.target)]
+    answer = rig.run(f"s3://{bucket.name}/run", command)
+    assert answer.code == 0, answer
+    assert list(bucket.everything("run")) == ["model"]
