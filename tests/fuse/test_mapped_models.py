@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 
 SAVED = """
-import subprocess, sys, time, torch, safetensors.torch
+import subprocess, sys, torch, safetensors.torch
 path = sys.argv[1] + "/model"
 """
 SAFETENSORS = """
@@ -21,21 +21,26 @@ safetensors.torch.save_file({"w": torch.ones(1000)}, path)
 mapped = safetensors.torch.load_file(path)
 safetensors.torch.save_file({"w": mapped["w"] * 2}, path)
 """
-TORCH = """
+HELD = """
 torch.save({"w": torch.ones(1000)}, path)
-mapped = torch.load(path, mmap=True)
-assert mapped["w"].sum() == 1000
-torch.save({"w": mapped["w"] * 2}, path)
+held = open(path, "rb")
+torch.save({"w": torch.zeros(1000)}, path)
 """
-ANOTHER = """
-torch.save({"w": torch.ones(1000)}, path)
-reader = subprocess.Popen(["sh", "-c", 'exec 3<"$0" && head -c 9 <&3 && exec sleep 60', path],
-                          stdout=subprocess.PIPE)
+READER = """
+import sys, time
+stream = open(sys.argv[1], "rb", 0)
+print(len(stream.read(9)), flush=True)
+time.sleep(60)
+"""
+ANOTHER = f"""
+torch.save({{"w": torch.ones(1000)}}, path)
+reader = subprocess.Popen([sys.executable, "-c", {READER!r}, path], stdout=subprocess.PIPE)
 try:
-    assert len(reader.stdout.read(9)) == 9
-    torch.save({"w": torch.zeros(1000)}, path)
+    assert reader.stdout.readline() == b"9\\n"
+    torch.save({{"w": torch.zeros(1000)}}, path)
 finally:
     reader.kill()
+    reader.wait()
 """
 COPIED = """
 safetensors.torch.save_file({"w": torch.ones(1000)}, path)
@@ -50,7 +55,7 @@ safetensors.torch.save_file({"w": loaded["w"] * 2}, path)
     ("text", "who"),
     [
         (SAFETENSORS, "this process has it mapped"),
-        (TORCH, "this process has it mapped"),
+        (HELD, "this process has it open for reading"),
         (ANOTHER, "another program reads it"),
     ],
 )
