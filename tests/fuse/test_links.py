@@ -247,6 +247,27 @@ def test_what_a_later_mount_would_show_as_something_else_is_named(rig: Rig, buck
     assert json.loads(answer.out) == shown
 
 
+TAKEN = """
+os.symlink("step-1", "latest")
+os.symlink("step-1", "removed")
+os.unlink("removed")
+found = [path for path in Path(sys.argv[3]).rglob("latest*") if path.is_file()]
+assert len(found) == 2, found
+for path in found:
+    path.unlink()
+"""
+
+
+@pytest.mark.cached
+@pytest.mark.fault(47)
+def test_a_link_that_somebody_takes_from_the_cache_is_named(rig: Rig, bucket: Bucket) -> None:
+    command = [*script(rig, TAKEN), str(rig.cache)]
+    answer = rig.run(f"s3://{bucket.name}/run", command, *rig.late)
+    assert answer.code == 75, answer
+    assert "not proven: latest.rclonelink" in answer.err
+    assert "removed" not in answer.err
+
+
 REFUSED = """
 import errno
 write("model.bin", "weights")

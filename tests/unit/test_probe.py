@@ -46,3 +46,14 @@ def test_what_a_mount_does_not_have(tmp_path):
 
 def test_of_one_that_gives_no_answer_nothing_is_known(tmp_path):
     assert probe.missing(str(tmp_path), ["none"], 0.0) == frozenset()
+
+
+def test_where_a_path_leads(tmp_path):
+    (tmp_path / "run ü").mkdir()
+    (tmp_path / "current").symlink_to("run ü")
+    (tmp_path / "loop").symlink_to("loop")
+    there = str(tmp_path)
+    assert probe.real(there, "current/latest", 10.0) == f"{there}/run ü/latest"
+    assert probe.real(there, "", 10.0) == there
+    assert probe.real(there, "loop", 10.0) == f"{there}/loop"
+    assert probe.real(there, "current", 0.0) == ""
