@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mountkit import lineage
 from mountkit.errors import UsageError, VerificationError
 from mountkit.manifest import Manifest, step_of
 from mountkit.spec import MANIFEST_NAME
+from mountkit.store import WORKERS
 from mountkit.verify import inside, listing, read_manifest, verify_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
+    from datetime import datetime
 
     from mountkit.attest import FileVerdict
     from mountkit.manifest import FileEntry
@@ -31,11 +35,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A directory named like a checkpoint; ``proven`` tells whether it has a manifest."""
+    """A directory named like a checkpoint; ``proven`` tells whether it has a manifest.
+
+    ``saved`` is that of the manifest, None if it has none or cannot be read.
+    """
 
     step: int
     name: str
     proven: bool
+    saved: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +62,12 @@ def scan(store: Store) -> tuple[Candidate, ...]:
     Needs one listing of directories (a request per 1,000) and one small request per checkpoint, 16
     at a time; listing every object instead would cost a request per 1,000 files.
     """
-    named = _by_step(store)
-    manifests = {name: inside(name, MANIFEST_NAME) for _, name in named}
-    there = store.attest_many(manifests.values())
-    return tuple(Candidate(step, name, there[manifests[name]] is not None) for step, name in named)
+    return tuple(
+        Candidate(step, name, proven=True, saved=read.saved)
+        if isinstance(read, Manifest)
+        else Candidate(step, name, proven=read is not None)
+        for step, name, read in _manifests(store)
+    )
 
 
 def top_of(path: str) -> str:
@@ -72,15 +82,17 @@ def top_of(path: str) -> str:
 def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -> Proven | None:
     """The newest checkpoint that is proven and still intact, or None.
 
-    Directories are tried from the newest step down: one request for the manifest, and one per 1,000
-    files for their sizes and ETags. Only files whose ETag differs are looked at more closely.
+    That is the highest step of the training that saved last, and of those that it descends from.
+    What another training has left at a higher step is passed over, for nobody resumes from it who
+    has begun anew below it. One request for each manifest, 16 at a time, and one per 1,000 files
+    for sizes and ETags. Only files whose ETag differs are looked at more closely.
 
     Parameters
     ----------
     store:
         Its source is the directory that holds the checkpoints.
     on_skip:
-        Called with the name of each directory that was passed over, and why.
+        Called with the name of each directory of a higher step that was passed over, and why.
 
     Raises
     ------
@@ -88,26 +100,32 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
         If the store cannot be asked. A broken checkpoint is passed over, a broken store is not.
 
     """
-    for step, name in reversed(_by_step(store)):
-        try:
-            manifest = read_manifest(store, name)
-        except VerificationError as error:
-            why = error.message
-        else:
-            if manifest is None:
-                why = "it has no manifest, so it was never proven"
-            else:
-                fault = _first_fault(store, name, manifest)
-                if fault is None:
-                    return Proven(step, name, store.source.child(name).url, manifest)
-                why = _sentence(fault)
+    read = _manifests(store)
+    proven = {step: (name, found) for step, name, found in read if isinstance(found, Manifest)}
+    line = lineage.descent({step: found.saved for step, (_, found) in proven.items()})
+    why = {step: _unproven(found) for step, _, found in read if not isinstance(found, Manifest)}
+    newest = None
+    for step in line:
+        name, manifest = proven[step]
+        fault = _first_fault(store, name, manifest)
+        if fault is None:
+            newest = Proven(step, name, store.source.child(name).url, manifest)
+            break
+        why[step] = _sentence(fault)
+    for step, name, _ in reversed(read):
+        if newest is not None and step <= newest.step:
+            break
         if on_skip:
-            on_skip(name, why)
-    return None
+            other = f"it is of a training that checkpoint-{line[0]}, saved later, does not descend "
+            on_skip(name, why.get(step) or f"{other}from")
+    return newest
 
 
 def retention(
-    proven: Iterable[int], keep: int | None, protected: Collection[int] = ()
+    proven: Iterable[int],
+    keep: int | None,
+    protected: Collection[int] = (),
+    foreign: Collection[int] = (),
 ) -> tuple[int, ...]:
     """The steps that may go, the oldest first.
 
@@ -121,11 +139,14 @@ def retention(
     protected:
         Steps that stay in any case, such as the best and the one resumed from. They do not count
         towards ``keep``.
+    foreign:
+        Those of trainings that this one does not descend from. They go before all others, as this
+        training's own take their places.
 
     """
     if keep is None or keep <= 0:
         return ()
-    old = sorted(set(proven))[:-keep]
+    old = sorted(set(proven), key=lambda step: (step not in foreign, step))[:-keep]
     return tuple(step for step in old if step not in protected)
 
 
@@ -161,6 +182,25 @@ def _by_step(store: Store) -> tuple[tuple[int, str], ...]:
             (step, name) for step, name in steps if step is not None and name.endswith(f"-{step}")
         )
     )
+
+
+def _manifests(store: Store) -> list[tuple[int, str, Manifest | VerificationError | None]]:
+    """Every checkpoint by step, with its manifest, or why it cannot be read; None without one."""
+
+    def read(name: str) -> Manifest | VerificationError | None:
+        try:
+            return read_manifest(store, name)
+        except VerificationError as error:
+            return error
+
+    named = _by_step(store)
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="manifests") as pool:
+        found = list(pool.map(read, [name for _, name in named]))
+    return [(step, name, manifest) for (step, name), manifest in zip(named, found, strict=True)]
+
+
+def _unproven(found: VerificationError | None) -> str:
+    return found.message if found else "it has no manifest, so it was never proven"
 
 
 def _first_fault(store: Store, name: str, manifest: Manifest) -> FileVerdict | None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mountkit import checkpoints, links
+from mountkit import checkpoints, lineage, links
 from mountkit.errors import (
     MountkitError,
     MountUnavailableError,
@@ -18,12 +18,13 @@ from mountkit.finished import finished
 from mountkit.forgotten import forgotten, taken
 from mountkit.manifest import Manifest
 from mountkit.prover import Prover, new_strays, stray
-from mountkit.spec import MANIFEST_NAME, Unproven, is_trial
+from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
 from mountkit.uploads import Uploads
 from mountkit.verify import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from mountkit.backends.protocol import WrittenFile
     from mountkit.config import Limits
@@ -223,12 +224,39 @@ class _Drain:
         try:
             # An older manifest stays until the new one replaces it: it may still be right.
             since = manifest.created.timestamp() if manifest else 0.0
-            prover.prove(name, step, sorted(names), since=since)
+            saved = self._saved(top, members, manifest, prover)
+            prover.prove(name, step, sorted(names), since=since, saved=saved)
             self._proven.append(top)
         except NotDurableError as error:
             # A manifest that was damaged on its way is no file of this checkpoint, and names none.
             self._note(error.unproven or (Unproven(top, 0, error.message),))
         self.settled.update(file.path for file in members)
+
+    def _saved(
+        self,
+        top: str,
+        members: Sequence[WrittenFile],
+        manifest: Manifest | None,
+        prover: Prover,
+    ) -> datetime | None:
+        """When a checkpoint was saved: its state is written last. See ``lineage``."""
+        changed = {file.path: file.modified for file in members}
+        at = changed.get(f"{top}/{TRAINER_STATE}")
+        if manifest and (at is None or at <= manifest.created.timestamp()):
+            # The save that was proven before, to which something was added.
+            return manifest.saved
+        at = max(changed.values()) if at is None else at
+        if at < self._began:
+            # An earlier run saved it, and a later one may have saved since.
+            return lineage.after(at, at, ())
+        here = top.rpartition("/")[0]
+        ours = {checkpoints.top_of(file.path) for file in _written(self._mount) if self._new(file)}
+        found = checkpoints.scan(prover.store)
+        others = [each for each in found if "/".join(filter(None, (here, each.name))) not in ours]
+        return lineage.after(at, self._began, [each.saved for each in others])
+
+    def _new(self, file: WrittenFile) -> bool:
+        return file.modified >= self._began
 
     def _attest(self, loose: Iterable[WrittenFile]) -> None:
         paths = [file.path for file in loose if file.path not in self.settled]

@@ -13,6 +13,7 @@ from mountkit.errors import VerificationError
 from mountkit.spec import MANIFEST_NAME
 
 FORMAT = 1
+LAST_YEAR = 9000
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 _HINT = "It cannot be trusted; resume from an older checkpoint: mountkit latest URL"
@@ -58,7 +59,9 @@ class FileEntry:
 class Manifest:
     """What a proven checkpoint consists of.
 
-    ``created`` has a time zone; ``files`` is kept sorted by path.
+    ``created`` has a time zone; ``files`` is kept sorted by path. ``saved`` tells which of two
+    checkpoints was saved later, and not merely proven later (see ``lineage``); None in a manifest
+    of an older mountkit.
 
     Raises
     ------
@@ -72,12 +75,16 @@ class Manifest:
     created: datetime
     source: str
     files: tuple[FileEntry, ...]
+    saved: datetime | None = None
 
     def __post_init__(self) -> None:
         if not _whole(self.step):
             raise VerificationError(f"{self.step!r} is not a step.", hint=_HINT)
-        if self.created.tzinfo is None:
+        if self.created.tzinfo is None or (self.saved and self.saved.tzinfo is None):
             raise VerificationError("The manifest's time has no time zone.", hint=_HINT)
+        if self.saved and self.saved.year > LAST_YEAR:
+            # Nothing could be saved after it.
+            raise VerificationError(f"{self.saved} is no time of a save.", hint=_HINT)
         if not self.files:
             raise VerificationError("The manifest lists no file.", hint=_HINT)
         seen: set[str] = set()
@@ -103,6 +110,7 @@ class Manifest:
             "format": FORMAT,
             "step": self.step,
             "created": self.created.isoformat(),
+            **({"saved": self.saved.isoformat()} if self.saved else {}),
             "source": self.source,
             "files": [
                 {
@@ -151,12 +159,14 @@ class Manifest:
             )
         listed = _field(document, "files", list, where)
         created = _time(_field(document, "created", str, where), where)
+        saved = document.get("saved")
         try:
             manifest = cls(
                 step=_field(document, "step", int, where),
                 created=created,
                 source=_field(document, "source", str, where),
                 files=tuple(_entry(item, where) for item in listed),
+                saved=_time(saved, where) if isinstance(saved, str) else None,
             )
         except VerificationError as error:
             raise VerificationError(f"{where}: {error.message}", hint=error.hint) from error

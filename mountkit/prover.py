@@ -74,6 +74,7 @@ class Prover:
         *,
         began: float | None = None,
         since: float = 0.0,
+        saved: datetime | None = None,
     ) -> Manifest:
         """Prove every file of a checkpoint and commit it.
 
@@ -90,6 +91,8 @@ class Prover:
         since:
             Files that did not change after this moment, in seconds since the epoch, were proven
             before, and are not part of this save.
+        saved:
+            Which of two checkpoints was saved later (see ``lineage``).
 
         Raises
         ------
@@ -101,7 +104,7 @@ class Prover:
         started = time.monotonic() if began is None else began
         top = self._path(name)
         try:
-            manifest = self._commit(name, step, files, started, since)
+            manifest = self._commit(name, step, files, started, since, saved)
         except MountkitError as error:
             self._mount.directory.tally.failed(error.message)
             raise
@@ -114,7 +117,13 @@ class Prover:
         return manifest
 
     def _commit(
-        self, name: str, step: int, files: Sequence[str], started: float, since: float
+        self,
+        name: str,
+        step: int,
+        files: Sequence[str],
+        started: float,
+        since: float,
+        saved: datetime | None,
     ) -> Manifest:
         top = self._path(name)
         listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME})
@@ -142,6 +151,7 @@ class Prover:
             created=datetime.now(timezone.utc),
             source=self._mount.spec.source.child(top).url,
             files=tuple(_relative(entry, top) for entry in entries),
+            saved=saved,
         )
         content = manifest.to_bytes()
         self._patiently(lambda: self.store.put(f"{name}/{MANIFEST_NAME}", content))

@@ -7,8 +7,6 @@ leaves a torn checkpoint. With one process nothing but the save itself has to ag
 from __future__ import annotations
 
 import errno
-import functools
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,6 +15,7 @@ from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.events import Observer, Trouble
 from mountkit.spec import Unproven
 from mountkit.target import wait_until
+from mountkit.trainer_hooks import Call, hook
 from mountkit.uploads import REFUSALS
 
 if TYPE_CHECKING:
@@ -52,10 +51,16 @@ class Resaver:
         self._limits = limits
         self._observer = observer
 
-    def save(self, name: str, work: Callable[[], Result], *, whole: bool = True) -> Result:
-        """Do ``work``, which writes the checkpoint ``name``; again, if it was torn.
+    def save(
+        self,
+        name: str,
+        work: Callable[[], Result],
+        *,
+        hidden: Callable[[], Exception | None] = lambda: None,
+    ) -> Result:
+        """Do ``work``, which writes all of the checkpoint ``name``; again, if it was torn.
 
-        ``whole`` says that it writes all of it; otherwise it cannot be repeated.
+        ``hidden`` tells the error that ``work`` met when it was done last, also one it swallowed.
 
         Raises
         ------
@@ -77,16 +82,13 @@ class Resaver:
                 result = work()
             except Exception as raised:  # noqa: BLE001 - raised again, unless it was the mount's
                 error = raised
-            reason = self._broken(before, error)
+            reason = self._broken(before, hidden() or error)
             if not reason and error is not None:
                 self._name(error)
                 raise error
             earlier = self._refuse_again(name, error, reason, earlier)
             if not reason:
                 return result
-            if not whole:
-                # Only a part of the save is repeated here; the rest would be gone for good.
-                raise self._torn(name, reason) from error
             self._observer(Trouble(f"{name} is saved again: {reason}"))
             # Torn files must neither be taken for the new ones nor be left among them.
             self.clear(name)
@@ -192,35 +194,22 @@ class Saving(Protocol):
         """A checkpoint is about to be written; False if it is there and proven, as it is."""
 
 
-_lock = threading.Lock()
-
-
 def watch(trainer: type[Any], callback: type[Saving]) -> None:
     """Have every save of a Trainer that has such a callback go through its resaver.
 
-    ``Trainer._save_checkpoint`` (transformers 5.23, ``trainer.py``) writes all of a checkpoint and
-    nothing else. Done once; a Trainer without the callback saves as ever.
+    ``_save_checkpoint`` (transformers 5.24, ``trainer.py``) writes all of a checkpoint and nothing
+    else. That of a class of its own, which may write more, is repeated as a whole. A Trainer
+    without the callback saves as ever.
     """
-    with _lock:
-        original = trainer._save_checkpoint  # noqa: SLF001 - there is no other place for it
-        if getattr(original, "mountkit", False):
-            return
 
-        @functools.wraps(original)
-        def save(self: Any, *arguments: Any, **options: Any) -> Any:
-            found = [one for one in self.callback_handler.callbacks if isinstance(one, callback)]
-            resaver = found[0].resaver() if found else None
+    def save(it: Any, call: Call) -> Any:
+        found = [one for one in it.callback_handler.callbacks if isinstance(one, callback)]
+        resaver = found[0].resaver() if found else None
+        if resaver is None:
+            return call()
+        step = it.state.global_step
+        if not found[0].begin_save(step):
+            return None
+        return resaver.save(f"checkpoint-{step}", call, hidden=lambda: call.hidden)
 
-            def work() -> Any:
-                return original(self, *arguments, **options)
-
-            if resaver is None:
-                return work()
-            if not found[0].begin_save(self.state.global_step):
-                return None
-            # A class of its own may write more than this does.
-            whole = type(self)._save_checkpoint is save  # noqa: SLF001
-            return resaver.save(f"checkpoint-{self.state.global_step}", work, whole=whole)
-
-        save.mountkit = True  # type: ignore[attr-defined]
-        trainer._save_checkpoint = save  # noqa: SLF001
+    hook(trainer, "_save_checkpoint", save)

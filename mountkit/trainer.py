@@ -19,6 +19,7 @@ from mountkit import (
     config,
     doctor,
     links,
+    limit,
     needs,
     resaving,
     settling,
@@ -29,17 +30,20 @@ from mountkit.earlier import EarlierSaves
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
-    MountUnavailableError,
     NotDurableError,
     UsageError,
 )
-from mountkit.events import CheckpointRemoved, Observer, Trouble, Waiting, silent
+from mountkit.events import Observer, Trouble, Waiting, silent
 from mountkit.handle import Mount
+from mountkit.limit import SaveTotalLimit
+from mountkit.lineage import Clock
 from mountkit.prover import Prover
 from mountkit.resaving import Resaver
+from mountkit.retaining import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from mountkit.events import Event
 
@@ -49,11 +53,15 @@ OnFailure = Literal["raise", "warn"]
 
 
 class _Saved(NamedTuple):
-    """A checkpoint that was saved: when that began, on the monotonic clock, and the best so far."""
+    """A checkpoint that was saved: when that began, on the monotonic clock, and the best so far.
+
+    ``at`` tells which of two was saved later (see ``lineage``).
+    """
 
     step: int
     began: float
     best: int | None
+    at: datetime
 
 
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers ships no types
@@ -76,7 +84,16 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     ``save_total_limit`` is taken over from Trainer, which deletes old checkpoints before the new
     one could be proven and orders them by times that a bucket does not keep. Here it counts proven
     checkpoints by step, and never touches the newest proven one, the best one, or the one the
-    training was resumed from.
+    training was resumed from. Trainer's arguments have it back when the training has ended.
+
+    A training from the start descends from nothing that lies in ``output_dir``; one that was
+    resumed, from the checkpoint it was resumed from and those before it. What else is there is
+    another training's: it is named at the start. It counts within ``save_total_limit`` and goes
+    before this training's own, after each proof; without a limit nothing goes. Once this training
+    has proven one, ``latest`` gives none of the others.
+
+    A save that is broken by a lost mount is made once more, as a whole: also what a Trainer of
+    somebody's own does in its ``_save_checkpoint``.
 
     One save is outstanding at most: the next one waits for its proof.
     """
@@ -94,8 +111,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._on_failure = on_failure
         self._on_event = on_event
         self._limits = config.limits(config.load())
-        self._keep: int | None = None
-        self._protected: set[int] = set()
+        self.limit = SaveTotalLimit()
         self._prover: Prover | None = None
         self._output_dir = ""
         self._resaver: Resaver | None = None
@@ -104,15 +120,16 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._proof: Future[None] | None = None
         self._proving = ""
         self._began: float | None = None
-        self._known: dict[int, str] = {}
-        # Of those, what this training saved itself or was resumed from.
-        self._own: set[int] = set()
+        self._kept = Retention((), 0, None, self._tell)
+        self._clock = Clock(())
         self._earlier: EarlierSaves | None = None
         self._skipped = -1
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
+        limit.watch(Trainer, CheckpointCallback)
 
     def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Make weights save on a mount that cannot rename, also before and after a training."""
+        limit.watch(Trainer, CheckpointCallback)
         mount = self._mount or Mount.covering(args.output_dir)
         if mount is not None:
             writers.install(mount)
@@ -166,8 +183,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         # Of a training that broke off in a save, nobody knows whether that save is whole.
         self._saved = None
         found = checkpoints.scan(self._prover.store)
-        self._known = {each.step: each.name for each in found if each.proven}
-        self._own = {state.global_step} if state.global_step else set()
+        self.limit.take(args)
+        self._kept = Retention(found, state.global_step, self.limit.value, self._tell)
+        self._clock = Clock(each.saved for each in found)
         self._earlier = EarlierSaves(
             mount,
             self._output_dir,
@@ -175,10 +193,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             self._limits,
             self._tell,
             steps=[each.step for each in found],
-            own=self._own,
+            own=self._kept.own,
         )
-        self._protected = set(self._own)
-        self._keep, args.save_total_limit = args.save_total_limit, None
+        self._kept.announce(self._output_dir)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report a proof that failed; before a save, wait for the last proof and the mount."""
@@ -211,11 +228,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             except MountkitError as error:
                 # What counts is the save that begins now, and its own proof.
                 self._tell(Trouble(error.message))
-        if step in self._known and self._prover is not None:
-            if self._saving != step and step in self._own:
+        if step in self._kept.known and self._prover is not None:
+            if self._saving != step and step in self._kept.own:
                 self._skipped = step
                 return False
-            self._prover.withdraw(self._known.pop(step))
+            self._prover.withdraw(self._kept.forget(step))
         if self._earlier is not None:
             self._earlier.clear(step)
         return True
@@ -246,11 +263,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
 
     def _note(self, prover: Prover, state: Any) -> None:
         step = state.global_step
-        if step in self._known:
-            prover.withdraw(self._known.pop(step))
+        if step in self._kept.known:
+            prover.withdraw(self._kept.forget(step))
         began = time.monotonic() if self._began is None else self._began
         self._began = None
-        self._saved = _Saved(step, began, _best(state))
+        self._saved = _Saved(step, began, _best(state), self._clock.now())
 
     def _begin_proof(self, saved: _Saved) -> None:
         if self._prover is None or self._mount is None:
@@ -268,11 +285,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         MountkitError
             If it cannot be, unless ``on_failure`` is ``warn``.
         """
-        self._resaver = None
-        if self._keep is not None:
-            args.save_total_limit = self._keep
+        self.leave()
         self.settle()
         self._guard(self._finish_proof)
+
+    def leave(self) -> None:
+        """The training has ended, well or with an error: its saves are no longer looked after."""
+        self._resaver = None
+        self.limit.give_back()
 
     def _list(self, mount: Mount, top: Path) -> tuple[str, ...]:
         backend = backends.load(mount.spec.backend)
@@ -327,25 +347,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         proof.result()
 
     def _prove(self, prover: Prover, name: str, files: tuple[str, ...], saved: _Saved) -> None:
-        prover.prove(name, saved.step, files, began=saved.began)
-        self._known[saved.step] = name
-        self._own.add(saved.step)
-        self._retain(prover, saved.step, saved.best)
-
-    def _retain(self, prover: Prover, newest: int, best: int | None) -> None:
-        """Remove proven checkpoints beyond the limit; only ever after a newer proof."""
-        # A higher number may be left of a run that this one does not descend from.
-        protected = {*self._protected, newest}
-        if best is not None:
-            protected.add(best)
-        try:
-            for step in checkpoints.retention(sorted(self._known), self._keep, protected):
-                if prover.remove(self._known[step]):
-                    del self._known[step]
-                    self._tell(CheckpointRemoved(step))
-        except MountUnavailableError as error:
-            # The newest one is proven; the older ones go after the next.
-            self._tell(Trouble(f"Older checkpoints stay for now: {error.message}"))
+        prover.prove(name, saved.step, files, began=saved.began, saved=saved.at)
+        self._kept.proved(saved.step, name)
+        self._kept.enforce(prover, saved.step, saved.best)
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Trouble):

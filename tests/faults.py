@@ -61,6 +61,7 @@ FAULTS = {
         "symbolic and hard links in `output_dir`",
         "symbolic ones kept on rclone; the others refused by name, and not taken for an ill mount",
     ),
+    48: ("two trainings share a place", "each one's own come first; told at the start"),
 }
 
 

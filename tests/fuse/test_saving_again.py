@@ -41,6 +41,24 @@ def test_a_daemon_lost_in_the_middle_of_a_save(
         training.assert_proven(bucket, step)
 
 
+@pytest.mark.fault(7)
+def test_a_daemon_lost_in_a_save_of_a_trainer_that_saves_more(rig: Rig, bucket: Bucket) -> None:
+    training = Training(rig)
+    job = rig.begin(f"s3://{bucket.name}/run", training.command(*OPTIONS, "--overriding"))
+    rig.await_word("in-4", job)
+    rig.kill(rig.daemon())
+    rig.say("go-in-4")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert answer.err.count("checkpoint-4 is saved again") == 1
+    # Each once, and that one once more as a whole.
+    assert training.report["written"] == [2, 4, 4, 6]
+    for step in (2, 4, 6):
+        assert "entropy_ctrl_state.json" in training.written(step)
+        training.assert_proven(bucket, step)
+    assert bucket.files("run")["README.md"] == b"a model card"
+
+
 @pytest.mark.fault(33, 34)
 def test_a_store_that_is_away_in_the_middle_of_a_save(rig: Rig, bucket: Bucket) -> None:
     proxy = rig.proxy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from stores import until
@@ -26,7 +26,7 @@ FILES = {
 }
 
 
-def checkpoint(place, step=30, files=FILES, *, etags=True, name=None, **how):
+def checkpoint(place, step=30, files=FILES, *, etags=True, name=None, saved=None, **how):
     """Upload a checkpoint and commit it; its name."""
     name = name or f"checkpoint-{step}"
     entries = []
@@ -36,7 +36,8 @@ def checkpoint(place, step=30, files=FILES, *, etags=True, name=None, **how):
         crc = checksums.digest_bytes(data).values["crc64nvme"]
         entries.append(FileEntry(path, len(data), crc, "write", "md5", etag))
     url = place.store.source.child(name).url
-    manifest = Manifest(step, NOW, url, tuple(entries))
+    moment = None if saved is None else NOW + timedelta(minutes=saved)
+    manifest = Manifest(step, NOW, url, tuple(entries), moment)
     place.store.put(f"{name}/{MANIFEST_NAME}", manifest.to_bytes())
     return name
 
@@ -215,7 +216,7 @@ def requests_of(place):
     return count
 
 
-def test_the_newest_by_step_costs_three_requests(place):
+def test_the_newest_costs_a_request_for_each_checkpoint(place):
     for step in (900, 1000, 8):
         checkpoint(place, step)
     count = requests_of(place)
@@ -223,7 +224,49 @@ def test_the_newest_by_step_costs_three_requests(place):
     assert (found.step, found.name) == (1000, "checkpoint-1000")
     assert found.url.endswith("/checkpoint-1000")
     assert len(found.manifest.files) == len(FILES)
-    assert sorted(count) == ["GetObject", "ListObjectsV2", "ListObjectsV2"]
+    assert sorted(count) == ["GetObject"] * 3 + ["ListObjectsV2"] * 2
+
+
+@pytest.mark.fault(48)
+def test_what_another_training_left_at_a_higher_step_is_passed_over(place):
+    for moment, step in enumerate((2, 8, 10, 4, 6)):
+        checkpoint(place, step, {"a": b"x"}, saved=moment)
+    skipped = []
+    found = latest(place.store, on_skip=lambda name, why: skipped.append((name, why)))
+    assert found.step == 6
+    assert [name for name, _ in skipped] == ["checkpoint-10", "checkpoint-8"]
+    assert "of a training that checkpoint-6, saved later, does not descend from" in skipped[0][1]
+
+
+@pytest.mark.fault(32, 48)
+def test_where_the_newest_is_broken_what_it_descends_from_is_taken(place):
+    for moment, step in enumerate((2, 4, 8, 10, 6)):
+        checkpoint(place, step, {"a": b"x"}, saved=moment)
+    flip(place, "checkpoint-6/a")
+    assert latest(place.store).step == 4
+    # What cannot be read tells nothing of when it was saved.
+    damage_manifest_of(place, 6)
+    assert latest(place.store).step == 10
+
+
+@pytest.mark.fault(48)
+def test_where_all_that_a_training_has_is_broken_none_of_anothers_is_taken(place):
+    checkpoint(place, 10, {"a": b"x"}, saved=0)
+    checkpoint(place, 2, {"a": b"x"}, saved=1)
+    flip(place, "checkpoint-2/a")
+    skipped = {}
+    assert latest(place.store, on_skip=skipped.__setitem__) is None
+    assert "altered" in skipped["checkpoint-2"]
+    assert "does not descend" in skipped["checkpoint-10"]
+
+
+@pytest.mark.fault(48)
+def test_those_of_an_older_mountkit_go_by_their_step(place):
+    for step in (10, 2, 4):
+        checkpoint(place, step, {"a": b"x"})
+    assert latest(place.store).step == 10
+    checkpoint(place, 6, {"a": b"x"}, saved=0)
+    assert latest(place.store).step == 6
 
 
 def damage_nothing_proven(place):
@@ -256,7 +299,11 @@ def damage_byte(place):
 
 def damage_manifest(place):
     checkpoint(place, 50)
-    place.put(f"checkpoint-50/{MANIFEST_NAME}", b'{"format": 1, "step"')
+    damage_manifest_of(place, 50)
+
+
+def damage_manifest_of(place, step):
+    place.put(f"checkpoint-{step}/{MANIFEST_NAME}", b'{"format": 1, "step"')
 
 
 def damage_step(place):

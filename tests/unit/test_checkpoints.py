@@ -27,6 +27,27 @@ def test_retention(proven, keep, protected, gone):
     assert retention(proven, keep, protected) == gone
 
 
+@pytest.mark.fault(48)
+@pytest.mark.parametrize(
+    ("proven", "keep", "protected", "foreign", "gone"),
+    [
+        # Those of others go first, as the training's own take their places.
+        ([2, 8, 10], 2, {2}, {8, 10}, (8,)),
+        ([2, 4, 10], 2, {4}, {10}, (10,)),
+        ([2, 4, 6], 2, {6}, set(), (2,)),
+        ([2, 8, 10], 1, {2}, {8, 10}, (8, 10)),
+        ([2, 8, 10], None, {2}, {8, 10}, ()),
+        ([2, 8, 10], 0, {2}, {8, 10}, ()),
+        # Of a middle, what led to it comes before what was left.
+        ([2, 4, 5, 8, 10], 3, {5, 4}, {8, 10}, (8, 10)),
+        # The best one stays, whosever it is.
+        ([2, 4, 8, 10], 1, {4, 8}, {8, 10}, (10, 2)),
+    ],
+)
+def test_what_others_left_goes_first(proven, keep, protected, foreign, gone):
+    assert retention(proven, keep, protected, foreign) == gone
+
+
 @given(
     st.lists(st.integers(0, 200)),
     st.none() | st.integers(-3, 10),

@@ -13,7 +13,7 @@ from fakes import FakeMount, FakeStore
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import config, prover, uploads
+from mountkit import checkpoints, config, prover, uploads
 from mountkit import deadline as deadlines
 from mountkit import drain as drains
 from mountkit.backends.protocol import Pending, WrittenFile
@@ -263,6 +263,62 @@ class TestCheckpoints:
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert report.complete
         assert report.checkpoints == ("checkpoint-3",)
+
+
+@pytest.mark.fault(48)
+class TestLineage:
+    """Which checkpoint the drain makes the latest, where more than one training saved."""
+
+    def latest(self, mount) -> int | None:
+        found = checkpoints.latest(mount.store())
+        return found.step if found else None
+
+    def age(self, mount, moment: float) -> None:
+        listed = mount.daemon.listed
+        listed.update({path: replace(file, modified=moment) for path, file in listed.items()})
+
+    def drain(self, mount, events) -> None:
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.complete, report.unproven
+
+    @pytest.mark.parametrize("adopted", [True, False])
+    def test_what_an_earlier_run_left_waiting_is_older_than_what_this_one_saved(
+        self, mount, events, adopted
+    ):
+        finished(mount, "checkpoint-8", 8)
+        if adopted:
+            self.age(mount, time.time() - 1000)
+        left = tuple(mount.daemon.listed)
+        mount.begin(time.time() - 10, adopted=left)
+        if adopted:
+            finished(mount)
+        self.drain(mount, events)
+        assert self.latest(mount) == (3 if adopted else 8)
+
+    def test_a_clock_that_is_behind_that_of_an_earlier_run(self, mount, events):
+        mount.begin(time.time() - 10)
+        finished(mount, "checkpoint-2", 2)
+        self.drain(mount, events)
+        # Another machine, an hour behind.
+        self.age(mount, time.time() - 9000)
+        mount.daemon.listed.clear()
+        mount.begin(time.time() - 3600)
+        finished(mount)
+        self.age(mount, time.time() - 3590)
+        self.drain(mount, events)
+        assert self.latest(mount) == 3
+
+    def test_one_that_is_proven_again_keeps_its_place(self, mount, events):
+        mount.begin(time.time() - 10)
+        finished(mount)
+        finished(mount, "checkpoint-4", 4)
+        self.drain(mount, events)
+        before = checkpoints.scan(mount.store())[0].saved
+        mount.save("checkpoint-3/note.txt")
+        self.drain(mount, events)
+        assert b"note.txt" in mount.bucket.objects[MANIFEST]
+        assert checkpoints.scan(mount.store())[0].saved == before
+        assert self.latest(mount) == 4
 
 
 class TestLateWriters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -37,6 +38,7 @@ manifests = st.builds(
     step=st.integers(0, 10**9),
     created=st.datetimes(timezones=st.just(timezone.utc)),
     source=st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
+    saved=st.none() | st.datetimes(max_value=datetime(2100, 1, 1), timezones=st.just(timezone.utc)),
     files=st.lists(entries, min_size=1, max_size=6, unique_by=lambda entry: entry.path).map(tuple),
 )
 
@@ -63,7 +65,7 @@ def test_round_trip(manifest):
 def test_files_are_sorted_whatever_the_order(manifest):
     found = [item["path"] for item in json.loads(manifest.to_bytes())["files"]]
     assert found == sorted(found)
-    backwards = Manifest(manifest.step, manifest.created, manifest.source, manifest.files[::-1])
+    backwards = replace(manifest, files=manifest.files[::-1])
     assert backwards == manifest
 
 
@@ -85,6 +87,13 @@ def test_the_format_is_the_documented_one():
             }
         ],
     }
+
+
+def test_when_it_was_saved_is_told_where_it_is_known():
+    found = Manifest(30, NOW, "s3://b/r", (entry(),), saved=NOW + timedelta(seconds=1)).to_bytes()
+    assert json.loads(found)["saved"] == "2025-01-02T03:04:06+00:00"
+    assert Manifest.from_bytes(document()).saved is None
+    assert Manifest.from_bytes(document(saved=5)).saved is None
 
 
 def test_keys_from_later_versions_are_passed_over():
@@ -166,6 +175,9 @@ GOOD = json.loads(Manifest(30, NOW, "s3://b/r", (entry(),)).to_bytes())["files"]
         document(created="yesterday"),
         document(created="2025-01-02T03:04:05"),
         document(created=5),
+        document(saved="yesterday"),
+        document(saved="2025-01-02T03:04:05"),
+        document(saved="9999-12-31T23:59:59Z"),
         document(source=None),
         document(files=...),
         document(files={}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from types import SimpleNamespace
 
@@ -231,8 +232,8 @@ class Recorder:
     def __init__(self) -> None:
         self.names = []
 
-    def save(self, name, work, *, whole):
-        self.names.append((name, whole))
+    def save(self, name, work, *, hidden):
+        self.names.append(name)
         return work()
 
 
@@ -253,7 +254,7 @@ class TestWatch:
     def test_a_trainer_with_the_callback_saves_through_its_resaver(self):
         recorder = Recorder()
         assert self.trainer(Callback(recorder))._save_checkpoint("m", trial="t") == ("m", "t")
-        assert recorder.names == [("checkpoint-7", True)]
+        assert recorder.names == ["checkpoint-7"]
 
     def test_one_without_it_saves_as_ever(self):
         assert self.trainer()._save_checkpoint("m") == ("m", None)
@@ -266,25 +267,130 @@ class TestWatch:
         assert trainer._save_checkpoint("m") is None
         assert recorder.names == []
 
-    def test_a_class_that_writes_more_is_not_repeated_in_part(self):
-        recorder = Recorder()
-        base = type(self.trainer())
 
-        class More(base):
+class Whole(Callback):
+    """A callback of a training in a mount, of which every save is a new one."""
+
+    def begin_save(self, step: int) -> bool:
+        return True
+
+
+class TestRepeats:
+    """A save that is broken is made once more as a whole, whatever class it is of."""
+
+    @pytest.fixture
+    def calls(self) -> list[str]:
+        return []
+
+    @pytest.fixture
+    def base(self, place, calls):
+        class Trainer:
+            def __init__(self) -> None:
+                self.callback_handler = SimpleNamespace(callbacks=[Whole(place.resaver)])
+                self.state = SimpleNamespace(global_step=1)
+
             def _save_checkpoint(self, model, trial=None):
-                return super()._save_checkpoint(model, trial)
+                calls.append("trainer")
+                if calls.count("trainer") == 1:
+                    place.lose()
+                    raise EIO
 
-        trainer = More()
-        trainer.callback_handler.callbacks = [Callback(recorder)]
+        return Trainer
+
+    def save(self, trainer) -> None:
+        watch(type(trainer).__mro__[-2], Callback)
         trainer._save_checkpoint("m")
-        assert recorder.names == [("checkpoint-7", False)]
 
+    def test_one_that_writes_before(self, place, base, calls):
+        class Own(base):
+            def _save_checkpoint(self, model, trial=None):
+                calls.append("card")
+                super()._save_checkpoint(model, trial)
 
-def test_a_part_of_a_save_is_never_repeated(place):
-    def work():
-        place.lose()
-        return "saved"
+        self.save(Own())
+        assert calls == ["card", "trainer"] * 2
+        assert place.asked == FIRST + AGAIN
 
-    with pytest.raises(NotDurableError, match="checkpoint-1"):
-        place.resaver.save("checkpoint-1", work, whole=False)
-    assert place.asked == FIRST
+    def test_one_that_writes_after(self, place, base, calls):
+        class Own(base):
+            def _save_checkpoint(self, model, trial=None):
+                super()._save_checkpoint(model, trial)
+                calls.append("entropy")
+
+        self.save(Own())
+        assert calls == ["trainer", "trainer", "entropy"]
+        assert place.asked == FIRST + AGAIN
+
+    def test_one_that_fails_after_its_base_had_saved(self, place, base, calls):
+        class Own(base):
+            def _save_checkpoint(self, model, trial=None):
+                calls.append("own")
+                if len(calls) == 1:
+                    place.lose()
+                    raise FileNotFoundError("entropy")
+
+        self.save(Own())
+        assert calls == ["own", "own"]
+        assert place.asked == FIRST + AGAIN
+
+    def test_one_that_swallows_what_its_base_raises(self, place, base, calls):
+        class Own(base):
+            def _save_checkpoint(self, model, trial=None):
+                with contextlib.suppress(OSError):
+                    super()._save_checkpoint(model, trial)
+
+        self.save(Own())
+        assert calls == ["trainer", "trainer"]
+
+    def test_one_that_swallows_it_before_anybody_has_seen_why(self, place, base, calls):
+        class Torn(base):
+            def _save_checkpoint(self, model, trial=None):
+                calls.append("torn")
+                if len(calls) == 1:
+                    raise EIO
+
+        class Own(Torn):
+            def _save_checkpoint(self, model, trial=None):
+                with contextlib.suppress(OSError):
+                    super()._save_checkpoint(model, trial)
+
+        self.save(Own())
+        assert calls == ["torn", "torn"]
+        assert "reported an error" in place.events[0].reason
+
+    def test_one_that_makes_another_error_of_it(self, place, base, calls):
+        class Own(base):
+            def _save_checkpoint(self, model, trial=None):
+                try:
+                    super()._save_checkpoint(model, trial)
+                except OSError as error:
+                    raise RuntimeError("cannot save") from error
+
+        self.save(Own())
+        assert calls == ["trainer", "trainer"]
+
+    def test_one_that_has_it_from_a_mixin(self, place, base, calls):
+        class Card:
+            def _save_checkpoint(self, model, trial=None):
+                calls.append("card")
+                super()._save_checkpoint(model, trial)
+
+        class Own(Card, base):
+            pass
+
+        self.save(Own())
+        assert calls == ["card", "trainer"] * 2
+        assert place.asked == FIRST + AGAIN
+
+    def test_one_that_was_assigned_to_a_single_trainer(self, place, base, calls):
+        trainer = base()
+        bound = trainer._save_checkpoint
+
+        def own(model, trial=None):
+            calls.append("own")
+            bound(model, trial)
+
+        trainer._save_checkpoint = own
+        self.save(trainer)
+        assert calls == ["own", "trainer"] * 2
+        assert place.asked == FIRST + AGAIN

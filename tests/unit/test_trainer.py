@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fakes import FakeMount
 
+from mountkit import checkpoints, lineage
 from mountkit.config import Limits
 from mountkit.errors import NotDurableError, PermissionDeniedError
 from mountkit.events import Trouble
@@ -41,9 +42,42 @@ class Place:
             (trainer.doctor, "essential"),
             (trainer.resaving, "watch"),
             (trainer.settling, "watch"),
+            (trainer.limit, "watch"),
         ):
             monkeypatch.setattr(module, name, lambda *_: None)
         self._callback = trainer.CheckpointCallback
+
+    def earlier(self, *steps: int) -> None:
+        """Another training saved at these steps, and is over."""
+        callback = self.train()
+        for step in steps:
+            self.save(callback, step)
+        self.age()
+        self.events.clear()
+
+    def save(self, callback: CheckpointCallback, step: int, best: int | None = None) -> None:
+        """A training saves, and the checkpoint is proven."""
+        callback.begin_save(step)
+        self.mount.save(f"out/checkpoint-{step}/model")
+        top = Path(self.mount.path) / f"out/checkpoint-{step}"
+        top.mkdir(parents=True, exist_ok=True)
+        (top / "model").touch()
+        path = None if best is None else f"{self.mount.path}/out/checkpoint-{best}"
+        callback.on_save(None, SimpleNamespace(global_step=step, best_model_checkpoint=path), None)
+        callback.on_train_end(None, None, None)
+
+    @property
+    def latest(self) -> int | None:
+        found = checkpoints.latest(self.prover.store)
+        return found.step if found else None
+
+    @property
+    def steps(self) -> list[int]:
+        return [each.step for each in checkpoints.scan(self.prover.store)]
+
+    @property
+    def words(self) -> str:
+        return "\n".join(each.reason for each in self.events if isinstance(each, Trouble))
 
     def prove(self, step: int, *names: str) -> None:
         """Have a checkpoint in the store and in its cache, a while ago."""
@@ -57,7 +91,7 @@ class Place:
         listed = self.mount.daemon.listed
         listed.update({path: replace(file, modified=1.0) for path, file in listed.items()})
 
-    def train(self, step: int = 0) -> CheckpointCallback:
+    def train(self, step: int = 0, limit: int | None = None) -> CheckpointCallback:
         """A training begins; at a later step, it was resumed."""
         callback = self._callback(self.mount, on_event=self.events.append)
         arguments = SimpleNamespace(
@@ -67,7 +101,7 @@ class Place:
             fsdp_config=None,
             report_to=[],
             deepspeed=None,
-            save_total_limit=None,
+            save_total_limit=limit,
         )
         state = SimpleNamespace(is_hyper_param_search=False, global_step=step)
         callback.on_train_begin(arguments, state, None)
@@ -163,3 +197,76 @@ class TestForeign:
         with pytest.raises(NotDurableError, match="checkpoint-3 holds files of an earlier"):
             callback.begin_save(3)
         assert "checkpoint-3/model" in place.left()
+
+
+@pytest.mark.fault(48)
+class TestAnotherTraining:
+    """Checkpoints of a training from which this one does not descend."""
+
+    def test_from_the_start_its_own_come_first(self, place):
+        place.earlier(8, 10)
+        callback = place.train(limit=2)
+        assert "checkpoint-8, checkpoint-10" in place.words
+        assert "begun from the start, does not descend" in place.words
+        assert "save_total_limit=2" in place.words
+        # Until it has proven one, the other's is what there is.
+        assert (place.latest, place.steps) == (10, [8, 10])
+        place.save(callback, 2)
+        assert (place.latest, place.steps) == (2, [2, 10])
+        assert "checkpoint-8 of another training is removed" in place.words
+        place.save(callback, 4)
+        assert (place.latest, place.steps) == (4, [2, 4])
+        place.save(callback, 6)
+        assert (place.latest, place.steps) == (6, [4, 6])
+
+    def test_without_a_limit_nothing_goes_and_its_own_are_the_latest(self, place):
+        place.earlier(2, 8, 10)
+        callback = place.train()
+        assert "None of them is removed" in place.words
+        place.save(callback, 2)
+        assert (place.latest, place.steps) == (2, [2, 8, 10])
+
+    def test_from_the_middle_the_branch_that_was_left_goes_first(self, place):
+        place.earlier(2, 4, 8, 10)
+        callback = place.train(4, limit=3)
+        assert "resumed at step 4, does not descend: checkpoint-8, checkpoint-10." in place.words
+        place.save(callback, 6)
+        assert (place.latest, place.steps) == (6, [2, 4, 6])
+        place.save(callback, 8)
+        assert (place.latest, place.steps) == (8, [4, 6, 8])
+
+    def test_from_the_newest_nothing_is_said(self, place):
+        place.earlier(2, 4)
+        callback = place.train(4, limit=2)
+        place.save(callback, 6)
+        assert place.words == ""
+        assert (place.latest, place.steps) == (6, [4, 6])
+
+    def test_the_best_stays_and_so_does_the_one_resumed_from(self, place):
+        place.earlier(2, 4, 8, 10)
+        callback = place.train(4, limit=1)
+        place.save(callback, 5, best=2)
+        assert (place.latest, place.steps) == (5, [2, 4, 5])
+
+    def test_a_third_one_goes_on_from_the_second(self, place):
+        place.earlier(8, 10)
+        place.earlier(2, 4)
+        callback = place.train(4, limit=2)
+        assert "checkpoint-8, checkpoint-10" in place.words
+        place.save(callback, 6)
+        assert (place.latest, place.steps) == (6, [4, 6])
+
+    @pytest.mark.fault(35)
+    def test_a_clock_that_is_behind_changes_nothing(self, place, monkeypatch):
+        place.earlier(4)
+        monkeypatch.setattr(lineage.time, "time", lambda: 1000.0)
+        place.save(place.train(4), 6)
+        assert place.latest == 6
+
+    def test_what_is_proven_once_more_keeps_its_place(self, place):
+        place.earlier(2, 4)
+        place.train(4)
+        store = place.prover.store
+        again = checkpoints.scan(store)[0]
+        place.prover.prove("checkpoint-2", 2, ["model"], saved=again.saved)
+        assert place.latest == 4

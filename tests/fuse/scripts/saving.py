@@ -20,6 +20,7 @@ import shutil
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,7 +158,8 @@ class Prove:
             attempt = functools.partial(self.attempt, name, work, anew=number > 0)
             if self.told("torn", step, attempt):
                 self.log.tell("saved", step)
-                self.proof = self.pool.submit(self.prove, step, sorted(content))
+                at = datetime.now(timezone.utc)
+                self.proof = self.pool.submit(self.prove, step, sorted(content), at)
                 return
         raise TimeoutError(f"{name} could not be saved in {TRIES} tries")
 
@@ -168,9 +170,10 @@ class Prove:
         self.prover.begin(name)
         self.resaver.save(name, work)
 
-    def prove(self, step: int, names: list[str]) -> None:
+    def prove(self, step: int, names: list[str], saved: datetime) -> None:
         name = f"checkpoint-{step}"
-        if self.told("unproven", step, lambda: self.prover.prove(name, step, names)):
+        prove = functools.partial(self.prover.prove, name, step, names, saved=saved)
+        if self.told("unproven", step, prove):
             self.log.tell("proven", step)
             self.proven.append(step)
             self.told("kept", step, self.retain)

@@ -129,6 +129,30 @@ class OwnLoop(Trainer):
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
 
+class Card:
+    """Writes beside the checkpoint before it is saved, as TRL's Trainers do."""
+
+    def _save_checkpoint(self, model, trial):
+        Path(self.args.output_dir, "README.md").write_text("a model card")
+        super()._save_checkpoint(model, trial)
+
+
+class Entropy(Card, Trainer):
+    """Adds a file to a checkpoint that is saved, as TRL's GRPOTrainer does."""
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        step = self.state.global_step
+        top = Path(self.args.output_dir) / f"checkpoint-{step}"
+        (top / "entropy_ctrl_state.json").write_text(json.dumps({"entropy_coef": step}))
+
+
+def trainer_class(options: argparse.Namespace) -> type[Trainer]:
+    if options.overriding:
+        return Entropy
+    return OwnLoop if options.own_loop else Trainer
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output_dir")
@@ -146,6 +170,8 @@ def main() -> None:
     parser.add_argument("--save-again-at-once", type=int, default=-1)
     parser.add_argument("--adapter", action="store_true", help="of a callback after mountkit's")
     parser.add_argument("--own-loop", action="store_true", help="a Trainer that saves by itself")
+    parser.add_argument("--overriding", action="store_true", help="one that saves more")
+    parser.add_argument("--resume-from", type=int, help="that step, and not the newest")
     parser.add_argument("--epochs", action="store_true", help="save at the end of each instead")
     parser.add_argument("--callback", choices=["raise", "warn", "none"], default="raise")
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
@@ -169,7 +195,7 @@ def main() -> None:
     callbacks.append(again)
     if options.adapter:
         callbacks.append(Adapter(watcher))
-    trainer = (OwnLoop if options.own_loop else Trainer)(
+    trainer = trainer_class(options)(
         model=GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=64,
@@ -216,6 +242,8 @@ def main() -> None:
             model.save_pretrained, max_shard_size=options.shard
         )
     newest = None if options.fresh else mountkit.latest_checkpoint(options.output_dir)
+    if options.resume_from is not None:
+        newest = str(Path(options.output_dir) / f"checkpoint-{options.resume_from}")
     try:
         trainer.train(resume_from_checkpoint=newest)
         if options.final_model:
