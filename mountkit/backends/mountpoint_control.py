@@ -218,6 +218,11 @@ class MountpointControl:
                 found.add(checkpoint)
         return tuple(sorted(path for path in found if _in(f"{path}/", below)))
 
+    def emptied(self, directory: str) -> float:
+        """By the log. A directory is gone with the last file below it."""
+        gone, top = self._log.read().gone, f"{self._spec.source.key(directory)}/"
+        return max((at for key, at in gone.items() if key.startswith(top)), default=0.0)
+
     def audit(self, aside: Path) -> tuple[str, ...]:  # noqa: ARG002
         """A killed Mountpoint leaves nothing to mend."""
         return ()

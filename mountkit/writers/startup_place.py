@@ -14,6 +14,7 @@ from mountkit.writers.sequential import ON_SEQUENTIAL_MOUNT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mountkit.backends.protocol import Control
     from mountkit.handle import Mount
 
 VARIABLE = "MOUNTKIT_SEQUENTIAL_MOUNT"
@@ -37,13 +38,25 @@ def install(env: Mapping[str, str]) -> None:
         return
     place = json.loads(text)
     path = place["path"]
-    mounted, explain = functools.partial(in_table, path), functools.partial(_explain, path)
-    HOOKS.add(Place(path, Path(place["directory"]), mounted, explain, ON_SEQUENTIAL_MOUNT))
+    mounted = functools.partial(in_table, path)
+    known = (functools.partial(_explain, path), functools.partial(_emptied, path))
+    HOOKS.add(Place(path, Path(place["directory"]), mounted, *known, ON_SEQUENTIAL_MOUNT))
 
 
 def _explain(path: str, name: str) -> str:
     """What the daemon of the mount at ``path`` says of a failed write. Only ever after one."""
+    control = _control(path)
+    return "" if control is None else control.explain(name)
+
+
+def _emptied(path: str, name: str) -> float:
+    """When a file of that directory was last removed. Only for one that is not there."""
+    control = _control(path)
+    return 0.0 if control is None else control.emptied(name)
+
+
+def _control(path: str) -> Control | None:
     from mountkit.handle import Mount
 
     mount = Mount.covering(path)
-    return "" if mount is None else mount.control().explain(name)
+    return None if mount is None else mount.control()

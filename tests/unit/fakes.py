@@ -161,6 +161,9 @@ class FakeControl:
     def lessened(self, below: str = "") -> tuple[str, ...]:
         return tuple(top for top in self.less if top.startswith(below))
 
+    def emptied(self, directory: str) -> float:
+        return 0.0
+
     def audit(self, aside: Path) -> tuple[str, ...]:
         return ()
 
