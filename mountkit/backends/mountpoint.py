@@ -51,7 +51,7 @@ class MountpointBackend:
     """``mount-s3``; see :class:`mountkit.backends.protocol.Backend`."""
 
     name: ClassVar[str] = "mountpoint"
-    refuses: ClassVar[frozenset[str]] = frozenset({"rename", "chmod", "seek", "append"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"rmtree", "rename", "chmod", "seek", "append"})
     caches: ClassVar[bool] = False
     # Its log tells of every upload.
     mark: ClassVar[str] = ""
