@@ -57,6 +57,7 @@ FAULTS = {
     38: ("a PID is used again", "nobody else is ever signalled"),
     39: ("strange names, thousands of files", "kept, or refused by name"),
     40: ("a file is open at the unmount", "bounded; lazily, after the drain"),
+    41: ("a directory is gone with its last file", "trees are removed as on a disk"),
 }
 
 
