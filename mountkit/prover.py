@@ -117,7 +117,8 @@ class Prover:
         self, name: str, step: int, files: Sequence[str], started: float, since: float
     ) -> Manifest:
         top = self._path(name)
-        listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME})
+        left_over = {path[len(top) + 1 :] for path in self._mount.control().leftovers(top)}
+        listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME, *left_over})
         self._refuse_strays(top)
         self._refuse_torn(top, since)
         if not listed:

@@ -58,6 +58,7 @@ FAULTS = {
     39: ("strange names, thousands of files", "kept, or refused by name"),
     40: ("a file is open at the unmount", "bounded; lazily, after the drain"),
     41: ("a directory is gone with its last file", "trees are removed as on a disk"),
+    42: ("a child process comes past the hooks", "it saves well, or what it lost is named"),
 }
 
 

@@ -147,6 +147,9 @@ class Control(Protocol):
         it: to be asked before that, too.
         """
 
+    def leftovers(self, below: str = "") -> tuple[str, ...]:
+        """Temporary files of a save that could not rename them: nobody's data, and no ``files``."""
+
     def emptied(self, directory: str) -> float:
         """When a file below it was last removed through the mount, in seconds since the epoch.
 
