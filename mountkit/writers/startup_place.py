@@ -1,18 +1,20 @@
-"""How ``mountkit run`` hands its mount to the Pythons that it starts: by their environment."""
+"""How a mount is handed to the Pythons that are started below it: by their environment."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mountkit import backends
 from mountkit.writers.hooks import HOOKS, Place, in_table
 from mountkit.writers.sequential import ON_SEQUENTIAL_MOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mountkit.backends.protocol import Control
     from mountkit.handle import Mount
@@ -26,6 +28,34 @@ def environment(mount: Mount, env: Mapping[str, str]) -> dict[str, str]:
     place = {"path": mount.path, "directory": str(mount.directory.path)}
     paths = [str(FOLDER), *filter(None, [env.get("PYTHONPATH")])]
     return {**env, VARIABLE: json.dumps(place), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+@contextlib.contextmanager
+def handed_on(mount: Mount) -> Iterator[None]:
+    """While this lasts, what this process starts has that environment, if the mount needs it.
+
+    A forked child has what is replaced here anyway; one that multiprocessing spawns has not.
+    """
+    if "rename" not in backends.load(mount.spec.backend).refuses:
+        yield
+        return
+    before, ours = dict(os.environ), environment(mount, os.environ)
+    changed = {name: value for name, value in ours.items() if before.get(name) != value}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in changed.items():
+            # Whoever has changed it since means what it is now.
+            if os.environ.get(name) == value:
+                _set(name, before.get(name))
+
+
+def _set(name: str, value: str | None) -> None:
+    if value is None:
+        del os.environ[name]
+    else:
+        os.environ[name] = value
 
 
 def install(env: Mapping[str, str]) -> None:

@@ -72,3 +72,39 @@ def test_what_it_left_behind_is_named_and_in_no_manifest(rig: Rig, bucket: Bucke
         "verify", f"s3://{bucket.name}/run/checkpoint-5", "--endpoint-url", rig.server.endpoint_url
     )
     assert verified.code == 0, verified
+
+
+# The API instead of the command: what it hands on ends with its block.
+SPAWNED = """
+import multiprocessing, os, shutil, sys
+import mountkit
+
+def work(top):
+    from safetensors.torch import save_file
+    import torch
+    os.makedirs(top + "/old")
+    save_file({"a": torch.ones(1000)}, top + "/old/model.safetensors")
+    shutil.copyfile(top + "/old/model.safetensors", top + "/model.safetensors")
+    shutil.rmtree(top + "/old")
+
+if __name__ == "__main__":
+    source, target, endpoint, backend = sys.argv[1:]
+    os.environ["PYTHONPATH"] += ":/mine"
+    before = dict(os.environ)
+    with mountkit.mount(source, target, endpoint_url=endpoint, backend=backend) as mount:
+        child = multiprocessing.get_context("spawn").Process(target=work, args=(mount.path,))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+    assert dict(os.environ) == before
+"""
+
+
+@pytest.mark.fault(42)
+def test_a_child_that_is_spawned_within_a_mount_of_python(rig: Rig, bucket: Bucket) -> None:
+    script = rig.work / "spawned.py"
+    script.write_text(SPAWNED)
+    place = [f"s3://{bucket.name}/run", str(rig.target), rig.server.endpoint_url, rig.backend]
+    answer = rig.start(rig.python, script, *place).wait()
+    assert answer.code == 0, answer
+    assert set(bucket.files("run")) == {"model.safetensors"}
