@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+from rig import eventually
 
 if TYPE_CHECKING:
     from rig import Answer, Bucket, Rig
@@ -108,3 +110,32 @@ def test_a_child_that_is_spawned_within_a_mount_of_python(rig: Rig, bucket: Buck
     answer = rig.start(rig.python, script, *place).wait()
     assert answer.code == 0, answer
     assert set(bucket.files("run")) == {"model.safetensors"}
+
+
+# It has nothing open when the command ends, and writes when nothing is mounted any more.
+IDLE = """
+import os, sys, time
+target, gates = sys.argv[1:]
+open(target + "/first", "w").write("first")
+if os.fork() == 0:
+    os.setsid()
+    open(gates + "/pid", "w").write(str(os.getpid()))
+    until = time.monotonic() + 90
+    while time.monotonic() < until and not os.path.exists(gates + "/enough"):
+        time.sleep(0.05)
+    os._exit(0)
+while not os.path.exists(gates + "/pid"):
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.fault(42)
+def test_what_the_command_left_behind_is_told(rig: Rig, bucket: Bucket) -> None:
+    command = [rig.python, "-c", IDLE, str(rig.target), str(rig.gates)]
+    answer = rig.run(f"s3://{bucket.name}/run", command)
+    (rig.gates / "enough").touch()
+    pid = int((rig.gates / "pid").read_text())
+    eventually(lambda: not psutil.pid_exists(pid), "the end of the child")
+    assert answer.code == 0, answer
+    assert f"left behind what still runs: process {pid} (" in answer.err
+    assert bucket.files("run") == {"first": b"first"}
