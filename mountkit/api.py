@@ -15,6 +15,7 @@ from mountkit.session import Session
 from mountkit.specifying import specify
 from mountkit.store import S3Store
 from mountkit.verify import Verdict, verify
+from mountkit.writers import startup_place
 
 if TYPE_CHECKING:
     import os
@@ -76,7 +77,8 @@ def mount(
     session = Session.open(specify(source, str(target), settings, pairs), settings, on_event)
     writers.install(session.mount)
     try:
-        yield session.mount
+        with startup_place.handed_on(session.mount):
+            yield session.mount
     except SystemExit as error:
         # sys.exit(0) in the body is a good end, and must not hide what is not proven.
         if error.code not in {None, 0}:

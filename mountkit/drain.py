@@ -138,6 +138,7 @@ class _Drain:
         self._ended_well = ended_well
         self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
         self._proven: list[str] = []
+        self._left_over: set[str] = set()
         self._unproven: dict[str, Unproven] = {}
         self._said: set[str] = set()
         record = mount.last_record()
@@ -193,6 +194,7 @@ class _Drain:
             else:
                 self._prove(top, step, members, manifest)
         self._attest(loose)
+        self._name_left_over()
         self._note(forgotten(self._mount, self._store, paths))
         self._note_links(file.path for file in files if self._concerns(file))
         self._note_astray()
@@ -301,6 +303,18 @@ class _Drain:
             if said not in self._said:
                 self._said.add(said)
                 self._observer(Trouble(said))
+
+    def _name_left_over(self) -> None:
+        """What lies beside the data and is none: nobody should take it for some."""
+        for path in self._mount.control().leftovers():
+            if path not in self._left_over:
+                self._left_over.add(path)
+                self._observer(
+                    Trouble(
+                        f"{path} is left over from a save that could not rename it, and is part "
+                        "of no checkpoint: remove it"
+                    )
+                )
 
     def _note_astray(self) -> None:
         """What may lie on a disk of this machine, and was never in the mount."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from mountkit import backends, config
+from mountkit import backends, config, leftbehind
 from mountkit.deadline import Deadline
 from mountkit.errors import MountkitError, UsageError
 from mountkit.firstlook import first_look_apart
@@ -68,7 +68,7 @@ def run(
         session = begin(spec, settings, observer, first_look_apart)
         try:
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
-            env = config.command_environment(settings)
+            env = leftbehind.marked(config.command_environment(settings))
             if "rename" in backends.load(spec.backend).refuses:
                 env = startup_place.environment(session.mount, env)
             started = time.time()
@@ -80,6 +80,10 @@ def run(
         say("the command ended; making sure that everything is in the bucket")
         naming = Naming(say)
         report = _finish(session, observer, say, signals, naming, ended_well=code == 0)
+        left = leftbehind.warning(leftbehind.still_running(), spec.target)
+        if left:
+            # No reason for another code: it may have nothing to do with what is saved.
+            say(left)
         if code and any(at >= started for at in session.supervisor.record.lost):
             say(
                 f"the command ended with {code}, and the mount was lost while it ran; run it "

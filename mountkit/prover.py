@@ -126,7 +126,8 @@ class Prover:
         saved: datetime | None,
     ) -> Manifest:
         top = self._path(name)
-        listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME})
+        left_over = {path[len(top) + 1 :] for path in self._mount.control().leftovers(top)}
+        listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME, *left_over})
         self._refuse_strays(top)
         self._refuse_torn(top, since)
         self._refuse_links(top, listed)

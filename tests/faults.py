@@ -62,6 +62,8 @@ FAULTS = {
         "symbolic ones kept on rclone; the others refused by name, and not taken for an ill mount",
     ),
     48: ("two trainings share a place", "each one's own come first; told at the start"),
+    49: ("a directory is gone with its last file", "trees are removed as on a disk"),
+    50: ("a child process comes past the hooks", "it saves well, or what it lost is named"),
 }
 
 

@@ -34,6 +34,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "unlink", "remove a file", "old checkpoints, shards of an earlier save", essential=True
     ),
+    Operation(
+        "rmtree",
+        "remove a directory once it is empty",
+        "`rm -r`, `find -delete`; any Python below mountkit removes trees all the same",
+    ),
     Operation("rename", "rename a file", "safetensors 0.8, FSDP and DCP rename what they wrote"),
     Operation("chmod", "change a file's mode", "safetensors 0.8 does after each save"),
     Operation(

@@ -52,7 +52,7 @@ class MountpointBackend:
 
     name: ClassVar[str] = "mountpoint"
     refuses: ClassVar[frozenset[str]] = frozenset(
-        {"rename", "chmod", "seek", "append", "symlink", "link", "overwrite-mapped"}
+        {"rmtree", "rename", "chmod", "seek", "append", "symlink", "link", "overwrite-mapped"}
     )
     caches: ClassVar[bool] = False
     links: ClassVar[str] = ""

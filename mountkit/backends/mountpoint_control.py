@@ -6,6 +6,7 @@ What was written is known from the daemon's log, and from the journal of our own
 from __future__ import annotations
 
 import errno
+import re
 import secrets
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from mountkit.written import Written
 
 LOOK_SECONDS = 10.0
+# The file that safetensors writes to and renames then, by Rust's tempfile: six random characters.
+TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 # A stack of retries of its own may be behind the answer to the first upload.
 TRIAL_SECONDS = 60.0
 
@@ -141,6 +144,7 @@ class MountpointControl:
                 for path, upload in done.items()
                 if path not in lost
                 and not _is_mountkits(path)
+                and not _is_left_over(path, uploads.said)
                 and not over(path, upload.at, removed)
             },
             {key[cut:]: at for key, at in uploads.open.items() if not _is_mountkits(key)},
@@ -218,6 +222,19 @@ class MountpointControl:
                 found.add(checkpoint)
         return tuple(sorted(path for path in found if _in(f"{path}/", below)))
 
+    def leftovers(self, below: str = "") -> tuple[str, ...]:
+        """What safetensors wrote and neither renamed nor removed, by the log and its name."""
+        uploads = self._log.read()
+        top = self._spec.source.key("")
+        cut = len(top) + 1 if top else 0
+        found = (key[cut:] for key in uploads.done if _is_left_over(key, uploads.said))
+        return tuple(sorted(path for path in found if _in(path, below)))
+
+    def emptied(self, directory: str) -> float:
+        """By the log. A directory is gone with the last file below it."""
+        gone, top = self._log.read().gone, f"{self._spec.source.key(directory)}/"
+        return max((at for key, at in gone.items() if key.startswith(top)), default=0.0)
+
     def audit(self, aside: Path) -> tuple[str, ...]:  # noqa: ARG002
         """A killed Mountpoint leaves nothing to mend."""
         return ()
@@ -237,6 +254,12 @@ def _connected(source: Source, options: StoreOptions, deadline: Deadline | None)
 
 def _in(path: str, below: str) -> bool:
     return not below or path.startswith(f"{below}/")
+
+
+def _is_left_over(path: str, refused: Mapping[str, str]) -> bool:
+    """Whether it has such a name, and an operation on a file of that name was refused."""
+    name = path.rpartition("/")[2]
+    return TEMPORARY.fullmatch(name) is not None and name in refused
 
 
 def _is_mountkits(path: str) -> bool:

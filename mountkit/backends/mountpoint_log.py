@@ -166,6 +166,12 @@ class MountpointLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._begin()
+        # Another thread may have been reading when the process was forked.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        """Know nothing yet."""
         self._lock = threading.Lock()
         self._uploads = Uploads()
         self._offset = 0

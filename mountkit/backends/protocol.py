@@ -147,6 +147,15 @@ class Control(Protocol):
         it: to be asked before that, too.
         """
 
+    def leftovers(self, below: str = "") -> tuple[str, ...]:
+        """Temporary files of a save that could not rename them: nobody's data, and no ``files``."""
+
+    def emptied(self, directory: str) -> float:
+        """When a file below it was last removed through the mount, in seconds since the epoch.
+
+        0 if none was, and where a directory without files stays until it is removed itself.
+        """
+
     def audit(self, aside: Path) -> tuple[str, ...]:
         """Mend what a killed daemon left of its files; only while none runs.
 

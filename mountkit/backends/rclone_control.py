@@ -215,6 +215,14 @@ class RcloneControl:
         """By the directories of the cache, which change when a file of them is made or removed."""
         return self._cache.lessened(below)
 
+    def leftovers(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
+        """Whatever is written can be renamed."""
+        return ()
+
+    def emptied(self, directory: str) -> float:  # noqa: ARG002
+        """A directory stays until it is removed itself."""
+        return 0.0
+
     def audit(self, aside: Path) -> tuple[str, ...]:
         """Mend what a killed rclone left in the cache."""
         return self._cache.audit(aside)

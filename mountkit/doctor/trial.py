@@ -143,6 +143,18 @@ def _unlink(hands: Hands) -> None:
         raise WrongBytesError("the file is still there")
 
 
+def _rmtree(hands: Hands) -> None:
+    file, inner, tree = map(hands.path, ("tree/inner/file", "tree/inner", "tree"))
+    hands.do("mkdir", os.makedirs, inner)
+    hands.make("tree/inner/file")
+    hands.do("unlink", os.unlink, file)
+    # On a bucket the directories may be gone with their last file.
+    hands.do("rmdir", os.rmdir, inner)
+    hands.do("rmdir", os.rmdir, tree)
+    if os.path.lexists(tree):
+        raise WrongBytesError("the directory is still there")
+
+
 def _rename(hands: Hands) -> None:
     hands.make("rename")
     source, target = hands.path("rename"), hands.path("renamed")
@@ -214,6 +226,7 @@ OPERATIONS: dict[str, Callable[[Hands], None]] = {
     "fork-close": _fork_close,
     "overwrite": _overwrite,
     "unlink": _unlink,
+    "rmtree": _rmtree,
     "rename": _rename,
     "chmod": _chmod,
     "seek": _seek,

@@ -1,5 +1,7 @@
 """Send what is saved below a mount through a sequential file, and nothing else.
 
+And have the removal of a directory that went with its last file succeed, see ``removal``.
+
 ``safetensors.torch``, ``safetensors.numpy`` and ``torch`` each have one function that takes the
 path. It is replaced while a mount is installed, at once or when the module gets imported; none is
 imported here. Who took a name before, as by ``from torch import save``, has the old function;
@@ -8,6 +10,7 @@ imported here. Who took a name before, as by ``from torch import save``, has the
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -18,7 +21,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mountkit import backends, mountinfo
-from mountkit.writers import safetensors
+from mountkit.errors import MountkitError
+from mountkit.writers import removal, safetensors
 from mountkit.writers.imports import Watcher
 from mountkit.writers.sequential import (
     ON_SEQUENTIAL_MOUNT,
@@ -42,6 +46,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
         "safetensors.torch": (("safetensors.torch", "serialize_file"),),
         "safetensors.numpy": (("safetensors.numpy", "serialize_file"),),
         "torch": (("torch", "save"), ("torch.serialization", "save")),
+        **removal.FUNCTIONS,
     }
 )
 
@@ -60,6 +65,8 @@ class Place:
         Whether it is mounted right now; otherwise the libraries write as ever.
     explain:
         What is known of a failed write, from the path relative to the mount; "" for nothing.
+    emptied:
+        When a file below a directory was last removed, from the path relative to the mount.
     calls:
         The system calls.
     """
@@ -68,6 +75,7 @@ class Place:
     directory: Path
     mounted: Callable[[], bool]
     explain: Callable[[str], str] = no_reason
+    emptied: Callable[[str], float] = removal.never
     calls: Calls = SYSTEM
 
 
@@ -92,6 +100,13 @@ class Target:
         return SequentialFile(
             self.path, self.name, place.path, journal, explain=place.explain, calls=place.calls
         )
+
+    def emptied(self) -> float:
+        """When a file below it was last removed through the mount; 0 if that is not known."""
+        # The log is read by somebody else's code, whose own error says all that there is to say.
+        with contextlib.suppress(OSError, MountkitError):
+            return self.place.emptied(self.name)
+        return 0.0
 
 
 def target_of(places: Iterable[Place], path: object) -> Target | None:
@@ -168,9 +183,9 @@ class Hooks:
                 self._replace(module)
 
     def _replace(self, module: str) -> None:
-        make = _save if module == "torch" else _serialize_file
+        make = MAKERS.get(module, _serialize_file)
         for home, name in FUNCTIONS[module]:
-            holder = sys.modules.get(home)
+            holder = _holder(home)
             current = getattr(holder, name, None)
             if holder is None or current is None or self._has(holder, name):
                 continue
@@ -178,6 +193,9 @@ class Hooks:
             shared = (patch.hooked for patch in self._patches if patch.original is current)
             hooked = next(shared, None) or make(self, current)
             setattr(holder, name, hooked)
+            # What shutil looks at when it is imported, to remove a tree in the safe way.
+            if current in os.supports_dir_fd:
+                os.supports_dir_fd.add(hooked)
             self._patches.append(_Patch(holder, name, current, hooked))
 
     def _has(self, holder: Any, name: str) -> bool:
@@ -190,10 +208,18 @@ class Hooks:
             # Whoever replaced it after us calls ours, which passes everything on from now.
             if getattr(patch.module, patch.name, None) is patch.hooked:
                 setattr(patch.module, patch.name, patch.original)
+            os.supports_dir_fd.discard(patch.hooked)
         self._patches.clear()
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
+
+
+def _holder(home: str) -> Any:
+    """A module, or what is in one ("module:name"), if it is imported."""
+    module, _, inner = home.partition(":")
+    found = sys.modules.get(module)
+    return getattr(found, inner, None) if inner else found
 
 
 def _serialize_file(hooks: Hooks, original: Function) -> Function:
@@ -230,6 +256,26 @@ def _save(hooks: Hooks, original: Function) -> Function:
     return save
 
 
+def _rmdir(hooks: Hooks, original: Function) -> Function:
+    taken = removal.Taken()
+
+    @functools.wraps(original)
+    def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
+        try:
+            original(path, dir_fd=dir_fd)
+        except FileNotFoundError:
+            target = hooks.target(removal.plain(path, dir_fd))
+            if target is None or not taken.new(target.path, target.emptied()):
+                raise
+
+    return rmdir
+
+
+#: Who makes what stands in for a module's functions, where it is none of the safetensors'.
+MAKERS: Mapping[str, Callable[[Hooks, Function], Function]] = MappingProxyType(
+    {"torch": _save, **dict.fromkeys(removal.FUNCTIONS, _rmdir)}
+)
+
 HOOKS = Hooks()
 
 
@@ -240,8 +286,9 @@ def install(mount: Mount) -> None:
     """
     if "rename" in backends.load(mount.spec.backend).refuses:
         mounted = functools.partial(in_table, mount.path)
-        explain = mount.control().explain
-        HOOKS.add(Place(mount.path, mount.directory.path, mounted, explain, ON_SEQUENTIAL_MOUNT))
+        control, calls = mount.control(), ON_SEQUENTIAL_MOUNT
+        known = (control.explain, control.emptied)
+        HOOKS.add(Place(mount.path, mount.directory.path, mounted, *known, calls))
 
 
 def uninstall(mount: Mount) -> None:

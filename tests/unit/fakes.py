@@ -133,6 +133,7 @@ class FakeControl:
         self.script: list[Pending | Exception] = [Pending()]
         self.pushes = 0
         self.less: tuple[str, ...] = ()
+        self.left_over: tuple[str, ...] = ()
         self.refreshed: list[str] = []
         self.refresh_error: MountUnavailableError | None = None
         self.error: tuple[float, str] | None = None
@@ -160,6 +161,14 @@ class FakeControl:
 
     def lessened(self, below: str = "") -> tuple[str, ...]:
         return tuple(top for top in self.less if top.startswith(below))
+
+    def leftovers(self, below: str = "") -> tuple[str, ...]:
+        return tuple(
+            path for path in self.left_over if path.startswith(f"{below}/" if below else "")
+        )
+
+    def emptied(self, directory: str) -> float:
+        return 0.0
 
     def audit(self, aside: Path) -> tuple[str, ...]:
         return ()

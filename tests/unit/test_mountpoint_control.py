@@ -74,6 +74,12 @@ class Place:
         self.begin(path)
         self.log(f'{PUT.format(path=path)}: error=Service("{reason}") meta request failed')
 
+    def refuse(self, name: str) -> None:
+        self.log(
+            f'rename{{req=80 parent=3 name="{name}" newparent=3 newname="model" pid=1}}: '
+            "fuse: rename failed with errno 1: cannot be renamed while being written"
+        )
+
     def remove(self, path: str) -> None:
         self.log(
             f"superblock: unlink on remote file will delete key run/{path} parent=1 "
@@ -143,6 +149,39 @@ class TestFiles:
         assert place.control.lessened() == (), "saved anew"
         place.remove("checkpoint-10/trainer_state.json")
         assert place.control.lessened() == (), "without a state it is none anyway"
+
+    def test_what_safetensors_could_not_rename_is_left_over(self, place):
+        for path in ("checkpoint-1/.tmpaB3xYz", ".tmpaB3xY0", "checkpoint-1/.tmpkept00"):
+            place.save(path)
+        for name in (".tmpaB3xYz", ".tmpaB3xY0", "model"):
+            place.refuse(name)
+        place.save("model")
+        assert place.control.leftovers() == (".tmpaB3xY0", "checkpoint-1/.tmpaB3xYz")
+        assert place.control.leftovers("checkpoint-1") == ("checkpoint-1/.tmpaB3xYz",)
+        assert place.control.leftovers("checkpoint") == ()
+        assert place.files() == {"checkpoint-1/.tmpkept00": False, "model": False}
+        place.remove(".tmpaB3xY0")
+        assert place.control.leftovers() == ("checkpoint-1/.tmpaB3xYz",)
+
+    def test_one_that_did_not_arrive_is_lost_and_not_left_over(self, place):
+        place.refuse(".tmpaB3xYz")
+        place.fail("checkpoint-1/.tmpaB3xYz")
+        assert place.control.leftovers() == ()
+        assert place.files() == {"checkpoint-1/.tmpaB3xYz": True}
+
+    def test_when_a_directory_was_emptied(self, place):
+        for path in ("a/b/c", "a/d", "ab/e"):
+            place.save(path)
+        assert place.control.emptied("a") == 0.0
+        place.remove("a/b/c")
+        first = place.control.emptied("a/b")
+        assert first > 0
+        assert place.control.emptied("a") == first
+        assert place.control.emptied("ab") == place.control.emptied("c") == 0.0
+        place.remove("a/d")
+        assert place.control.emptied("a") >= first
+        place.save("a/b/c")
+        assert place.control.emptied("a/b") == 0.0
 
     def test_what_mountkit_tries_is_nothing_that_was_saved(self, place):
         place.save(".mountkit-probe-123")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mountkit
 from mountkit.backends.mountpoint_log import CUT_SHORT, MountpointLog
 
 KEY = "run/checkpoint-1/a.bin"
@@ -183,3 +188,33 @@ def test_no_text_makes_it_fail(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("log") / "log"
     path.write_text(f"2026-11-20T11:01:00.000000Z  WARN ThreadId(1) {text}\n", errors="replace")
     MountpointLog(path).read()
+
+
+FORKED = """
+import os, pathlib, signal, sys, threading
+from mountkit.backends.mountpoint_log import MountpointLog
+
+log, held, done = MountpointLog(pathlib.Path(sys.argv[1])), threading.Event(), threading.Event()
+
+def hold():
+    with log._lock:
+        held.set()
+        done.wait()
+
+threading.Thread(target=hold).start()
+held.wait()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)
+    log.read()
+    os._exit(0)
+status = os.waitpid(pid, 0)[1]
+done.set()
+sys.exit(status != 0)
+"""
+
+
+def test_a_forked_child_reads_it_while_another_thread_did(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(mountkit.__file__).parents[1])}
+    words = [sys.executable, "-c", FORKED, str(tmp_path / "log")]
+    subprocess.run(words, env=environment, check=True, timeout=60)

@@ -440,7 +440,9 @@ class TestInstalling:
             path=os.path.realpath(tmp_path / "mnt"),
             directory=SimpleNamespace(path=tmp_path / "state"),
             spec=SimpleNamespace(backend=backend),
-            control=lambda: SimpleNamespace(explain=lambda name: f"the log on {name}"),
+            control=lambda: SimpleNamespace(
+                explain=lambda name: f"the log on {name}", emptied=lambda _: 0.0
+            ),
         )
 
     def test_a_mount_that_cannot_rename_is_installed(self, tmp_path, monkeypatch):
