@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mountkit import checkpoints
+from mountkit.astray import explained, new_strays
+from mountkit.below import missed
 from mountkit.errors import (
     MountkitError,
     MountUnavailableError,
@@ -17,7 +19,7 @@ from mountkit.events import Observer, Trouble
 from mountkit.finished import finished
 from mountkit.forgotten import forgotten, taken
 from mountkit.manifest import Manifest
-from mountkit.prover import Prover, new_strays, stray
+from mountkit.prover import Prover
 from mountkit.spec import MANIFEST_NAME, Unproven, is_trial
 from mountkit.uploads import Uploads
 from mountkit.verify import listing
@@ -78,8 +80,8 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
         unknown = Unproven(mount.path, 0, f"what was written at the very end is not known: {error}")
         report = replace(report, unproven=(*report.unproven, unknown))
     named = {problem.path for problem in report.unproven}
-    late = [path for path in new_strays(mount, record) if path not in named]
-    return replace(report, unproven=(*report.unproven, *(stray(mount, path) for path in late)))
+    late = [stray for stray in new_strays(mount, record) if stray.path not in named]
+    return replace(report, unproven=(*report.unproven, *(explained(mount, one) for one in late)))
 
 
 def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool) -> DrainReport:
@@ -266,7 +268,10 @@ class _Drain:
     def _note_astray(self) -> None:
         """What may lie on a disk of this machine, and was never in the mount."""
         record = self._mount.last_record()
-        self._note(stray(self._mount, path) for path in new_strays(self._mount, record))
+        try:
+            self._note(explained(self._mount, stray) for stray in missed(self._mount))
+        except NotDurableError as error:
+            self._note([Unproven(self._mount.path, 0, error.message)])
         covered = self._mount.covered() or (record.covered if record else "")
         if covered:
             reason = f"{covered}; what was written meanwhile went there, if anything was"

@@ -62,8 +62,8 @@ class MountRecord:
     adopted: tuple[str, ...] = ()
     # When the daemon was lost, in seconds since the epoch: a save under way then may be torn.
     lost: tuple[float, ...] = ()
-    # Files that an earlier run lost between two mounts; none of this run's concern.
-    strays_before: tuple[str, ...] = ()
+    # What missed the mount in earlier runs, each time by name and mark; none of this run's concern.
+    strays_before: tuple[tuple[str, str], ...] = ()
     # Checkpoints that had no manifest before anything was written through this mount.
     unproven_before: tuple[str, ...] = ()
     # Files that the last drain could not prove, for the next mount to take up.
@@ -266,6 +266,12 @@ def _make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
+def _occurrence(stray: str | list[str]) -> tuple[str, str]:
+    """What missed the mount once; earlier versions wrote down its name alone."""
+    path, mark = (stray, "") if isinstance(stray, str) else stray
+    return path, mark
+
+
 def _record(content: dict[str, Any], place: Path) -> MountRecord:
     try:
         spec = content["spec"]
@@ -291,7 +297,7 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
             began=content["began"],
             adopted=tuple(content["adopted"]),
             lost=tuple(content["lost"]),
-            strays_before=tuple(content["strays_before"]),
+            strays_before=tuple(_occurrence(stray) for stray in content["strays_before"]),
             unproven_before=tuple(content["unproven_before"]),
             unproven=tuple(content["unproven"]),
             store_began=content["store_began"],

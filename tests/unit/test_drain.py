@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from botocore.exceptions import ClientError
-from fakes import FakeMount, FakeStore
+from fakes import FakeMount, FakeStore, astray
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -476,7 +476,7 @@ class TestUnwitnessed:
 
     @pytest.mark.fault(7)
     def test_a_file_that_reached_the_local_disk_instead_is_named(self, mount, events):
-        mount.directory.strays.add(("checkpoint-9/model", "log"))
+        mount.directory.strays.add(astray("checkpoint-9/model", "log"))
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-9/model", "log"]
         assert mount.spec.cache_dir in report.unproven[0].reason

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from fakes import astray
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,8 +150,8 @@ class TestNotes:
     def test_strays_add_up(self, known):
         directory = known.directory("1")
         assert directory.strays.paths() == ()
-        directory.strays.add(("b", "a"))
-        directory.strays.add(("c", "a"))
+        directory.strays.add(astray("b", "a"))
+        directory.strays.add(astray("c", "a"))
         assert directory.strays.paths() == ("a", "b", "c")
         # Whoever looks once more after the unmount still has to know.
         directory.clear()
@@ -161,7 +162,7 @@ class TestNotes:
     def test_strays_of_a_directory_that_is_written_again_are_forgotten(self, known):
         directory = known.directory("1")
         directory.strays.begin("run/checkpoint-3")
-        directory.strays.add(("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3"))
+        directory.strays.add(astray("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3"))
         directory.strays.begin("run/checkpoint-3")
         assert directory.strays.paths() == ("run/checkpoint-3", "run/checkpoint-30/a")
 
