@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
-from light import checkpoint
+from light import many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,13 +56,13 @@ def latest(rig: Rig, bucket: Bucket) -> Answer:
 def test_what_misses_the_mount_again_under_the_same_name_is_named_each_time(
     rig: Rig, bucket: Bucket, write: str
 ) -> None:
-    for _ in range(AGAIN):
-        answer = run_beside(rig, bucket, write)
-        assert answer.code == 75, answer
+    answers = [run_beside(rig, bucket, write) for _ in range(AGAIN)]
+    assert [answer.code for answer in answers] == [75] * AGAIN, answers
+    for answer in answers:
         assert "model.bin (5,000 bytes): it did not reach the mount" in answer.err
         assert "by a process whose working directory" in answer.err
         assert "daemon died" not in answer.err
-        assert bucket.everything("run") == {}
+    assert bucket.everything("run") == {}
     assert len(list(rig.cache.rglob("strays/**/model.bin"))) == AGAIN
 
 
@@ -72,15 +72,15 @@ def test_a_checkpoint_that_lacks_what_missed_the_mount_again_is_never_proven(
 ) -> None:
     for _ in range(2):
         line = f"mkdir -p checkpoint-10 && {PLAIN} checkpoint-10/optimizer.pt"
-        answer = run_beside(rig, bucket, line, "save:10")
+        answer = run_beside(rig, bucket, line, "many:10:3")
         assert answer.code == 75, answer
-        assert "checkpoint-10/optimizer.pt (5,000 bytes)" in answer.err
         assert bucket.manifest("run/checkpoint-10") is None
         assert latest(rig, bucket).code == 1
+        assert "checkpoint-10/optimizer.pt (5,000 bytes)" in answer.err
     # Once all of it reaches the mount, it is a checkpoint.
-    answer = rig.run(f"s3://{bucket.name}/run", rig.light("save:10"))
+    answer = rig.run(f"s3://{bucket.name}/run", rig.light("many:10:3"))
     assert answer.code == 0, answer
-    assert bucket.files("run/checkpoint-10") == checkpoint(10)
+    assert bucket.files("run/checkpoint-10") == many(10, 3)
     assert latest(rig, bucket).out.strip() == f"s3://{bucket.name}/run/checkpoint-10"
 
 
@@ -91,12 +91,12 @@ def test_nor_is_it_where_umount_drains_what_a_supervisor_in_the_background_holds
     line = f"mkdir -p checkpoint-10 && {PLAIN} checkpoint-10/optimizer.pt"
     with bystander(rig, line):
         assert rig.mount(f"s3://{bucket.name}/run").code == 0
-        rig.script("save:10", "say:up", "wait:written")
+        rig.script("many:10:3", "say:up", "wait:written")
     for _ in range(2):
         refused = rig.umount()
         assert refused.code == 75, refused
+        assert bucket.manifest("run/checkpoint-10") is None
         assert "checkpoint-10/optimizer.pt (5,000 bytes)" in refused.err
         assert rig.mounts() == [str(rig.target)]
-    assert bucket.manifest("run/checkpoint-10") is None
     assert latest(rig, bucket).code == 1
     assert rig.umount("--discard").code == 0
