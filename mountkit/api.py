@@ -6,7 +6,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mountkit import checkpoints, config, writers
+from mountkit import checkpoints, config, standing, writers
 from mountkit.errors import UsageError
 from mountkit.events import Observer, silent
 from mountkit.handle import Mount, Place
@@ -43,7 +43,8 @@ def mount(
     source:
         Where to save to: ``s3://bucket/prefix``.
     target:
-        An empty directory, or one that is made: what ``output_dir`` should be.
+        An empty directory, or one that is made: what ``output_dir`` should be. Where the current
+        directory lies in it, it is the one in the mount while the body runs.
     backend, endpoint_url, region, profile, cache_dir:
         As the command-line options of the same names; what is not given comes from
         ``MOUNTKIT_*``, ``mountkit.toml`` or the standard ``AWS_*`` variables.
@@ -73,10 +74,13 @@ def mount(
         cache_dir=cache_dir,
     )
     pairs = [f"{name}={value}" for name, value in (options or {}).items()]
-    session = Session.open(specify(source, str(target), settings, pairs), settings, on_event)
+    spec = specify(source, str(target), settings, pairs)
+    place = standing.place_in(spec.target)
+    session = Session.open(spec, settings, on_event)
     writers.install(session.mount)
     try:
-        yield session.mount
+        with standing.stepped_into(spec.target, place):
+            yield session.mount
     except SystemExit as error:
         # sys.exit(0) in the body is a good end, and must not hide what is not proven.
         if error.code not in {None, 0}:

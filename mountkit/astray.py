@@ -71,8 +71,8 @@ def explained(mount: Mount, stray: Stray) -> Unproven:
     record = mount.last_record()
     reason = why(stray, record.began if record else 0.0, record.lost if record else ())
     kept = f"{mount.spec.cache_dir}/strays"
-    where = f"kept in {kept}" if stray.torn else f"it is on the local disk, below it or in {kept}"
-    return Unproven(stray.path, stray.size, f"{reason}; {where}")
+    where = f"in {kept}" if stray.torn else f"in {mount.path} below the mount or in {kept}"
+    return Unproven(stray.path, stray.size, f"{reason}; it is on the local disk, {where}")
 
 
 def why(stray: Stray, began: float, lost: Iterable[float]) -> str:

@@ -37,19 +37,24 @@ def missed(mount: Mount) -> tuple[Stray, ...]:
     NotDurableError
         If that cannot be written down: then nobody would know of it later.
     """
+    try:
+        mount.directory.strays.add(lying(mount))
+    except OSError as error:
+        raise NotDurableError(
+            f"What was written beside the mount at {mount.path} is not known: {error}",
+            hint=f"See what became of the mount: mountkit status {mount.path}",
+        ) from error
+    return new_strays(mount, mount.last_record())
+
+
+def lying(mount: Mount) -> tuple[Stray, ...]:
+    """What lies below the mount just now, as far as that can be seen from here."""
     record = mount.last_record()
-    if record is not None:
-        covered = moment(record.since) if record.state == SERVING else None
-        try:
-            with held_open(record.supervisor, mount.path) as bare:
-                if bare is not None:
-                    mount.directory.strays.add(tuple(strays_in(bare, (covered, None))))
-        except OSError as error:
-            raise NotDurableError(
-                f"What was written beside the mount at {mount.path} is not known: {error}",
-                hint=f"See what became of the mount: mountkit status {mount.path}",
-            ) from error
-    return new_strays(mount, record)
+    if record is None:
+        return ()
+    covered = moment(record.since) if record.state == SERVING else None
+    with held_open(record.supervisor, mount.path) as bare:
+        return () if bare is None else tuple(strays_in(bare, (covered, None)))
 
 
 @contextmanager

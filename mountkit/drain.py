@@ -178,6 +178,7 @@ class _Drain:
         paths = [file.path for file in files]
         self._note(taken(self._mount, paths, self._limits.deadline))
         groups, loose = _group(files)
+        astray = {checkpoints.top_of(stray.path) for stray in missed(self._mount)}
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
             open_members = [file for file in members if file.path not in self.settled]
@@ -187,7 +188,7 @@ class _Drain:
             manifest = self._manifest(top)
             if manifest is not None and self._covers(manifest, top, members):
                 self.settled.update(file.path for file in members)
-            elif step is None or not self._finished(top, step, members):
+            elif step is None or top in astray or not self._finished(top, step, members):
                 self._observer(Trouble(f"{top} is not a finished checkpoint: it gets no manifest"))
                 loose.extend(file for file in members if self._concerns(file))
             else:

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers import Trainer, TrainerCallback
 
-from mountkit import backends, checkpoints, config, doctor, needs, resaving, settling, writers
+from mountkit import (
+    backends,
+    checkpoints,
+    config,
+    doctor,
+    needs,
+    resaving,
+    settling,
+    standing,
+    writers,
+)
 from mountkit import target as targets
 from mountkit.earlier import EarlierSaves
 from mountkit.errors import (
@@ -146,6 +156,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         needs.refuse(_run(args, mount), backend.name, backend.refuses)
         writers.install(mount)
         mount.wait_until_serving(self._limits.repair)
+        standing.refuse_below(mount.path, args.output_dir)
         doctor.essential(mount)
         self._mount = mount
         self._prover = Prover(mount, below, self._limits, self._tell)

@@ -37,7 +37,7 @@ def command(
     """
     import json
 
-    from mountkit import config
+    from mountkit import config, standing
     from mountkit.background import leave_behind
     from mountkit.cli import console
     from mountkit.cli.console import say
@@ -51,6 +51,9 @@ def command(
 
     def ready() -> None:
         say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
+        below = standing.warning(spec.target)
+        if below:
+            say(below, "warning")
         if output == "json":
             content = {"source": spec.source.url, "target": spec.target, "id": spec.id}
             click.echo(json.dumps(content))

@@ -76,7 +76,6 @@ def test_a_checkpoint_that_lacks_what_missed_the_mount_again_is_never_proven(
         assert answer.code == 75, answer
         assert bucket.manifest("run/checkpoint-10") is None
         assert latest(rig, bucket).code == 1
-        assert "checkpoint-10/optimizer.pt (5,000 bytes)" in answer.err
     # Once all of it reaches the mount, it is a checkpoint.
     answer = rig.run(f"s3://{bucket.name}/run", rig.light("many:10:3"))
     assert answer.code == 0, answer
@@ -92,11 +91,12 @@ def test_nor_is_it_where_umount_drains_what_a_supervisor_in_the_background_holds
     with bystander(rig, line):
         assert rig.mount(f"s3://{bucket.name}/run").code == 0
         rig.script("many:10:3", "say:up", "wait:written")
-    for _ in range(2):
-        refused = rig.umount()
-        assert refused.code == 75, refused
-        assert bucket.manifest("run/checkpoint-10") is None
-        assert "checkpoint-10/optimizer.pt (5,000 bytes)" in refused.err
-        assert rig.mounts() == [str(rig.target)]
+    answer = rig.umount()
+    assert answer.code == 75, answer
+    assert bucket.manifest("run/checkpoint-10") is None
     assert latest(rig, bucket).code == 1
-    assert rig.umount("--discard").code == 0
+    assert answer.err.count("checkpoint-10/optimizer.pt (5,000 bytes)") == 1
+    # It lies where it was written, and the rest is in the bucket.
+    assert rig.mounts() == []
+    assert (rig.target / "checkpoint-10" / "optimizer.pt").stat().st_size == SIZE
+    assert bucket.files("run/checkpoint-10") == many(10, 3)
