@@ -6,19 +6,22 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mountkit import checkpoints, config, standing, writers
+from mountkit import checkpoints, config, elsewhere, standing, writers
 from mountkit.errors import UsageError
 from mountkit.events import Observer, silent
 from mountkit.handle import Mount, Place
 from mountkit.prover import not_proven
 from mountkit.session import Session
 from mountkit.specifying import specify
+from mountkit.state import State
 from mountkit.store import S3Store
 from mountkit.verify import Verdict, verify
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
+
+    from mountkit.spec import MountSpec
 
 logger = logging.getLogger("mountkit")
 
@@ -75,6 +78,7 @@ def mount(
     )
     pairs = [f"{name}={value}" for name, value in (options or {}).items()]
     spec = specify(source, str(target), settings, pairs)
+    _tell_what_waits(spec, settings)
     place = standing.place_in(spec.target)
     session = Session.open(spec, settings, on_event)
     writers.install(session.mount)
@@ -95,6 +99,14 @@ def mount(
         _finish(session, on_event)
     finally:
         writers.uninstall(session.mount)
+        _tell_what_waits(spec, settings)
+
+
+def _tell_what_waits(spec: MountSpec, settings: config.Settings) -> None:
+    """Before the mount and after it: it is not this program's, and no reason for an error."""
+    known = State(config.state_root(settings))
+    for cache in elsewhere.waiting(known, config.cache_root(settings), spec):
+        logger.warning("mountkit: %s", cache)
 
 
 def _finish(session: Session, on_event: Observer) -> None:

@@ -44,7 +44,7 @@ class Stray:
         *,
         torn: bool = False,
     ) -> Stray:
-        """The file with that status: a copy that keeps size and date is another one all the same."""
+        """The file with that status; a copy of the same size and date is another one."""
         mark = f"{status.st_ino:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
         return cls(path, status.st_size, status.st_ctime, mark, *covered, torn)
 

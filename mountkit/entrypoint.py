@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from mountkit import backends, config, standing
+from mountkit import backends, config, elsewhere, standing
 from mountkit.deadline import Deadline
 from mountkit.errors import MountkitError, UsageError
 from mountkit.firstlook import first_look_apart
 from mountkit.session import Session
+from mountkit.state import State
 from mountkit.writers import startup_place
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def run(
     MountkitError
         If the mount cannot be had; the command has not run then.
     """
+    known, root = State(config.state_root(settings)), config.cache_root(settings)
     with Signals(settings.grace, say, at_once) as signals:
+        before = frozenset(map(str, elsewhere.waiting(known, root, spec)))
+        for text in sorted(before):
+            say(text)
         place = standing.place_in(spec.target)
         session = begin(spec, settings, observer, first_look_apart)
         try:
@@ -87,7 +92,11 @@ def run(
                 f"the command ended with {code}, and the mount was lost while it ran; run it "
                 f"again, from the newest proven checkpoint: mountkit latest {spec.source.url}"
             )
-        return _told(report, spec, code, say, naming)
+        code = _told(report, spec, code, say, naming)
+        # Not this run's, and no reason for another code; but the last chance to tell.
+        for text in sorted(before.intersection(map(str, elsewhere.waiting(known, root, spec)))):
+            say(text)
+        return code
 
 
 class Naming:

@@ -19,6 +19,7 @@ from mountkit.tally import Ledger
 from mountkit.written import JOURNAL_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger("mountkit")
@@ -216,10 +217,20 @@ class State:
             sorted((record for record in found if record), key=lambda record: record.spec.target)
         )
 
+    def left(self) -> tuple[MountRecord, ...]:
+        """Every mount that is there, or came to no end, or to one before all was proven."""
+        if not self.root.is_dir():
+            return ()
+        folders = [path for path in sorted(self.root.iterdir()) if path.is_dir()]
+        found = [self._read(path, StateDirectory.unfinished) for path in folders]
+        return tuple(record for record in found if record)
+
     @staticmethod
-    def _read(path: Path) -> MountRecord | None:
+    def _read(
+        path: Path, read: Callable[[StateDirectory], MountRecord | None] = StateDirectory.read
+    ) -> MountRecord | None:
         try:
-            return StateDirectory(path).read()
+            return read(StateDirectory(path))
         except ConfigurationError as error:
             # One broken record must not hide the other mounts.
             logger.warning("mountkit: %s", error)

@@ -57,6 +57,11 @@ FAULTS = {
     38: ("a PID is used again", "nobody else is ever signalled"),
     39: ("strange names, thousands of files", "kept, or refused by name"),
     40: ("a file is open at the unmount", "bounded; lazily, after the drain"),
+    42: ("a file misses the mount again under the same name", "named each time"),
+    43: (
+        "the job's working directory lies in the target",
+        "stepped into the mount, or refused before anything runs",
+    ),
 }
 
 

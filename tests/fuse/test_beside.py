@@ -11,13 +11,13 @@ from light import many
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rig import Answer, Bucket, Job, Rig
+    from rig import Answer, Bucket, Rig
 
 AGAIN = 3
 SIZE = 5000
 PLAIN = f"head -c {SIZE} /dev/urandom >"
 # The same size and the same date each time, as of an archive that is unpacked once more.
-DATED = f"f() {{ head -c {SIZE} /dev/urandom > \"$1\" && touch -d 2020-01-01 \"$1\"; }}; f"
+DATED = f'f() {{ head -c {SIZE} /dev/urandom > "$1" && touch -d 2020-01-01 "$1"; }}; f'
 
 
 @contextlib.contextmanager

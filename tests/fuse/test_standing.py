@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,7 @@ from rig import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from rig import Answer, Bucket, Rig
 
@@ -131,8 +131,8 @@ def test_the_api_steps_in_and_out_again(rig: Rig, bucket: Bucket, then: str) -> 
     rig.target.mkdir()
     script = rig.work / "user.py"
     script.write_text(USER)
-    place = [f"s3://{bucket.name}/run", ".", rig.server.endpoint_url, rig.backend, *filter(None, [then])]
-    words = shlex.join([rig.python, str(script), *place])
+    place = [f"s3://{bucket.name}/run", ".", rig.server.endpoint_url, rig.backend]
+    words = shlex.join([rig.python, str(script), *place, *filter(None, [then])])
     answer = rig.start("sh", "-c", f"cd '{rig.target}' && exec {words}").wait()
     assert answer.code == 0, answer
     told: Mapping[str, str] = answer.json

@@ -131,7 +131,8 @@ class TestRefusal:
 
     def test_one_that_did_so_during_the_proof(self, mount, prover):
         mount.save("out/checkpoint-3/a")
-        mount.bucket.before_attest = lambda _: mount.directory.strays.add(astray("out/checkpoint-3/b"))
+        late = astray("out/checkpoint-3/b")
+        mount.bucket.before_attest = lambda _: mount.directory.strays.add(late)
         error = self.refused(mount, prover, ["a"])
         assert [problem.path for problem in error.unproven] == ["out/checkpoint-3/b"]
 

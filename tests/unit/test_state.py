@@ -192,7 +192,8 @@ class TestNotes:
     def test_strays_of_a_directory_that_is_written_again_are_forgotten(self, known):
         directory = known.directory("1")
         directory.strays.begin("run/checkpoint-3")
-        directory.strays.add(astray("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3"))
+        names = ("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3")
+        directory.strays.add(astray(*names))
         directory.strays.begin("run/checkpoint-3")
         assert directory.strays.paths() == ("run/checkpoint-3", "run/checkpoint-30/a")
 
