@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 TABLE = Path("/proc/self/mountinfo")
@@ -21,7 +21,7 @@ class MountEntry:
     fstype: str
     source: str
     minor: int
-    id: int = 0
+    id: int = field(default=0, compare=False)
 
 
 def _unescape(field: str) -> str:

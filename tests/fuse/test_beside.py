@@ -50,9 +50,7 @@ def latest(rig: Rig, bucket: Bucket) -> Answer:
 
 
 @pytest.mark.fault(42)
-@pytest.mark.parametrize(
-    "write", [f"{PLAIN} model.bin", f"{DATED} model.bin", f"mkdir -p a/b && {PLAIN} a/b/model.bin"]
-)
+@pytest.mark.parametrize("write", [f"{PLAIN} model.bin", f"mkdir -p a/b && {DATED} a/b/model.bin"])
 def test_what_misses_the_mount_again_under_the_same_name_is_named_each_time(
     rig: Rig, bucket: Bucket, write: str
 ) -> None:
