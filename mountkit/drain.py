@@ -186,6 +186,10 @@ class _Drain:
                 continue
             step = checkpoints.step_of(top.rpartition("/")[2])
             manifest = self._manifest(top)
+            if manifest is not None and top in astray:
+                # It was proven before the rest of it missed the mount.
+                self._store.delete([f"{top}/{MANIFEST_NAME}"])
+                manifest = None
             if manifest is not None and self._covers(manifest, top, members):
                 self.settled.update(file.path for file in members)
             elif step is None or top in astray or not self._finished(top, step, members):
