@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from mountkit.verify import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from mountkit.backends.protocol import WrittenFile
     from mountkit.config import Limits
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 1.0
 ROUNDS = 5
+# Each reads its own files, in pieces, and has connections of its own.
+TOGETHER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,16 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
         time.sleep(RETRY_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A finished checkpoint to prove; ``since`` as for :meth:`mountkit.prover.Prover.prove`."""
+
+    top: str
+    step: int
+    members: Sequence[WrittenFile]
+    since: float
+
+
 class _Drain:
     """One drain, which may take several tries; what is settled stays settled."""
 
@@ -138,6 +152,7 @@ class _Drain:
         self._observer = observer
         self._ended_well = ended_well
         self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
+        self._provers: dict[str, Prover] = {}
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
         record = mount.last_record()
@@ -178,6 +193,7 @@ class _Drain:
         paths = [file.path for file in files]
         self._note(taken(self._mount, paths, self._limits.deadline))
         groups, loose = _group(files)
+        whole: list[_Whole] = []
         astray = {checkpoints.top_of(stray.path) for stray in missed(self._mount)}
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
@@ -196,7 +212,9 @@ class _Drain:
                 self._observer(Trouble(f"{top} is not a finished checkpoint: it gets no manifest"))
                 loose.extend(file for file in members if self._concerns(file))
             else:
-                self._prove(top, step, members, manifest)
+                since = manifest.created.timestamp() if manifest else 0.0
+                whole.append(_Whole(top, step, members, since))
+        self._prove_all(whole)
         self._attest(loose)
         self._note(forgotten(self._mount, self._store, paths))
         self._note_astray()
@@ -218,22 +236,58 @@ class _Drain:
         """Whether this run wrote it, or has to bring it to the store for one that died."""
         return file.dirty or file.modified >= self._began or file.path in self._adopted
 
-    def _prove(
-        self, top: str, step: int, members: Sequence[WrittenFile], manifest: Manifest | None
-    ) -> None:
-        below, _, name = top.rpartition("/")
-        names = {file.path[len(top) + 1 :] for file in members}
-        names.update(found.path[len(top) + 1 :] for found in self._store.list(top))
-        prover = Prover(self._mount, below, self._limits, self._observer)
+    def _prove_all(self, whole: Sequence[_Whole]) -> None:
+        """Several at a time, for a proof mostly waits for the store; told of in their own order.
+
+        Raises
+        ------
+        MountkitError
+            The first of those that ended with one, once all that was under way has ended.
+        """
+        if not whole:
+            return
+        for each in whole:
+            # One for all of a directory: to make a client of the store takes longer than a proof.
+            below = each.top.rpartition("/")[0]
+            if below not in self._provers:
+                self._provers[below] = Prover(self._mount, below, self._limits, self._observer)
+        failed: MountkitError | None = None
+        with ThreadPoolExecutor(TOGETHER, thread_name_prefix="mountkit-prove") as pool:
+            proofs = [pool.submit(self._prove, each) for each in whole]
+            try:
+                for each, proof in zip(whole, proofs, strict=True):
+                    try:
+                        problems = proof.result()
+                    except CancelledError:
+                        continue
+                    except MountkitError as error:
+                        failed = failed or error
+                        _cancel(proofs)
+                        continue
+                    self._note(problems)
+                    self._proven += [] if problems else [each.top]
+                    self.settled.update(file.path for file in each.members)
+            except BaseException:
+                # An interrupt: what is under way ends as if the time were up.
+                _cancel(proofs)
+                self._limits.deadline.set(0.0)
+                raise
+        if failed is not None:
+            raise failed
+
+    def _prove(self, whole: _Whole) -> tuple[Unproven, ...]:
+        """Prove one checkpoint; what is not proven of it. In a thread of its own."""
+        below, _, name = whole.top.rpartition("/")
+        cut = len(whole.top) + 1
+        names = {file.path[cut:] for file in whole.members}
+        names.update(found.path[cut:] for found in self._store.list(whole.top))
         try:
             # An older manifest stays until the new one replaces it: it may still be right.
-            since = manifest.created.timestamp() if manifest else 0.0
-            prover.prove(name, step, sorted(names), since=since)
-            self._proven.append(top)
+            self._provers[below].prove(name, whole.step, sorted(names), since=whole.since)
         except NotDurableError as error:
             # A manifest that was damaged on its way is no file of this checkpoint, and names none.
-            self._note(error.unproven or (Unproven(top, 0, error.message),))
-        self.settled.update(file.path for file in members)
+            return error.unproven or (Unproven(whole.top, 0, error.message),)
+        return ()
 
     def _attest(self, loose: Iterable[WrittenFile]) -> None:
         paths = [file.path for file in loose if file.path not in self.settled]
@@ -289,6 +343,12 @@ class _Drain:
     def _report(self) -> DrainReport:
         files = len(self.settled - self._unproven.keys())
         return DrainReport(files, tuple(self._proven), tuple(self._unproven.values()))
+
+
+def _cancel(proofs: Iterable[Future[tuple[Unproven, ...]]]) -> None:
+    """Those that have not begun never do."""
+    for proof in proofs:
+        proof.cancel()
 
 
 def _written(mount: Mount) -> list[WrittenFile]:
