@@ -33,8 +33,8 @@ def command(
     """Mount SOURCE (s3://bucket/prefix) at TARGET, an empty directory or a new one.
 
     Returns when the mount serves; a supervisor stays behind and mounts again if the daemon dies.
-    With --format json the object has source, target, id, and waiting: the other caches with files
-    for the same place in the bucket, as in status.
+    With --format json the object has source, target and id; and waiting, as that of status, if
+    other caches have files to upload to the same place.
     """
     import json
     from dataclasses import asdict
@@ -62,12 +62,13 @@ def command(
         if below:
             say(below, "warning")
         if output == "json":
-            content = {
+            content: dict[str, Any] = {
                 "source": spec.source.url,
                 "target": spec.target,
                 "id": spec.id,
-                "waiting": [asdict(cache) for cache in waiting],
             }
+            if waiting:
+                content["waiting"] = [asdict(cache) for cache in waiting]
             click.echo(json.dumps(content))
 
     if foreground:

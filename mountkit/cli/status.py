@@ -47,7 +47,7 @@ def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
     last_error      of the store, or of a proof: message, at, age_seconds,
                     settled (something was proven after it); or null
 
-    and waiting, a list of caches with files that nobody uploads
+    and, if there are any, waiting, a list of other caches with files to upload
 
     \b
     source, target  of their mount; target is "" if nobody knows it
@@ -80,8 +80,10 @@ def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
     for cache in waiting:
         say(str(cache), "warning")
     if output == "json":
-        told = [to_json(mount, now) for mount in mounts]
-        click.echo(json.dumps({"mounts": told, "waiting": [asdict(cache) for cache in waiting]}))
+        content = {"mounts": [to_json(mount, now) for mount in mounts]}
+        if waiting:
+            content["waiting"] = [asdict(cache) for cache in waiting]
+        click.echo(json.dumps(content))
     elif mounts:
         from rich.console import Console
 

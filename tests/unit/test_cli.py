@@ -228,7 +228,7 @@ class TestStatus:
     def test_nothing_is_mounted_in_json(self, run):
         code, out, _ = run("status", "--format", "json")
         assert code == 1
-        assert json.loads(out) == {"mounts": [], "waiting": []}
+        assert json.loads(out) == {"mounts": []}
 
     def test_a_mount_without_its_processes_is_broken(self, run, own_state):
         record = broken_mount(own_state)
