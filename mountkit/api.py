@@ -6,13 +6,14 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mountkit import checkpoints, config, writers
+from mountkit import checkpoints, config, elsewhere, standing, writers
 from mountkit.errors import UsageError
 from mountkit.events import Observer, silent
 from mountkit.handle import Mount, Place
 from mountkit.prover import not_proven
 from mountkit.session import Session
 from mountkit.specifying import specify
+from mountkit.state import State
 from mountkit.store import S3Store
 from mountkit.verify import Verdict, verify
 from mountkit.writers import startup_place
@@ -20,6 +21,8 @@ from mountkit.writers import startup_place
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
+
+    from mountkit.spec import MountSpec
 
 logger = logging.getLogger("mountkit")
 
@@ -44,7 +47,8 @@ def mount(
     source:
         Where to save to: ``s3://bucket/prefix``.
     target:
-        An empty directory, or one that is made: what ``output_dir`` should be.
+        An empty directory, or one that is made: what ``output_dir`` should be. Where the current
+        directory lies in it, it is the one in the mount while the body runs.
     backend, endpoint_url, region, profile, cache_dir:
         As the command-line options of the same names; what is not given comes from
         ``MOUNTKIT_*``, ``mountkit.toml`` or the standard ``AWS_*`` variables.
@@ -74,10 +78,16 @@ def mount(
         cache_dir=cache_dir,
     )
     pairs = [f"{name}={value}" for name, value in (options or {}).items()]
-    session = Session.open(specify(source, str(target), settings, pairs), settings, on_event)
+    spec = specify(source, str(target), settings, pairs)
+    _tell_what_waits(spec, settings)
+    place = standing.place_in(spec.target)
+    session = Session.open(spec, settings, on_event)
     writers.install(session.mount)
     try:
-        with startup_place.handed_on(session.mount):
+        with (
+            standing.stepped_into(spec.target, place),
+            startup_place.handed_on(session.mount),
+        ):
             yield session.mount
     except SystemExit as error:
         # sys.exit(0) in the body is a good end, and must not hide what is not proven.
@@ -93,6 +103,14 @@ def mount(
         _finish(session, on_event)
     finally:
         writers.uninstall(session.mount)
+        _tell_what_waits(spec, settings)
+
+
+def _tell_what_waits(spec: MountSpec, settings: config.Settings) -> None:
+    """Before the mount and after it: it is not this program's, and no reason for an error."""
+    known = State(config.state_root(settings))
+    for cache in elsewhere.waiting(known, config.cache_root(settings), spec):
+        logger.warning("mountkit: %s", cache)
 
 
 def _finish(session: Session, on_event: Observer) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from mountkit.errors import MountUnavailableError
+from mountkit import jsonfile
+from mountkit.errors import MountkitError, MountUnavailableError
+from mountkit.spec import MountSpec, Source, StoreOptions
 
-if TYPE_CHECKING:
-    from mountkit.spec import MountSpec
+logger = logging.getLogger("mountkit")
 
 LOCK_NAME = "lock"
+OWNER_NAME = "mount.json"
 
 
 def acquire(spec: MountSpec) -> FileLock:
@@ -39,6 +42,37 @@ def acquire(spec: MountSpec) -> FileLock:
             hint="Give another one with --cache-dir.",
         ) from error
     return lock
+
+
+def sign(spec: MountSpec) -> None:
+    """Write down whose cache it is, for whoever finds it when nothing else tells any more.
+
+    By the process that has it.
+    """
+    content = {
+        "source": spec.source.url,
+        "target": spec.target,
+        "backend": spec.backend,
+        "store": asdict(spec.store),
+    }
+    try:
+        jsonfile.replace(Path(spec.cache_dir) / OWNER_NAME, content)
+    except OSError as error:
+        logger.warning("mountkit: whose %s is cannot be noted: %s", spec.cache_dir, error.strerror)
+
+
+def owner(cache: Path) -> MountSpec | None:
+    """The mount that a cache belongs to, as far as it was written down."""
+    try:
+        content = jsonfile.load(cache / OWNER_NAME)
+        if content is None:
+            return None
+        store = StoreOptions(**content["store"])
+        place = Source.parse(content["source"])
+        return MountSpec(place, content["target"], content["backend"], store, str(cache))
+    except (MountkitError, OSError, KeyError, TypeError) as error:
+        logger.warning("mountkit: whose %s is cannot be read: %s", cache, error)
+        return None
 
 
 def is_free(spec: MountSpec) -> bool:

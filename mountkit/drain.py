@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mountkit import checkpoints, lineage, links
+from mountkit.astray import explained, new_strays
+from mountkit.below import missed
 from mountkit.errors import (
     MountkitError,
     MountUnavailableError,
@@ -17,13 +20,14 @@ from mountkit.events import Observer, Trouble
 from mountkit.finished import finished
 from mountkit.forgotten import forgotten, taken
 from mountkit.manifest import Manifest
-from mountkit.prover import Prover, new_strays, stray
+from mountkit.prover import Prover
 from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
 from mountkit.uploads import Uploads
 from mountkit.verify import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Future
     from datetime import datetime
 
     from mountkit.backends.protocol import WrittenFile
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 1.0
 ROUNDS = 5
+# Each reads its own files, in pieces, and has connections of its own.
+TOGETHER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,8 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
         unknown = Unproven(mount.path, 0, f"what was written at the very end is not known: {error}")
         report = replace(report, unproven=(*report.unproven, unknown))
     named = {problem.path for problem in report.unproven}
-    late = [path for path in new_strays(mount, record) if path not in named]
-    return replace(report, unproven=(*report.unproven, *(stray(mount, path) for path in late)))
+    late = [stray for stray in new_strays(mount, record) if stray.path not in named]
+    return replace(report, unproven=(*report.unproven, *(explained(mount, one) for one in late)))
 
 
 def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool) -> DrainReport:
@@ -125,6 +131,16 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
         time.sleep(RETRY_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A finished checkpoint to prove, and the manifest that it has so far."""
+
+    top: str
+    step: int
+    members: Sequence[WrittenFile]
+    manifest: Manifest | None
+
+
 class _Drain:
     """One drain, which may take several tries; what is settled stays settled."""
 
@@ -137,6 +153,8 @@ class _Drain:
         self._observer = observer
         self._ended_well = ended_well
         self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
+        self._provers: dict[str, Prover] = {}
+        self._others: dict[str, tuple[datetime | None, ...]] = {}
         self._proven: list[str] = []
         self._left_over: set[str] = set()
         self._unproven: dict[str, Unproven] = {}
@@ -179,6 +197,8 @@ class _Drain:
         paths = [file.path for file in files]
         self._note(taken(self._mount, paths, self._limits.deadline))
         groups, loose = _group(files)
+        whole: list[_Whole] = []
+        astray = {checkpoints.top_of(stray.path) for stray in missed(self._mount)}
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
             open_members = [file for file in members if file.path not in self.settled]
@@ -186,13 +206,18 @@ class _Drain:
                 continue
             step = checkpoints.step_of(top.rpartition("/")[2])
             manifest = self._manifest(top)
+            if manifest is not None and top in astray:
+                # It was proven before the rest of it missed the mount.
+                self._store.delete([f"{top}/{MANIFEST_NAME}"])
+                manifest = None
             if manifest is not None and self._covers(manifest, top, members):
                 self.settled.update(file.path for file in members)
-            elif step is None or not self._finished(top, step, members):
+            elif step is None or top in astray or not self._finished(top, step, members):
                 self._observer(Trouble(f"{top} is not a finished checkpoint: it gets no manifest"))
                 loose.extend(file for file in members if self._concerns(file))
             else:
-                self._prove(top, step, members, manifest)
+                whole.append(_Whole(top, step, members, manifest))
+        self._prove_all(whole)
         self._attest(loose)
         self._name_left_over()
         self._note(forgotten(self._mount, self._store, paths))
@@ -216,34 +241,69 @@ class _Drain:
         """Whether this run wrote it, or has to bring it to the store for one that died."""
         return file.dirty or file.modified >= self._began or file.path in self._adopted
 
-    def _prove(
-        self, top: str, step: int, members: Sequence[WrittenFile], manifest: Manifest | None
-    ) -> None:
-        below, _, name = top.rpartition("/")
-        names = {file.path[len(top) + 1 :] for file in members}
-        names.update(found.path[len(top) + 1 :] for found in self._store.list(top))
-        prover = Prover(self._mount, below, self._limits, self._observer)
+    def _prove_all(self, whole: Sequence[_Whole]) -> None:
+        """Several at a time, for a proof mostly waits for the store; told of in their own order.
+
+        Raises
+        ------
+        MountkitError
+            The first of those that ended with one, once all that was under way has ended.
+        """
+        if not whole:
+            return
+        for each in whole:
+            # One for all of a directory: to make a client of the store takes longer than a proof.
+            below = each.top.rpartition("/")[0]
+            if below not in self._provers:
+                self._provers[below] = Prover(self._mount, below, self._limits, self._observer)
+            if below not in self._others:
+                self._others[below] = self._saved_by_others(below)
+        failed: MountkitError | None = None
+        with ThreadPoolExecutor(TOGETHER, thread_name_prefix="mountkit-prove") as pool:
+            proofs = [pool.submit(self._prove, each) for each in whole]
+            try:
+                for each, proof in zip(whole, proofs, strict=True):
+                    try:
+                        problems = proof.result()
+                    except CancelledError:
+                        continue
+                    except MountkitError as error:
+                        failed = failed or error
+                        _cancel(proofs)
+                        continue
+                    self._note(problems)
+                    self._proven += [] if problems else [each.top]
+                    self.settled.update(file.path for file in each.members)
+            except BaseException:
+                # An interrupt: what is under way ends as if the time were up.
+                _cancel(proofs)
+                self._limits.deadline.set(0.0)
+                raise
+        if failed is not None:
+            raise failed
+
+    def _prove(self, whole: _Whole) -> tuple[Unproven, ...]:
+        """Prove one checkpoint; what is not proven of it. In a thread of its own."""
+        below, _, name = whole.top.rpartition("/")
+        cut = len(whole.top) + 1
+        names = {file.path[cut:] for file in whole.members}
+        names.update(found.path[cut:] for found in self._store.list(whole.top))
         try:
             # An older manifest stays until the new one replaces it: it may still be right.
+            manifest = whole.manifest
             since = manifest.created.timestamp() if manifest else 0.0
-            saved = self._saved(top, members, manifest, prover)
-            prover.prove(name, step, sorted(names), since=since, saved=saved)
-            self._proven.append(top)
+            saved = self._saved(whole)
+            self._provers[below].prove(name, whole.step, sorted(names), since=since, saved=saved)
         except NotDurableError as error:
             # A manifest that was damaged on its way is no file of this checkpoint, and names none.
-            self._note(error.unproven or (Unproven(top, 0, error.message),))
-        self.settled.update(file.path for file in members)
+            return error.unproven or (Unproven(whole.top, 0, error.message),)
+        return ()
 
-    def _saved(
-        self,
-        top: str,
-        members: Sequence[WrittenFile],
-        manifest: Manifest | None,
-        prover: Prover,
-    ) -> datetime | None:
+    def _saved(self, whole: _Whole) -> datetime | None:
         """When a checkpoint was saved: its state is written last. See ``lineage``."""
-        changed = {file.path: file.modified for file in members}
-        at = changed.get(f"{top}/{TRAINER_STATE}")
+        changed = {file.path: file.modified for file in whole.members}
+        at = changed.get(f"{whole.top}/{TRAINER_STATE}")
+        manifest = whole.manifest
         if manifest and (at is None or at <= manifest.created.timestamp()):
             # The save that was proven before, to which something was added.
             return manifest.saved
@@ -251,11 +311,14 @@ class _Drain:
         if at < self._began:
             # An earlier run saved it, and a later one may have saved since.
             return lineage.after(at, at, ())
-        here = top.rpartition("/")[0]
+        return lineage.after(at, self._began, self._others[whole.top.rpartition("/")[0]])
+
+    def _saved_by_others(self, below: str) -> tuple[datetime | None, ...]:
+        """When each checkpoint of a directory was saved that this run did not save."""
         ours = {checkpoints.top_of(file.path) for file in _written(self._mount) if self._new(file)}
-        found = checkpoints.scan(prover.store)
-        others = [each for each in found if "/".join(filter(None, (here, each.name))) not in ours]
-        return lineage.after(at, self._began, [each.saved for each in others])
+        found = checkpoints.scan(self._provers[below].store)
+        names = {each: "/".join(filter(None, (below, each.name))) for each in found}
+        return tuple(each.saved for each in found if names[each] not in ours)
 
     def _new(self, file: WrittenFile) -> bool:
         return file.modified >= self._began
@@ -319,7 +382,10 @@ class _Drain:
     def _note_astray(self) -> None:
         """What may lie on a disk of this machine, and was never in the mount."""
         record = self._mount.last_record()
-        self._note(stray(self._mount, path) for path in new_strays(self._mount, record))
+        try:
+            self._note(explained(self._mount, stray) for stray in missed(self._mount))
+        except NotDurableError as error:
+            self._note([Unproven(self._mount.path, 0, error.message)])
         covered = self._mount.covered() or (record.covered if record else "")
         if covered:
             reason = f"{covered}; what was written meanwhile went there, if anything was"
@@ -332,6 +398,12 @@ class _Drain:
     def _report(self) -> DrainReport:
         files = len(self.settled - self._unproven.keys())
         return DrainReport(files, tuple(self._proven), tuple(self._unproven.values()))
+
+
+def _cancel(proofs: Iterable[Future[tuple[Unproven, ...]]]) -> None:
+    """Those that have not begun never do."""
+    for proof in proofs:
+        proof.cancel()
 
 
 def _written(mount: Mount) -> list[WrittenFile]:

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from mountkit import backends, config, leftbehind
+from mountkit import backends, config, elsewhere, leftbehind, standing
 from mountkit.deadline import Deadline
 from mountkit.errors import MountkitError, UsageError
 from mountkit.firstlook import first_look_apart
 from mountkit.session import Session
+from mountkit.state import State
 from mountkit.writers import startup_place
 
 if TYPE_CHECKING:
@@ -64,15 +65,21 @@ def run(
     MountkitError
         If the mount cannot be had; the command has not run then.
     """
+    known, root = State(config.state_root(settings)), config.cache_root(settings)
     with Signals(settings.grace, say, at_once) as signals:
+        before = frozenset(map(str, elsewhere.waiting(known, root, spec)))
+        for text in sorted(before):
+            say(text)
+        place = standing.place_in(spec.target)
         session = begin(spec, settings, observer, first_look_apart)
         try:
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
             env = leftbehind.marked(config.command_environment(settings))
             if "rename" in backends.load(spec.backend).refuses:
                 env = startup_place.environment(session.mount, env)
+            inside = standing.make_place(spec.target, place)
             started = time.time()
-            code = signals.execute(command, env)
+            code = signals.execute(command, env, inside)
         except BaseException:
             signals.only_answer()
             session.close()
@@ -89,7 +96,11 @@ def run(
                 f"the command ended with {code}, and the mount was lost while it ran; run it "
                 f"again, from the newest proven checkpoint: mountkit latest {spec.source.url}"
             )
-        return _told(report, spec, code, say, naming)
+        code = _told(report, spec, code, say, naming)
+        # Not this run's, and no reason for another code; but the last chance to tell.
+        for text in sorted(before.intersection(map(str, elsewhere.waiting(known, root, spec)))):
+            say(text)
+        return code
 
 
 class Naming:
@@ -183,19 +194,27 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def execute(self, command: Sequence[str], env: Mapping[str, str]) -> int:
+    def execute(
+        self, command: Sequence[str], env: Mapping[str, str], inside: str | None = None
+    ) -> int:
         """Run a command to its end; its exit code, or 128+N if signal N ended it.
+
+        ``inside`` is its working directory, where that is not ours.
 
         Raises
         ------
         UsageError
             If it cannot be started.
+        MountUnavailableError
+            If it cannot be started there.
         """
         self._phase = Phase.STARTING
         try:
-            child = subprocess.Popen(list(command), env=dict(env))
+            child = subprocess.Popen(list(command), env=dict(env), cwd=inside)
         except OSError as error:
             self.only_answer()
+            if inside is not None and error.filename == inside:
+                raise standing.not_entered(inside, error) from error
             raise UsageError(
                 f"{command[0]} cannot be run: {error.strerror}.",
                 hint="Check the command after the two dashes.",

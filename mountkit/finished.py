@@ -55,7 +55,7 @@ def finished(
         # Every loss since, of that run's mount and of this one.
         if straddles(record.lost, [file.modified for file in members]):
             return False
-        if any(path.startswith(f"{top}/") for path in record.strays_before):
+        if any(path.startswith(f"{top}/") for path, _ in record.strays_before):
             return False
     strays = mount.directory.strays
     begun = max(strays.begun().get(top, 0.0), strays.lessened().get(top, 0.0))

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from mountkit import fusectl, mountinfo, probe
 from mountkit import target as targets
+from mountkit.astray import Stray, unnamed
 from mountkit.errors import MountUnavailableError
 from mountkit.process import AdoptedDaemon, Daemon, ProcessIdentity
 from mountkit.spec import is_trial
 from mountkit.state import SERVING
+from mountkit.tally import moment
 from mountkit.underneath import Underneath
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Mounter:
         self.daemon: Daemon | AdoptedDaemon | None = None
         self.device: int | None = None
         #: Files that a daemon which died had not written to their end, and that were set aside.
-        self.torn: tuple[str, ...] = ()
+        self.torn: tuple[Stray, ...] = ()
         self._binary = binary
         self._fusermount = fusermount
         self._environment = environment
@@ -156,6 +158,8 @@ class Mounter:
             return False
         self.daemon = AdoptedDaemon(record.daemon, self.directory.log)
         self._was_adopted = True
+        # It has covered the bare directory since it was seen to serve last, if not for longer.
+        self._underneath.covered = (moment(record.since), None)
         return True
 
     def keep_strays(self) -> bool:
@@ -203,7 +207,8 @@ class Mounter:
         lessened = self.control.lessened()
         if lessened:
             self.directory.strays.note_lessened(lessened)
-        torn = self.control.audit(self._underneath.aside())
+        aside = self._underneath.aside()
+        torn = tuple(_torn(aside, path) for path in self.control.audit(aside))
         if torn:
             self.torn += torn
             self.directory.strays.add(torn)
@@ -213,6 +218,7 @@ class Mounter:
         try:
             seen()
             self._wait_until_mounted(daemon, deadline)
+            self._underneath.covered = (time.time(), None)
             seen()
             self._wait_until_serving(daemon, deadline)
         except BaseException:
@@ -245,8 +251,14 @@ class Mounter:
             hint=f"Read its whole log: less {self.directory.log}",
         )
 
+    def _uncover(self) -> None:
+        """From now on the bare directory lies open, if it did not before."""
+        since, until = self._underneath.covered
+        self._underneath.covered = (since, time.time() if until is None else until)
+
     def detach(self) -> None:
         """Take a mount of ours off the path at once, dead or alive."""
+        self._uncover()
         problem = targets.unmount(self._fusermount, self.spec.target, lazy=True)
         if problem and self.mounted():
             raise MountUnavailableError(
@@ -259,7 +271,7 @@ class Mounter:
 
         What is known of it must then outlast the mount, or the next one takes it for whole.
         """
-        if set(self.directory.strays.paths()).difference(record.strays_before):
+        if unnamed(self.directory.strays.found(), record.strays_before):
             return True
         try:
             files = self.control.files()
@@ -308,6 +320,7 @@ class Mounter:
             nonlocal problem
             if not self.mounted():
                 return True
+            self._uncover()
             problem = targets.unmount(self._fusermount, self.spec.target)
             return not self.mounted()
 
@@ -338,6 +351,14 @@ class Mounter:
             self.daemon.kill()
         elif daemon is not None and daemon.send(signal.SIGKILL):
             daemon.wait(BUSY_SECONDS)
+
+
+def _torn(aside: Path, path: str) -> Stray:
+    """A file that was set aside, or of which only rclone's record was left."""
+    try:
+        return Stray.of(path, (aside / path).lstat(), torn=True)
+    except FileNotFoundError:
+        return Stray(path, mark=f"{time.time_ns():x}", torn=True)
 
 
 def _last_words(log: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 TABLE = Path("/proc/self/mountinfo")
@@ -12,12 +12,16 @@ OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class MountEntry:
-    """One line of the table. ``minor`` names the FUSE connection below /sys/fs/fuse."""
+    """One line of the table. ``minor`` names the FUSE connection below /sys/fs/fuse.
+
+    ``id`` is what ``/proc/PID/fdinfo`` knows the mount by.
+    """
 
     target: str
     fstype: str
     source: str
     minor: int
+    id: int = field(default=0, compare=False)
 
 
 def _unescape(field: str) -> str:
@@ -40,6 +44,7 @@ def parse(table: str) -> tuple[MountEntry, ...]:
                 fstype=_unescape(after[0]),
                 source=_unescape(after[1]),
                 minor=int(minor) if minor.isdigit() else -1,
+                id=int(before[0]) if before[0].isdigit() else 0,
             )
         )
     return tuple(entries)

@@ -50,7 +50,11 @@ def mount_anew(
             )
         )
     # What a run that was killed has lost, it could not name.
-    named = earlier.strays_before if earlier is not None else directory.strays.paths()
+    named = (
+        earlier.strays_before
+        if earlier is not None
+        else tuple(stray.occurrence for stray in directory.strays.found())
+    )
     began = time.time()
     record = MountRecord(
         mounter.spec,
@@ -79,7 +83,8 @@ def mount_anew(
 
     try:
         _start(mounter, timeout, seen, tries=TRIES if takes_over else 1)
-        record = record.change(state.SERVING, strays_before=(*named, *mounter.torn))
+        torn = tuple(stray.occurrence for stray in mounter.torn)
+        record = record.change(state.SERVING, strays_before=(*named, *torn))
         directory.write(record)
     except BaseException:
         # Nobody would look after a daemon that this process gives up.

@@ -51,6 +51,14 @@ libc = ctypes.CDLL(None, use_errno=True)
 sys.exit(ctypes.get_errno() if libc.syncfs(descriptor) else 0)
 """
 
+MAKING = """
+import os, sys
+try:
+    os.makedirs(sys.argv[1], exist_ok=True)
+except OSError as error:
+    sys.exit(error.errno if error.errno and error.errno < 250 else 1)
+"""
+
 REOPENING = """
 import os, sys
 for path in sys.stdin.buffer.read().split(b"\\0"):
@@ -126,6 +134,18 @@ def flush(target: str, timeout: float) -> str:
         "" if it worked within ``timeout`` seconds, or why not.
     """
     code, _ = _run(FLUSHING, (target,), b"", timeout)
+    return os.strerror(code) if code else ""
+
+
+def make_folder(path: str, timeout: float) -> str:
+    """Make a directory of the mount, and those above it, unless they are there.
+
+    Returns
+    -------
+    str
+        "" if it is there within ``timeout`` seconds, or why not.
+    """
+    code, _ = _run(MAKING, (path,), b"", timeout)
     return os.strerror(code) if code else ""
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends, checkpoints, links
+from mountkit.astray import explained
+from mountkit.below import missed
 from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError
 from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
 from mountkit.manifest import FileEntry, Manifest
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from mountkit.config import Limits
     from mountkit.handle import Mount
-    from mountkit.state import MountRecord
 
 NAMED = 5
 RETRY_SECONDS = 1.0
@@ -227,10 +228,9 @@ class Prover:
         return "/".join(part for part in (self._below, name) if part)
 
     def _refuse_strays(self, top: str) -> None:
-        found = new_strays(self._mount, self._mount.last_record())
-        strays = [path for path in found if path.startswith(f"{top}/")]
+        strays = [stray for stray in missed(self._mount) if stray.path.startswith(f"{top}/")]
         if strays:
-            raise not_proven(top, [stray(self._mount, path) for path in strays])
+            raise not_proven(top, [explained(self._mount, stray) for stray in strays])
 
     def _refuse_links(self, top: str, listed: Sequence[str]) -> None:
         """A checkpoint is whole by itself: nothing in it may lead to what is not."""
@@ -278,18 +278,6 @@ def _problem_of(request: Callable[[], None]) -> MountkitError | None:
 def straddles(lost: Iterable[float], changed: Sequence[float]) -> bool:
     """Whether the mount was lost after the first and before the last of these changes."""
     return any(min(changed) <= moment <= max(changed) for moment in lost if changed)
-
-
-def new_strays(mount: Mount, record: MountRecord | None) -> tuple[str, ...]:
-    """Files that did not reach the mount, since it was first made."""
-    before = record.strays_before if record else ()
-    return tuple(path for path in mount.directory.strays.paths() if path not in before)
-
-
-def stray(mount: Mount, path: str) -> Unproven:
-    """A file that was being written when the daemon died, or just after that."""
-    kept = f"{mount.spec.cache_dir}/strays"
-    return Unproven(path, 0, f"it did not reach the mount when its daemon died; kept in {kept}")
 
 
 def not_proven(what: str, unproven: Sequence[Unproven]) -> NotDurableError:

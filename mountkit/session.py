@@ -87,6 +87,7 @@ class Session:
         with contextlib.ExitStack() as undo:
             lock = cachelock.acquire(spec)
             undo.callback(lock.release)
+            cachelock.sign(spec)
             listener = listening.begin(settings.address, mount, observer)
             undo.callback(listener.close)
             env = config.daemon_environment(spec.store)

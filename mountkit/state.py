@@ -19,6 +19,7 @@ from mountkit.tally import Ledger
 from mountkit.written import JOURNAL_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger("mountkit")
@@ -62,8 +63,8 @@ class MountRecord:
     adopted: tuple[str, ...] = ()
     # When the daemon was lost, in seconds since the epoch: a save under way then may be torn.
     lost: tuple[float, ...] = ()
-    # Files that an earlier run lost between two mounts; none of this run's concern.
-    strays_before: tuple[str, ...] = ()
+    # What missed the mount in earlier runs, each time by name and mark; none of this run's concern.
+    strays_before: tuple[tuple[str, str], ...] = ()
     # Checkpoints that had no manifest before anything was written through this mount.
     unproven_before: tuple[str, ...] = ()
     # Files that the last drain could not prove, for the next mount to take up.
@@ -216,10 +217,20 @@ class State:
             sorted((record for record in found if record), key=lambda record: record.spec.target)
         )
 
+    def left(self) -> tuple[MountRecord, ...]:
+        """Every mount that is there, or came to no end, or to one before all was proven."""
+        if not self.root.is_dir():
+            return ()
+        folders = [path for path in sorted(self.root.iterdir()) if path.is_dir()]
+        found = [self._read(path, StateDirectory.unfinished) for path in folders]
+        return tuple(record for record in found if record)
+
     @staticmethod
-    def _read(path: Path) -> MountRecord | None:
+    def _read(
+        path: Path, read: Callable[[StateDirectory], MountRecord | None] = StateDirectory.read
+    ) -> MountRecord | None:
         try:
-            return StateDirectory(path).read()
+            return read(StateDirectory(path))
         except ConfigurationError as error:
             # One broken record must not hide the other mounts.
             logger.warning("mountkit: %s", error)
@@ -266,6 +277,12 @@ def _make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
+def _occurrence(stray: str | list[str]) -> tuple[str, str]:
+    """What missed the mount once; earlier versions wrote down its name alone."""
+    path, mark = (stray, "") if isinstance(stray, str) else stray
+    return path, mark
+
+
 def _record(content: dict[str, Any], place: Path) -> MountRecord:
     try:
         spec = content["spec"]
@@ -291,7 +308,7 @@ def _record(content: dict[str, Any], place: Path) -> MountRecord:
             began=content["began"],
             adopted=tuple(content["adopted"]),
             lost=tuple(content["lost"]),
-            strays_before=tuple(content["strays_before"]),
+            strays_before=tuple(_occurrence(stray) for stray in content["strays_before"]),
             unproven_before=tuple(content["unproven_before"]),
             unproven=tuple(content["unproven"]),
             store_began=content["store_began"],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from mountkit import jsonfile
+from mountkit.astray import Stray
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,21 +29,43 @@ class Strays:
     def __init__(self, directory: Path) -> None:
         self._path = directory / STRAYS_NAME
 
-    def add(self, paths: Iterable[str]) -> None:
-        """Remember files that reached the local disk instead of the mount."""
+    def add(self, strays: Iterable[Stray]) -> None:
+        """Remember files that reached the local disk instead of the mount.
+
+        One that lies there from before its directory was begun anew is over.
+        """
         with self._lock():
-            self._write(paths={*self.paths(), *paths})
+            had, begun = self.found(), self.begun()
+            known = {stray.occurrence for stray in had}
+            self._write(
+                (
+                    *had,
+                    *(
+                        stray
+                        for stray in strays
+                        if stray.occurrence not in known and not over(stray.path, stray.at, begun)
+                    ),
+                )
+            )
+
+    def found(self) -> tuple[Stray, ...]:
+        """The files that reached the local disk instead of the mount, each time it happened."""
+        content = jsonfile.load(self._path)
+        if content is None:
+            return ()
+        # Earlier versions wrote down names alone.
+        named = tuple(Stray(path) for path in content.get("paths", ()))
+        return (*named, *(Stray(**stray) for stray in content.get("found", ())))
 
     def paths(self) -> tuple[str, ...]:
-        """The files that reached the local disk instead of the mount."""
-        content = jsonfile.load(self._path)
-        return () if content is None else tuple(content["paths"])
+        """Their names, each once."""
+        return tuple(sorted({stray.path for stray in self.found()}))
 
     def begin(self, below: str) -> None:
         """A directory is about to be written: what went wrong with its files before is over."""
         with self._lock():
-            kept = {path for path in self.paths() if not path.startswith(f"{below}/")}
-            self._write(paths=kept, anew={**self.begun(), below: time.time()})
+            kept = [stray for stray in self.found() if not stray.path.startswith(f"{below}/")]
+            self._write(kept, anew={**self.begun(), below: time.time()})
 
     def begun(self) -> Mapping[str, float]:
         """When each directory was begun to be written last, in seconds since the epoch."""
@@ -71,13 +95,13 @@ class Strays:
 
     def _write(
         self,
-        paths: Iterable[str] | None = None,
+        found: Iterable[Stray] | None = None,
         anew: Mapping[str, float] | None = None,
         removed: Mapping[str, float] | None = None,
         lessened: Mapping[str, float] | None = None,
     ) -> None:
         content = {
-            "paths": sorted(self.paths() if paths is None else paths),
+            "found": [asdict(stray) for stray in (self.found() if found is None else found)],
             "anew": _recent(self.begun() if anew is None else anew),
             "removed": _recent(self.removed() if removed is None else removed),
             "lessened": _recent(self.lessened() if lessened is None else lessened),

@@ -18,11 +18,12 @@ from mountkit import (
     checkpoints,
     config,
     doctor,
-    links,
     limit,
+    links,
     needs,
     resaving,
     settling,
+    standing,
     writers,
 )
 from mountkit import target as targets
@@ -170,6 +171,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         needs.refuse(_run(args, mount), backend.name, backend.refuses)
         writers.install(mount)
         mount.wait_until_serving(self._limits.repair)
+        standing.refuse_below(mount.path, args.output_dir)
         # A link to this run's directory, perhaps; what is saved through it has the key behind it.
         below = links.followed(mount, mount.relative(args.output_dir))
         self._output_dir = str(Path(mount.path) / below)

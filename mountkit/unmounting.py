@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends, cachelock, config, state
 from mountkit import target as targets
+from mountkit.below import lying
 from mountkit.drain import DrainReport, checked_again, drain
 from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.handle import Mount
@@ -102,7 +103,9 @@ def _take_away(mount: Mount, record: MountRecord) -> None:
 
 def _drained(mount: Mount, settings: config.Settings, observer: Observer) -> DrainReport:
     report = drain(mount, config.limits(settings), observer, ended_well=False)
-    if not report.complete:
+    # What lies below the mount comes to light when it is gone, and is named then.
+    below = {stray.path for stray in lying(mount)}
+    if not below.issuperset(problem.path for problem in report.unproven):
         error = not_proven(mount.path, report.unproven)
         raise NotDurableError(
             error.message,
@@ -116,7 +119,8 @@ def _drained(mount: Mount, settings: config.Settings, observer: Observer) -> Dra
 def _looked_again(mount: Mount, record: MountRecord, report: DrainReport) -> DrainReport:
     """The report, with what was written after the drain, or never reached the mount."""
     report = checked_again(mount, report, record)
-    left = targets.bare_files(mount.path)
+    named = {problem.path for problem in report.unproven}
+    left = [(path, size) for path, size in targets.bare_files(mount.path) if path not in named]
     if left:
         reason = f"it never reached the mount, and lies on the local disk, in {mount.path}"
         problems = tuple(Unproven(path, size, reason) for path, size in left)

@@ -64,6 +64,11 @@ FAULTS = {
     48: ("two trainings share a place", "each one's own come first; told at the start"),
     49: ("a directory is gone with its last file", "trees are removed as on a disk"),
     50: ("a child process comes past the hooks", "it saves well, or what it lost is named"),
+    42: ("a file misses the mount again under the same name", "named each time"),
+    43: (
+        "the job's working directory lies in the target",
+        "stepped into the mount, or refused before anything runs",
+    ),
 }
 
 

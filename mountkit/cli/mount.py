@@ -33,11 +33,13 @@ def command(
     """Mount SOURCE (s3://bucket/prefix) at TARGET, an empty directory or a new one.
 
     Returns when the mount serves; a supervisor stays behind and mounts again if the daemon dies.
-    With --format json the object has source, target and id.
+    With --format json the object has source, target and id; and waiting, as that of status, if
+    other caches have files to upload to the same place.
     """
     import json
+    from dataclasses import asdict
 
-    from mountkit import config
+    from mountkit import config, elsewhere, standing
     from mountkit.background import leave_behind
     from mountkit.cli import console
     from mountkit.cli.console import say
@@ -49,16 +51,30 @@ def command(
     console.use(settings.log_format)
     spec = specify(source, target, settings, options)
 
+    known = State(config.state_root(settings))
+    waiting = elsewhere.waiting(known, config.cache_root(settings), spec)
+    for cache in waiting:
+        say(str(cache), "warning")
+
     def ready() -> None:
         say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
+        below = standing.warning(spec.target)
+        if below:
+            say(below, "warning")
         if output == "json":
-            content = {"source": spec.source.url, "target": spec.target, "id": spec.id}
+            content: dict[str, Any] = {
+                "source": spec.source.url,
+                "target": spec.target,
+                "id": spec.id,
+            }
+            if waiting:
+                content["waiting"] = [asdict(cache) for cache in waiting]
             click.echo(json.dumps(content))
 
     if foreground:
         _supervise(spec, settings, ready)
         return
-    directory = State(config.state_root(settings)).directory(spec.id)
+    directory = known.directory(spec.id)
     leave_behind(
         lambda tell: _supervise(spec, settings, tell),
         directory.supervisor_log,

@@ -46,22 +46,44 @@ def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
     last_proven     checkpoint, step, at, age_seconds; or null
     last_error      of the store, or of a proof: message, at, age_seconds,
                     settled (something was proven after it); or null
+
+    and, if there are any, waiting, a list of other caches with files to upload
+
+    \b
+    source, target  of their mount; target is "" if nobody knows it
+    cache_dir, files, bytes, since
+    held            a process has the cache
+    command         brings them to the bucket
     """  # noqa: D301 - it is click that reads the backspace
     import json
+    from dataclasses import asdict
 
-    from mountkit import config, state
+    from mountkit import config, elsewhere, state
     from mountkit import target as targets
+    from mountkit.cli.console import say
     from mountkit.state import State
 
-    known = State(config.state_root(config.load(**flags)))
+    settings = config.load(**flags)
+    known = State(config.state_root(settings))
     path = None if target is None else targets.resolve(target)
     if watch:
         _watch(known, path, output)
         return
     mounts = _look(known, path)
     now = time.time()
+    there = {mount.record.spec.cache_dir for mount in mounts}
+    waiting = [
+        cache
+        for cache in elsewhere.waiting(known, config.cache_root(settings), without=there)
+        if path in {None, cache.target}
+    ]
+    for cache in waiting:
+        say(str(cache), "warning")
     if output == "json":
-        click.echo(json.dumps({"mounts": [to_json(mount, now) for mount in mounts]}))
+        content = {"mounts": [to_json(mount, now) for mount in mounts]}
+        if waiting:
+            content["waiting"] = [asdict(cache) for cache in waiting]
+        click.echo(json.dumps(content))
     elif mounts:
         from rich.console import Console
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mountkit import checksums
+from mountkit.astray import Stray
 from mountkit.attestation import Attestation
 from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.checksums import digest_file
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 def open_descriptors() -> list[str]:
     """The numbers of this process's open files."""
     return sorted(link.name for link in Path("/proc/self/fd").iterdir())
+
+
+def astray(*paths: str, mark: str = "1") -> tuple[Stray, ...]:
+    """Files that missed the mount."""
+    return tuple(Stray(path, 5, time.time(), mark) for path in paths)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from botocore.exceptions import ClientError
-from fakes import FakeMount, FakeStore
+from fakes import FakeMount, FakeStore, astray
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ from mountkit.drain import DrainReport, _group, drain
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.events import Trouble
 from mountkit.manifest import Manifest
-from mountkit.spec import Unproven
+from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.store_errors import translate
 
 LIMITS = Limits(stall=0.05, drain=60.0, repair=0.05)
@@ -532,10 +532,33 @@ class TestUnwitnessed:
 
     @pytest.mark.fault(7)
     def test_a_file_that_reached_the_local_disk_instead_is_named(self, mount, events):
-        mount.directory.strays.add(("checkpoint-9/model", "log"))
+        mount.directory.strays.add(astray("checkpoint-9/model", "log"))
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-9/model", "log"]
         assert mount.spec.cache_dir in report.unproven[0].reason
+
+    @pytest.mark.fault(42)
+    def test_a_checkpoint_that_was_proven_before_the_rest_of_it_missed_the_mount_is_none(
+        self, mount, events
+    ):
+        finished(mount)
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+        manifest = f"run/checkpoint-3/{MANIFEST_NAME}"
+        assert manifest in mount.bucket.objects
+        mount.directory.strays.add(astray("checkpoint-3/optimizer.pt"))
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["checkpoint-3/optimizer.pt"]
+        assert manifest not in mount.bucket.objects
+
+    @pytest.mark.fault(42)
+    def test_one_of_an_earlier_run_that_was_not_written_again_stays(self, mount, events):
+        finished(mount)
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+        mount.begin(began=time.time() + 60)
+        mount.directory.strays.add(astray("checkpoint-3/optimizer.pt"))
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["checkpoint-3/optimizer.pt"]
+        assert f"run/checkpoint-3/{MANIFEST_NAME}" in mount.bucket.objects
 
 
 class TestStoreTrouble:

@@ -317,6 +317,20 @@ class TestStrays:
         assert mounter.directory.strays.paths() == ("a",)
         assert (machine.folder / "mnt" / "a").exists()
 
+    def test_one_that_is_named_and_moved_is_one_and_a_copy_of_it_another(self, machine):
+        mounter = machine.mounter()
+        mounter.clear_target(None)
+        file = machine.folder / "mnt" / "a"
+        for count in (1, 2):
+            file.write_text("x")
+            os.utime(file, (1, 1))
+            mounter.name_strays()
+            mounter.keep_strays()
+            found = mounter.directory.strays.found()
+            assert len(found) == count
+            assert found[-1].size == 1
+            assert abs(found[-1].at - time.time()) < 60
+
     def test_a_directory_without_files_is_no_hindrance(self, machine):
         mounter = machine.mounter()
         mounter.clear_target(None)

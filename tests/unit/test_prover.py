@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from fakes import FakeMount
+from fakes import FakeMount, astray
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,7 +123,7 @@ class TestRefusal:
     @pytest.mark.fault(7)
     def test_a_file_that_reached_the_local_disk_instead(self, mount, prover):
         mount.save("out/checkpoint-3/a")
-        mount.directory.strays.add(("out/checkpoint-3/b", "out/checkpoint-30/c"))
+        mount.directory.strays.add(astray("out/checkpoint-3/b", "out/checkpoint-30/c"))
         error = self.refused(mount, prover, ["a"])
         assert [problem.path for problem in error.unproven] == ["out/checkpoint-3/b"]
         assert f"{mount.spec.cache_dir}/strays" in error.message
@@ -131,18 +131,19 @@ class TestRefusal:
 
     def test_one_that_did_so_during_the_proof(self, mount, prover):
         mount.save("out/checkpoint-3/a")
-        mount.bucket.before_attest = lambda _: mount.directory.strays.add(("out/checkpoint-3/b",))
+        late = astray("out/checkpoint-3/b")
+        mount.bucket.before_attest = lambda _: mount.directory.strays.add(late)
         error = self.refused(mount, prover, ["a"])
         assert [problem.path for problem in error.unproven] == ["out/checkpoint-3/b"]
 
     def test_one_of_another_checkpoint_does_not_matter(self, mount, prover):
         mount.save("out/checkpoint-3/a")
-        mount.directory.strays.add(("out/checkpoint-30/a", "out/checkpoint-3x"))
+        mount.directory.strays.add(astray("out/checkpoint-30/a", "out/checkpoint-3x"))
         prover.prove(NAME, 3, ["a"])
 
     def test_once_it_is_saved_again_it_can_be_proven(self, mount, prover):
         mount.save("out/checkpoint-3/a")
-        mount.directory.strays.add(("out/checkpoint-3/a", "out/checkpoint-30/a"))
+        mount.directory.strays.add(astray("out/checkpoint-3/a", "out/checkpoint-30/a"))
         prover.begin(NAME)
         prover.prove(NAME, 3, ["a"])
         assert mount.directory.strays.paths() == ("out/checkpoint-30/a",)

@@ -11,10 +11,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from fakes import astray
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit import jsonfile, state
+from mountkit.astray import unnamed
 from mountkit.errors import ConfigurationError
 from mountkit.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
@@ -149,8 +151,8 @@ class TestNotes:
     def test_strays_add_up(self, known):
         directory = known.directory("1")
         assert directory.strays.paths() == ()
-        directory.strays.add(("b", "a"))
-        directory.strays.add(("c", "a"))
+        directory.strays.add(astray("b", "a"))
+        directory.strays.add(astray("c", "a"))
         assert directory.strays.paths() == ("a", "b", "c")
         # Whoever looks once more after the unmount still has to know.
         directory.clear()
@@ -158,10 +160,40 @@ class TestNotes:
         assert not directory.begin()
         assert directory.strays.paths() == ()
 
+    def test_the_same_name_again_is_another_stray_and_the_same_file_is_not(self, known):
+        directory = known.directory("1")
+        (first,) = astray("a", mark="1")
+        directory.strays.add([first])
+        directory.strays.add([first, *astray("a", mark="2")])
+        assert [stray.mark for stray in directory.strays.found()] == ["1", "2"]
+
+    def test_what_an_earlier_version_noted_is_read_and_hides_no_new_stray(self, known):
+        directory = known.directory("1")
+        record = record_at("/mnt")
+        directory.write(replace(record, strays_before=(("a", ""),)))
+        written = json.loads((directory.path / "record.json").read_text())
+        written["strays_before"] = ["a"]
+        jsonfile.replace(directory.path / "record.json", written)
+        noted = {"paths": ["a"], "anew": {}, "removed": {}}
+        jsonfile.replace(directory.path / "strays.json", noted)
+        before = directory.read().strays_before
+        assert unnamed(directory.strays.found(), before) == ()
+        again = astray("a")
+        directory.strays.add(again)
+        assert unnamed(directory.strays.found(), before) == again
+
+    def test_what_lies_there_from_before_a_directory_was_begun_is_over(self, known):
+        directory = known.directory("1")
+        old = astray("run/checkpoint-3/a", "b")
+        directory.strays.begin("run/checkpoint-3")
+        directory.strays.add(old)
+        assert directory.strays.paths() == ("b",)
+
     def test_strays_of_a_directory_that_is_written_again_are_forgotten(self, known):
         directory = known.directory("1")
         directory.strays.begin("run/checkpoint-3")
-        directory.strays.add(("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3"))
+        names = ("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3")
+        directory.strays.add(astray(*names))
         directory.strays.begin("run/checkpoint-3")
         assert directory.strays.paths() == ("run/checkpoint-3", "run/checkpoint-30/a")
 
