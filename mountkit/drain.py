@@ -138,6 +138,7 @@ class _Drain:
         self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
         self._proven: list[str] = []
         self._unproven: dict[str, Unproven] = {}
+        self._removed: set[str] = set()
         record = mount.last_record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
@@ -232,6 +233,7 @@ class _Drain:
         paths = [file.path for file in loose if file.path not in self.settled]
         outcome = Uploads(self._mount, self._limits, self._observer).attest(paths)
         self._note(outcome.unproven)
+        self._removed.update(outcome.removed)
         self.settled.update(paths)
 
     def _manifest(self, top: str) -> Manifest | None:
@@ -277,7 +279,7 @@ class _Drain:
             self._unproven.setdefault(problem.path, problem)
 
     def _report(self) -> DrainReport:
-        files = len(self.settled - self._unproven.keys())
+        files = len(self.settled - self._unproven.keys() - self._removed)
         return DrainReport(files, tuple(self._proven), tuple(self._unproven.values()))
 
 

@@ -166,7 +166,8 @@ class Prover:
             now = self._snapshot(top)
             ask = [path for path in paths if now.get(path) != before.get(path)]
             if not ask:
-                return [found[path] for path in paths]
+                # What was removed while a program had it open is no file of the checkpoint.
+                return [found[path] for path in paths if path in found]
         raise not_proven(top, [Unproven(path, 0, "it is still being written") for path in ask])
 
     def _snapshot(self, top: str) -> dict[str, tuple[int, float, str]]:

@@ -47,10 +47,14 @@ REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a set of files, each in exactly one of the two."""
+    """What became of a set of files, each in exactly one of the three.
+
+    ``removed`` are those that a program removed while it had them open.
+    """
 
     proven: tuple[FileEntry, ...]
     unproven: tuple[Unproven, ...]
+    removed: tuple[str, ...] = ()
 
 
 class Uploads:
@@ -122,7 +126,13 @@ class Uploads:
                 if work.errors.get(path) != text:
                     self._observer(Trouble(message))
                     _raise_if_refused(path, text)
-        return pending, self._control.files(work.below)
+        files = self._control.files(work.below)
+        # Bytes that were taken away leave the same record, but the mount still shows the file.
+        gone = sorted(file.path for file in files if file.gone and file.path in work.unasked)
+        if gone:
+            work.unasked.difference_update(gone)
+            work.drop(self._mount.missing(gone, self._limits.deadline))
+        return pending, files
 
     def _ask(self, work: _Work, path: str) -> tuple[FileEntry | None, Unproven | None]:
         size = work.sizes.get(path, 0)
@@ -164,6 +174,7 @@ class _Work:
     def __init__(self, mount: Mount, limits: Limits, paths: Sequence[str], below: str) -> None:
         self.below = below
         self.open: set[str] = {path for path in paths if keeps_its_name(path)}
+        self.unasked = set(self.open)
         self.ready: list[str] = []
         self.references: dict[str, Reference] = {}
         self.sizes: dict[str, int] = {}
@@ -174,6 +185,7 @@ class _Work:
         self._order = list(paths)
         self._entries: dict[str, FileEntry] = {}
         self._problems: dict[str, Unproven] = {}
+        self._removed: set[str] = set()
         self._complained: dict[str, float] = {}
         self._held: dict[str, float] = {}
         self._sent = 0
@@ -215,6 +227,11 @@ class _Work:
         self._entries[entry.path] = entry
         self._note_progress()
 
+    def drop(self, paths: Iterable[str]) -> None:
+        """They were removed: nobody misses them in the store."""
+        self._removed.update(self.open.intersection(paths))
+        self.open.difference_update(paths)
+
     def failed(self, problem: Unproven) -> None:
         """The store was asked and does not (yet) hold the file as written."""
         self._problems[problem.path] = problem
@@ -240,7 +257,7 @@ class _Work:
         """Each file, proven or with the reason why not."""
         unproven = []
         for path in self._order:
-            if path in self._entries:
+            if path in self._entries or path in self._removed:
                 continue
             if not keeps_its_name(path):
                 reason = "its name holds a control character or is not UTF-8; rename it"
@@ -252,7 +269,7 @@ class _Work:
             text = "; ".join(filter(None, reasons)) or self._unfinished()
             unproven.append(Unproven(path, self.sizes.get(path, 0), text))
         proven = tuple(self._entries[path] for path in self._order if path in self._entries)
-        return Outcome(proven, tuple(unproven))
+        return Outcome(proven, tuple(unproven), tuple(sorted(self._removed)))
 
     def _unfinished(self) -> str:
         late = self._limits.over(self._began)

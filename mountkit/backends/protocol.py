@@ -43,7 +43,9 @@ class WrittenFile:
 
     ``path`` is relative to the mount, ``size`` in bytes, ``modified`` in seconds since the epoch.
     ``dirty`` says that its upload has not come to its end, as far as anybody but the store can say.
-    ``version`` tells two contents apart where times do not; it may be empty.
+    ``version`` tells two contents apart where times do not; it may be empty. ``gone`` says that
+    neither bytes nor an upload of it are left on this machine: it was removed while a program had
+    it open, or somebody took its bytes away. The mount shows only the latter.
     """
 
     path: str
@@ -51,6 +53,7 @@ class WrittenFile:
     modified: float
     dirty: bool
     version: str = ""
+    gone: bool = False
 
     @property
     def stamp(self) -> tuple[int, float, str]:

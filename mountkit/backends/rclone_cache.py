@@ -68,7 +68,7 @@ class RcloneCache:
                 time.sleep(REWRITE_SECONDS)
             infos = [(path, _read_info(self.meta / path)) for path in left]
             found.extend(
-                _local_file(path, info)
+                self._recorded(path, info)
                 for path, info in infos
                 if info and not self._blank(path, info)
             )
@@ -85,6 +85,23 @@ class RcloneCache:
         told = info.get("Dirty", True) or info.get("Fingerprint") or info.get("Rs")
         return not told and not (self.data / path).exists()
 
+    def _recorded(self, path: str, info: dict[str, Any]) -> WrittenFile:
+        """A file by its record.
+
+        A file that is removed while a program has it open stays open in rclone, which notes it
+        again when it is closed, has nothing to upload then, and takes it for uploaded. Bytes that
+        somebody took away leave the same record. Where there are bytes, see ``_replaced``.
+        """
+        size, changed = info.get("Size", 0), _seconds(info.get("ModTime"))
+        if info.get("Dirty", True):
+            return WrittenFile(path, size, changed, dirty=True)
+        try:
+            there = (self.data / path).stat().st_size
+        except FileNotFoundError:
+            gone = not info.get("Fingerprint")
+            return WrittenFile(path, size, changed, dirty=False, gone=gone)
+        return WrittenFile(path, there if _replaced(info, there) else size, changed, dirty=False)
+
     def _unrecorded(self, path: str) -> WrittenFile | None:
         """A file whose record stays unreadable, as the file itself shows it."""
         try:
@@ -100,9 +117,10 @@ class RcloneCache:
         if not info:
             return None
         try:
-            return data if _whole(info, data.stat().st_size) else None
+            size = data.stat().st_size
         except FileNotFoundError:
             return None
+        return data if _whole(info, size) or _replaced(info, size) else None
 
     def purge(self) -> None:
         """Empty the cache, but for files that still wait for their upload."""
@@ -248,16 +266,24 @@ def _raise_unless_gone(error: OSError) -> None:
         raise error
 
 
-def _local_file(path: str, info: dict[str, Any]) -> WrittenFile:
-    changed = _seconds(info.get("ModTime"))
-    return WrittenFile(path, info.get("Size", 0), changed, bool(info.get("Dirty", True)))
-
-
 def _whole(info: dict[str, Any], size: int) -> bool:
     """Whether rclone's record says that every byte of ``size`` is in the cache."""
     if info.get("Size", -1) != size:
         return False
     return size == 0 or info.get("Rs") == [{"Pos": 0, "Size": size}]
+
+
+def _replaced(info: dict[str, Any], size: int) -> bool:
+    """Whether the record is of a file that another one of ``size`` bytes replaced while it was open.
+
+    rclone notes the old file again when it is closed, over the record of the new one, whose bytes
+    it uploaded: their length is the first thing in the fingerprint of an object. They are all
+    there, since it was no longer writing them. What their end was cut off from after their upload
+    has another length than that, and what is missing in the store may be uploaded from here.
+    """
+    if info.get("Dirty", True) or info.get("Size", -1) == size:
+        return False
+    return str(info.get("Fingerprint") or "").partition(",")[0] == str(size)
 
 
 def _read_info(path: Path) -> dict[str, Any] | None:
