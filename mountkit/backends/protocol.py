@@ -185,8 +185,8 @@ class Backend(Protocol):
     refuses: ClassVar[frozenset[str]]
     #: Whether a file that was closed waits on this machine until it is uploaded.
     caches: ClassVar[bool]
-    #: The metadata with the mount's id on every object that the daemon uploads, if it may forget
-    #: that it did; or "".
+    #: The metadata with the mark of the run on every object that the daemon uploads, if it may
+    #: forget that it did; or "".
     mark: ClassVar[str]
 
     def binary(self, search_path: str) -> Binary:

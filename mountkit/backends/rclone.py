@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from mountkit import marking
 from mountkit.backends.program import Program
 from mountkit.backends.protocol import Binary, Control, DaemonCommand
 from mountkit.backends.rclone_cache import RcloneCache
@@ -148,7 +149,7 @@ class RcloneBackend:
         remote = f"{REMOTE}:{spec.source.bucket}/{spec.source.prefix}".rstrip("/")
         argv = [binary.path, "mount", remote, spec.target]
         # Others may be given beside it. With --metadata-set, rclone would note owner and mode too.
-        mark = ("header-upload", f"X-Amz-Meta-{self.mark}: {spec.id}")
+        mark = ("header-upload", f"X-Amz-Meta-{self.mark}: {marking.value(directory, spec.id)}")
         pairs = sorted([*flags.items(), mark], key=operator.itemgetter(0))
         argv += [f"--{name}={value}" for name, value in pairs]
         return DaemonCommand(tuple(argv), environment, {CONFIG_NAME: configuration(spec)})
