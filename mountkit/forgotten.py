@@ -12,6 +12,7 @@ from mountkit import backends, marking
 from mountkit.checkpoints import top_of
 from mountkit.errors import MountUnavailableError
 from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
+from mountkit.uploads import renamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -97,9 +98,11 @@ def taken(mount: Mount, known: Iterable[str], deadline: Deadline) -> tuple[Unpro
         # Without a daemon there is no queue: what waits is what the cache has.
         return ()
     gone = waiting.difference(file.path for file in control.files()) if waiting else waiting
-    if gone:
-        # rclone may hear of a close after the removal that followed, and queue what is not there.
-        gone -= mount.missing(sorted(gone), deadline)
+    # rclone may hear of a close after the removal that followed, and queue what is not there. Of a
+    # name that it has made another of, the mount cannot be asked.
+    shown = [path for path in sorted(gone) if not renamed(path, mount.spec.backend)]
+    if shown:
+        gone -= mount.missing(shown, deadline)
     return tuple(Unproven(path, 0, TAKEN) for path in sorted(gone) if not is_trial(path))
 
 

