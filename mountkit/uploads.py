@@ -173,9 +173,7 @@ class _Work:
 
     def __init__(self, backend: str, limits: Limits, paths: Sequence[str], below: str) -> None:
         self.below = below
-        self._nameless = {
-            path: reason for path in paths if (reason := renamed(path, backend))
-        }
+        self._nameless = {path: reason for path in paths if (reason := renamed(path, backend))}
         self.open: set[str] = {path for path in paths if path not in self._nameless}
         self.unasked = set(self.open)
         self.ready: list[str] = []

@@ -57,6 +57,8 @@ FAULTS = {
     38: ("a PID is used again", "nobody else is ever signalled"),
     39: ("strange names, thousands of files", "kept, or refused by name"),
     40: ("a file is open at the unmount", "bounded; lazily, after the drain"),
+    44: ("a file is removed or replaced while it is open", "not missed"),
+    45: ("an older object is renamed", "not missed; a moved checkpoint stays proven"),
 }
 
 

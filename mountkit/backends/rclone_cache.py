@@ -274,7 +274,7 @@ def _whole(info: dict[str, Any], size: int) -> bool:
 
 
 def _replaced(info: dict[str, Any], size: int) -> bool:
-    """Whether the record is of a file that another one of ``size`` bytes replaced while it was open.
+    """Whether another file, of ``size`` bytes, has replaced the one of the record while it was open.
 
     rclone notes the old file again when it is closed, over the record of the new one, whose bytes
     it uploaded: their length is the first thing in the fingerprint of an object. They are all

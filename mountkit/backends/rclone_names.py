@@ -1,10 +1,11 @@
-"""How rclone writes names (``lib/encoder``): those that a program does not find again under its own.
+"""How rclone writes names (``lib/encoder``): which ones a program does not find again.
 
-rclone takes a name in a mount for one in its *standard* encoding, in which a symbol such as ``␉``
-stands for a control character, ``／`` for a slash, and ``‛`` before one of them for the symbol
-itself. It decodes that, and encodes what comes out for the disk of its cache, and for the key in
-the store. Both know only the null, the slash and names of nothing but dots, and double the ``‛``:
-``a‛b`` is stored as ``a‛‛b`` and listed as that from then on, and ``a␉b`` with a real tab.
+rclone takes a name in a mount for one in its *standard* encoding, in which the symbol for a tab
+(U+2409) stands for a tab, the wide slash (U+FF0F) for a slash, and a quote (U+201B) before one of
+them for the symbol itself. It decodes that, and encodes what comes out for the disk of its cache,
+and for the key in the store. There only the null, the slash and the names of nothing but dots have
+symbols, and the quote is doubled. So a name with one quote is stored, and listed from then on, as
+one with two of them, and one with the symbol for a tab is stored with a real tab.
 """
 
 from __future__ import annotations

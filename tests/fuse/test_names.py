@@ -24,7 +24,7 @@ KEPT = [
     "\u2400",
     "a\u2420",
     "back\\slash",
-    "a:b*c?d\"e<f>g|h",
+    'a:b*c?d"e<f>g|h',
     "\uff5e\uff1a",
     "%2F%E2",
     "\ufffd",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -139,7 +137,7 @@ def records(rig: Rig) -> dict[str, dict]:
     return found
 
 
-@pytest.mark.fault(47)
+@pytest.mark.fault(44)
 def test_what_was_removed_or_replaced_while_open_is_not_missed(rig: Rig, bucket: Bucket) -> None:
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     code = "".join(
@@ -149,7 +147,9 @@ def test_what_was_removed_or_replaced_while_open_is_not_missed(rig: Rig, bucket:
     answer = rig.run(f"s3://{bucket.name}/run", python(rig, code))
     assert answer.code == 0, answer
     expected = {
-        f"{name}/{path}": data for name, (_, files) in EVERYDAY.items() for path, data in files.items()
+        f"{name}/{path}": data
+        for name, (_, files) in EVERYDAY.items()
+        for path, data in files.items()
     }
     found = bucket.files("run")
     database = found.pop("a database/base.db")
@@ -157,7 +157,7 @@ def test_what_was_removed_or_replaced_while_open_is_not_missed(rig: Rig, bucket:
     assert_same(found, expected)
 
 
-@pytest.mark.fault(47)
+@pytest.mark.fault(44)
 def test_what_a_killed_run_left_in_that_state_is_not_missed_by_the_next(
     rig: Rig, bucket: Bucket
 ) -> None:
@@ -169,8 +169,10 @@ def test_what_a_killed_run_left_in_that_state_is_not_missed_by_the_next(
     job = rig.begin(source, ["bash", "-c", f"sleep inf | {words} > {rig.work}/done"])
     eventually(lambda: (rig.work / "done").exists() and records(rig), "begun")
     eventually(
-        lambda: (seen := records(rig)).keys() >= {"state", "log"}
-        and not any(record["Dirty"] for record in seen.values()),
+        lambda: (
+            (seen := records(rig)).keys() >= {"state", "log"}
+            and not any(record["Dirty"] for record in seen.values())
+        ),
         "uploaded",
     )
     kill_all(rig, job)
@@ -180,7 +182,7 @@ def test_what_a_killed_run_left_in_that_state_is_not_missed_by_the_next(
     assert_same(bucket.files("run"), {"state": b"c" * 300 + b"d" * 300, "log": b"new"})
 
 
-@pytest.mark.fault(4, 47)
+@pytest.mark.fault(4, 44)
 @pytest.mark.parametrize("before", ["its upload", "its proof"])
 def test_bytes_that_somebody_took_away_are_missed(rig: Rig, bucket: Bucket, before: str) -> None:
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
@@ -192,7 +194,7 @@ def test_bytes_that_somebody_took_away_are_missed(rig: Rig, bucket: Bucket, befo
     if not late:
         eventually(lambda: rig.pending() == 0 and bucket.files("run"), "uploaded")
     (data,) = rig.cache.rglob("vfs/**/model.safetensors")
-    os.unlink(data)
+    data.unlink()
     if not late:
         bucket.remove("run/final/model.safetensors")
     rig.say("go")

@@ -114,7 +114,7 @@ def objects(bucket: Bucket) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.fault(48)
+@pytest.mark.fault(45)
 def test_what_an_earlier_run_had_uploaded_may_be_renamed(rig: Rig, bucket: Bucket) -> None:
     source = f"s3://{bucket.name}/run"
     first = rig.run(source, rig.light("save:10", "save:20"))
@@ -134,7 +134,7 @@ def test_what_an_earlier_run_had_uploaded_may_be_renamed(rig: Rig, bucket: Bucke
     assert verified.code == 0, verified
 
 
-@pytest.mark.fault(15, 48)
+@pytest.mark.fault(15, 45)
 def test_what_this_run_wrote_over_it_and_renamed_then_is_named(rig: Rig, bucket: Bucket) -> None:
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     source = f"s3://{bucket.name}/run"

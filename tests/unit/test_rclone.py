@@ -108,7 +108,7 @@ class TestCommand:
         assert flags(mount)["header-upload"] == f"X-Amz-Meta-mountkit: {mount.id}"
         assert BACKEND.mark == "mountkit"
 
-    @pytest.mark.fault(48)
+    @pytest.mark.fault(45)
     def test_and_the_run_of_it_where_there_is_one(self, tmp_path):
         mount = spec()
         directory = StateDirectory(tmp_path)

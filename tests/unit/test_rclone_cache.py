@@ -24,6 +24,7 @@ from mountkit.backends.rclone_cache import RcloneCache
 from mountkit.errors import MountUnavailableError
 from mountkit.spec import SAME_SAVE_SECONDS
 
+
 class Cache(RcloneCache):
     """One that a test can fill."""
 
@@ -100,7 +101,7 @@ class TestCache:
         cache.put("x", data, info(5, ranges=None) | {"Fingerprint": ""} | changes)
         assert [file.path for file in cache.files()] == (["x"] if listed else [])
 
-    @pytest.mark.fault(47)
+    @pytest.mark.fault(44)
     @pytest.mark.parametrize(
         ("changes", "data", "gone", "size"),
         [
@@ -120,9 +121,7 @@ class TestCache:
             ({"Fingerprint": "3,2024,0123", "Dirty": True}, b"123", False, 5),
         ],
     )
-    def test_what_was_removed_or_replaced_while_it_was_open(
-        self, cache, changes, data, gone, size
-    ):
+    def test_what_was_removed_or_replaced_while_it_was_open(self, cache, changes, data, gone, size):
         cache.put("x", data, info(5) | {"Fingerprint": ""} | changes)
         (file,) = cache.files()
         assert (file.gone, file.size) == (gone, size)
@@ -409,7 +408,7 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.fault(12, 47)
+@pytest.mark.fault(12, 44)
 @given(RECORDS, st.none() | st.binary(max_size=6))
 def test_no_record_makes_lost_bytes_look_removed_or_whole(record, data):
     with tempfile.TemporaryDirectory() as place:

@@ -11,7 +11,8 @@ from mountkit.backends.rclone_names import QUOTE, STANDARD, keeps, stored
 from mountkit.uploads import renamed
 
 SPECIAL = [*STANDARD, *STANDARD.values(), QUOTE, "\uff0e", ".", "a", "F", " "]
-NAMES = st.text(st.sampled_from(SPECIAL).filter(lambda char: char not in {"/", "\0"}), min_size=1)
+NAMED = [character for character in SPECIAL if character not in {"/", "\0"}]
+NAMES = st.text(st.sampled_from(NAMED), min_size=1).filter(lambda name: name not in {".", ".."})
 REAL = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(SPECIAL), min_size=1)
 
 
