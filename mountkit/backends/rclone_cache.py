@@ -164,8 +164,9 @@ class RcloneCache:
         or stale one, and at its next start deletes the data (F12). The bytes of a file that was
         closed are all in the cache, so its record is written anew. A file with holes was being
         changed, and one shorter than its record lost its end when the machine went down: nobody can
-        tell what belongs there, so it is moved to ``aside``. A rename moves the bytes first and
-        then the record: of one that broke off in between, the old name is forgotten.
+        tell what belongs there, so it is moved to ``aside``; so is one that was appended to before
+        rclone had fetched what was there, of which it keeps zeros. A rename moves the bytes first
+        and then the record: of one that broke off in between, the old name is forgotten.
 
         Returns
         -------
@@ -182,7 +183,7 @@ class RcloneCache:
                 nameless.append(path)
             if info and (not info.get("Dirty", True) or _whole(info, status.st_size)):
                 continue
-            torn = status.st_blocks * BLOCK_BYTES < status.st_size
+            torn = status.st_blocks * BLOCK_BYTES < status.st_size or _unfetched(info or {})
             if torn or (info or {}).get("Size", 0) > status.st_size:
                 self.set_aside(aside, [path])
                 moved.append(path)
@@ -274,7 +275,7 @@ def _whole(info: dict[str, Any], size: int) -> bool:
 
 
 def _replaced(info: dict[str, Any], size: int) -> bool:
-    """Whether another file, of ``size`` bytes, has replaced the one of the record while it was open.
+    """Whether another file, of ``size`` bytes, replaced the one of the record while it was open.
 
     rclone notes the old file again when it is closed, over the record of the new one, whose bytes
     it uploaded: their length is the first thing in the fingerprint of an object. They are all
@@ -283,7 +284,20 @@ def _replaced(info: dict[str, Any], size: int) -> bool:
     """
     if info.get("Dirty", True) or info.get("Size", -1) == size:
         return False
-    return str(info.get("Fingerprint") or "").partition(",")[0] == str(size)
+    return _uploaded_size(info) == size
+
+
+def _unfetched(info: dict[str, Any]) -> bool:
+    """Whether the beginning of a file was only in the store when the record was written."""
+    needed = min(_uploaded_size(info), info.get("Size", 0))
+    ranges = info.get("Rs") or []
+    return needed > 0 and not any(it["Pos"] == 0 and it["Size"] >= needed for it in ranges)
+
+
+def _uploaded_size(info: dict[str, Any]) -> int:
+    """The length of the object that the record was last made of, -1 without one."""
+    size = str(info.get("Fingerprint") or "").partition(",")[0]
+    return int(size) if size.isdecimal() else -1
 
 
 def _read_info(path: Path) -> dict[str, Any] | None:

@@ -182,6 +182,29 @@ def test_what_a_killed_run_left_in_that_state_is_not_missed_by_the_next(
     assert_same(bucket.files("run"), {"state": b"c" * 300 + b"d" * 300, "log": b"new"})
 
 
+@pytest.mark.fault(11)
+def test_what_a_killed_daemon_had_not_fetched_does_not_become_zeros(
+    rig: Rig, bucket: Bucket
+) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    bucket.put("run/log", b"a" * 3000)
+    code = """
+stream = (top / "log").open("ab", buffering=0)
+stream.write(b"b" * 500)
+print(flush=True)
+sys.stdin.read()
+"""
+    words = "'" + "' '".join(part.replace("'", "'\\''") for part in python(rig, code)) + "'"
+    source = f"s3://{bucket.name}/run"
+    job = rig.begin(source, ["bash", "-c", f"sleep inf | {words} > {rig.work}/done"])
+    eventually(lambda: (rig.work / "done").exists() and "log" in records(rig), "begun")
+    eventually(lambda: (rig.work / "done").stat().st_size, "written")
+    kill_all(rig, job)
+    again = rig.run(source, rig.light("exit:0"))
+    # Those that were there are, whatever became of the line that was being added.
+    assert bucket.files("run")["log"].startswith(b"a" * 3000), again
+
+
 @pytest.mark.fault(4, 44)
 @pytest.mark.parametrize("before", ["its upload", "its proof"])
 def test_bytes_that_somebody_took_away_are_missed(rig: Rig, bucket: Bucket, before: str) -> None:

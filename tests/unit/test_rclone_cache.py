@@ -264,6 +264,24 @@ class TestAudit:
         assert cache.audit(tmp_path / "aside") == (("d/short",) if dirty else ())
         assert (tmp_path / "aside" / "d" / "short").exists() == dirty
 
+    @pytest.mark.parametrize(
+        ("ranges", "size", "aside"),
+        [
+            ([{"Pos": 3, "Size": 2}], 5, True),
+            (None, 3, True),
+            ([{"Pos": 0, "Size": 2}], 3, True),
+            ([{"Pos": 0, "Size": 3}], 3, False),
+            # It was emptied before it was written to.
+            (None, 0, False),
+        ],
+    )
+    def test_one_whose_beginning_was_never_fetched_is_set_aside(
+        self, cache, tmp_path, ranges, size, aside
+    ):
+        record = info(size, dirty=True, ranges=ranges) | {"Fingerprint": "3,2024,0123"}
+        cache.put("log", b"\0\0\0new", record)
+        assert cache.audit(tmp_path / "aside") == (("log",) if aside else ())
+
     def test_a_rename_that_broke_off_leaves_no_file_that_is_missed(self, cache, tmp_path):
         cache.put("d/.tmpAbC", None, info(0, dirty=True))
         cache.put("d/model", b"12345", None)
