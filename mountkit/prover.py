@@ -120,12 +120,7 @@ class Prover:
         listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME})
         self._refuse_strays(top)
         self._refuse_torn(top, since)
-        if not listed:
-            raise NotDurableError(
-                f"{top} holds no file; there is nothing to prove.",
-                hint="See what the save wrote, and whether it failed.",
-                unproven=(Unproven(top, 0, "an empty directory"),),
-            )
+        _refuse_empty(top, listed)
         self._observer(SaveStarted(step, len(listed)))
 
         def proven(entry: FileEntry) -> None:
@@ -135,6 +130,8 @@ class Prover:
 
         entries = self._attest(top, [f"{top}/{path}" for path in listed], proven)
         self._refuse_strays(top)
+        # All of them may have been removed while they were open.
+        _refuse_empty(top, entries)
         manifest = Manifest(
             step=step,
             created=datetime.now(timezone.utc),
@@ -239,6 +236,15 @@ class Prover:
                 f"{self._mount.path}",
                 unproven=(Unproven(top, 0, "the mount was lost while it was being saved"),),
             )
+
+
+def _refuse_empty(top: str, files: Sequence[object]) -> None:
+    if not files:
+        raise NotDurableError(
+            f"{top} holds no file; there is nothing to prove.",
+            hint="See what the save wrote, and whether it failed.",
+            unproven=(Unproven(top, 0, "an empty directory"),),
+        )
 
 
 def _problem_of(request: Callable[[], None]) -> MountkitError | None:
