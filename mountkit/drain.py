@@ -159,6 +159,7 @@ class _Drain:
         self._left_over: set[str] = set()
         self._unproven: dict[str, Unproven] = {}
         self._said: set[str] = set()
+        self._removed: set[str] = set()
         record = mount.last_record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
@@ -327,6 +328,7 @@ class _Drain:
         paths = [file.path for file in loose if file.path not in self.settled]
         outcome = Uploads(self._mount, self._limits, self._observer).attest(paths)
         self._note(outcome.unproven)
+        self._removed.update(outcome.removed)
         self.settled.update(paths)
 
     def _manifest(self, top: str) -> Manifest | None:
@@ -396,7 +398,7 @@ class _Drain:
             self._unproven.setdefault(problem.path, problem)
 
     def _report(self) -> DrainReport:
-        files = len(self.settled - self._unproven.keys())
+        files = len(self.settled - self._unproven.keys() - self._removed)
         return DrainReport(files, tuple(self._proven), tuple(self._unproven.values()))
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mountkit import backends
+from mountkit import backends, marking
 from mountkit.checkpoints import top_of
 from mountkit.errors import MountUnavailableError
 from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
+from mountkit.uploads import renamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,6 +32,11 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     that it puts on them, since the mount was made, by the store's own clock. What another program
     put there is not this run's concern.
 
+    Nor is what this run has only renamed: the store copies it, and the copy is young and keeps the
+    mark of its source. With the mark of another run it has not one byte that was written in this
+    one. A file that this run overwrote, and renamed then, has the mark of this run, and is named
+    unless it is known. A manifest holds nothing of a program, and whoever reads it compares.
+
     Raises
     ------
     MountkitError
@@ -49,6 +55,7 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
         info
         for info in listed
         if info.path not in files
+        and _name(info) != MANIFEST_NAME
         and not is_trial(info.path)
         # A manifest says nothing of what was written after it.
         and (not top_of(info.path) or _seconds(info) > proven.get(top_of(info.path), -1.0))
@@ -59,12 +66,11 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     whole = {
         _place(info)
         for info in states
-        # Of those with a manifest, nobody has looked which were whole before; what is older is not
-        # of this run.
-        if "/" not in _place(info) and (_place(info) not in proven or _seconds(info) > since)
+        # Of those with a manifest, nobody has looked which were whole before: the mark tells.
+        if "/" not in _place(info) and _place(info) not in proven
     }
     young = [info for info in left if _seconds(info) > since and top_of(info.path) not in whole]
-    ours = _marked(store, young, mark, mount.spec.id)
+    ours = _marked(store, young, mark, marking.value(mount.directory.path, mount.spec.id))
     whole.update(_place(info) for info in ours if info in states)
     return (
         *(Unproven(top, 0, REASON) for top in sorted(whole)),
@@ -92,23 +98,25 @@ def taken(mount: Mount, known: Iterable[str], deadline: Deadline) -> tuple[Unpro
         # Without a daemon there is no queue: what waits is what the cache has.
         return ()
     gone = waiting.difference(file.path for file in control.files()) if waiting else waiting
-    if gone:
-        # rclone may hear of a close after the removal that followed, and queue what is not there.
-        gone -= mount.missing(sorted(gone), deadline)
+    # rclone may hear of a close after the removal that followed, and queue what is not there. Of a
+    # name that it has made another of, the mount cannot be asked.
+    shown = [path for path in sorted(gone) if not renamed(path, mount.spec.backend)]
+    if shown:
+        gone -= mount.missing(shown, deadline)
     return tuple(Unproven(path, 0, TAKEN) for path in sorted(gone) if not is_trial(path))
 
 
 def _marked(
-    store: Store, objects: Sequence[ObjectInfo], mark: str, mount_id: str
+    store: Store, objects: Sequence[ObjectInfo], mark: str, value: str
 ) -> tuple[ObjectInfo, ...]:
-    """Those that carry this mount's mark: what a copy notes beside an object, others note too."""
+    """Those that carry the mark of this run: other things beside an object, others note too."""
     if not objects:
         return ()
     found = store.attest_many(info.path for info in objects)
     return tuple(
         info
         for info in objects
-        if (told := found[info.path]) is not None and told.metadata.get(mark) == mount_id
+        if (told := found[info.path]) is not None and told.metadata.get(mark) == value
     )
 
 

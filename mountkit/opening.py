@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit import backends, mountinfo, state
+from mountkit import backends, marking, mountinfo, state
 from mountkit import target as targets
 from mountkit.checkpoints import top_of
 from mountkit.errors import ConfigurationError, MountUnavailableError
@@ -40,6 +40,7 @@ def mount_anew(
     mounter.clear_target(earlier.daemon if earlier else None)
     before = directory.unfinished()
     takes_over = directory.begin()
+    marking.begin(directory)
     aside = mounter.reconcile(found)
     if found.outdated:
         observer(

@@ -132,12 +132,7 @@ class Prover:
         self._refuse_strays(top)
         self._refuse_torn(top, since)
         self._refuse_links(top, listed)
-        if not listed:
-            raise NotDurableError(
-                f"{top} holds no file; there is nothing to prove.",
-                hint="See what the save wrote, and whether it failed.",
-                unproven=(Unproven(top, 0, "an empty directory"),),
-            )
+        _refuse_empty(top, listed)
         self._observer(SaveStarted(step, len(listed)))
 
         def proven(entry: FileEntry) -> None:
@@ -148,6 +143,8 @@ class Prover:
         entries = self._attest(top, [f"{top}/{path}" for path in listed], proven)
         self._refuse_strays(top)
         self._refuse_links(top, listed)
+        # All of them may have been removed while they were open.
+        _refuse_empty(top, entries)
         manifest = Manifest(
             step=step,
             created=datetime.now(timezone.utc),
@@ -180,7 +177,8 @@ class Prover:
             now = self._snapshot(top)
             ask = [path for path in paths if now.get(path) != before.get(path)]
             if not ask:
-                return [found[path] for path in paths]
+                # What was removed while a program had it open is no file of the checkpoint.
+                return [found[path] for path in paths if path in found]
         raise not_proven(top, [Unproven(path, 0, "it is still being written") for path in ask])
 
     def _snapshot(self, top: str) -> dict[str, tuple[int, float, str]]:
@@ -264,6 +262,15 @@ class Prover:
                 f"{self._mount.path}",
                 unproven=(Unproven(top, 0, "the mount was lost while it was being saved"),),
             )
+
+
+def _refuse_empty(top: str, files: Sequence[object]) -> None:
+    if not files:
+        raise NotDurableError(
+            f"{top} holds no file; there is nothing to prove.",
+            hint="See what the save wrote, and whether it failed.",
+            unproven=(Unproven(top, 0, "an empty directory"),),
+        )
 
 
 def _problem_of(request: Callable[[], None]) -> MountkitError | None:

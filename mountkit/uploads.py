@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mountkit import checksums
+from mountkit import backends, checksums
 from mountkit.attest import attest_file
 from mountkit.deadline import TimeUpError
 from mountkit.errors import MountUnavailableError, NotDurableError, PermissionDeniedError
@@ -47,10 +47,14 @@ REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a set of files, each in exactly one of the two."""
+    """What became of a set of files, each in exactly one of the three.
+
+    ``removed`` are those that a program removed while it had them open.
+    """
 
     proven: tuple[FileEntry, ...]
     unproven: tuple[Unproven, ...]
+    removed: tuple[str, ...] = ()
 
 
 class Uploads:
@@ -85,7 +89,7 @@ class Uploads:
         PermissionDeniedError
             If the store refuses the daemon's credentials: waiting would not help.
         """
-        work = _Work(self._mount, self._limits, sorted(paths), below)
+        work = _Work(self._mount.spec.backend, self._limits, sorted(paths), below)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="mountkit-attest") as pool:
             while work.open and not work.hopeless():
                 work.look(self._look(work))
@@ -122,7 +126,13 @@ class Uploads:
                 if work.errors.get(path) != text:
                     self._observer(Trouble(message))
                     _raise_if_refused(path, text)
-        return pending, self._control.files(work.below)
+        files = self._control.files(work.below)
+        # Bytes that were taken away leave the same record, but the mount still shows the file.
+        gone = sorted(file.path for file in files if file.gone and file.path in work.unasked)
+        if gone:
+            work.unasked.difference_update(gone)
+            work.drop(self._mount.missing(gone, self._limits.deadline))
+        return pending, files
 
     def _ask(self, work: _Work, path: str) -> tuple[FileEntry | None, Unproven | None]:
         size = work.sizes.get(path, 0)
@@ -161,19 +171,21 @@ class Uploads:
 class _Work:
     """What is known of the files so far, and when to stop hoping. Reads clocks, does no I/O."""
 
-    def __init__(self, mount: Mount, limits: Limits, paths: Sequence[str], below: str) -> None:
+    def __init__(self, backend: str, limits: Limits, paths: Sequence[str], below: str) -> None:
         self.below = below
-        self.open: set[str] = {path for path in paths if keeps_its_name(path)}
+        self._nameless = {path: reason for path in paths if (reason := renamed(path, backend))}
+        self.open: set[str] = {path for path in paths if path not in self._nameless}
+        self.unasked = set(self.open)
         self.ready: list[str] = []
         self.references: dict[str, Reference] = {}
         self.sizes: dict[str, int] = {}
         self.errors: dict[str, str] = {}
         self.trouble = ""
-        self._mount = mount
         self._limits = limits
         self._order = list(paths)
         self._entries: dict[str, FileEntry] = {}
         self._problems: dict[str, Unproven] = {}
+        self._removed: set[str] = set()
         self._complained: dict[str, float] = {}
         self._held: dict[str, float] = {}
         self._sent = 0
@@ -215,6 +227,11 @@ class _Work:
         self._entries[entry.path] = entry
         self._note_progress()
 
+    def drop(self, paths: Iterable[str]) -> None:
+        """They were removed: nobody misses them in the store."""
+        self._removed.update(self.open.intersection(paths))
+        self.open.difference_update(paths)
+
     def failed(self, problem: Unproven) -> None:
         """The store was asked and does not (yet) hold the file as written."""
         self._problems[problem.path] = problem
@@ -240,10 +257,10 @@ class _Work:
         """Each file, proven or with the reason why not."""
         unproven = []
         for path in self._order:
-            if path in self._entries:
+            if path in self._entries or path in self._removed:
                 continue
-            if not keeps_its_name(path):
-                reason = "its name holds a control character or is not UTF-8; rename it"
+            if path in self._nameless:
+                reason = self._nameless[path]
                 unproven.append(Unproven(path, self.sizes.get(path, 0), reason))
                 continue
             problem = self._problems.get(path)
@@ -252,7 +269,7 @@ class _Work:
             text = "; ".join(filter(None, reasons)) or self._unfinished()
             unproven.append(Unproven(path, self.sizes.get(path, 0), text))
         proven = tuple(self._entries[path] for path in self._order if path in self._entries)
-        return Outcome(proven, tuple(unproven))
+        return Outcome(proven, tuple(unproven), tuple(sorted(self._removed)))
 
     def _unfinished(self) -> str:
         late = self._limits.over(self._began)
@@ -277,6 +294,15 @@ def keeps_its_name(path: str) -> bool:
         ord(character) < 32 or ord(character) == 127 or "\ud800" <= character <= "\udfff"
         for character in path
     )
+
+
+def renamed(path: str, backend: str) -> str:
+    """Why a file would not be found again under its name (F39), or ""."""
+    if not keeps_its_name(path):
+        return "its name holds a control character, or a symbol for one, or is not UTF-8; rename it"
+    if not backends.load(backend).keeps(path):
+        return f"{backend} stores a name with U+201B or a control symbol as another one; rename it"
+    return ""
 
 
 def _raise_if_refused(path: str, text: str) -> None:

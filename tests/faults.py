@@ -69,6 +69,8 @@ FAULTS = {
         "the job's working directory lies in the target",
         "stepped into the mount, or refused before anything runs",
     ),
+    44: ("a file is removed or replaced while it is open", "not missed"),
+    45: ("an older object is renamed", "not missed; a moved checkpoint stays proven"),
 }
 
 

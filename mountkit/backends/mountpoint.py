@@ -63,6 +63,10 @@ class MountpointBackend:
         """The first ``mount-s3`` on the search path."""
         return PROGRAM.find(search_path)
 
+    def keeps(self, path: str) -> bool:  # noqa: ARG002
+        """A key is the path as it is."""
+        return True
+
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse what mountkit sets itself."""
         for name, value in options:

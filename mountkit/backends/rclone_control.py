@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mountkit import checksums
 from mountkit.backends.cache_roots import CacheRoots
 from mountkit.backends.protocol import Pending, Reference, WrittenFile
+from mountkit.backends.rclone_names import stored
 from mountkit.deadline import Deadline
 from mountkit.errors import MountUnavailableError
 
@@ -110,9 +111,9 @@ class RcloneControl:
                 self._expire(item["id"], pause)
         errors = self._errors() if failed else {}
         return Pending(
-            waiting=tuple(item["name"] for item in queue),
+            waiting=tuple(stored(item["name"]) for item in queue),
             errors=tuple(
-                (item["name"], errors.get(item["name"], "the upload failed"))
+                (stored(item["name"]), errors.get(item["name"], "the upload failed"))
                 for item in queue
                 if item["tries"] > 0 and not item["uploading"]
             ),

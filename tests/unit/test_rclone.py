@@ -10,12 +10,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mountkit import marking
 from mountkit.backends import rclone
 from mountkit.backends.protocol import Binary
 from mountkit.backends.rclone import OWNED, RcloneBackend, configuration, device_name
 from mountkit.errors import UsageError
 from mountkit.mountinfo import MountEntry
 from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.state import StateDirectory
 
 BACKEND = RcloneBackend()
 BINARY = Binary("/opt/rclone", (1, 75, 2))
@@ -105,6 +107,18 @@ class TestCommand:
         mount = spec()
         assert flags(mount)["header-upload"] == f"X-Amz-Meta-mountkit: {mount.id}"
         assert BACKEND.mark == "mountkit"
+
+    @pytest.mark.fault(45)
+    def test_and_the_run_of_it_where_there_is_one(self, tmp_path):
+        mount = spec()
+        directory = StateDirectory(tmp_path)
+        marking.begin(directory)
+        first = marking.value(tmp_path, mount.id)
+        words = BACKEND.command(mount, BINARY, tmp_path, {}).argv
+        assert f"--header-upload=X-Amz-Meta-mountkit: {first}" in words
+        assert first.startswith(f"{mount.id}-")
+        marking.begin(directory)
+        assert marking.value(tmp_path, mount.id) != first
 
     def test_another_header_goes_beside_it_and_does_not_win_over_it(self):
         theirs = ("header-upload", "Cache-Control: no-store")

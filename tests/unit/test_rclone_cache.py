@@ -7,10 +7,12 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import threading
 import time
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,9 +23,6 @@ from mountkit.backends.protocol import WrittenFile
 from mountkit.backends.rclone_cache import RcloneCache
 from mountkit.errors import MountUnavailableError
 from mountkit.spec import SAME_SAVE_SECONDS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Cache(RcloneCache):
@@ -101,6 +100,34 @@ class TestCache:
     ):
         cache.put("x", data, info(5, ranges=None) | {"Fingerprint": ""} | changes)
         assert [file.path for file in cache.files()] == (["x"] if listed else [])
+
+    @pytest.mark.fault(44)
+    @pytest.mark.parametrize(
+        ("changes", "data", "gone", "size"),
+        [
+            # A temporary file: removed while it was open, and noted again when it was closed.
+            ({}, None, True, 5),
+            ({"Rs": [{"Pos": 3, "Size": 2}]}, None, True, 5),
+            ({"Dirty": True}, None, False, 5),
+            ({"Fingerprint": "5,2024"}, None, False, 5),
+            ({}, b"12345", False, 5),
+            ({}, b"123", False, 5),
+            # Another one in its place.
+            ({"Fingerprint": "3,2024,0123"}, b"123", False, 3),
+            ({"Fingerprint": "7,2024,0123"}, b"1234567", False, 7),
+            ({"Fingerprint": "0,2024,0123"}, b"", False, 0),
+            ({"Fingerprint": "5,2024,0123"}, b"123", False, 5),
+            ({"Fingerprint": "4,2024,0123"}, b"123", False, 5),
+            ({"Fingerprint": "3,2024,0123", "Dirty": True}, b"123", False, 5),
+        ],
+    )
+    def test_what_was_removed_or_replaced_while_it_was_open(self, cache, changes, data, gone, size):
+        cache.put("x", data, info(5) | {"Fingerprint": ""} | changes)
+        (file,) = cache.files()
+        assert (file.gone, file.size) == (gone, size)
+        # Whole by its record, or by what was uploaded; nothing is compared with another's bytes.
+        whole = data is not None and len(data) == size
+        assert (cache.local("x") is not None) == whole
 
     def test_a_record_that_is_being_rewritten_is_read_again(self, cache):
         cache.put("x", b"12345", b"")
@@ -237,6 +264,24 @@ class TestAudit:
         assert cache.audit(tmp_path / "aside") == (("d/short",) if dirty else ())
         assert (tmp_path / "aside" / "d" / "short").exists() == dirty
 
+    @pytest.mark.parametrize(
+        ("ranges", "size", "aside"),
+        [
+            ([{"Pos": 3, "Size": 2}], 5, True),
+            (None, 3, True),
+            ([{"Pos": 0, "Size": 2}], 3, True),
+            ([{"Pos": 0, "Size": 3}], 3, False),
+            # It was emptied before it was written to.
+            (None, 0, False),
+        ],
+    )
+    def test_one_whose_beginning_was_never_fetched_is_set_aside(
+        self, cache, tmp_path, ranges, size, aside
+    ):
+        record = info(size, dirty=True, ranges=ranges) | {"Fingerprint": "3,2024,0123"}
+        cache.put("log", b"\0\0\0new", record)
+        assert cache.audit(tmp_path / "aside") == (("log",) if aside else ())
+
     def test_a_rename_that_broke_off_leaves_no_file_that_is_missed(self, cache, tmp_path):
         cache.put("d/.tmpAbC", None, info(0, dirty=True))
         cache.put("d/model", b"12345", None)
@@ -366,3 +411,34 @@ class TestLessened:
         monkeypatch.setattr(os, "walk", broken)
         with pytest.raises(MountUnavailableError, match="cannot be read"):
             cache.lessened()
+
+
+SIZES = st.integers(0, 6)
+RECORDS = st.fixed_dictionaries(
+    {
+        "ModTime": st.just("2024-05-06T07:08:09Z"),
+        "Size": SIZES,
+        "Rs": st.none()
+        | st.lists(st.fixed_dictionaries({"Pos": SIZES, "Size": SIZES}), min_size=1, max_size=2),
+        "Fingerprint": st.just("") | SIZES.map(lambda size: f"{size},2024-05-06 07:08:09,0123"),
+        "Dirty": st.booleans(),
+    }
+)
+
+
+@pytest.mark.fault(12, 44)
+@given(RECORDS, st.none() | st.binary(max_size=6))
+def test_no_record_makes_lost_bytes_look_removed_or_whole(record, data):
+    with tempfile.TemporaryDirectory() as place:
+        cache = Cache(Path(place, "vfs"), Path(place, "vfsMeta"))
+        cache.put("x", data, record)
+        found, local = cache.files(), cache.local("x")
+    removed = not found or found[0].gone
+    if record["Dirty"] or record["Fingerprint"] or data is not None:
+        assert not removed
+    if local is not None:
+        uploaded = record["Fingerprint"].partition(",")[0]
+        covered = record["Rs"] == [{"Pos": 0, "Size": len(data)}] or not data
+        assert (record["Size"] == len(data) and covered) or (
+            not record["Dirty"] and uploaded == str(len(data)) != str(record["Size"])
+        )

@@ -58,6 +58,25 @@ class TestProven:
         assert mount.daemon.pushes == 0
         assert mount.bucket.requests == []
 
+    @pytest.mark.fault(44)
+    def test_what_was_removed_while_it_was_open_is_not_missed(self, mount, events):
+        mount.save("kept")
+        mount.daemon.listed["x"] = WrittenFile("x", 5, 1.0, dirty=False, gone=True)
+        mount.lacks = frozenset({"x"})
+        outcome = attest(mount, events, ["kept", "x"])
+        assert (outcome.unproven, outcome.removed) == ((), ("x",))
+        assert [entry.path for entry in outcome.proven] == ["kept"]
+
+    @pytest.mark.fault(44)
+    @pytest.mark.parametrize("gone", [True, False])
+    def test_what_the_mount_shows_or_the_cache_still_has_is(self, mount, events, gone):
+        # Bytes that were taken away; and those that the cache says it uploaded.
+        mount.daemon.listed["x"] = WrittenFile("x", 5, 1.0, dirty=False, gone=gone)
+        mount.lacks = frozenset() if gone else frozenset({"x"})
+        outcome = attest(mount, events, ["x"], HASTY)
+        assert [problem.path for problem in outcome.unproven] == ["x"]
+        assert outcome.removed == ()
+
     @pytest.mark.fault(10)
     def test_an_empty_queue_proves_nothing_and_the_store_is_asked_until_it_has_it(
         self, mount, events
@@ -272,7 +291,7 @@ class TestWork:
     """What is known so far; it reads clocks and does no I/O."""
 
     def work(self, *paths, limits=PATIENT) -> _Work:
-        return _Work(None, limits, list(paths), "")
+        return _Work("rclone", limits, list(paths), "")
 
     def test_bytes_that_move_are_progress(self):
         work = self.work("x")
