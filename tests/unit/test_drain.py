@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -559,6 +560,31 @@ class TestUnwitnessed:
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-3/optimizer.pt"]
         assert f"run/checkpoint-3/{MANIFEST_NAME}" in mount.bucket.objects
+
+
+def trainer_state(step: int) -> bytes:
+    return json.dumps({"global_step": step}).encode()
+
+
+class TestSeveral:
+    def test_they_are_proven_together_and_told_of_in_their_order(self, mount, events):
+        begun = threading.Barrier(2)
+        first = {f"run/checkpoint-{step}/model" for step in (10, 11)}
+
+        def wait(key: str) -> None:
+            # The first of either waits for the other: one after the other they never would end.
+            if key in first:
+                first.discard(key)
+                begun.wait(30)
+
+        for step in range(10, 16):
+            mount.save(f"checkpoint-{step}/model", b"1")
+            mount.save(f"checkpoint-{step}/trainer_state.json", trainer_state(step))
+        mount.bucket.before_attest = wait
+        del mount.bucket.objects["run/checkpoint-12/model"]
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["checkpoint-12/model"]
+        assert report.checkpoints == tuple(f"checkpoint-{step}" for step in (10, 11, 13, 14, 15))
 
 
 class TestStoreTrouble:
