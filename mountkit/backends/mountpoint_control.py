@@ -18,7 +18,7 @@ from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.checkpoints import top_of
 from mountkit.checksums import Digester, FileDigest
 from mountkit.errors import MountUnavailableError
-from mountkit.spec import PROBE_NAME, SAME_SAVE_SECONDS, TRAINER_STATE, printable
+from mountkit.spec import PROBE_NAME, SAME_SAVE_SECONDS, TRAINER_STATE, is_trial, printable
 from mountkit.state import StateDirectory
 from mountkit.store import S3Store
 from mountkit.strays import over
@@ -63,7 +63,8 @@ class MountpointControl:
     ) -> None:
         self._spec = spec
         self._state = StateDirectory(directory)
-        self._log = mountpoint_log.of(self._state.log)
+        top = spec.source.key("")
+        self._log = mountpoint_log.of(self._state.log, f"{top}/" if top else "")
         self._journal = Journal(directory)
         self._deadline = deadline
         self._given = store
@@ -133,6 +134,9 @@ class MountpointControl:
             # And what a killed writer left open is uploaded when the kernel closes it.
             if entry.problem and (later == entry.at or entry.problem == UNFINISHED):
                 lost.setdefault(path, (entry.at, entry.problem))
+        for path, refused in uploads.refused.found.items():
+            if not is_trial(path):
+                lost.setdefault(path, (refused.at, refused.reason))
         record = self._state.last()
         # What an earlier run lost, it has named; it is not there to be lost again.
         began = record.began if record is not None else 0.0

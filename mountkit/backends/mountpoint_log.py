@@ -10,10 +10,14 @@ from __future__ import annotations
 import os
 import re
 import threading
+import weakref
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from mountkit.backends.mountpoint_refusals import Refusals
+from mountkit.backends.mountpoint_text import DEBUG, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,32 +26,29 @@ if TYPE_CHECKING:
 #: The value of MOUNTPOINT_LOG that has it tell what is read here, and no request of its client.
 FILTER = (
     "warn,mountpoint_s3=info,awscrt=off,mountpoint_s3_fs::metrics=off,"
-    "mountpoint_s3_fs::fs::handles=debug,mountpoint_s3_fs::superblock=debug,"
+    "mountpoint_s3_fs::fs=debug,mountpoint_s3_fs::superblock=debug,"
     "mountpoint_s3_client::s3_crt_client::put_object=debug"
 )
 
-_DEBUG = r'"((?:[^"\\]|\\.)*)"'
 # A name may hold a newline, so a record ends where the next one begins.
 RECORD = re.compile(
     r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z +[A-Z]+ ThreadId\(\d+\) (?=\S)", re.MULTILINE
 )
-STARTED = re.compile(rf"put_object\{{id=\d+ bucket=\S+ key={_DEBUG}\}}: \S+: new request\s*$")
+STARTED = re.compile(rf"put_object\{{id=\d+ bucket=\S+ key={DEBUG}\}}: \S+: new request\s*$")
 SUCCEEDED = re.compile(
     r'put succeeded etag="(?:\\")?(.*?)(?:\\")?" key=(.*) \(bucket: [^)]*\) size=(\d+)\s*$',
     re.DOTALL,
 )
 REQUEST = re.compile(
-    rf"put_object\{{id=\d+ bucket=\S+ key={_DEBUG}\}}.*? error=(.*?) meta request failed\s*$"
+    rf"put_object\{{id=\d+ bucket=\S+ key={DEBUG}\}}.*? error=(.*?) meta request failed\s*$"
 )
-ABORTED = re.compile(rf"upload already aborted for key \w+ \{{ key: {_DEBUG}")
-OPERATION = re.compile(rf"^\w+\{{[^}}]*?name={_DEBUG}[^}}]*\}}:.*? failed with errno \d+: (.*)$")
+ABORTED = re.compile(rf"upload already aborted for key \w+ \{{ key: {DEBUG}")
+OPERATION = re.compile(rf"^\w+\{{[^}}]*?name={DEBUG}[^}}]*\}}:.*? failed with errno \d+: (.*)$")
 REMOVED = re.compile(r"unlink on remote file will delete key (.*) parent=\d+ name=", re.DOTALL)
-RENAMED = re.compile(rf"RenameObject succeeded src_key=\w+ \{{ key: {_DEBUG}.*? dest_key={_DEBUG}")
+RENAMED = re.compile(rf"RenameObject succeeded src_key=\w+ \{{ key: {DEBUG}.*? dest_key={DEBUG}")
 BEGAN = re.compile(r"mountpoint_s3::run: mount-s3 \d")
 # Debug output of an error: the words a person can use are in its quotes.
-QUOTED = re.compile(_DEBUG)
-ESCAPE = re.compile(r"\\u\{([0-9a-f]+)\}|\\(.)")
-ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
+QUOTED = re.compile(DEBUG)
 
 CUT_SHORT = "the daemon ended while it was being uploaded"
 
@@ -75,7 +76,8 @@ class Uploads:
 
     ``open`` has uploads that have begun, and when. ``said`` is what the last failed operation on a
     file of that name (not path) was told. ``seen`` has every key that was ever uploaded. A key that
-    was removed is only in ``gone``, with the time, until it is uploaded again.
+    was removed is only in ``gone``, with the time, until it is uploaded again. ``refused`` is what a
+    program was not allowed to write.
     """
 
     done: dict[str, Uploaded] = field(default_factory=dict)
@@ -84,14 +86,16 @@ class Uploads:
     said: dict[str, str] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     gone: dict[str, float] = field(default_factory=dict)
+    refused: Refusals = field(default_factory=Refusals)
 
     def copy(self) -> Uploads:
         """A copy that does not change."""
         known = dict(self.done), dict(self.open), dict(self.failed), dict(self.said)
-        return Uploads(*known, set(self.seen), dict(self.gone))
+        return Uploads(*known, set(self.seen), dict(self.gone), self.refused.copy())
 
     def take(self, at: float, text: str) -> None:
         """Take in one record of the log."""
+        self.refused.take(at, text)
         for pattern, change in CHANGES:
             match = pattern.search(text)
             if match is not None:
@@ -103,6 +107,7 @@ class Uploads:
         for key, since in self.open.items():
             self.failed[key] = Failed(since, CUT_SHORT)
         self.open.clear()
+        self.refused.began()
 
     def started(self, at: float, match: re.Match[str]) -> None:
         """A file is being written."""
@@ -113,7 +118,7 @@ class Uploads:
     def succeeded(self, at: float, match: re.Match[str]) -> None:
         """The store has it."""
         key = match[2]
-        self.open.pop(key, None)
+        self.refused.stored(key, self.open.pop(key, at), int(match[3]), match.string, at)
         self.failed.pop(key, None)
         self.gone.pop(key, None)
         self.done[key] = Uploaded(at, match[1], int(match[3]))
@@ -139,11 +144,13 @@ class Uploads:
     def removed(self, at: float, match: re.Match[str]) -> None:
         """A file was deleted through the mount."""
         self.gone[match[1]] = at
+        self.refused.removed(match[1])
         for known in (self.done, self.open, self.failed):
             known.pop(match[1], None)
 
     def renamed(self, at: float, match: re.Match[str]) -> None:
         """The store says that it renamed it."""
+        self.refused.renamed(plain(match[1]), plain(match[2]))
         old = self.done.pop(plain(match[1]), None)
         if old is not None:
             self.done[plain(match[2])] = Uploaded(at, old.etag, old.size)
@@ -161,19 +168,26 @@ CHANGES: tuple[tuple[re.Pattern[str], Callable[[Uploads, float, re.Match[str]], 
 )
 
 
+# Of the logs that this process reads: another thread may be reading one when it is forked.
+_LOGS: weakref.WeakSet[MountpointLog] = weakref.WeakSet()
+
+
 class MountpointLog:
-    """The log of one mount's daemons, of which only what is new is read each time."""
+    """The log of one mount's daemons, of which only what is new is read each time.
 
-    def __init__(self, path: Path) -> None:
+    ``top`` is what the key of every file in the mount begins with.
+    """
+
+    def __init__(self, path: Path, top: str = "") -> None:
         self._path = path
-        self._begin()
-        # Another thread may have been reading when the process was forked.
-        os.register_at_fork(after_in_child=self._begin)
+        self._top = top
+        self.begin()
+        _LOGS.add(self)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Know nothing yet."""
         self._lock = threading.Lock()
-        self._uploads = Uploads()
+        self._uploads = Uploads(refused=Refusals(self._top))
         self._offset = 0
         self._inode = 0
 
@@ -197,7 +211,8 @@ class MountpointLog:
     def _read_on(self, descriptor: int) -> None:
         status = os.fstat(descriptor)
         if status.st_ino != self._inode or status.st_size < self._offset:
-            self._uploads, self._offset, self._inode = Uploads(), 0, status.st_ino
+            self._uploads = Uploads(refused=Refusals(self._top))
+            self._offset, self._inode = 0, status.st_ino
         fresh = os.pread(descriptor, status.st_size - self._offset, self._offset)
         complete = fresh.rfind(b"\n") + 1
         self._offset += complete
@@ -209,22 +224,22 @@ class MountpointLog:
             self._uploads.take(moment.timestamp() + float(match[2]), text[match.end() : end])
 
 
+def _begin_again() -> None:
+    """In a process that was just forked."""
+    for log in list(_LOGS):
+        log.begin()
+
+
+os.register_at_fork(after_in_child=_begin_again)
+
+
 @lru_cache(maxsize=32)
-def of(path: Path) -> MountpointLog:
+def of(path: Path, top: str) -> MountpointLog:
     """The log at that path; the same one each time, so that it is read once."""
-    return MountpointLog(path)
+    return MountpointLog(path, top)
 
 
 def words(error: str) -> str:
     """The readable part of an error in Rust's debug form; all of it if there is none."""
     quoted = dict.fromkeys(plain(word) for word in QUOTED.findall(error))
     return ": ".join(word for word in quoted if word) or error
-
-
-def plain(quoted: str) -> str:
-    """A string as it was before Rust's debug form escaped it."""
-
-    def char(match: re.Match[str]) -> str:
-        return chr(int(match[1], 16)) if match[1] else ESCAPED.get(match[2], match[2])
-
-    return ESCAPE.sub(char, quoted)

@@ -47,6 +47,200 @@ with open(sys.argv[1] + "/.tmp", "wb") as stream:
 os.rename(sys.argv[1] + "/.tmp", sys.argv[1] + "/weights")
 """
 
+# Each writes, is refused more, and hides it; the names say what was lost.
+LOST = """
+import contextlib, os, sys, threading
+def write(name, data=b"first\\n"):
+    os.makedirs(os.path.dirname(name), exist_ok=True)
+    with open(name, "wb") as stream:
+        stream.write(data)
+os.chdir(sys.argv[1])
+swallowed = contextlib.suppress(OSError)
+write("logs/appended.txt")
+with swallowed:
+    open("logs/appended.txt", "ab").write(b"second\\n")
+with open("logs/thread.txt", "wb", buffering=0) as stream:
+    stream.write(b"first\\n")
+    def log():
+        with contextlib.suppress(OSError):
+            open("logs/thread.txt", "ab").write(b"second\\n")
+    thread = threading.Thread(target=log)
+    thread.start()
+    thread.join()
+    with swallowed:
+        open("logs/thread.txt", "r+b")
+write("deep/er/changed.bin")
+with swallowed, open("deep/er/changed.bin", "r+b", buffering=0) as stream:
+    stream.write(b"F")
+with open("fsynced.txt", "wb", buffering=0) as stream:
+    stream.write(b"first\\n")
+    os.fsync(stream.fileno())
+    with swallowed:
+        stream.write(b"second\\n")
+write("shortened.txt")
+with swallowed:
+    os.truncate("shortened.txt", 2)
+with open("lengthened.bin", "wb", buffering=0) as stream:
+    stream.truncate(100)
+    stream.write(b"first\\n")
+with swallowed:
+    os.open("synced.txt", os.O_WRONLY | os.O_CREAT | os.O_SYNC)
+write("reader.txt")
+with open("reader.txt", "rb") as reader:
+    reader.read(1)
+    with swallowed:
+        open("reader.txt", "wb").write(b"second\\n")
+write("folder/in it.txt")
+with swallowed:
+    os.rename("folder", "moved")
+write("checkpoint-1/model.bin")
+with swallowed:
+    open("checkpoint-1/model.bin", "ab")
+write("checkpoint-1/trainer_state.json", b'{"global_step": 1}')
+"""
+# Each is refused something too, and nothing is lost.
+KEPT = """
+import contextlib, os, pathlib, shutil, subprocess, sys, threading
+def write(name, data=b"first\\n"):
+    os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+    with open(name, "wb") as stream:
+        stream.write(data)
+os.chdir(sys.argv[1])
+swallowed = contextlib.suppress(OSError)
+write("whole.txt")
+try:
+    open("whole.txt", "ab").write(b"second\\n")
+except OSError:
+    write("whole.txt", b"first\\nsecond\\n")
+write("removed.txt")
+with swallowed:
+    open("removed.txt", "ab")
+os.remove("removed.txt")
+write("a.txt")
+for change in (
+    lambda: os.chmod("a.txt", 0o600),
+    lambda: os.utime("a.txt", (1, 1)),
+    lambda: os.link("a.txt", "b.txt"),
+    lambda: os.symlink("a.txt", "c.txt"),
+    lambda: os.truncate("a.txt", 6),
+    lambda: pathlib.Path("a.txt").touch(),
+    lambda: subprocess.run(["touch", "a.txt"], stderr=subprocess.DEVNULL),
+    lambda: open("a.txt", "r+b").read(),
+    lambda: open("new.txt", "ab").write(b"first\\n"),
+    lambda: os.rename("none", "some"),
+    lambda: os.mkfifo("fifo"),
+):
+    with swallowed:
+        change()
+with open("lock", "w") as lock:
+    def again():
+        with contextlib.suppress(OSError):
+            open("lock", "w")
+        with contextlib.suppress(OSError):
+            open("lock")
+    thread = threading.Thread(target=again)
+    thread.start()
+    thread.join()
+with open("ahead.bin", "wb", buffering=0) as stream:
+    stream.truncate(6)
+    stream.write(b"first\\n")
+write("folder/x.txt")
+try:
+    os.rename("folder", "moved")
+except OSError:
+    write("moved/x.txt")
+    os.remove("folder/x.txt")
+"""
+REPLACED = """
+import contextlib, os, shutil, sys
+os.chdir(sys.argv[1])
+def write(name, data=b"first\\n"):
+    os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+    with open(name, "wb") as stream:
+        stream.write(data)
+for name in ("one.txt", "two/two.txt"):
+    write(name + ".tmp")
+    with contextlib.suppress(OSError):
+        os.replace(name + ".tmp", name)
+write("gone.tmp")
+with contextlib.suppress(OSError):
+    os.replace("gone.tmp", "gone.txt")
+os.remove("gone.tmp")
+write("copied.tmp")
+try:
+    os.replace("copied.tmp", "copied.txt")
+except OSError:
+    write("copied.txt")
+    os.remove("copied.tmp")
+"""
+
+
+@pytest.mark.fault(46)
+def test_content_that_was_refused_is_named_whatever_the_program_made_of_it(
+    rig: Rig, bucket: Bucket
+) -> None:
+    answer = rig.run(f"s3://{bucket.name}/run", [rig.python, "-c", LOST, str(rig.target)])
+    assert answer.code == 75, answer
+    named = {
+        line.partition("not proven: ")[2].partition(" (")[0]
+        for line in answer.err.splitlines()
+        if "not proven: " in line
+    }
+    assert named == {
+        "logs/appended.txt",
+        "logs/thread.txt",
+        "deep/er/changed.bin",
+        "fsynced.txt",
+        "shortened.txt",
+        "lengthened.bin",
+        "synced.txt",
+        "reader.txt",
+        "moved",
+        "checkpoint-1/model.bin",
+    }, answer
+    assert "its content is still there" in answer.err
+    assert bucket.manifest("run/checkpoint-1") is None
+    assert bucket.files("run")["logs/thread.txt"] == b"first\n"
+    # It is over with that run: the next one has lost nothing.
+    again = rig.run(f"s3://{bucket.name}/run", ["true"])
+    assert again.code == 0, again
+
+
+@pytest.mark.fault(46)
+def test_what_is_refused_without_a_loss_is_no_reason_to_say_75(rig: Rig, bucket: Bucket) -> None:
+    answer = rig.run(f"s3://{bucket.name}/run", [rig.python, "-c", KEPT, str(rig.target)])
+    assert answer.code == 0, answer
+    first = b"first\n"
+    assert bucket.files("run") == {
+        "whole.txt": b"first\nsecond\n",
+        "a.txt": first,
+        "new.txt": first,
+        "lock": b"",
+        "ahead.bin": first,
+        "moved/x.txt": first,
+    }
+
+
+@pytest.mark.fault(46)
+def test_a_rename_that_the_store_does_not_do_is_named_by_both_names(
+    rig: Rig, bucket: Bucket
+) -> None:
+    def rule(request: Request) -> Fault | None:
+        return Fault(501, "NotImplemented") if "renameObject" in request.query else None
+
+    proxy = rig.proxy()
+    proxy.rule = rule
+    command = [rig.python, "-c", REPLACED, str(rig.target)]
+    answer = rig.run(f"s3://{bucket.name}/run", command, endpoint=proxy.url)
+    assert answer.code == 75, answer
+    for name in ("one.txt", "two/two.txt"):
+        assert f"not proven: {name} " in answer.err
+        assert f"its rename from {name}.tmp was refused: its content is still there" in answer.err
+    assert "not proven: gone.txt " in answer.err
+    assert "gone.tmp was removed after that" in answer.err
+    assert answer.err.count("not proven: ") == 3, answer
+    assert bucket.files("run").keys() == {"one.txt.tmp", "two/two.txt.tmp", "copied.txt"}
+
 
 def test_a_write_that_is_not_sequential_is_named(rig: Rig, bucket: Bucket) -> None:
     answer = rig.run(f"s3://{bucket.name}/run", [rig.python, "-c", SEEK, str(rig.target)])
