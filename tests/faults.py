@@ -57,6 +57,7 @@ FAULTS = {
     38: ("a PID is used again", "nobody else is ever signalled"),
     39: ("strange names, thousands of files", "kept, or refused by name"),
     40: ("a file is open at the unmount", "bounded; lazily, after the drain"),
+    46: ("a program swallows what Mountpoint refused", "what lost content is named, 75"),
 }
 
 
