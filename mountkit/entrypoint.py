@@ -127,18 +127,23 @@ def _told(
 ) -> int:
     """Say what became of it; the exit code. None if nothing is known to be proven."""
     if report is None:
-        say(f"what waits for its upload stays in {spec.cache_dir}")
+        say(_left(spec))
         return code or NOT_DURABLE
     naming(report)
     if not report.complete:
-        say(
-            f"not all of it is proven to be in {spec.source.url}; what waits "
-            f"for its upload stays in {spec.cache_dir} until the same mount is made again"
-        )
+        say(f"not all of it is proven to be in {spec.source.url}; {_left(spec)}")
         return code or NOT_DURABLE
     files = f"{report.files} file{'' if report.files == 1 else 's'}"
     say(f"all that was written is proven to be in {spec.source.url}: {files}")
     return code
+
+
+def _left(spec: MountSpec) -> str:
+    """Where what did not get into the store is now."""
+    if backends.load(spec.backend).caches:
+        again = "until the same mount is made again"
+        return f"what waits for its upload stays in {spec.cache_dir} {again}"
+    return f"{spec.backend} keeps no copy: what is not in the bucket has to be written again"
 
 
 class Phase(Enum):

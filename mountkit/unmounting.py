@@ -127,10 +127,12 @@ def _looked_again(mount: Mount, record: MountRecord, report: DrainReport) -> Dra
         report = replace(report, unproven=(*report.unproven, *problems))
     if not report.complete:
         error = not_proven(mount.path, report.unproven)
+        waits = f"What waits in {record.spec.cache_dir} is uploaded when it is mounted again"
+        if not backends.load(record.spec.backend).caches:
+            waits = "Nothing waits on this machine: mount it again, and write these files once more"
         raise NotDurableError(
             f"{error.message}\nThe mount is gone by now.",
-            hint=f"What waits in {record.spec.cache_dir} is uploaded when it is mounted again: "
-            f"mountkit mount {record.spec.source.url} {mount.path}",
+            hint=f"{waits}: mountkit mount {record.spec.source.url} {mount.path}",
             unproven=report.unproven,
         )
     return report

@@ -71,6 +71,7 @@ FAULTS = {
     ),
     44: ("a file is removed or replaced while it is open", "not missed"),
     45: ("an older object is renamed", "not missed; a moved checkpoint stays proven"),
+    46: ("a program swallows what Mountpoint refused", "what lost content is named, 75"),
 }
 
 

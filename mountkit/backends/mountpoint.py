@@ -74,6 +74,12 @@ class MountpointBackend:
                 raise UsageError(
                     f"--option {name} is mountkit's own to set.", hint="Leave that option out."
                 )
+            if name.lower() == "incremental-upload":
+                raise UsageError(
+                    "With incremental-upload Mountpoint logs neither the size nor the ETag of what "
+                    "it uploads, so mountkit could prove none of it.",
+                    hint="Leave that option out; to append to files, use --backend rclone.",
+                )
             if "\n" in name + value:
                 raise UsageError(
                     f"--option {name!r} holds a line break.", hint="Give KEY=VALUE on one line."

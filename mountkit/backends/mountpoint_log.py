@@ -76,8 +76,8 @@ class Uploads:
 
     ``open`` has uploads that have begun, and when. ``said`` is what the last failed operation on a
     file of that name (not path) was told. ``seen`` has every key that was ever uploaded. A key that
-    was removed is only in ``gone``, with the time, until it is uploaded again. ``refused`` is what a
-    program was not allowed to write.
+    was removed is only in ``gone``, with the time, until it is uploaded again. ``refused`` is what
+    a program was not allowed to write.
     """
 
     done: dict[str, Uploaded] = field(default_factory=dict)

@@ -43,9 +43,7 @@ TOUCH_SECONDS = 1.0
 
 HINT = "write the file whole and once, or use --backend rclone"
 CHANGED = f"a program opened it to add to it or change it, which Mountpoint refuses; {HINT}"
-BUSY = (
-    f"a program opened it to write it anew while another wrote it, which Mountpoint refuses; {HINT}"
-)
+BUSY = "a program opened it to write it anew while another wrote it, which Mountpoint refuses"
 READ = "a program opened it to write it anew while it was being read, which Mountpoint refuses"
 SYNC = "a program opened it with O_SYNC, which Mountpoint refuses"
 AFTER = f"a program wrote on after fsync, which ends a file on Mountpoint; {HINT}"

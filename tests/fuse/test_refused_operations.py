@@ -51,7 +51,7 @@ os.rename(sys.argv[1] + "/.tmp", sys.argv[1] + "/weights")
 LOST = """
 import contextlib, os, sys, threading
 def write(name, data=b"first\\n"):
-    os.makedirs(os.path.dirname(name), exist_ok=True)
+    os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
     with open(name, "wb") as stream:
         stream.write(data)
 os.chdir(sys.argv[1])
