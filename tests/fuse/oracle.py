@@ -62,7 +62,6 @@ class Model:
     def replay(self, run: Run, outcomes: Sequence[Outcome]) -> None:
         """Do in the model what was not refused."""
         self.top.mkdir(parents=True, exist_ok=True)
-        self.lost.clear()
         performer = Performer(str(self.top))
         opened: dict[int, Open] = {}
         refused: dict[int, Open] = {}
@@ -105,6 +104,7 @@ class Model:
         for path in sorted(named):
             if not any(one == path or one.startswith(f"{path}/") for one in allowed):
                 wrong.append(f"false alarm: {path!r}")
+        self.lost.clear()
         self.known |= differing | (named & self.doubtful)
         return wrong
 

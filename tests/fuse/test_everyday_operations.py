@@ -24,11 +24,13 @@ import pytest
 from everyday import Sequence, sequence
 from oracle import MANIFEST, Model
 from perform import Outcome
-from rig import SCRIPTS, Job
+from proxy import Fault
+from rig import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from proxy import Request
     from rig import Bucket, Rig
 
 FUSE = Path(__file__).parent
@@ -46,6 +48,10 @@ SHRINK_SECONDS = 200.0
 NOT_PROVEN = re.compile(r"not proven: (.*?) \([\d,]+ bytes\): (.*)$", re.MULTILINE)
 
 
+def refuse_rename(request: Request) -> Fault | None:
+    return Fault(501, "NotImplemented") if "renameObject" in request.query else None
+
+
 @dataclass(frozen=True)
 class Told:
     """How a run ended: what it named, each with a reason, and whether that is all."""
@@ -60,6 +66,12 @@ class Mounts:
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
+        self._endpoint = rig.server.endpoint_url
+        if not rig.caches:
+            # As AWS answers; this store would make an empty object of it.
+            proxy = rig.proxy()
+            proxy.rule = refuse_rename
+            self._endpoint = proxy.url
         self._count = 0
         self._log = (rig.logs / "sessions").open("ab")
         self._process = subprocess.Popen(
@@ -101,7 +113,7 @@ class Mounts:
         request = {
             "source": source,
             "target": str(self.rig.target),
-            "endpoint": self.rig.server.endpoint_url,
+            "endpoint": self._endpoint,
             "backend": self.rig.backend,
             "options": self.options,
             "command": command,
@@ -120,13 +132,13 @@ class Mounts:
         """The same by ``mountkit run``; ``inside`` from a shell that stands in the target."""
         command, told = self.program(plan)
         options = [word for option in self.options for word in ("--option", option)]
-        words = [source, str(self.rig.target), *self.rig.how(), *options, "--", *command]
+        words = [source, str(self.rig.target), *self.rig.how(self._endpoint), *options, "--", *command]
         self.rig.settings.update(ENVIRONMENT)
         if inside:
             self.rig.target.mkdir(exist_ok=True)
             answer = self.rig.standing(self.rig.target, "run", *words)()
         else:
-            answer = self.rig.run(source, command, *options)
+            answer = self.rig.run(source, command, *options, endpoint=self._endpoint)
         assert answer.code in {0, 75}, answer
         named = tuple(NOT_PROVEN.findall(answer.err))
         assert bool(named) == (answer.code == 75), answer
