@@ -277,12 +277,18 @@ class _Author:
 
     def _symlink(self) -> None:
         """A link to the newest, and another one in its place."""
+        plain = sorted(path for path in self._files if "\\" not in path)
+        if not plain:
+            # rclone turns the backslash in what a link leads to into a slash.
+            return
         if self._random.random() < 0.5 and self._links:
             path = self._random.choice(sorted(self._links))
-            self._do(Symlink(self._old(), f"{path}.new"), Rename(f"{path}.new", path))
+            self._do(
+                Symlink(self._random.choice(plain), f"{path}.new"), Rename(f"{path}.new", path)
+            )
         else:
             path = self._random.choice(("latest", "best.bin"))
-            self._do(Symlink(self._old(), path))
+            self._do(Symlink(self._random.choice(plain), path))
         self._links.add(path)
 
     def _link(self) -> None:

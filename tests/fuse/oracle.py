@@ -8,6 +8,10 @@ The model is a plain directory in which everything is done that the mount did no
 2. No false alarm. What is named differs from the model, or was refused and not written anew, or was
    still open. Nothing else is.
 
+A file that was removed while it is open, and written after that, may be in the bucket: rclone makes
+it anew. A change of size that rclone refuses with EIO came before it had heard of the close before
+it: the program is told, and tries again. Neither loses anything in silence.
+
 What was named once need not be named by the next run: from then on its path may hold either.
 """
 
@@ -58,6 +62,7 @@ class Model:
     doubtful: set[str] = field(default_factory=set)
     lost: dict[str, Action] = field(default_factory=dict)
     impossible: list[str] = field(default_factory=list)
+    ghosts: set[str] = field(default_factory=set)
 
     def replay(self, run: Run, outcomes: Sequence[Outcome]) -> None:
         """Do in the model what was not refused."""
@@ -65,6 +70,7 @@ class Model:
         performer = Performer(str(self.top))
         opened: dict[int, Open] = {}
         refused: dict[int, Open] = {}
+        removed: set[int] = set()
         for action, outcome in zip(run.actions, outcomes, strict=True):
             if isinstance(action, Open):
                 (refused if outcome.error else opened)[action.handle] = action
@@ -73,6 +79,10 @@ class Model:
                 if there.error:
                     self.impossible.append(f"{action} was done; a disk says {there.error}")
                 self._settle(action, opened)
+                if isinstance(action, Remove):
+                    removed.update(at for at, one in opened.items() if one.path == action.path)
+                if isinstance(action, Write) and action.handle in removed:
+                    self.ghosts.add(opened[action.handle].path)
                 continue
             if isinstance(action, RemoveTree):
                 self._remove_but(action.path, outcome.left)
@@ -92,6 +102,8 @@ class Model:
             if expected.get(path) == bucket.get(path):
                 continue
             differing.add(path)
+            if path in self.ghosts and path not in expected:
+                continue
             if path not in self.known and not _covered(path, named):
                 wrong.append(
                     f"lost in silence: {path!r} has {_size(bucket.get(path))} in the bucket, "
@@ -101,9 +113,11 @@ class Model:
             if not _covered(path, named):
                 wrong.append(f"refused in silence: {path!r}: {action}")
         allowed = differing | self.known | self.doubtful
-        for path in sorted(named):
-            if not any(one == path or one.startswith(f"{path}/") for one in allowed):
-                wrong.append(f"false alarm: {path!r}")
+        wrong.extend(
+            f"false alarm: {path!r}"
+            for path in sorted(named)
+            if not any(_in(one, path) for one in allowed)
+        )
         self.lost.clear()
         self.known |= differing | (named & self.doubtful)
         return wrong
@@ -114,7 +128,7 @@ class Model:
             for path in (Path(folder) / name for name in [*names, *folders]):
                 at = path.relative_to(self.top).as_posix()
                 if path.is_symlink():
-                    found[f"{at}{LINK_SUFFIX}"] = os.readlink(path).encode()
+                    found[f"{at}{LINK_SUFFIX}"] = str(path.readlink()).encode()
                 elif path.is_file():
                     found[at] = path.read_bytes()
         return found
@@ -129,13 +143,27 @@ class Model:
             case Copy(_, target):
                 paths = {target}
             case Move(source, target) | Rename(source, target):
-                paths = {source, target} if source not in self.doubtful else set()
+                self._follow(source, target)
+                return
+            case RemoveTree(path):
+                self.lost = {one: why for one, why in self.lost.items() if not _in(one, path)}
+                return
             case _:
                 return
         for path in paths:
             self.lost.pop(path, None)
             self.doubtful.discard(path)
             self.known.discard(path)
+
+    def _follow(self, source: str, target: str) -> None:
+        """What is said of a file, or of those below a directory, is said under its new name too."""
+        for path in (source, target):
+            self.lost = {one: why for one, why in self.lost.items() if not _in(one, path)}
+        for group in (self.doubtful, self.known):
+            moved = {target + one[len(source) :] for one in group if _in(one, source)}
+            if not moved:
+                group.discard(target)
+            group.update(moved)
 
     def _doubt(
         self, action: Action, error: str, opened: Mapping[int, Open], refused: Mapping[int, Open]
@@ -151,11 +179,14 @@ class Model:
                 self._lose(opened[handle].path, action)
             case Resize(path):
                 self.doubtful.add(path)
-                if error not in MISTAKES:
+                if error not in {*MISTAKES, "EIO"}:
                     self._lose(path, action)
             case Rename(one, two) | Move(one, two) | Copy(one, two) | Link(one, two):
                 self._doubt_below(one)
                 self.doubtful.update({one, two})
+                if isinstance(action, Move | Copy):
+                    # It may have broken off after the bytes were there.
+                    self.known.add(two)
             case Symlink(_, path):
                 self.doubtful.update({path, f"{path}{LINK_SUFFIX}"})
             case _ if getattr(action, "path", None):
@@ -182,9 +213,13 @@ class Model:
             shutil.rmtree(self.top / path, ignore_errors=True)
 
 
+def _in(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top}/")
+
+
 def _covered(path: str, named: Iterable[str]) -> bool:
     plain = path.removesuffix(LINK_SUFFIX)
-    return any(one in {"", path, plain} or path.startswith(f"{one}/") for one in named)
+    return any(one in {"", plain} or _in(path, one) for one in named)
 
 
 def _size(data: bytes | None) -> str:

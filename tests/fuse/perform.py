@@ -4,6 +4,7 @@ The standard library only, for the program runs in a Python of its own: what is 
 over, and the next operation is done.
 """
 
+# ruff: noqa: PTH, PERF203 - the calls that programs make, each as it is
 from __future__ import annotations
 
 import errno
@@ -268,7 +269,9 @@ def main(plan: str, told: str, top: str) -> None:
             if run.inside:
                 os.chdir(place)
         except OSError as error:
-            outcomes.append([[errno.errorcode.get(error.errno or 0, str(error)), []]] * len(run.actions))
+            outcomes.append(
+                [[errno.errorcode.get(error.errno or 0, str(error)), []]] * len(run.actions)
+            )
             continue
         performers.append(Performer("" if run.inside else place))
         found = [performers[-1].perform(action) for action in run.actions]

@@ -14,7 +14,6 @@ import os
 import pickle
 import re
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +40,7 @@ GROUP = 5
 # Of this many sequences, one goes through the command line.
 COMMANDS = 20
 # A file that is left open is waited for so long.
-ENVIRONMENT = {"MOUNTKIT_STALL_TIMEOUT": "2", "MOUNTKIT_LARGEST_FILE": "80000000000"}
+ENVIRONMENT = {"MOUNTKIT_STALL_TIMEOUT": "6", "MOUNTKIT_LARGEST_FILE": "80000000000"}
 PERFORM = "import sys; sys.path.insert(0, sys.argv[1]); import perform; perform.main(*sys.argv[2:])"
 LIMIT_SECONDS = 150.0
 SHRINK_SECONDS = 200.0
@@ -132,7 +131,14 @@ class Mounts:
         """The same by ``mountkit run``; ``inside`` from a shell that stands in the target."""
         command, told = self.program(plan)
         options = [word for option in self.options for word in ("--option", option)]
-        words = [source, str(self.rig.target), *self.rig.how(self._endpoint), *options, "--", *command]
+        words = [
+            source,
+            str(self.rig.target),
+            *self.rig.how(self._endpoint),
+            *options,
+            "--",
+            *command,
+        ]
         self.rig.settings.update(ENVIRONMENT)
         if inside:
             self.rig.target.mkdir(exist_ok=True)
@@ -229,7 +235,7 @@ def smaller_ones(one: Sequence) -> Iterator[Sequence]:
             yield replace(one, runs=one.runs[:number] + one.runs[number + 1 :])
     for number, run in enumerate(one.runs):
         for size in (4, 2, 1):
-            for at in reversed(range(0, len(run.actions) - size + 1)):
+            for at in reversed(range(len(run.actions) - size + 1)):
                 rest = run.actions[:at] + run.actions[at + size :]
                 if rest:
                     cut = replace(run, actions=rest)
@@ -256,12 +262,12 @@ def seeds_of(backend: str) -> range:
     return range(int(backend == "mountpoint"), MANY, 2)
 
 
-@pytest.mark.timeout(0)
+@pytest.mark.timeout(300 + 10 * MANY)
 @pytest.mark.skipif(ONE is not None, reason="only the sequence of one seed was asked for")
 def test_the_bucket_is_what_a_plain_directory_would_be(mounts: Mounts, bucket: Bucket) -> None:
     wrong: dict[int, list[str]] = {}
     seeds = list(seeds_of(mounts.rig.backend))
-    by_command = seeds[:: COMMANDS]
+    by_command = seeds[::COMMANDS]
     together = [seed for seed in seeds if seed not in by_command]
     for start in range(0, len(together), GROUP):
         group = [sequence(seed) for seed in together[start : start + GROUP]]
@@ -273,7 +279,7 @@ def test_the_bucket_is_what_a_plain_directory_would_be(mounts: Mounts, bucket: B
 
 @pytest.mark.skipif(ONE is None, reason="no seed was given")
 def test_the_sequence_of_a_seed(mounts: Mounts, bucket: Bucket) -> None:
-    by_command = int(ONE) in list(seeds_of(mounts.rig.backend))[:: COMMANDS]
+    by_command = int(ONE) in list(seeds_of(mounts.rig.backend))[::COMMANDS]
 
     def wrong(one: Sequence) -> list[str]:
         return failures(mounts, bucket, [one], by_command=by_command).get(one.seed, [])
