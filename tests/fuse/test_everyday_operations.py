@@ -36,7 +36,7 @@ FUSE = Path(__file__).parent
 MANY = int(os.environ.get("MOUNTKIT_TEST_MANY") or 100)
 ONE = os.environ.get("MOUNTKIT_TEST_SEED")
 # One mount serves several sequences, each below a folder of its own.
-GROUP = 5
+GROUP = 25
 # Of this many sequences, one goes through the command line.
 COMMANDS = 20
 # A file that is left open is waited for so long.
