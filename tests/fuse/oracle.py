@@ -1,0 +1,226 @@
+"""What has to be in the bucket after everyday operations, and what has to be named.
+
+The model is a plain directory in which everything is done that the mount did not refuse.
+
+1. Truth. Each object is what the model has under its path, and none is missing or left over; or its
+   path, or a directory above it, is named. Content that was refused (an open to write, with
+   something to write; a write; a change of size) and not written anew is named.
+2. No false alarm. What is named differs from the model, or was refused and not written anew, or was
+   still open. Nothing else is.
+
+A file that was removed while it is open, and written after that, may be in the bucket: rclone makes
+it anew. A change of size that rclone refuses with EIO came before it had heard of the close before
+it: the program is told, and tries again. Neither loses anything in silence.
+
+What was named once need not be named by the next run: from then on its path may hold either.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perform import (
+    SKIPPED,
+    WHOLE,
+    Close,
+    Copy,
+    Link,
+    Move,
+    Open,
+    Outcome,
+    Performer,
+    Remove,
+    RemoveTree,
+    Rename,
+    Resize,
+    Symlink,
+    Truncate,
+    Write,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from perform import Action, Run
+
+LINK_SUFFIX = ".rclonelink"
+MANIFEST = "mountkit-manifest.json"
+# The program asked for what makes no sense where an earlier operation was refused.
+MISTAKES = {"ENOENT", "ENOTDIR", "EISDIR", "ENOTEMPTY", "EEXIST", "ELOOP", SKIPPED}
+
+
+@dataclass
+class Model:
+    """One sequence's plain directory, and what its runs were refused."""
+
+    top: Path
+    known: set[str] = field(default_factory=set)
+    doubtful: set[str] = field(default_factory=set)
+    lost: dict[str, Action] = field(default_factory=dict)
+    impossible: list[str] = field(default_factory=list)
+    ghosts: set[str] = field(default_factory=set)
+
+    def replay(self, run: Run, outcomes: Sequence[Outcome]) -> None:
+        """Do in the model what was not refused."""
+        self.top.mkdir(parents=True, exist_ok=True)
+        performer = Performer(str(self.top))
+        opened: dict[int, Open] = {}
+        refused: dict[int, Open] = {}
+        removed: set[int] = set()
+        for action, outcome in zip(run.actions, outcomes, strict=True):
+            if isinstance(action, Open):
+                (refused if outcome.error else opened)[action.handle] = action
+            if not outcome.error:
+                there = performer.perform(action)
+                if there.error:
+                    self.impossible.append(f"{action} was done; a disk says {there.error}")
+                self._settle(action, opened)
+                if isinstance(action, Remove):
+                    removed.update(at for at, one in opened.items() if one.path == action.path)
+                if isinstance(action, Write) and action.handle in removed:
+                    self.ghosts.add(opened[action.handle].path)
+                continue
+            if isinstance(action, RemoveTree):
+                self._remove_but(action.path, outcome.left)
+            self._doubt(action, outcome.error, opened, refused)
+        for handle, action in opened.items():
+            if handle not in {one.handle for one in run.actions if isinstance(one, Close)}:
+                self.doubtful.add(action.path)
+        performer.close()
+
+    def judge(self, bucket: Mapping[str, bytes], named: Iterable[str]) -> list[str]:
+        """What is wrong with the bucket and the names, in words."""
+        expected, named = self._expected(), set(named)
+        wrong = [f"not as on a disk: {text}" for text in self.impossible]
+        self.impossible.clear()
+        differing = set()
+        for path in sorted({*expected, *bucket}):
+            if expected.get(path) == bucket.get(path):
+                continue
+            differing.add(path)
+            if path in self.ghosts and path not in expected:
+                continue
+            if path not in self.known and not _covered(path, named):
+                wrong.append(
+                    f"lost in silence: {path!r} has {_size(bucket.get(path))} in the bucket, "
+                    f"{_size(expected.get(path))} in the model"
+                )
+        for path, action in self.lost.items():
+            if not _covered(path, named):
+                wrong.append(f"refused in silence: {path!r}: {action}")
+        allowed = differing | self.known | self.doubtful
+        wrong.extend(
+            f"false alarm: {path!r}"
+            for path in sorted(named)
+            if not any(_in(one, path) for one in allowed)
+        )
+        self.lost.clear()
+        self.known |= differing | (named & self.doubtful)
+        return wrong
+
+    def _expected(self) -> dict[str, bytes]:
+        found = {}
+        for folder, folders, names in os.walk(self.top):
+            for path in (Path(folder) / name for name in [*names, *folders]):
+                at = path.relative_to(self.top).as_posix()
+                if path.is_symlink():
+                    found[f"{at}{LINK_SUFFIX}"] = str(path.readlink()).encode()
+                elif path.is_file():
+                    found[at] = path.read_bytes()
+        return found
+
+    def _settle(self, action: Action, opened: Mapping[int, Open]) -> None:
+        """What was written anew from its start, or removed, is no more in doubt."""
+        match action:
+            case Close(handle) if opened[handle].how in WHOLE:
+                paths = {opened[handle].path}
+            case Remove(path):
+                paths = {path}
+            case Copy(_, target):
+                paths = {target}
+            case Move(source, target) | Rename(source, target):
+                self._follow(source, target)
+                return
+            case RemoveTree(path):
+                self.lost = {one: why for one, why in self.lost.items() if not _in(one, path)}
+                return
+            case _:
+                return
+        for path in paths:
+            self.lost.pop(path, None)
+            self.doubtful.discard(path)
+            self.known.discard(path)
+
+    def _follow(self, source: str, target: str) -> None:
+        """What is said of a file, or of those below a directory, is said under its new name too."""
+        for path in (source, target):
+            self.lost = {one: why for one, why in self.lost.items() if not _in(one, path)}
+        for group in (self.doubtful, self.known):
+            moved = {target + one[len(source) :] for one in group if _in(one, source)}
+            if not moved:
+                group.discard(target)
+            group.update(moved)
+
+    def _doubt(
+        self, action: Action, error: str, opened: Mapping[int, Open], refused: Mapping[int, Open]
+    ) -> None:
+        match action:
+            case Write(handle) | Truncate(handle) if handle in refused:
+                # To write to it was the reason to open it.
+                path, error = refused[handle].path, ""
+                if isinstance(action, Write) and not action.bytes:
+                    return
+                self._lose(path, refused[handle])
+            case Write(handle) | Truncate(handle) | Close(handle) if handle in opened:
+                self._lose(opened[handle].path, action)
+            case Resize(path):
+                self.doubtful.add(path)
+                if error not in {*MISTAKES, "EIO"}:
+                    self._lose(path, action)
+            case Rename(one, two) | Move(one, two) | Copy(one, two) | Link(one, two):
+                self._doubt_below(one)
+                self.doubtful.update({one, two})
+                if isinstance(action, Move | Copy):
+                    # It may have broken off after the bytes were there.
+                    self.known.add(two)
+            case Symlink(_, path):
+                self.doubtful.update({path, f"{path}{LINK_SUFFIX}"})
+            case _ if getattr(action, "path", None):
+                self.doubtful.add(action.path)
+
+    def _doubt_below(self, path: str) -> None:
+        found = [Path(at) / name for at, _, names in os.walk(self.top / path) for name in names]
+        self.doubtful.update(one.relative_to(self.top).as_posix() for one in found)
+
+    def _lose(self, path: str, action: Action) -> None:
+        self.doubtful.add(path)
+        if (self.top / path).exists() or (isinstance(action, Open) and action.how in WHOLE):
+            self.lost[path] = action
+
+    def _remove_but(self, path: str, left: Iterable[str]) -> None:
+        """A removal broke off: what it has removed is gone."""
+        kept = set(left)
+        for at, _, names in os.walk(self.top / path):
+            for name in names:
+                one = Path(at) / name
+                if one.relative_to(self.top).as_posix() not in kept:
+                    one.unlink()
+        if not kept:
+            shutil.rmtree(self.top / path, ignore_errors=True)
+
+
+def _in(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top}/")
+
+
+def _covered(path: str, named: Iterable[str]) -> bool:
+    plain = path.removesuffix(LINK_SUFFIX)
+    return any(one in {"", plain} or _in(path, one) for one in named)
+
+
+def _size(data: bytes | None) -> str:
+    return "nothing" if data is None else f"{len(data)} bytes"
