@@ -57,6 +57,7 @@ FAULTS = {
     38: ("a PID is used again", "nobody else is ever signalled"),
     39: ("strange names, thousands of files", "kept, or refused by name"),
     40: ("a file is open at the unmount", "bounded; lazily, after the drain"),
+    41: ("a store takes Mountpoint's rename for an upload", "named, never proven"),
     47: (
         "symbolic and hard links in `output_dir`",
         "symbolic ones kept on rclone; the others refused by name, and not taken for an ill mount",

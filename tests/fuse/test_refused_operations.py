@@ -273,6 +273,7 @@ def test_a_failed_upload_that_nobody_heard_of_is_no_silent_zero(rig: Rig, bucket
     assert bucket.everything("run") == {}
 
 
+@pytest.mark.fault(41)
 def test_a_rename_that_the_store_only_says_it_did_is_no_silent_zero(
     rig: Rig, bucket: Bucket
 ) -> None:
