@@ -294,7 +294,9 @@ class _Drain:
             manifest = whole.manifest
             since = manifest.created.timestamp() if manifest else 0.0
             saved = self._saved(whole)
-            self._provers[below].prove(name, whole.step, sorted(names), since=since, saved=saved)
+            self._provers[below].prove(
+                name, whole.step, sorted(names), since=since, saved=saved, before=manifest
+            )
         except NotDurableError as error:
             # A manifest that was damaged on its way is no file of this checkpoint, and names none.
             return error.unproven or (Unproven(whole.top, 0, error.message),)

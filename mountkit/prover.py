@@ -19,6 +19,7 @@ from mountkit.room import shortage
 from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.tally import Proven
 from mountkit.uploads import Uploads
+from mountkit.verify import listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -76,6 +77,7 @@ class Prover:
         began: float | None = None,
         since: float = 0.0,
         saved: datetime | None = None,
+        before: Manifest | None = None,
     ) -> Manifest:
         """Prove every file of a checkpoint and commit it.
 
@@ -94,6 +96,9 @@ class Prover:
             before, and are not part of this save.
         saved:
             Which of two checkpoints was saved later (see ``lineage``).
+        before:
+            The manifest that it has. It still speaks for an object that is the same one and whose
+            file is not on this machine any more.
 
         Raises
         ------
@@ -105,7 +110,7 @@ class Prover:
         started = time.monotonic() if began is None else began
         top = self._path(name)
         try:
-            manifest = self._commit(name, step, files, started, since, saved)
+            manifest = self._commit(name, step, files, started, since, saved, before)
         except MountkitError as error:
             self._mount.directory.tally.failed(error.message)
             raise
@@ -125,6 +130,7 @@ class Prover:
         started: float,
         since: float,
         saved: datetime | None,
+        before: Manifest | None,
     ) -> Manifest:
         top = self._path(name)
         left_over = {path[len(top) + 1 :] for path in self._mount.control().leftovers(top)}
@@ -140,7 +146,10 @@ class Prover:
             seconds = time.monotonic() - started
             self._observer(FileProven(step, path, entry.size, entry.attested_by, seconds))
 
-        entries = self._attest(top, [f"{top}/{path}" for path in listed], proven)
+        known = self._still_proven(name, before)
+        asked = [f"{top}/{path}" for path in listed if path not in known]
+        entries = [_relative(entry, top) for entry in self._attest(top, asked, proven)]
+        entries += [known[path] for path in listed if path in known]
         self._refuse_strays(top)
         self._refuse_links(top, listed)
         # All of them may have been removed while they were open.
@@ -149,12 +158,27 @@ class Prover:
             step=step,
             created=datetime.now(timezone.utc),
             source=self._mount.spec.source.child(top).url,
-            files=tuple(_relative(entry, top) for entry in entries),
+            files=tuple(sorted(entries, key=lambda entry: entry.path)),
             saved=saved,
         )
         content = manifest.to_bytes()
         self._patiently(lambda: self.store.put(f"{name}/{MANIFEST_NAME}", content))
         return manifest
+
+    def _still_proven(self, name: str, before: Manifest | None) -> dict[str, FileEntry]:
+        """What an earlier manifest says of objects that are the same, and not on this machine."""
+        if before is None:
+            return {}
+        here = {file.path for file in self._mount.control().files(self._path(name))}
+        there = listing(self.store, name)
+        return {
+            entry.path: entry
+            for entry in before.files
+            if self._path(f"{name}/{entry.path}") not in here
+            and entry.etag
+            and (found := there.get(entry.path)) is not None
+            and (found.etag, found.size) == (entry.etag, entry.size)
+        }
 
     def _unfinished(self, top: str) -> Iterator[str]:
         """Files of which only the backend knows: they failed, and the mount does not show them."""

@@ -130,3 +130,19 @@ def test_a_file_that_is_added_to_an_older_checkpoint_makes_it_no_newer(
     )
     assert bucket.files("run/checkpoint-2")["note.txt"] == b"kept\n"
     assert latest(rig, source) == "checkpoint-4"
+
+
+def test_a_later_run_adds_a_file_to_a_proven_checkpoint(rig: Rig, bucket: Bucket) -> None:
+    source = f"s3://{bucket.name}/run"
+    note = shlex.quote(str(rig.target / "checkpoint-2/note.txt"))
+    trained(rig, source, rig.light("save:2"))
+    trained(rig, source, ["sh", "-c", f"echo kept > {note}"])
+    manifest = bucket.manifest("run/checkpoint-2")
+    assert manifest is not None
+    assert {"note.txt", "model.safetensors"} < {entry["path"] for entry in manifest["files"]}
+    assert latest(rig, source) == "checkpoint-2"
+    # What is not the object that was proven is not taken for it.
+    bucket.put("run/checkpoint-2/config.json", b"altered")
+    answer = rig.run(source, ["sh", "-c", f"echo more > {note}"])
+    assert answer.code == 75, answer
+    assert "not proven: checkpoint-2/config.json" in answer.err
