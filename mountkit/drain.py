@@ -19,6 +19,7 @@ from mountkit.errors import (
 from mountkit.events import Observer, Trouble
 from mountkit.finished import finished
 from mountkit.forgotten import forgotten, taken
+from mountkit.hidden import hidden
 from mountkit.manifest import Manifest
 from mountkit.prover import Prover
 from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
@@ -222,6 +223,7 @@ class _Drain:
         self._attest(loose)
         self._name_left_over()
         self._note(forgotten(self._mount, self._store, paths))
+        self._note(hidden(self._mount, self._store, paths, self._limits.deadline))
         self._note_links(file.path for file in files if self._concerns(file))
         self._note_astray()
         return self._report()
