@@ -116,9 +116,12 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
         if newest is not None and step <= newest.step:
             break
         if on_skip:
-            other = f"it is of a training that checkpoint-{line[0]}, saved later, does not descend "
-            on_skip(name, why.get(step) or f"{other}from")
+            on_skip(name, why[step] if step in why else _other_training(line[0]))
     return newest
+
+
+def _other_training(newest: int) -> str:
+    return f"it is of a training that checkpoint-{newest}, saved later, does not descend from"
 
 
 def retention(

@@ -216,6 +216,15 @@ def requests_of(place):
     return count
 
 
+def test_of_unproven_ones_alone_each_is_explained(place):
+    place.put("checkpoint-10/model.safetensors", b"x")
+    place.put("checkpoint-20/model.safetensors", b"x")
+    skipped = {}
+    assert latest(place.store, on_skip=skipped.__setitem__) is None
+    assert sorted(skipped) == ["checkpoint-10", "checkpoint-20"]
+    assert all(skipped.values())
+
+
 def test_the_newest_costs_a_request_for_each_checkpoint(place):
     for step in (900, 1000, 8):
         checkpoint(place, step)
