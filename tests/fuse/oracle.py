@@ -8,9 +8,9 @@ The model is a plain directory in which everything is done that the mount did no
 2. No false alarm. What is named differs from the model, or was refused and not written anew, or was
    still open. Nothing else is.
 
-A file that was removed while it is open, and written after that, may be in the bucket: rclone makes
-it anew. A change of size that rclone refuses with EIO came before it had heard of the close before
-it: the program is told, and tries again. Neither loses anything in silence.
+A file that was removed while it is open, and written after that, may be in the bucket, or be named
+as still open: rclone makes it anew. A change of size that rclone refuses with EIO came before it had
+heard of the close before it: the program is told, and tries again. Neither loses anything in silence.
 
 What was named once need not be named by the next run: from then on its path may hold either.
 """
@@ -63,6 +63,9 @@ class Model:
     lost: dict[str, Action] = field(default_factory=dict)
     impossible: list[str] = field(default_factory=list)
     ghosts: set[str] = field(default_factory=set)
+    _now: int = 0
+    _opened_at: dict[int, int] = field(default_factory=dict)
+    _changes: dict[str, int] = field(default_factory=dict)
 
     def replay(self, run: Run, outcomes: Sequence[Outcome]) -> None:
         """Do in the model what was not refused."""
@@ -72,8 +75,10 @@ class Model:
         refused: dict[int, Open] = {}
         removed: set[int] = set()
         for action, outcome in zip(run.actions, outcomes, strict=True):
+            self._now += 1
             if isinstance(action, Open):
                 (refused if outcome.error else opened)[action.handle] = action
+                self._opened_at[action.handle] = self._now
             if not outcome.error:
                 there = performer.perform(action)
                 if there.error:
@@ -86,11 +91,21 @@ class Model:
                 continue
             if isinstance(action, RemoveTree):
                 self._remove_but(action.path, outcome.left)
+            if isinstance(action, Move) and outcome.error not in MISTAKES:
+                self._copy(action)
             self._doubt(action, outcome.error, opened, refused)
         for handle, action in opened.items():
             if handle not in {one.handle for one in run.actions if isinstance(one, Close)}:
                 self.doubtful.add(action.path)
         performer.close()
+
+    def may_mean(self, name: str) -> set[str]:
+        """The paths of that name in which something was refused."""
+        refused = self.doubtful | self.known | set(self.lost)
+        parts = {one: one.split("/") for one in refused}
+        return {
+            "/".join(words[: words.index(name) + 1]) for words in parts.values() if name in words
+        }
 
     def judge(self, bucket: Mapping[str, bytes], named: Iterable[str]) -> list[str]:
         """What is wrong with the bucket and the names, in words."""
@@ -112,7 +127,7 @@ class Model:
         for path, action in self.lost.items():
             if not _covered(path, named):
                 wrong.append(f"refused in silence: {path!r}: {action}")
-        allowed = differing | self.known | self.doubtful
+        allowed = differing | self.known | self.doubtful | self.ghosts
         wrong.extend(
             f"false alarm: {path!r}"
             for path in sorted(named)
@@ -137,7 +152,11 @@ class Model:
         """What was written anew from its start, or removed, is no more in doubt."""
         match action:
             case Close(handle) if opened[handle].how in WHOLE:
-                paths = {opened[handle].path}
+                path = opened[handle].path
+                # What was to be added, or changed, while it was being written is not in it.
+                if self._changes.get(path, 0) > self._opened_at[handle]:
+                    return
+                paths = {path}
             case Remove(path):
                 paths = {path}
             case Copy(_, target):
@@ -172,9 +191,12 @@ class Model:
             case Write(handle) | Truncate(handle) if handle in refused:
                 # To write to it was the reason to open it.
                 path, error = refused[handle].path, ""
+                if refused[handle].how not in WHOLE:
+                    self._changes[path] = self._now
                 if isinstance(action, Write) and not action.bytes:
-                    return
-                self._lose(path, refused[handle])
+                    self.doubtful.add(path)
+                else:
+                    self._lose(path, refused[handle])
             case Write(handle) | Truncate(handle) | Close(handle) if handle in opened:
                 self._lose(opened[handle].path, action)
             case Resize(path):
@@ -200,6 +222,12 @@ class Model:
         self.doubtful.add(path)
         if (self.top / path).exists() or (isinstance(action, Open) and action.how in WHOLE):
             self.lost[path] = action
+
+    def _copy(self, action: Move) -> None:
+        """Where nothing can be renamed it is copied, and then its mode is refused: both are there."""
+        source, target = self.top / action.source, self.top / action.target
+        if source.is_file() and target.parent.is_dir() and not target.is_dir():
+            shutil.copyfile(source, target)
 
     def _remove_but(self, path: str, left: Iterable[str]) -> None:
         """A removal broke off: what it has removed is gone."""

@@ -193,12 +193,23 @@ def failures(
         for one, found in zip(running, told.outcomes, strict=True):
             models[one.seed].replay(one.runs[number], found)
         tops = tuple(f"{folder}/" for folder in folders.values())
-        general = [what for what in told.named if not what[0].startswith(tops)]
+        # Mountpoint's log does not always tell the directory; then whose it is, the name tells.
+        short = {path[4:]: reason for path, reason in told.named if path.startswith(".../")}
+        general = [
+            (path, reason) for path, reason in told.named if not path.startswith((*tops, ".../"))
+        ]
+        general += [
+            (f".../{name}", reason)
+            for name, reason in short.items()
+            if not any(model.may_mean(name) for model in models.values())
+        ]
         for one in sequences:
             top = f"{folders[one.seed]}/"
             reasons = {
                 path[len(top) :]: reason for path, reason in told.named if path.startswith(top)
             }
+            for name, reason in short.items():
+                reasons.update(dict.fromkeys(models[one.seed].may_mean(name), reason))
             there = objects(bucket, f"{prefix}/{top}")
             found = models[one.seed].judge(there, reasons)
             found += [f"named beside it: {path}: {reason}" for path, reason in general]
