@@ -1,4 +1,4 @@
-"""Bytes that rclone could not write into its cache, by its own log: a program may swallow the error.
+"""Bytes that rclone could not write into its cache, by its log: a program may hide the error.
 
 What rclone's mount answers with EIO is logged as ``IO error`` (``cmd/mount2`` and ``cmd/mount``,
 ``translateError``), and what the disk of the cache said is in Go's words: the operation, the place,

@@ -81,7 +81,7 @@ def write(directory: Path, content: dict[str, bytes]) -> None:
 def answers(output: Path) -> bool:
     """Whether a mount is there, and somebody serves it: a dead one may be one all the same."""
     try:
-        os.listdir(output)
+        next(output.iterdir(), None)
     except OSError:
         return False
     return os.path.ismount(output)
