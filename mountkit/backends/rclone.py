@@ -82,7 +82,7 @@ MOUNT_FLAGS: Mapping[str, str] = {
     "contimeout": "10s",
     "timeout": "60s",
     "log-level": "NOTICE",
-    "log-format": "date,time,UTC",
+    "log-format": "date,time,microseconds,UTC",
 }
 
 OWNED = frozenset(

@@ -10,10 +10,12 @@ import http.client
 import json
 import re
 import socket
-from datetime import datetime
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mountkit import checksums
+from mountkit.backends import rclone_refusals
 from mountkit.backends.cache_roots import CacheRoots
 from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.backends.rclone_names import stored
@@ -22,7 +24,6 @@ from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from mountkit.backends.rclone_cache import RcloneCache
 
@@ -32,7 +33,7 @@ NOW = -1_000_000_000
 QUICK_RETRIES = 3
 PAUSE_SECONDS = 15.0
 LOG_BYTES = 65536
-LOGGED = re.compile(r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) (?:ERROR|CRITICAL) *: (.*)$", re.MULTILINE)
+LOGGED = re.compile(rf"^{rclone_refusals.STAMP} (?:ERROR|CRITICAL) *: (.*)$", re.MULTILINE)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -117,6 +118,7 @@ class RcloneControl:
                 for item in queue
                 if item["tries"] > 0 and not item["uploading"]
             ),
+            lost=tuple(self._refused().items()),
             sent=int(self.call("core/stats").get("bytes", 0)) if queue else 0,
         )
 
@@ -156,9 +158,41 @@ class RcloneControl:
                 hint="What was uploaded is in the bucket. To give up the rest of a mount that is "
                 "still there: mountkit umount --discard",
             )
+        refused = self._refused()
         return tuple(
-            file for file in files if file.dirty or not over(file.path, file.modified, removed)
+            # No manifest of before speaks for it.
+            replace(file, dirty=True) if file.path in refused else file
+            for file in files
+            if file.dirty or not over(file.path, file.modified, removed)
         )
+
+    def _refused(self) -> dict[str, str]:
+        """Files in the cache that lack bytes which their program wrote, and why.
+
+        Written anew in place, as ``open(path, "wb")`` does, a file cannot be told from one that was
+        only added to: it is named until it is removed, or another one takes its place.
+        """
+        from mountkit.state import StateDirectory
+        from mountkit.strays import over
+
+        state = StateDirectory(self._socket.parent)
+        found = {}
+        for place, (at, why) in rclone_refusals.of(state.log).read().items():
+            local = Path(place)
+            if not local.is_relative_to(self._cache.data) or not local.exists():
+                continue
+            path = local.relative_to(self._cache.data).as_posix()
+            record = state.last()
+            # What an earlier run lost, it has named.
+            earlier = record is not None and at < record.began
+            anew, removed = state.strays.begun(), state.strays.removed()
+            begun = over(path, at, anew) or over(path, at, removed)
+            if not earlier and not begun and not rclone_refusals.made_since(local, at):
+                found[path] = (
+                    f"a write to it failed on the disk of rclone's cache: {why}; remove it, and "
+                    "write it once more"
+                )
+        return found
 
     def reference(self, path: str) -> Reference | None:
         """The cached file's digest. Read through the mount it could be the store's own bytes."""
@@ -186,11 +220,8 @@ class RcloneControl:
         from mountkit.state import StateDirectory
 
         found = LOGGED.findall(tail(StateDirectory(self._socket.parent).log, LOG_BYTES))
-        try:
-            at = datetime.strptime(f"{found[-1][0]} +0000", "%Y/%m/%d %H:%M:%S %z")
-        except (IndexError, ValueError):
-            return None
-        return at.timestamp(), found[-1][1]
+        at = rclone_refusals.seconds(found[-1][0]) if found else 0.0
+        return (at, found[-1][1]) if at else None
 
     def content(self, path: str) -> bytes | None:
         """The cached file, if all of it is there."""

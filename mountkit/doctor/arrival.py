@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mountkit import checksums
+from mountkit import backends, checksums
 from mountkit.attest import attest_file
 from mountkit.doctor import operations, trial
 from mountkit.doctor.findings import UNAVAILABLE, Finding
@@ -96,7 +96,9 @@ def tidy(mount: Mount, names: Sequence[str], left: Sequence[str]) -> tuple[Findi
 
     ``left`` are paths on the mount that could not be removed there.
     """
-    stays = left
+    # Where nothing waits on this machine, what the mount shows and the store does not have any more
+    # is only remembered, by a daemon that may do that (metadata-ttl).
+    stays = left if backends.load(mount.spec.backend).caches else ()
     try:
         sweep(mount.store(patience=PATIENCE_SECONDS), names)
     except MountkitError as error:

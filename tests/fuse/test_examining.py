@@ -138,6 +138,16 @@ def test_on_a_mount_in_use(rig: Rig, bucket: Bucket) -> None:
     assert doctored(bucket) == []
 
 
+@pytest.mark.uncached
+@pytest.mark.parametrize("seconds", ["60", "indefinite"])
+def test_a_mount_that_remembers_what_it_saw(rig: Rig, bucket: Bucket, seconds: str) -> None:
+    words = ("--option", f"metadata-ttl={seconds}", "--format", "json")
+    answer = doctor(rig, f"s3://{bucket.name}/run", *words)
+    assert answer.code == 0, answer
+    assert "leftover-mount" not in named(answer), answer
+    assert bucket.everything() == {}
+
+
 def test_on_a_mount_of_something_else(rig: Rig, bucket: Bucket) -> None:
     assert rig.mount(f"s3://{bucket.name}/other").code == 0
     answer = doctor(rig, f"s3://{bucket.name}/run", rig.target, "--format", "json")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mountkit import process
 from mountkit.errors import MountUnavailableError
-from mountkit.process import Daemon, ProcessIdentity, describe_exit
+from mountkit.process import AdoptedDaemon, Daemon, ProcessIdentity, describe_exit
 
 SLEEP = ("/bin/sleep", "60")
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 60 & wait; done"
@@ -150,6 +150,17 @@ class TestDaemon:
         until_it_says(daemon, "ready")
         daemon.stop(grace=0.1)
         assert daemon.poll() == -signal.SIGKILL
+
+    @pytest.mark.fault(37)
+    def test_one_that_another_process_started_is_killed_too(self, start):
+        daemon = start("/bin/sh", "-c", STUBBORN)
+        until_it_says(daemon, "ready")
+        adopted = AdoptedDaemon(daemon.identity, daemon.log)
+        assert adopted.poll() is None
+        adopted.stop(grace=0.1)
+        assert adopted.poll() == 0
+        assert daemon.poll() == -signal.SIGKILL
+        adopted.stop(grace=0.1)
 
     def test_waiting_has_an_end(self, start):
         assert start().wait(0.01) is None

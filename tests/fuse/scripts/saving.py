@@ -78,9 +78,18 @@ def write(directory: Path, content: dict[str, bytes]) -> None:
                 time.sleep(PIECE_SECONDS)
 
 
+def answers(output: Path) -> bool:
+    """Whether a mount is there, and somebody serves it: a dead one may be one all the same."""
+    try:
+        next(output.iterdir(), None)
+    except OSError:
+        return False
+    return os.path.ismount(output)
+
+
 def await_mount(output: Path) -> None:
     deadline = time.monotonic() + BACK_SECONDS
-    while not os.path.ismount(output):  # A dead one is none, and no error.
+    while not answers(output):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{output} does not come back")
         time.sleep(0.02)
