@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from mountkit.backends.mountpoint_text import DEBUG, plain
 
@@ -32,7 +33,10 @@ CREATED = re.compile(r"^new inode created ino=(\d+)")
 STORED = re.compile(r"^put succeeded etag=\S+ key=(.*) \(bucket: [^)]*\) size=\d+\s*$", re.DOTALL)
 COMPLETED = re.compile(r"upload already completed for key (.*) \(bucket: [^)]*\)\s*$", re.DOTALL)
 RESIZED = re.compile(r"^fs:setattr with ino (\d+) .* size Some\((\d+)\)\s*$")
-TIMES = re.compile(r"^fs:setattr with ino \d+ .*atime Some\(.*mtime Some\(.* size None\s*$")
+TIMES = re.compile(
+    r"^fs:setattr with ino \d+ .*atime Some\(.*mtime Some\("
+    r"(\d+-\d\d-\d\d) (\d+):(\d\d):(\d\d)(?:\.(\d+))? \+00:00:00\) size None\s*$"
+)
 RENAMING = re.compile(
     r"^rename on remote file will now be actioned "
     rf"src_key=\w+ \{{ key: {DEBUG}.*? dest_key={DEBUG}"
@@ -40,6 +44,8 @@ RENAMING = re.compile(
 
 #: ``touch`` opens a file and sets its times at once, in this order or the other.
 TOUCH_SECONDS = 1.0
+#: It sets them to now. A copy sets those of its source, and may be added to at once.
+NOW_SECONDS = 0.05
 
 HINT = "write the file whole and once, or use --backend rclone"
 CHANGED = f"a program opened it to add to it or change it, which Mountpoint refuses; {HINT}"
@@ -182,8 +188,12 @@ class Refusals:
             ino, size = int(resized[1]), int(resized[2])
             daemon.sizes[request] = ino, size
             daemon.promised[ino] = size
-        elif operation == "setattr" and TIMES.match(message):
-            self._touch(at, _who(fields))
+        elif operation == "setattr" and (times := TIMES.match(message)):
+            if abs(_moment(times) - at) < NOW_SECONDS:
+                self._touch(at, _who(fields))
+        elif operation == "setattr":
+            # Its mode: a copy sets both, and what opens the file after that is another matter.
+            daemon.touched.pop(_who(fields), None)
         elif operation == "rename" and (renaming := RENAMING.match(message)):
             daemon.renames[request] = plain(renaming[1]), plain(renaming[2])
         elif operation == "rename" and message.startswith("Rename completed"):
@@ -292,6 +302,12 @@ def _serves(stored: str, refused: str) -> bool:
     if refused.startswith(f"{SOMEWHERE}/"):
         return refused.partition("/")[2] in stored.split("/")
     return stored == refused or stored.startswith(f"{refused}/")
+
+
+def _moment(times: re.Match[str]) -> float:
+    day, hour, minute, second, fraction = times.groups()
+    whole = datetime.fromisoformat(f"{day}T{int(hour):02}:{minute}:{second}+00:00")
+    return whole.timestamp() + float(f"0.{fraction or 0}")
 
 
 def _who(fields: str) -> tuple[int, int]:

@@ -9,8 +9,9 @@ The model is a plain directory in which everything is done that the mount did no
    still open. Nothing else is.
 
 A file that was removed while it is open, and written after that, may be in the bucket, or be named
-as still open: rclone makes it anew. A change of size that rclone refuses with EIO came before it had
-heard of the close before it: the program is told, and tries again. Neither loses anything in silence.
+as still open: rclone makes it anew. A change of size that rclone refuses with EIO came before it
+had heard of the close before it: the program is told, and tries again. Neither loses anything in
+silence.
 
 What was named once need not be named by the next run: from then on its path may hold either.
 """
@@ -224,7 +225,7 @@ class Model:
             self.lost[path] = action
 
     def _copy(self, action: Move) -> None:
-        """Where nothing can be renamed it is copied, and then its mode is refused: both are there."""
+        """Where nothing can be renamed it is copied, and then its mode is refused: both stay."""
         source, target = self.top / action.source, self.top / action.target
         if source.is_file() and target.parent.is_dir() and not target.is_dir():
             shutil.copyfile(source, target)

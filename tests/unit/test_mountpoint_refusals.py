@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,10 @@ TIMES = (
     "setattr{req=138 ino=3 pid=6767}: mountpoint_s3_fs::fs: fs:setattr with ino 3 flags None atime "
     "Some(2026-01-01 0:00:01.0 +00:00:00) mtime Some(2026-01-01 0:00:01.0 +00:00:00) size None"
 )
+
+
+# The moment that TIMES sets.
+TOUCHED = datetime(2026, 1, 1, 0, 0, 1, tzinfo=timezone.utc).timestamp()
 
 
 @pytest.fixture
@@ -73,9 +79,15 @@ def test_a_path_that_the_log_did_not_tell_is_not_guessed(refusals):
 @pytest.mark.parametrize("order", [(APPEND, TIMES), (TIMES, APPEND)])
 def test_a_touch_writes_nothing(refusals, order):
     for at, line in enumerate(order):
-        refusals.take(100.0 + at / 10, line)
+        refusals.take(TOUCHED + at / 100, line)
     assert refusals.found == {}
-    refusals.take(200.0, APPEND)
+    refusals.take(TOUCHED + 100, APPEND)
+    assert list(refusals.found) == ["dir/a"]
+
+
+def test_a_copy_that_has_its_sources_times_is_no_touch(refusals):
+    refusals.take(TOUCHED + 1, TIMES)
+    refusals.take(TOUCHED + 1.01, APPEND)
     assert list(refusals.found) == ["dir/a"]
 
 
