@@ -62,6 +62,7 @@ class Refused:
     A later upload of the file takes its place, but only one that began after ``since``. That is 0
     for content that would have replaced all of the file: of two such, the last to end counts.
     ``source`` is where a rename was to take it from, ``who`` the inode and thread that opened it.
+    ``ino`` is the inode that was to be written; 0 for a rename.
     """
 
     at: float
@@ -69,6 +70,7 @@ class Refused:
     since: float = 0.0
     source: str = ""
     who: tuple[int, int] = (0, 0)
+    ino: int = 0
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class Refusals:
         self.found: dict[str, Refused] = {}
         self._top = top
         self._stored: dict[str, int] = {}
+        self._removed: set[str] = set()
         self._daemon = _Daemon()
 
     def copy(self) -> Refusals:
@@ -111,11 +114,11 @@ class Refusals:
         """The store has a file, of which the upload began at that moment."""
         path = self._relative(key)
         self._stored[path] = size
-        for refused, what in list(self.found.items()):
-            if _serves(path, refused) and what.since < began:
-                del self.found[refused]
         record = RECORD.match(text)
         ino = _number(record[3], "ino") if record else 0
+        for refused, what in list(self.found.items()):
+            if what.since < began and self._serves(path, ino, refused, what):
+                del self.found[refused]
         if not ino:
             return
         self._learn(ino, path)
@@ -131,6 +134,7 @@ class Refusals:
         """A file was removed through the mount: nobody waits for its content any more."""
         path = self._relative(key)
         self._stored.pop(path, None)
+        self._removed.add(path)
         self.found.pop(path, None)
         for target, what in self.found.items():
             if what.source == path:
@@ -227,18 +231,20 @@ class Refusals:
         else:
             # Of others it is not known whether anything was to be written.
             return
-        self._keep(self._path(fields), what)
+        self._keep(self._path(fields), replace(what, ino=_number(fields, "ino")))
 
     def _write(self, at: float, fields: str, words: str) -> None:
         completed = COMPLETED.search(words)
         if completed is not None:
             self._keep(self._relative(completed[1]), Refused(at, AFTER, since=at))
         elif words.startswith("file handle is not open for writes"):
-            self._keep(self._path(fields), Refused(at, CHANGED, since=at))
+            what = Refused(at, CHANGED, since=at, ino=_number(fields, "ino"))
+            self._keep(self._path(fields), what)
         else:
             # Of a write that fails the bytes are lost, whatever the reason.
             reason = f"a write to it was refused: {words}"
-            self._keep(self._path(fields), Refused(at, reason, since=at))
+            what = Refused(at, reason, since=at, ino=_number(fields, "ino"))
+            self._keep(self._path(fields), what)
 
     def _resize(self, at: float, request: str, words: str) -> None:
         ino, size = self._daemon.sizes.pop(request, (0, 0))
@@ -272,6 +278,18 @@ class Refusals:
         since = max(what.since, earlier.since if earlier else 0.0)
         self.found[path] = replace(what, since=since)
 
+    def _serves(self, stored: str, ino: int, refused: str, what: Refused) -> bool:
+        """Whether a file that was stored may be the one that was refused, or one in it.
+
+        Of a file in an unknown directory, only what is known to be that file: another of its name
+        in another directory is none.
+        """
+        if not refused.startswith(f"{SOMEWHERE}/"):
+            return stored == refused or stored.startswith(f"{refused}/")
+        if refused.partition("/")[2] not in stored.split("/"):
+            return False
+        return not what.ino or what.ino == ino or stored in self._removed
+
     def _relative(self, key: str) -> str:
         return key.removeprefix(self._top)
 
@@ -295,13 +313,6 @@ class Refusals:
     def _join(self, parent: int, name: str) -> str:
         folder = self._daemon.folders.get(parent, SOMEWHERE)
         return f"{folder}/{name}" if folder else name
-
-
-def _serves(stored: str, refused: str) -> bool:
-    """Whether a file that was stored may be the one that was refused, or one in it."""
-    if refused.startswith(f"{SOMEWHERE}/"):
-        return refused.partition("/")[2] in stored.split("/")
-    return stored == refused or stored.startswith(f"{refused}/")
 
 
 def _moment(times: re.Match[str]) -> float:

@@ -65,7 +65,9 @@ def test_a_path_that_the_log_did_not_tell_is_not_guessed(refusals):
     refusals.take(1.0, WRITE)
     assert list(refusals.found) == [".../there.txt"]
     refusals.stored("run/elsewhere/other.txt", 2.0, 1, "", 3.0)
-    assert list(refusals.found) == [".../there.txt"]
+    another = STORED.replace("ino=5", "ino=6").replace("run/old", "run/another")
+    refusals.stored("run/another/there.txt", 2.0, 10, another, 3.0)
+    assert list(refusals.found) == [".../there.txt"], "it has the name, and is another file"
     refusals.stored("run/old/there.txt", 4.0, 10, STORED, 5.0)
     assert refusals.found == {}
     refusals.take(6.0, WRITE)
@@ -74,6 +76,16 @@ def test_a_path_that_the_log_did_not_tell_is_not_guessed(refusals):
     refusals.removed("run/old/there.txt")
     refusals.take(7.0, WRITE)
     assert list(refusals.found) == [".../there.txt"], "another daemon's inodes are others"
+
+
+@pytest.mark.parametrize("taken_away", [True, False])
+def test_a_file_that_was_removed_and_made_anew_takes_its_place(refusals, taken_away):
+    refusals.take(1.0, WRITE)
+    if taken_away:
+        refusals.removed("run/old/there.txt")
+    anew = STORED.replace("ino=5", "ino=7")
+    refusals.stored("run/old/there.txt", 2.0, 10, anew, 3.0)
+    assert list(refusals.found) == ([] if taken_away else [".../there.txt"])
 
 
 @pytest.mark.parametrize("order", [(APPEND, TIMES), (TIMES, APPEND)])
