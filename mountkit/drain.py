@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mountkit import checkpoints, lineage, links
-from mountkit.astray import explained, new_strays
+from mountkit.astray import explained
 from mountkit.below import missed
+from mountkit.drain_report import DrainReport, written
 from mountkit.errors import (
     MountkitError,
     MountUnavailableError,
@@ -22,7 +23,7 @@ from mountkit.forgotten import forgotten, taken
 from mountkit.hidden import hidden
 from mountkit.manifest import Manifest
 from mountkit.prover import Prover
-from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
+from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven
 from mountkit.uploads import Uploads
 from mountkit.verify import listing
 
@@ -34,60 +35,11 @@ if TYPE_CHECKING:
     from mountkit.backends.protocol import WrittenFile
     from mountkit.config import Limits
     from mountkit.handle import Mount
-    from mountkit.state import MountRecord
 
 RETRY_SECONDS = 1.0
 ROUNDS = 5
 # Each reads its own files, in pieces, and has connections of its own.
 TOGETHER = 4
-
-
-@dataclass(frozen=True, slots=True)
-class DrainReport:
-    """What a drain found. ``files`` counts those that the store attests, now or earlier.
-
-    ``seen`` has the size and time of every file in the cache when it ended.
-    """
-
-    files: int
-    checkpoints: tuple[str, ...]
-    unproven: tuple[Unproven, ...]
-    seen: Mapping[str, tuple[int, float, str]] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that was written is proven to be in the store."""
-        return not self.unproven
-
-    def checked_again(self, files: Iterable[WrittenFile]) -> DrainReport:
-        """The report, and what was written after the drain, by the cache once nobody serves."""
-        named = {problem.path for problem in self.unproven}
-        late = tuple(
-            Unproven(file.path, file.size, "it was written after the drain had ended")
-            for file in files
-            if file.path not in named and (file.dirty or self.seen.get(file.path) != file.stamp)
-        )
-        return replace(self, unproven=(*self.unproven, *late))
-
-    @property
-    def size(self) -> int:
-        """The bytes that are not proven."""
-        return sum(problem.size for problem in self.unproven)
-
-
-def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None) -> DrainReport:
-    """The report once nothing serves any more, with what was written after the drain.
-
-    ``record`` is the mount's, from before it was taken away.
-    """
-    try:
-        report = report.checked_again(_written(mount))
-    except (MountUnavailableError, OSError) as error:
-        unknown = Unproven(mount.path, 0, f"what was written at the very end is not known: {error}")
-        report = replace(report, unproven=(*report.unproven, unknown))
-    named = {problem.path for problem in report.unproven}
-    late = [stray for stray in new_strays(mount, record) if stray.path not in named]
-    return replace(report, unproven=(*report.unproven, *(explained(mount, one) for one in late)))
 
 
 def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool) -> DrainReport:
@@ -173,7 +125,7 @@ class _Drain:
 
     def snapshot(self) -> dict[str, tuple[int, float, str]]:
         """Size, time and version of every file that was written."""
-        return {file.path: file.stamp for file in _written(self._mount)}
+        return {file.path: file.stamp for file in written(self._mount)}
 
     def end(
         self,
@@ -195,7 +147,7 @@ class _Drain:
             return self.give_up(error)
 
     def _once(self) -> DrainReport:
-        files = _written(self._mount)
+        files = written(self._mount)
         paths = [file.path for file in files]
         self._note(taken(self._mount, paths, self._limits.deadline))
         groups, loose = _group(files)
@@ -232,7 +184,7 @@ class _Drain:
         """Name everything that is not settled, and why."""
         self._note(
             Unproven(file.path, file.size, error.message)
-            for file in _written(self._mount)
+            for file in written(self._mount)
             if file.path not in self.settled and self._concerns(file)
         )
         self._note_astray()
@@ -320,7 +272,7 @@ class _Drain:
 
     def _saved_by_others(self, below: str) -> tuple[datetime | None, ...]:
         """When each checkpoint of a directory was saved that this run did not save."""
-        ours = {checkpoints.top_of(file.path) for file in _written(self._mount) if self._new(file)}
+        ours = {checkpoints.top_of(file.path) for file in written(self._mount) if self._new(file)}
         found = checkpoints.scan(self._provers[below].store)
         names = {each: "/".join(filter(None, (below, each.name))) for each in found}
         return tuple(each.saved for each in found if names[each] not in ours)
@@ -410,11 +362,6 @@ def _cancel(proofs: Iterable[Future[tuple[Unproven, ...]]]) -> None:
     """Those that have not begun never do."""
     for proof in proofs:
         proof.cancel()
-
-
-def _written(mount: Mount) -> list[WrittenFile]:
-    """All that was written, but for what mountkit tried."""
-    return [file for file in mount.control().files() if not is_trial(file.path)]
 
 
 def _group(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from mountkit.drain import DrainReport
+    from mountkit.drain_report import DrainReport
     from mountkit.events import Observer
     from mountkit.spec import MountSpec, Unproven
 

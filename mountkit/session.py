@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from mountkit import backends, cachelock, config, listening, opening, state
 from mountkit import target as targets
 from mountkit.deadline import Deadline
-from mountkit.drain import DrainReport, checked_again, drain
+from mountkit.drain import drain
+from mountkit.drain_report import DrainReport, checked_again
 from mountkit.errors import MountkitError
 from mountkit.events import Observer, silent
 from mountkit.firstlook import FirstLook, first_look

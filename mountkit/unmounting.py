@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from mountkit import backends, cachelock, config, state
 from mountkit import target as targets
 from mountkit.below import lying
-from mountkit.drain import DrainReport, checked_again, drain
+from mountkit.drain import drain
+from mountkit.drain_report import DrainReport, checked_again
 from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.handle import Mount
 from mountkit.mounter import Mounter

@@ -20,7 +20,8 @@ from mountkit import drain as drains
 from mountkit.backends.protocol import Pending, WrittenFile
 from mountkit.config import Limits
 from mountkit.deadline import Deadline
-from mountkit.drain import DrainReport, _group, drain
+from mountkit.drain import _group, drain
+from mountkit.drain_report import DrainReport
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.events import Trouble
 from mountkit.manifest import Manifest

@@ -22,7 +22,7 @@ from mountkit import config, entrypoint
 from mountkit.cli import console
 from mountkit.cli.mount import stay
 from mountkit.deadline import Deadline
-from mountkit.drain import DrainReport
+from mountkit.drain_report import DrainReport
 from mountkit.entrypoint import FORWARDED, Signals, execute
 from mountkit.errors import MountUnavailableError, NotDurableError, UsageError
 from mountkit.spec import Unproven

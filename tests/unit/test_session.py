@@ -9,7 +9,7 @@ import pytest
 from fakes import FakeMount
 
 from mountkit import cachelock, config
-from mountkit.drain import DrainReport
+from mountkit.drain_report import DrainReport
 from mountkit.errors import MountUnavailableError
 from mountkit.process import ProcessIdentity
 from mountkit.session import Session
