@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mountkit.handle import Mount
     from mountkit.store import Store
 
+# Lies in a checkpoint that Trainer saves on a signal, until all of it is saved (transformers 5.24,
+# ``trainer_jit_checkpoint.py``).
+INCOMPLETE = "checkpoint-is-incomplete.txt"
 # What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
 BEFORE_THE_STATE = (
     "model",
@@ -65,6 +68,9 @@ def finished(
         return False
     # A removal that broke off may leave the state, and some of the rest.
     if top in mount.control().lessened(top):
+        return False
+    sentinel = f"{top}/{INCOMPLETE}"
+    if any(file.path == sentinel for file in members) or store.get(sentinel) is not None:
         return False
     return _has_trainer_state(mount, store, top, step)
 

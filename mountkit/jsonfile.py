@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
 
 
 def replace(path: Path, content: dict[str, Any]) -> None:
-    """Write the whole file anew; nobody else can read it."""
+    """Write the whole file anew; nobody else can read it, and no power failure leaves it empty."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        draft.write_text(json.dumps(content, indent=1))
+        with draft.open("w") as stream:
+            json.dump(content, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
         draft.chmod(0o600)
         draft.replace(path)
     except BaseException:

@@ -41,7 +41,7 @@ FAULTS = {
     22: ("the newest directory is empty or partial", "only proven ones are candidates"),
     23: ("a first run that resumes", "starts clean"),
     24: ("the optimizer's state is missing", "refused on resume"),
-    25: ("a checkpoint saved on SIGTERM", "proven like any other"),
+    25: ("a checkpoint saved on SIGTERM", "proven by the drain; never one that is not complete"),
     26: ("a model saved after the training", "proven by the drain"),
     27: ("another rank's file comes late", "the manifest waits for it"),
     28: ("several nodes write the same keys", "refused"),

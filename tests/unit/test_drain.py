@@ -166,6 +166,20 @@ class TestCheckpoints:
         assert report.complete
         assert report.checkpoints == ()
 
+    @pytest.mark.fault(25)
+    @pytest.mark.parametrize("where", ["here", "in the store"])
+    def test_one_that_trainer_marks_as_incomplete_is_none(self, mount, events, where):
+        finished(mount, "checkpoint-3", 3)
+        mark = "checkpoint-3/checkpoint-is-incomplete.txt"
+        if where == "here":
+            mount.save(mark)
+        else:
+            mount.bucket.objects[f"run/{mark}"] = b"in progress"
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.complete
+        assert report.checkpoints == ()
+        assert MANIFEST not in mount.bucket.objects
+
     def test_with_a_writer_that_ended_well_the_state_need_not_be_the_last(self, mount, events):
         mount.begin()
         finished(mount, "checkpoint-3", 3)
