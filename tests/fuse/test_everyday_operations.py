@@ -274,7 +274,6 @@ def seeds_of(backend: str) -> range:
 
 
 @pytest.mark.timeout(300 + 10 * MANY)
-@pytest.mark.skipif(ONE is not None, reason="only the sequence of one seed was asked for")
 def test_the_bucket_is_what_a_plain_directory_would_be(mounts: Mounts, bucket: Bucket) -> None:
     wrong: dict[int, list[str]] = {}
     seeds = list(seeds_of(mounts.rig.backend))
@@ -288,7 +287,6 @@ def test_the_bucket_is_what_a_plain_directory_would_be(mounts: Mounts, bucket: B
     assert not wrong, told(wrong)
 
 
-@pytest.mark.skipif(ONE is None, reason="no seed was given")
 def test_the_sequence_of_a_seed(mounts: Mounts, bucket: Bucket) -> None:
     by_command = int(ONE) in list(seeds_of(mounts.rig.backend))[::COMMANDS]
 
@@ -300,3 +298,10 @@ def test_the_sequence_of_a_seed(mounts: Mounts, bucket: Bucket) -> None:
         one = shortened(one, lambda smaller: bool(wrong(smaller)))
     found = wrong(one)
     assert not found, "\n".join([*found, str(one)])
+
+
+# Of the two, the one that was asked for: in CI, a test that is skipped has failed.
+if ONE is None:
+    del test_the_sequence_of_a_seed
+else:
+    del test_the_bucket_is_what_a_plain_directory_would_be
