@@ -158,4 +158,4 @@ def test_an_error_names_its_files_and_the_call():
     said = permanent.described(caught.value)
     assert said.startswith("model.bin -> /proc/latest: ")
     assert 'os.symlink("model.bin", "/proc/latest")' in said
-    assert "test_links.py:" in said
+    assert "test_link_rules.py:" in said
