@@ -20,7 +20,7 @@ from mountkit.errors import (
 from mountkit.events import Observer, Trouble
 from mountkit.finished import finished
 from mountkit.forgotten import forgotten, taken
-from mountkit.hidden import hidden
+from mountkit.hidden import hidden, unseen
 from mountkit.manifest import Manifest
 from mountkit.prover import Prover
 from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven
@@ -66,11 +66,13 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
         if isinstance(result, DrainReport):
             seen = work.snapshot()
             changed = [path for path in seen if seen[path] != before.get(path)]
-            if not changed or not result.complete or rounds == ROUNDS:
+            # What is not proven takes its time, and once more only where a change may be why.
+            last = ROUNDS if result.complete else work.rounds_of(changed)
+            if not changed or rounds >= last:
                 return work.end(result, seen, changed)
             # Something still writes; what it wrote meanwhile has its turn.
             rounds += 1
-            work.settled.difference_update(changed)
+            work.ask_again(changed)
             continue
         now = time.monotonic()
         if len(work.settled) > settled:
@@ -113,6 +115,7 @@ class _Drain:
         self._unproven: dict[str, Unproven] = {}
         self._said: set[str] = set()
         self._removed: set[str] = set()
+        self._unseen: set[str] = set()
         record = mount.last_record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
@@ -126,6 +129,19 @@ class _Drain:
     def snapshot(self) -> dict[str, tuple[int, float, str]]:
         """Size, time and version of every file that was written."""
         return {file.path: file.stamp for file in written(self._mount)}
+
+    def rounds_of(self, changed: Iterable[str]) -> int:
+        """How many rounds in all where something is not proven: two if it all changed meanwhile."""
+        tops = {*changed, *(checkpoints.top_of(path) for path in changed)}
+        return 2 if self._unproven.keys() <= tops else 1
+
+    def ask_again(self, changed: Iterable[str]) -> None:
+        """Files that changed while they were looked at have their turn once more."""
+        tops = {*changed, *(checkpoints.top_of(path) for path in changed)}
+        self.settled.difference_update(changed)
+        self._unproven = {
+            path: problem for path, problem in self._unproven.items() if path not in tops
+        }
 
     def end(
         self,
@@ -150,6 +166,8 @@ class _Drain:
         files = written(self._mount)
         paths = [file.path for file in files]
         self._note(taken(self._mount, paths, self._limits.deadline))
+        # A proof has directories read anew, and then the mount shows what it hid.
+        self._unseen.update(unseen(self._mount, self._store, paths, self._limits.deadline))
         groups, loose = _group(files)
         whole: list[_Whole] = []
         astray = {checkpoints.top_of(stray.path) for stray in missed(self._mount)}
@@ -175,7 +193,7 @@ class _Drain:
         self._attest(loose)
         self._name_left_over()
         self._note(forgotten(self._mount, self._store, paths))
-        self._note(hidden(self._mount, self._store, paths, self._limits.deadline))
+        self._note(hidden(self._mount, self._store, self._unseen, paths, self._limits.deadline))
         self._note_links(file.path for file in files if self._concerns(file))
         self._note_astray()
         return self._report()

@@ -26,36 +26,56 @@ REASON = (
 )
 
 
-def hidden(
+def unseen(
     mount: Mount, store: Store, known: Iterable[str], deadline: Deadline
-) -> tuple[Unproven, ...]:
-    """Objects from before this mount that it does not show, and shows when it has read them anew.
+) -> frozenset[str]:
+    """Objects from before this mount that it does not show, as long as it has not read them anew.
 
-    What another program has put there since is younger, and no concern of this run. What the mount
-    still does not show then has a name that it cannot show.
+    To be asked before a proof, which has directories read anew. What another program has put there
+    since is younger, and no concern of this run.
+
+    Raises
+    ------
+    MountkitError
+        If the store cannot be asked.
+    """
+    record = mount.last_record()
+    if record is None or not backends.load(mount.spec.backend).caches:
+        return frozenset()
+    files = frozenset(known)
+    older = sorted(
+        info.path
+        for info in store.list()
+        if info.path not in files
+        # Stores date objects to the second.
+        and info.modified.timestamp() <= record.store_began
+        and not is_trial(info.path)
+        and not renamed(info.path, mount.spec.backend)
+    )
+    return mount.missing(older, deadline) if older else frozenset()
+
+
+def hidden(
+    mount: Mount, store: Store, paths: Iterable[str], known: Iterable[str], deadline: Deadline
+) -> tuple[Unproven, ...]:
+    """Of the ``paths``, which it did not show before, those that it shows when it reads them anew.
+
+    What the mount still does not show then has a name that it cannot show.
 
     Raises
     ------
     MountkitError
         If the store cannot be asked, or rclone does not answer.
     """
-    record = mount.last_record()
-    if record is None or not backends.load(mount.spec.backend).caches:
+    left = sorted(set(paths).difference(known))
+    if not left:
         return ()
-    files = frozenset(known)
-    older = {
-        info.path: info.size
-        for info in store.list()
-        if info.path not in files
-        and info.modified.timestamp() < record.store_began
-        and not is_trial(info.path)
-        and not renamed(info.path, mount.spec.backend)
-    }
-    missed = mount.missing(sorted(older), deadline) if older else frozenset()
-    if not missed:
+    found = store.attest_many(left)
+    there = {path: info for path in left if (info := found[path]) is not None}
+    if not there:
         return ()
     control = mount.control(deadline)
-    for directory in sorted({path.rpartition("/")[0] for path in missed}):
+    for directory in sorted({path.rpartition("/")[0] for path in there}):
         control.refresh(directory)
-    shown = missed - mount.missing(sorted(missed), deadline)
-    return tuple(Unproven(path, older[path], REASON) for path in sorted(shown))
+    shown = there.keys() - mount.missing(sorted(there), deadline)
+    return tuple(Unproven(path, there[path].size, REASON) for path in sorted(shown))

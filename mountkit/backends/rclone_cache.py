@@ -120,7 +120,9 @@ class RcloneCache:
             size = data.stat().st_size
         except FileNotFoundError:
             return None
-        return data if _whole(info, size) or _replaced(info, size) else None
+        if _whole(info, size) or _replaced(info, size) or _overwritten(info, data, size):
+            return data
+        return None
 
     def purge(self) -> None:
         """Empty the cache, but for files that still wait for their upload."""
@@ -285,6 +287,19 @@ def _replaced(info: dict[str, Any], size: int) -> bool:
     if info.get("Dirty", True) or info.get("Size", -1) == size:
         return False
     return _uploaded_size(info) == size
+
+
+def _overwritten(info: dict[str, Any], data: Path, size: int) -> bool:
+    """Whether the record has the ranges of the file that this one replaced while it was open.
+
+    Closing the old one notes its own ranges, with the size of the new one. What rclone has only
+    fetched in part has a hole. It only says what can be compared: what is wrong in it, the store
+    does not have.
+    """
+    if info.get("Dirty", True) or not size == info.get("Size", -1) == _uploaded_size(info):
+        return False
+    with data.open("rb") as stream:
+        return os.lseek(stream.fileno(), 0, os.SEEK_HOLE) == size
 
 
 def _unfetched(info: dict[str, Any]) -> bool:

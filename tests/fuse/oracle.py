@@ -13,6 +13,10 @@ as still open: rclone makes it anew. A change of size that rclone refuses with E
 had heard of the close before it: the program is told, and tries again. Neither loses anything in
 silence.
 
+An older file that is renamed onto one which waits for its upload, or given another size, is not
+what a disk would have: rclone goes on with the file that was replaced, or fetches what was cut off.
+The mount shows it at once, and the store gets what it shows; the README says so.
+
 What was named once need not be named by the next run: from then on its path may hold either.
 """
 
@@ -51,6 +55,8 @@ if TYPE_CHECKING:
 LINK_SUFFIX = ".rclonelink"
 MANIFEST = "mountkit-manifest.json"
 # The program asked for what makes no sense where an earlier operation was refused.
+# What the mount showed after an operation was not what had been asked for: see above.
+NOT_SO = "ENOTRECOVERABLE"
 MISTAKES = {"ENOENT", "ENOTDIR", "EISDIR", "ENOTEMPTY", "EEXIST", "ELOOP", SKIPPED}
 
 
@@ -77,7 +83,11 @@ class Model:
         removed: set[int] = set()
         for action, outcome in zip(run.actions, outcomes, strict=True):
             self._now += 1
-            if isinstance(action, Open):
+            if isinstance(action, Open) and outcome.error == "EEXIST":
+                # The program asked for just this answer; rclone also gives it for a name that was
+                # renamed away a moment before.
+                self.doubtful.add(action.path)
+            elif isinstance(action, Open):
                 (refused if outcome.error else opened)[action.handle] = action
                 self._opened_at[action.handle] = self._now
             if not outcome.error:
@@ -202,11 +212,15 @@ class Model:
                 self._lose(opened[handle].path, action)
             case Resize(path):
                 self.doubtful.add(path)
-                if error not in {*MISTAKES, "EIO"}:
+                if error == NOT_SO:
+                    self.known.add(path)
+                elif error not in {*MISTAKES, "EIO"}:
                     self._lose(path, action)
             case Rename(one, two) | Move(one, two) | Copy(one, two) | Link(one, two):
                 self._doubt_below(one)
                 self.doubtful.update({one, two})
+                if error == NOT_SO:
+                    self.known.update({one, two})
                 if isinstance(action, Move | Copy):
                     # It may have broken off after the bytes were there.
                     self.known.add(two)

@@ -13,6 +13,7 @@ import os
 import pickle
 import random
 import shutil
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,10 +221,14 @@ class Performer:
                 os.close(self._open.pop(handle))
             case Resize(path, size):
                 os.truncate(self.place(path), size)
+                _see(self.place(path), size)
             case MakeFolders(path):
                 Path(self.place(path)).mkdir(parents=True, exist_ok=True)
             case Rename(source, target):
+                status = os.lstat(self.place(source))
                 os.replace(self.place(source), self.place(target))
+                if stat.S_ISREG(status.st_mode):
+                    _see(self.place(target), status.st_size)
             case Move(source, target):
                 shutil.move(self.place(source), self.place(target))
             case Copy(source, target):
@@ -254,6 +259,12 @@ class Performer:
                     done = os.pwrite(descriptor, rest, at)
                     at += done
                 rest = rest[done:]
+
+
+def _see(place: str, size: int) -> None:
+    """That a mount shows what was done to a file, as a disk does."""
+    if os.lstat(place).st_size != size:
+        raise OSError(errno.ENOTRECOVERABLE, "done, and not so", place)
 
 
 def main(plan: str, told: str, top: str) -> None:
