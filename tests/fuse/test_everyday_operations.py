@@ -307,7 +307,8 @@ def test_the_bucket_is_what_a_plain_directory_would_be(
         judge([sequence(seed) for seed in together[start : start + GROUP]])
     for seed in by_command:
         judge([sequence(seed)], by_command=True)
-    assert not found, "\n".join(found)
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
 
 
 def test_the_sequence_of_a_seed(mounts: Mounts, bucket: Bucket) -> None:
