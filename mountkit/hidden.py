@@ -26,9 +26,7 @@ REASON = (
 )
 
 
-def unseen(
-    mount: Mount, store: Store, known: Iterable[str], deadline: Deadline
-) -> frozenset[str]:
+def unseen(mount: Mount, store: Store, known: Iterable[str], deadline: Deadline) -> frozenset[str]:
     """Objects from before this mount that it does not show, as long as it has not read them anew.
 
     To be asked before a proof, which has directories read anew. What another program has put there

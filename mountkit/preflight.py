@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mountkit import store_codes, store_errors
+from mountkit import store_codes, store_errors, unanswered
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
@@ -59,7 +59,7 @@ def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreF
     write:
         Whether to write and delete a throw-away object as well.
     seconds:
-        After how long to give up, whatever the store does or does not do.
+        After how long without an answer to give up, whatever the store does or does not do.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreF
     PermissionDeniedError
         The credentials are refused, or may not list, write, read or delete.
     MountUnavailableError
-        The store cannot be reached, or not in time.
+        The store cannot be reached, or not in time; or this machine is too busy to ask it.
     """
     trial = _Trial(store, write=write)
     outcome: queue.SimpleQueue[StoreFacts | Exception] = queue.SimpleQueue()
@@ -81,10 +81,18 @@ def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreF
 
     # Time limits of a client count per address and per request; a thread bounds all of it, name
     # look-ups and credential helpers included.
-    threading.Thread(target=attempt, name="preflight", daemon=True).start()
+    thread = threading.Thread(target=attempt, name="preflight", daemon=True)
+    thread.start()
     try:
-        found = outcome.get(timeout=seconds)
-    except queue.Empty:
+        found = unanswered.answer(outcome, thread, seconds)
+    except unanswered.BusyError:
+        raise MountUnavailableError(
+            f"mountkit could not {trial.doing} {store.source.url} within "
+            f"{seconds + unanswered.BUSY_SECONDS:.0f} s: this machine hardly let it run.",
+            hint="See what keeps the processors or the disk busy: top. Then: mountkit doctor "
+            f"{store.source.url}",
+        ) from None
+    except unanswered.SilentError:
         endpoint = store.options.endpoint_url
         at = f" at {store_errors.safe_url(endpoint)}" if endpoint else ""
         raise MountUnavailableError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import boto3
     from botocore.config import Config
+    from botocore.loaders import Loader
     from mypy_boto3_s3 import S3Client
 
     from mountkit.spec import Source, StoreOptions
@@ -58,11 +60,15 @@ class Connection:
     def session(self) -> boto3.Session:
         """The credentials and settings in use; made once."""
         import boto3
+        from botocore.session import Session
 
         with self._lock:
             if self._session is None:
+                core = Session(profile=self.options.profile)
+                loader = _loader(core.get_config_variable("data_path"))
+                core.register_component("data_loader", loader)
                 self._session = boto3.Session(
-                    profile_name=self.options.profile, region_name=self.options.region
+                    botocore_session=core, region_name=self.options.region
                 )
             return self._session
 
@@ -156,6 +162,14 @@ class Connection:
         except (BotoCoreError, RuntimeError):
             return ()  # The error at hand is about to say that they cannot be had.
         return tuple(filter(None, (frozen.secret_key, frozen.token)))
+
+
+@lru_cache
+def _loader(data_path: str | None) -> Loader:
+    """What reads the description of S3: once a process, for it takes longer than many requests."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 def _not_made(error: ValueError, where: str) -> ConfigurationError:

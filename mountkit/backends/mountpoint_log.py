@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: The value of MOUNTPOINT_LOG that has it tell what is read here, and no request of its client.
+#: The value of MOUNTPOINT_LOG that has it tell what is read here: of the requests of its client,
+#: only which key an inode has, and of writes only the first to each file. Nothing at trace, which
+#: would have the client's own library format every step it takes.
 FILTER = (
     "warn,mountpoint_s3=info,awscrt=off,mountpoint_s3_fs::metrics=off,"
     "mountpoint_s3_fs::fs=debug,mountpoint_s3_fs::superblock=debug,"
-    "mountpoint_s3_client::s3_crt_client::put_object=debug"
+    "mountpoint_s3_fs::fuse[write{offset=0}]=debug,"
+    "mountpoint_s3_client::s3_crt_client::put_object=debug,"
+    "mountpoint_s3_client::s3_crt_client::head_object=debug"
 )
 
 # A name may hold a newline, so a record ends where the next one begins.

@@ -5,7 +5,8 @@ Every line is of ``mountpoint-s3-fs`` (``fuse.rs``, ``fs.rs``, ``metablock/error
 not kept here: a file's mode, owner and times, a link to a file, a directory, a removal.
 
 A line about an open file has its inode number and the last part of its path. The whole path is
-known from what else the log told of that inode, or else stays unknown: it is never guessed.
+known from what else the log told of that inode, such as the key that an open asked the store for,
+or else stays unknown: it is never guessed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _FIELDS = r'(?:[^"}]|"(?:[^"\\]|\\.)*")*'
 # The operation, its request's number and other fields, where in Mountpoint it is told, and what.
 RECORD = re.compile(
     rf"^(\w+)\{{req=(\d+)({_FIELDS})\}}: mountpoint_s3_fs::([\w:]+): (.*)$", re.DOTALL
+)
+# The store is asked for a key on behalf of an operation.
+ASKED = re.compile(
+    rf"^(\w+)\{{req=\d+({_FIELDS})\}}:head_object\{{id=\d+ bucket=\S+ key={DEBUG}\}}: "
 )
 FIELD = re.compile(rf"(\w+)=(?:{DEBUG}|(\d+))")
 FAILED = re.compile(r"^\w+ failed with errno (\d+): (.*)$", re.DOTALL)
@@ -61,8 +66,9 @@ class Refused:
 
     A later upload of the file takes its place, but only one that began after ``since``. That is 0
     for content that would have replaced all of the file: of two such, the last to end counts.
-    ``source`` is where a rename was to take it from, ``who`` the inode and thread that opened it.
-    ``ino`` is the inode that was to be written; 0 for a rename.
+    ``source`` is where a rename was to take it from, ``who`` the inode and thread that opened it,
+    and ``before`` what had been refused of this file by then. ``ino`` is the inode that was to be
+    written; 0 for a rename.
     """
 
     at: float
@@ -71,6 +77,7 @@ class Refused:
     source: str = ""
     who: tuple[int, int] = (0, 0)
     ino: int = 0
+    before: Refused | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +85,7 @@ class _Daemon:
     """What is known of the inodes of one daemon; the next one counts anew."""
 
     paths: dict[int, str] = field(default_factory=dict)
+    inodes: dict[str, int] = field(default_factory=dict)
     folders: dict[int, str] = field(default_factory=lambda: {ROOT_INODE: ""})
     made: dict[int, tuple[int, str]] = field(default_factory=dict)
     # By request: files that were opened to read and write, sizes to be set, renames.
@@ -86,8 +94,24 @@ class _Daemon:
     renames: dict[str, tuple[str, str]] = field(default_factory=dict)
     # By inode: the size that was set for a file while it was being written.
     promised: dict[int, int] = field(default_factory=dict)
-    # By inode and thread: when its times were set last.
+    # The inodes of which something has been written, and the least size that was set after that.
+    begun: set[int] = field(default_factory=set)
+    cuts: dict[int, int] = field(default_factory=dict)
+    # By inode and thread: when its times were set last, and nothing was opened with that yet.
     touched: dict[tuple[int, int], float] = field(default_factory=dict)
+    # The inodes of files that were removed: what a program still writes to one, nobody waits for.
+    unlinked: set[int] = field(default_factory=set)
+
+    def unlink(self, path: str) -> None:
+        """The file is not there any more, or another one is in its place."""
+        if path in self.inodes:
+            self.unlinked.add(self.inodes.pop(path))
+
+    def rewritten(self, ino: int) -> None:
+        """A file is written from its start, or its upload has ended: what was said is over."""
+        self.promised.pop(ino, None)
+        self.cuts.pop(ino, None)
+        self.begun.discard(ino)
 
 
 class Refusals:
@@ -122,10 +146,12 @@ class Refusals:
         if not ino:
             return
         self._learn(ino, path)
-        promised = self._daemon.promised.pop(ino, 0)
-        if promised > size:
+        promised, cut = self._daemon.promised.get(ino, 0), self._daemon.cuts.get(ino, size)
+        self._daemon.rewritten(ino)
+        if promised > size or cut < size:
+            asked = cut if cut < size else promised
             reason = (
-                f"a program set its size to {promised:,} bytes, which Mountpoint passes over: "
+                f"a program set its size to {asked:,} bytes, which Mountpoint passes over: "
                 f"the store has the {size:,} that were written"
             )
             self._keep(path, Refused(at, reason, since=at))
@@ -135,6 +161,7 @@ class Refusals:
         path = self._relative(key)
         self._stored.pop(path, None)
         self._removed.add(path)
+        self._daemon.unlink(path)
         self.found.pop(path, None)
         for target, what in self.found.items():
             if what.source == path:
@@ -149,11 +176,15 @@ class Refusals:
             self.found[new] = self.found.pop(old)
         if old in self._stored:
             self._stored[new] = self._stored.pop(old)
+        self._daemon.unlink(new)
+        if old in self._daemon.inodes:
+            self._learn(self._daemon.inodes.pop(old), new)
 
     def take(self, at: float, text: str) -> None:
         """Take in one record of the log."""
         record = RECORD.match(text)
         if record is None:
+            self._ask(text)
             return
         operation, request, fields, _, message = record.groups()
         failed = FAILED.match(message)
@@ -163,6 +194,8 @@ class Refusals:
         inode = INODE.search(message)
         if inode is not None and not inode[2].endswith("/"):
             self._learn(int(inode[1]), plain(inode[2]))
+        if _number(fields, "ino") in self._daemon.unlinked:
+            return
         number, words = int(failed[1]), failed[2].strip()
         match operation:
             case "open":
@@ -177,6 +210,19 @@ class Refusals:
                 path = self._child(fields, "parent", "name")
                 self._keep(path, Refused(at, f"it could not be made: {words}"))
 
+    def _ask(self, text: str) -> None:
+        """The store is asked for a file that is opened, or for a name in a directory."""
+        asked = ASKED.match(text)
+        if asked is None:
+            return
+        operation, fields, path = asked[1], asked[2], self._relative(plain(asked[3]))
+        folder, _, name = path.rpartition("/")
+        if operation == "open":
+            self._learn(_number(fields, "ino"), path)
+        elif operation in {"lookup", "mknod"} and _text(fields, "name") == name:
+            directory = _number(fields, "ino" if operation == "lookup" else "parent")
+            self._daemon.folders[directory] = folder
+
     def _note(self, at: float, operation: str, request: str, fields: str, message: str) -> None:
         """Something that did not fail, by which a failure may be understood later."""
         daemon = self._daemon
@@ -185,13 +231,17 @@ class Refusals:
         elif operation == "open" and message.startswith("open choosing read handle for O_RDWR"):
             daemon.both.add(request)
         elif operation == "open" and "new Write file handle created" in message:
-            daemon.promised.pop(_number(fields, "ino"), None)
+            daemon.rewritten(_number(fields, "ino"))
+        elif operation == "write":
+            daemon.begun.add(_number(fields, "ino"))
         elif operation == "open":
             daemon.both.discard(request)
         elif operation == "setattr" and (resized := RESIZED.match(message)):
             ino, size = int(resized[1]), int(resized[2])
             daemon.sizes[request] = ino, size
             daemon.promised[ino] = size
+            if ino in daemon.begun:
+                daemon.cuts[ino] = min(size, daemon.cuts.get(ino, size))
         elif operation == "setattr" and (times := TIMES.match(message)):
             if abs(_moment(times) - at) < NOW_SECONDS:
                 self._touch(at, _who(fields))
@@ -204,18 +254,26 @@ class Refusals:
             daemon.renames.pop(request, None)
 
     def _touch(self, at: float, who: tuple[int, int]) -> None:
-        """A program sets the times of a file, beside opening it: it writes nothing (touch)."""
+        """A program sets the times of a file, beside opening it: it writes nothing (touch).
+
+        What it opens before or after that is another matter.
+        """
         self._daemon.touched = {who: at}
         for path, what in list(self.found.items()):
-            if what.who == who and at - what.at < TOUCH_SECONDS:
+            if what.who != who or at - what.at >= TOUCH_SECONDS:
+                continue
+            self._daemon.touched.clear()
+            if what.before is None:
                 del self.found[path]
+            else:
+                self.found[path] = what.before
 
     def _open(self, at: float, request: str, fields: str, words: str) -> None:
         both = request in self._daemon.both
         self._daemon.both.discard(request)
         who = _who(fields)
         if words.endswith("is not writable"):
-            if at - self._daemon.touched.get(who, 0.0) < TOUCH_SECONDS:
+            if at - self._daemon.touched.pop(who, 0.0) < TOUCH_SECONDS:
                 return
             what = Refused(at, CHANGED, since=at, who=who)
         elif both and words.endswith("is not readable while being written"):
@@ -250,7 +308,7 @@ class Refusals:
         ino, size = self._daemon.sizes.pop(request, (0, 0))
         if not ino or not words.endswith("its attributes cannot be modified"):
             return
-        self._daemon.promised.pop(ino, None)
+        self._daemon.rewritten(ino)
         path = self._daemon.paths.get(ino, "")
         if path and self._stored.get(path) != size:
             reason = f"a program set its size to {size:,} bytes, which Mountpoint refused; {HINT}"
@@ -276,7 +334,8 @@ class Refusals:
     def _keep(self, path: str, what: Refused) -> None:
         earlier = self.found.get(path)
         since = max(what.since, earlier.since if earlier else 0.0)
-        self.found[path] = replace(what, since=since)
+        before = replace(earlier, who=(0, 0), before=None) if earlier else None
+        self.found[path] = replace(what, since=since, before=before)
 
     def _serves(self, stored: str, ino: int, refused: str, what: Refused) -> bool:
         """Whether a file that was stored may be the one that was refused, or one in it.
@@ -295,6 +354,7 @@ class Refusals:
 
     def _learn(self, ino: int, path: str) -> None:
         self._daemon.paths[ino] = path
+        self._daemon.inodes[path] = ino
         parent, name = self._daemon.made.pop(ino, (0, ""))
         if parent and path.rpartition("/")[2] == name:
             self._daemon.folders[parent] = path.rpartition("/")[0]

@@ -6,6 +6,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from mountkit import unanswered
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,8 +20,8 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
     Raises
     ------
     TimeoutError
-        If it takes longer than ``seconds``. The thread is left to itself, and does not keep the
-        process from ending.
+        If it waits longer than ``seconds`` (see ``unanswered``). The thread is left to itself, and
+        does not keep the process from ending.
     """
     outcome: queue.SimpleQueue[tuple[Result | None, Exception | None]] = queue.SimpleQueue()
 
@@ -29,11 +31,9 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
         except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
             outcome.put((None, error))
 
-    threading.Thread(target=attempt, name="doctor", daemon=True).start()
-    try:
-        result, error = outcome.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError from None
+    thread = threading.Thread(target=attempt, name="doctor", daemon=True)
+    thread.start()
+    result, error = unanswered.answer(outcome, thread, seconds)
     if error is not None:
         raise error
     return result  # type: ignore[return-value]  # without an error it is what work returned

@@ -11,11 +11,15 @@ The model is a plain directory in which everything is done that the mount did no
 A file that was removed while it is open, and written after that, may be in the bucket, or be named
 as still open: rclone makes it anew. A change of size that rclone refuses with EIO came before it
 had heard of the close before it: the program is told, and tries again. Neither loses anything in
-silence.
+silence. An open to append that Mountpoint refuses, right beside a change of the file's times, looks
+in its log as a ``touch`` does, which loses nothing: it may be named, or not.
 
 An older file that is renamed onto one which waits for its upload, or given another size, is not
 what a disk would have: rclone goes on with the file that was replaced, or fetches what was cut off.
 The mount shows it at once, and the store gets what it shows; the README says so.
+
+Of a checkpoint to which a later run adds, a file that is in no manifest may be named: nobody has
+anything left to compare it with.
 
 What was named once need not be named by the next run: from then on its path may hold either.
 """
@@ -43,6 +47,8 @@ from perform import (
     Rename,
     Resize,
     Symlink,
+    Sync,
+    Touch,
     Truncate,
     Write,
 )
@@ -54,9 +60,9 @@ if TYPE_CHECKING:
 
 LINK_SUFFIX = ".rclonelink"
 MANIFEST = "mountkit-manifest.json"
-# The program asked for what makes no sense where an earlier operation was refused.
 # What the mount showed after an operation was not what had been asked for: see above.
 NOT_SO = "ENOTRECOVERABLE"
+# The program asked for what makes no sense where an earlier operation was refused.
 MISTAKES = {"ENOENT", "ENOTDIR", "EISDIR", "ENOTEMPTY", "EEXIST", "ELOOP", SKIPPED}
 
 
@@ -70,9 +76,17 @@ class Model:
     lost: dict[str, Action] = field(default_factory=dict)
     impossible: list[str] = field(default_factory=list)
     ghosts: set[str] = field(default_factory=set)
+    _before: dict[str, bytes] = field(default_factory=dict)
     _now: int = 0
     _opened_at: dict[int, int] = field(default_factory=dict)
     _changes: dict[str, int] = field(default_factory=dict)
+    _refused_at: dict[str, int] = field(default_factory=dict)
+    # Handles: those that write all of a file, those that wrote, when they were synced after that,
+    # and those of which it does not matter that they were refused.
+    _wholes: set[int] = field(default_factory=set)
+    _writing: set[int] = field(default_factory=set)
+    _synced: dict[int, int] = field(default_factory=dict)
+    _excused: set[int] = field(default_factory=set)
 
     def replay(self, run: Run, outcomes: Sequence[Outcome]) -> None:
         """Do in the model what was not refused."""
@@ -81,15 +95,13 @@ class Model:
         opened: dict[int, Open] = {}
         refused: dict[int, Open] = {}
         removed: set[int] = set()
+        self._excused |= _touches(run, outcomes)
         for action, outcome in zip(run.actions, outcomes, strict=True):
             self._now += 1
-            if isinstance(action, Open) and outcome.error == "EEXIST":
-                # The program asked for just this answer; rclone also gives it for a name that was
-                # renamed away a moment before.
-                self.doubtful.add(action.path)
-            elif isinstance(action, Open):
+            if isinstance(action, Open):
                 (refused if outcome.error else opened)[action.handle] = action
                 self._opened_at[action.handle] = self._now
+                self._look_at(action, outcome.error)
             if not outcome.error:
                 there = performer.perform(action)
                 if there.error:
@@ -109,6 +121,15 @@ class Model:
             if handle not in {one.handle for one in run.actions if isinstance(one, Close)}:
                 self.doubtful.add(action.path)
         performer.close()
+
+    def _look_at(self, action: Open, error: str) -> None:
+        there = os.path.lexists(self.top / action.path)
+        if action.how in WHOLE or not there:
+            # Also what is opened to append, and is not there yet.
+            self._wholes.add(action.handle)
+        if action.how == "xb" and (there or error == "EEXIST"):
+            # So the program asked for; rclone also says it of a name just renamed away.
+            self._excused.add(action.handle)
 
     def may_mean(self, name: str) -> set[str]:
         """The paths of that name in which something was refused."""
@@ -138,7 +159,10 @@ class Model:
         for path, action in self.lost.items():
             if not _covered(path, named):
                 wrong.append(f"refused in silence: {path!r}: {action}")
-        allowed = differing | self.known | self.doubtful | self.ghosts
+        older = {path for path, data in bucket.items() if self._before.get(path) == data}
+        unproven = {path for path in older if path.startswith("checkpoint-")}
+        self._before = dict(bucket)
+        allowed = differing | self.known | self.doubtful | self.ghosts | unproven
         wrong.extend(
             f"false alarm: {path!r}"
             for path in sorted(named)
@@ -162,10 +186,20 @@ class Model:
     def _settle(self, action: Action, opened: Mapping[int, Open]) -> None:
         """What was written anew from its start, or removed, is no more in doubt."""
         match action:
-            case Close(handle) if opened[handle].how in WHOLE:
+            case Write(handle):
+                self._writing.add(handle)
+                self._synced.pop(handle, None)
+                return
+            case Sync(handle) if handle in self._writing:
+                self._synced[handle] = self._now
+                return
+            case Close(handle) if handle in self._wholes:
                 path = opened[handle].path
                 # What was to be added, or changed, while it was being written is not in it.
                 if self._changes.get(path, 0) > self._opened_at[handle]:
+                    return
+                # On Mountpoint the sync was the end of it, and what was refused then came later.
+                if self._refused_at.get(path, 0) > self._synced.get(handle, self._now):
                     return
                 paths = {path}
             case Remove(path):
@@ -204,37 +238,53 @@ class Model:
                 path, error = refused[handle].path, ""
                 if refused[handle].how not in WHOLE:
                     self._changes[path] = self._now
-                if isinstance(action, Write) and not action.bytes:
-                    self.doubtful.add(path)
+                if handle in self._excused or (isinstance(action, Write) and not action.bytes):
+                    self._suspect(path)
                 else:
                     self._lose(path, refused[handle])
+            case Truncate(handle, size) if handle in opened and self._has(
+                opened[handle].path, size
+            ):
+                self._suspect(opened[handle].path)
             case Write(handle) | Truncate(handle) | Close(handle) if handle in opened:
+                if not isinstance(action, Close):
+                    self._changes[opened[handle].path] = self._now
                 self._lose(opened[handle].path, action)
-            case Resize(path):
-                self.doubtful.add(path)
+            case Resize(path, size):
+                self._suspect(path)
                 if error == NOT_SO:
                     self.known.add(path)
-                elif error not in {*MISTAKES, "EIO"}:
+                elif error not in {*MISTAKES, "EIO"} and not self._has(path, size):
                     self._lose(path, action)
             case Rename(one, two) | Move(one, two) | Copy(one, two) | Link(one, two):
                 self._doubt_below(one)
-                self.doubtful.update({one, two})
+                self._suspect(one, two)
                 if error == NOT_SO:
                     self.known.update({one, two})
                 if isinstance(action, Move | Copy):
                     # It may have broken off after the bytes were there.
                     self.known.add(two)
             case Symlink(_, path):
-                self.doubtful.update({path, f"{path}{LINK_SUFFIX}"})
+                self._suspect(path, f"{path}{LINK_SUFFIX}")
             case _ if getattr(action, "path", None):
-                self.doubtful.add(action.path)
+                self._suspect(action.path)
+
+    def _suspect(self, *paths: str) -> None:
+        """Something was refused of them; no content."""
+        self.doubtful.update(paths)
+        self._refused_at.update(dict.fromkeys(paths, self._now))
+
+    def _has(self, path: str, size: int) -> bool:
+        """Whether it has that size in any case."""
+        place = self.top / path
+        return place.is_file() and place.stat().st_size == size
 
     def _doubt_below(self, path: str) -> None:
         found = [Path(at) / name for at, _, names in os.walk(self.top / path) for name in names]
-        self.doubtful.update(one.relative_to(self.top).as_posix() for one in found)
+        self._suspect(*(one.relative_to(self.top).as_posix() for one in found))
 
     def _lose(self, path: str, action: Action) -> None:
-        self.doubtful.add(path)
+        self._suspect(path)
         if (self.top / path).exists() or (isinstance(action, Open) and action.how in WHOLE):
             self.lost[path] = action
 
@@ -243,6 +293,8 @@ class Model:
         source, target = self.top / action.source, self.top / action.target
         if source.is_file() and target.parent.is_dir() and not target.is_dir():
             shutil.copyfile(source, target)
+            # It was written anew.
+            self.lost.pop(action.target, None)
 
     def _remove_but(self, path: str, left: Iterable[str]) -> None:
         """A removal broke off: what it has removed is gone."""
@@ -254,6 +306,26 @@ class Model:
                     one.unlink()
         if not kept:
             shutil.rmtree(self.top / path, ignore_errors=True)
+
+
+def _touches(run: Run, outcomes: Sequence[Outcome]) -> set[int]:
+    """Of the opens that were refused, those beside a change of the file's times: one each."""
+    found: set[int] = set()
+    last: dict[str, int | None] = {}
+    for action, outcome in zip(run.actions, outcomes, strict=True):
+        if isinstance(action, Touch):
+            beside = last.pop(action.path, None)
+            if beside is None:
+                last[action.path] = None
+            else:
+                found.add(beside)
+        elif isinstance(action, Open) and outcome.error and action.how not in WHOLE:
+            if last.get(action.path, 0) is None:
+                found.add(action.handle)
+                del last[action.path]
+            else:
+                last[action.path] = action.handle
+    return found
 
 
 def _in(path: str, top: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,10 +47,11 @@ with open(sys.argv[1] + "/.tmp", "wb") as stream:
     stream.write(b"weights")
 os.rename(sys.argv[1] + "/.tmp", sys.argv[1] + "/weights")
 """
+NAMED = re.compile(r"not proven: (.*?) \(")
 
 # Each writes, is refused more, and hides it; the names say what was lost.
 LOST = """
-import contextlib, os, sys, threading
+import contextlib, os, pathlib, sys, threading
 def write(name, data=b"first\\n"):
     os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
     with open(name, "wb") as stream:
@@ -83,6 +85,21 @@ with swallowed:
 with open("lengthened.bin", "wb", buffering=0) as stream:
     stream.truncate(100)
     stream.write(b"first\\n")
+for name, cut in ("cut.bin", 1), ("emptied.bin", 0):
+    with open(name, "wb", buffering=0) as stream:
+        stream.write(b"x" * 4096)
+        os.truncate(name, cut)
+write("touched.txt")
+for _ in range(2):
+    with swallowed:
+        open("touched.txt", "ab").write(b"second\\n")
+with swallowed:
+    os.utime("touched.txt")
+write("also touched.txt")
+with swallowed:
+    pathlib.Path("also touched.txt").touch()
+with swallowed:
+    open("also touched.txt", "ab").write(b"second\\n")
 with swallowed:
     os.open("synced.txt", os.O_WRONLY | os.O_CREAT | os.O_SYNC)
 write("reader.txt")
@@ -97,6 +114,25 @@ write("checkpoint-1/model.bin")
 with swallowed:
     open("checkpoint-1/model.bin", "ab")
 write("checkpoint-1/trainer_state.json", b'{"global_step": 1}')
+"""
+# The last file is removed, and written anew.
+ELSEWHERE = """
+import contextlib, os, sys
+os.chdir(sys.argv[1])
+for folder, change in (
+    ("a", lambda descriptor: os.write(descriptor, b"F")),
+    ("b", lambda descriptor: os.pwrite(descriptor, b"F", 3)),
+    ("c", lambda descriptor: os.ftruncate(descriptor, 2)),
+):
+    descriptor = os.open(folder + "/train.log", os.O_RDWR)
+    with contextlib.suppress(OSError):
+        change(descriptor)
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+os.remove("d/train.log")
+os.makedirs("d", exist_ok=True)
+with open("d/train.log", "wb") as stream:
+    stream.write(b"second\\n")
 """
 # Each is refused something too, and nothing is lost.
 KEPT = """
@@ -144,6 +180,18 @@ with open("lock", "w") as lock:
 with open("ahead.bin", "wb", buffering=0) as stream:
     stream.truncate(6)
     stream.write(b"first\\n")
+with open("at its end.bin", "wb", buffering=0) as stream:
+    stream.truncate()
+    stream.write(b"first\\n")
+    stream.truncate()
+for how in (os.O_RDWR, os.O_RDWR | os.O_APPEND):
+    write("unlinked.txt")
+    descriptor = os.open("unlinked.txt", how)
+    os.remove("unlinked.txt")
+    with swallowed:
+        os.write(descriptor, b"second\\n")
+    with swallowed:
+        os.close(descriptor)
 write("folder/x.txt")
 try:
     os.rename("folder", "moved")
@@ -181,18 +229,17 @@ def test_content_that_was_refused_is_named_whatever_the_program_made_of_it(
 ) -> None:
     answer = rig.run(f"s3://{bucket.name}/run", [rig.python, "-c", LOST, str(rig.target)])
     assert answer.code == 75, answer
-    named = {
-        line.partition("not proven: ")[2].partition(" (")[0]
-        for line in answer.err.splitlines()
-        if "not proven: " in line
-    }
-    assert named == {
+    assert set(NAMED.findall(answer.err)) == {
         "logs/appended.txt",
         "logs/thread.txt",
         "deep/er/changed.bin",
         "fsynced.txt",
         "shortened.txt",
         "lengthened.bin",
+        "cut.bin",
+        "emptied.bin",
+        "touched.txt",
+        "also touched.txt",
         "synced.txt",
         "reader.txt",
         "moved",
@@ -217,8 +264,19 @@ def test_what_is_refused_without_a_loss_is_no_reason_to_say_75(rig: Rig, bucket:
         "new.txt": first,
         "lock": b"",
         "ahead.bin": first,
+        "at its end.bin": first,
         "moved/x.txt": first,
     }
+
+
+@pytest.mark.fault(46)
+def test_a_file_of_the_same_name_elsewhere_does_not_make_it_good(rig: Rig, bucket: Bucket) -> None:
+    # This daemon has not written them, and does not know them yet.
+    for folder in "abcd":
+        bucket.put(f"run/{folder}/train.log", b"first\n")
+    answer = rig.run(f"s3://{bucket.name}/run", [rig.python, "-c", ELSEWHERE, str(rig.target)])
+    assert answer.code == 75, answer
+    assert set(NAMED.findall(answer.err)) == {"a/train.log", "b/train.log", "c/train.log"}, answer
 
 
 @pytest.mark.fault(46)

@@ -225,6 +225,18 @@ def test_a_store_that_answers_slowly_but_for_ever(scripted, scripted_store):
     assert time.monotonic() - started < 10
 
 
+def test_a_machine_that_is_busy_is_no_store_that_is_silent(rclone):
+    class Busy(S3Store):
+        def session(self):
+            """As when what boto3 needs is loaded while everything else is loaded, too."""
+            until = time.thread_time() + 1.1
+            while time.thread_time() < until:
+                pass
+            return super().session()
+
+    assert Busy(rclone.store.source, rclone.store.options).check(seconds=1).written
+
+
 @pytest.mark.parametrize(
     "url", ["", "store.example", "ftp://store.example", "http://", "http://h:port", "http://[::1"]
 )

@@ -34,7 +34,23 @@ TIMES = (
     "setattr{req=138 ino=3 pid=6767}: mountpoint_s3_fs::fs: fs:setattr with ino 3 flags None atime "
     "Some(2026-01-01 0:00:01.0 +00:00:00) mtime Some(2026-01-01 0:00:01.0 +00:00:00) size None"
 )
-
+SIZE = (
+    "setattr{req=46 ino=5 pid=6767}: mountpoint_s3_fs::fs: fs:setattr with ino 5 flags None atime "
+    "None mtime None size Some(4)"
+)
+FIRST = "write{req=42 ino=5 fh=4 offset=0 length=10 pid=6767}: mountpoint_s3_fs::fuse: New request"
+OPENED = (
+    'open{req=12 ino=5 pid=6767 name="there.txt"}:head_object{id=7 bucket="bkt" '
+    'key="run/old/there.txt"}: mountpoint_s3_client::s3_crt_client::head_object: new request'
+)
+LOOKED_UP = (
+    'lookup{req=32 ino=4 name="a" pid=6767}:head_object{id=15 bucket="bkt" key="run/n/a"}: '
+    "mountpoint_s3_client::s3_crt_client::head_object: new request"
+)
+RENAME = (
+    'rename{req=9 parent=4 name="a" newparent=4 newname="b" pid=6767}: mountpoint_s3_fs::fuse: '
+    "rename failed with errno 38: not supported"
+)
 
 # The moment that TIMES sets.
 TOUCHED = datetime(2026, 1, 1, 0, 0, 1, tzinfo=timezone.utc).timestamp()
@@ -95,6 +111,57 @@ def test_a_touch_writes_nothing(refusals, order):
     assert refusals.found == {}
     refusals.take(TOUCHED + 100, APPEND)
     assert list(refusals.found) == ["dir/a"]
+
+
+@pytest.mark.parametrize("order", ["appends, touches", "touches, appends"])
+def test_a_touch_excuses_what_it_opened_itself_and_nothing_else(refusals, order):
+    # A touch of a file that is there opens it, and is refused; then, or before that, it sets times.
+    touch = (APPEND, TIMES) if order.startswith("appends") else (TIMES, APPEND)
+    lines = (APPEND, *touch) if order.startswith("appends") else (*touch, APPEND)
+    for at, line in enumerate(lines):
+        refusals.take(TOUCHED + at / 1000, line)
+    assert list(refusals.found) == ["dir/a"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "size", "lost"),
+    [
+        ((FIRST, SIZE), 10, True),
+        ((SIZE, FIRST), 10, False),
+        ((FIRST, SIZE), 4, False),
+        ((SIZE, FIRST), 3, True),
+        ((FIRST, SIZE, SIZE.replace("Some(4)", "Some(10)")), 10, True),
+        ((FIRST, SIZE.replace("Some(4)", "Some(0)")), 10, True),
+        ((SIZE.replace("Some(4)", "Some(0)"), FIRST), 10, False),
+    ],
+)
+def test_a_size_that_was_set_and_is_not_what_the_store_has(refusals, lines, size, lost):
+    for line in lines:
+        refusals.take(1.0, line)
+    refusals.stored("run/old/there.txt", 0.5, size, STORED, 2.0)
+    assert list(refusals.found) == (["old/there.txt"] if lost else [])
+
+
+def test_a_path_is_known_by_what_the_store_was_asked_for(refusals):
+    refusals.take(1.0, OPENED)
+    refusals.take(2.0, WRITE)
+    refusals.take(3.0, LOOKED_UP)
+    refusals.take(4.0, RENAME)
+    assert list(refusals.found) == ["old/there.txt", "n/b"]
+    assert refusals.found["n/b"].source == "n/a"
+
+
+def test_what_is_written_to_a_file_that_was_removed_is_not_waited_for(refusals):
+    refusals.take(1.0, OPENED)
+    refusals.removed("run/old/there.txt")
+    refusals.take(2.0, WRITE)
+    assert refusals.found == {}
+    # One that was renamed in the store is another matter, also when its first name is removed.
+    refusals.take(3.0, OPENED.replace("ino=5", "ino=6"))
+    refusals.renamed("run/old/there.txt", "run/new.txt")
+    refusals.removed("run/old/there.txt")
+    refusals.take(4.0, WRITE.replace("ino=5", "ino=6"))
+    assert list(refusals.found) == ["new.txt"]
 
 
 def test_a_copy_that_has_its_sources_times_is_no_touch(refusals):

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from mountkit import backends, config
@@ -58,6 +59,8 @@ def main() -> None:
             answer = serve(json.loads(line))
         except MountkitError as error:
             answer = {"error": str(error)}
+        except Exception:  # noqa: BLE001 - the test tells of it, and goes on with other sequences
+            answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), flush=True)
 
 

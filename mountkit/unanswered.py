@@ -1,0 +1,92 @@
+"""Wait for another thread's answer. Time in which that thread could not run is no silence.
+
+A machine that loads models and data at the start of a job is busy: a thread then waits for a
+processor, or for the disk it is read from, and the store has not even been asked.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import threading
+
+Result = TypeVar("Result")
+
+TURN_SECONDS = 0.1
+# All waits together, silence or not: so much longer than the limit of the silence.
+BUSY_SECONDS = 60.0
+# Of a thread, by proc(5): it runs or could, or it waits for a disk.
+AT_WORK = frozenset("RD")
+
+
+class SilentError(TimeoutError):
+    """There was no answer for as long as it may take."""
+
+
+class BusyError(TimeoutError):
+    """The thread hardly ran, so nobody knows whether there would have been an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A thread at one moment: its state, and for how long it ran or waited for a processor."""
+
+    state: str
+    seconds: float
+
+
+class Silence:
+    """For how long a thread has waited for an answer, by what is seen of it now and then."""
+
+    def __init__(self, now: float) -> None:
+        self.seconds = 0.0
+        self._at = now
+        self._before = 0.0
+
+    def look(self, now: float, seen: Seen) -> None:
+        """A turn is over, in which whoever looks may not have run either."""
+        past = min(now - self._at, 2 * TURN_SECONDS)
+        if seen.state not in AT_WORK:
+            self.seconds += max(0.0, past - (seen.seconds - self._before))
+        self._at, self._before = now, seen.seconds
+
+
+def see(thread: threading.Thread) -> Seen:
+    """A thread of this process; where the kernel does not say, it counts as waiting."""
+    place = Path(f"/proc/self/task/{thread.native_id}")
+    try:
+        # The name, in brackets, may itself hold brackets.
+        state = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        ran, delayed = (place / "schedstat").read_text().split()[:2]
+        return Seen(state, (int(ran) + int(delayed)) / 1e9)
+    except (OSError, ValueError, IndexError):
+        return Seen("", 0.0)
+
+
+def answer(outcome: queue.SimpleQueue[Result], thread: threading.Thread, seconds: float) -> Result:
+    """What the thread puts into the queue.
+
+    Raises
+    ------
+    SilentError
+        If it has waited ``seconds`` for something else than this machine.
+    BusyError
+        If it has not come that far by then and ``BUSY_SECONDS`` more.
+    """
+    began = time.monotonic()
+    silence = Silence(began)
+    while True:
+        try:
+            return outcome.get(timeout=max(0.01, min(TURN_SECONDS, seconds - silence.seconds)))
+        except queue.Empty:
+            now = time.monotonic()
+        silence.look(now, see(thread))
+        if silence.seconds >= seconds:
+            raise SilentError
+        if now - began >= seconds + BUSY_SECONDS:
+            raise BusyError
