@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 1.0
 ROUNDS = 5
+ROUNDS_UNPROVEN = 2
 # Each reads its own files, in pieces, and has connections of its own.
 TOGETHER = 4
 
@@ -66,8 +67,8 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
         if isinstance(result, DrainReport):
             seen = work.snapshot()
             changed = [path for path in seen if seen[path] != before.get(path)]
-            # What is not proven takes its time, and once more only where a change may be why.
-            last = ROUNDS if result.complete else work.rounds_of(changed)
+            # Where something is not proven, a change may be why; what it was waited for, took long.
+            last = ROUNDS if result.complete else ROUNDS_UNPROVEN
             if not changed or rounds >= last:
                 return work.end(result, seen, changed)
             # Something still writes; what it wrote meanwhile has its turn.
@@ -129,11 +130,6 @@ class _Drain:
     def snapshot(self) -> dict[str, tuple[int, float, str]]:
         """Size, time and version of every file that was written."""
         return {file.path: file.stamp for file in written(self._mount)}
-
-    def rounds_of(self, changed: Iterable[str]) -> int:
-        """How many rounds in all where something is not proven: two if it all changed meanwhile."""
-        tops = {*changed, *(checkpoints.top_of(path) for path in changed)}
-        return 2 if self._unproven.keys() <= tops else 1
 
     def ask_again(self, changed: Iterable[str]) -> None:
         """Files that changed while they were looked at have their turn once more."""
