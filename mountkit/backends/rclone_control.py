@@ -21,6 +21,7 @@ from mountkit.backends.protocol import Pending, Reference, WrittenFile
 from mountkit.backends.rclone_names import stored
 from mountkit.deadline import Deadline
 from mountkit.errors import MountUnavailableError
+from mountkit.spec import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -135,8 +136,13 @@ class RcloneControl:
         return {item["name"]: item["error"] for item in transferred if item.get("error")}
 
     def refresh(self, directory: str) -> None:
-        """Forget what rclone knows of a directory, so that the store is asked again."""
-        self.call("vfs/forget", dir=directory)
+        """Forget what rclone knows of a directory, so that the store is asked again.
+
+        By its name rclone forgets what is below it, but not the directory while an empty folder in
+        it is only rclone's own; by that of a file in it, which need not be there, it does.
+        """
+        within = "/".join(filter(None, (directory, MANIFEST_NAME)))
+        self.call("vfs/forget", dir=directory, file=within)
 
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """Every file in the cache below a directory, but for what was removed past the mount.

@@ -213,7 +213,9 @@ class TestPush:
 def test_refresh_forgets_the_directory(daemon, control):
     daemon.reply("vfs/forget", {"forgotten": []})
     control.refresh("run/checkpoint-3")
-    assert daemon.calls("vfs/forget") == [{"dir": "run/checkpoint-3"}]
+    assert daemon.calls("vfs/forget") == [
+        {"dir": "run/checkpoint-3", "file": "run/checkpoint-3/mountkit-manifest.json"}
+    ]
 
 
 class TestConfirm:
