@@ -20,7 +20,7 @@ from mountkit.manifest import FileEntry
 from mountkit.spec import Unproven, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mountkit.attest import FileVerdict
     from mountkit.backends.protocol import Pending, Reference, WrittenFile
@@ -188,6 +188,7 @@ class _Work:
         self._removed: set[str] = set()
         self._complained: dict[str, float] = {}
         self._held: dict[str, float] = {}
+        self._compared: set[str] = set()
         self._sent = 0
         self._began = self._progress = time.monotonic()
         self._pause = FIRST_PAUSE_SECONDS
@@ -214,7 +215,18 @@ class _Work:
             if pending.sent != self._sent and not pending.errors:
                 self._sent = pending.sent
                 self._note_progress()
-        self.ready = [path for path in self._order if path in self.open and path not in busy]
+        # rclone's record of two files that had one name may stay dirty: the bytes decide, once.
+        long = {path for path in self._long(self._held) if path not in self._compared}
+        self._compared |= long
+        self.ready = [
+            path for path in self._order if path in self.open and (path not in busy or path in long)
+        ]
+
+    def _long(self, since: Mapping[str, float]) -> set[str]:
+        """Those of which nothing is to be hoped for any more by themselves."""
+        settle = min(SETTLE_SECONDS, self._limits.stall)
+        now = time.monotonic()
+        return {path for path, at in since.items() if now - at > settle}
 
     def _give_up(self, path: str, reason: str) -> None:
         self.open.discard(path)
@@ -247,11 +259,8 @@ class _Work:
         now = time.monotonic()
         if now - self._progress > self._limits.stall or self._limits.over(self._began):
             return True
-        settle = min(SETTLE_SECONDS, self._limits.stall)
-        since = {**self._held, **self._complained}
-        return bool(self.open) and all(
-            path in since and now - since[path] > settle for path in self.open
-        )
+        held = self._long(self._held) & self._compared
+        return bool(self.open) and self.open <= held | self._long(self._complained)
 
     def outcome(self) -> Outcome:
         """Each file, proven or with the reason why not."""
@@ -265,7 +274,8 @@ class _Work:
                 continue
             problem = self._problems.get(path)
             held = "a program still has it open; close it" if path in self._held else ""
-            reasons = (problem.reason if problem else held, self.errors.get(path), self.trouble)
+            problem_text = problem.reason if problem else ""
+            reasons = (held or problem_text, self.errors.get(path), self.trouble)
             text = "; ".join(filter(None, reasons)) or self._unfinished()
             unproven.append(Unproven(path, self.sizes.get(path, 0), text))
         proven = tuple(self._entries[path] for path in self._order if path in self._entries)

@@ -120,9 +120,26 @@ class RcloneCache:
             size = data.stat().st_size
         except FileNotFoundError:
             return None
-        if _whole(info, size) or _replaced(info, size) or _overwritten(info, data, size):
-            return data
-        return None
+        return data if _whole(info, size) or _replaced(info, size) else None
+
+    def comparable(self, path: str) -> Path | None:
+        """The cached file, where the store can be compared with it.
+
+        Closing a file that another one replaced meanwhile notes the ranges of the old one, with the
+        size of the new one. What rclone has only fetched in part mostly has a hole; where that is
+        too small to be one, the store does not have the zeros that are there.
+        """
+        local, data = self.local(path), self.data / path
+        info = _read_info(self.meta / path)
+        if local is not None or not info:
+            return local
+        try:
+            with data.open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                solid = size > 0 and os.lseek(stream.fileno(), 0, os.SEEK_HOLE) == size
+        except FileNotFoundError:
+            return None
+        return data if solid and info.get("Size", -1) == size else None
 
     def purge(self) -> None:
         """Empty the cache, but for files that still wait for their upload."""
@@ -287,19 +304,6 @@ def _replaced(info: dict[str, Any], size: int) -> bool:
     if info.get("Dirty", True) or info.get("Size", -1) == size:
         return False
     return _uploaded_size(info) == size
-
-
-def _overwritten(info: dict[str, Any], data: Path, size: int) -> bool:
-    """Whether the record has the ranges of the file that this one replaced while it was open.
-
-    Closing the old one notes its own ranges, with the size of the new one. What rclone has only
-    fetched in part has a hole. It only says what can be compared: what is wrong in it, the store
-    does not have.
-    """
-    if info.get("Dirty", True) or not size == info.get("Size", -1) == _uploaded_size(info):
-        return False
-    with data.open("rb") as stream:
-        return os.lseek(stream.fileno(), 0, os.SEEK_HOLE) == size
 
 
 def _unfetched(info: dict[str, Any]) -> bool:

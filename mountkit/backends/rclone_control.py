@@ -202,7 +202,7 @@ class RcloneControl:
 
     def reference(self, path: str) -> Reference | None:
         """The cached file's digest. Read through the mount it could be the store's own bytes."""
-        local = self._cache.local(path)
+        local = self._cache.comparable(path)
         if local is not None:
             return Reference(checksums.digest_file(local, deadline=self._deadline), "mount", local)
         full = self.explain(path)

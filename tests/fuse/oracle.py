@@ -16,7 +16,7 @@ in its log as a ``touch`` does, which loses nothing: it may be named, or not.
 
 An older file that is renamed onto one which waits for its upload, or given another size, is not
 what a disk would have: rclone goes on with the file that was replaced, or fetches what was cut off.
-The mount shows it at once, and the store gets what it shows; the README says so.
+The mount shows it, and the store gets what the mount shows; the README says so.
 
 Of a checkpoint to which a later run adds, a file that is in no manifest may be named: nobody has
 anything left to compare it with.
@@ -77,6 +77,7 @@ class Model:
     impossible: list[str] = field(default_factory=list)
     ghosts: set[str] = field(default_factory=set)
     _before: dict[str, bytes] = field(default_factory=dict)
+    _fresh: set[str] = field(default_factory=set)
     _now: int = 0
     _opened_at: dict[int, int] = field(default_factory=dict)
     _changes: dict[str, int] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class Model:
         refused: dict[int, Open] = {}
         removed: set[int] = set()
         self._excused |= _touches(run, outcomes)
+        self._fresh.clear()
         for action, outcome in zip(run.actions, outcomes, strict=True):
             self._now += 1
             if isinstance(action, Open):
@@ -107,6 +109,7 @@ class Model:
                 if there.error:
                     self.impossible.append(f"{action} was done; a disk says {there.error}")
                 self._settle(action, opened)
+                self._note_content(action, opened)
                 if isinstance(action, Remove):
                     removed.update(at for at, one in opened.items() if one.path == action.path)
                 if isinstance(action, Write) and action.handle in removed:
@@ -121,6 +124,27 @@ class Model:
             if handle not in {one.handle for one in run.actions if isinstance(one, Close)}:
                 self.doubtful.add(action.path)
         performer.close()
+
+    def _note_content(self, action: Action, opened: Mapping[int, Open]) -> None:
+        """What this run wrote from its start, and what of an older file it gave another size."""
+        match action:
+            case Close(handle) if handle in self._wholes:
+                self._fresh.add(opened[handle].path)
+            case Copy(_, target):
+                self._fresh.add(target)
+            case Rename(source, target) | Move(source, target):
+                below = {one for one in self._fresh if _in(one, source)}
+                self._fresh -= {one for one in self._fresh if _in(one, target)} | below
+                self._fresh |= {target + one[len(source) :] for one in below}
+            case Truncate(handle) if handle not in self._wholes:
+                self._resized(opened[handle].path)
+            case Resize(path):
+                self._resized(path)
+
+    def _resized(self, path: str) -> None:
+        if path not in self._fresh:
+            self.doubtful.add(path)
+            self.known.add(path)
 
     def _look_at(self, action: Open, error: str) -> None:
         there = os.path.lexists(self.top / action.path)

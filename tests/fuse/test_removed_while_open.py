@@ -68,6 +68,28 @@ with hold("state"), tempfile.NamedTemporaryFile(dir=top, delete=False) as stream
 """,
         {"state": b"c" * 300 + b"d" * 300},
     ),
+    "one that is being written, by another one": (
+        """
+with (top / "state").open("wb") as stream:
+    stream.write(b"a" * 100)
+    stream.flush()
+    write("state.tmp", b"b" * 5000)
+    os.replace(top / "state.tmp", top / "state")
+    stream.write(b"a" * 100)
+""",
+        {"state": b"b" * 5000},
+    ),
+    "one of an earlier moment, while it is written": (
+        """
+write("state", b"a" * 7000)
+with (top / "state").open("r+b") as stream:
+    stream.truncate(0)
+    stream.write(b"c" * 10)
+    write("state.tmp", b"b" * 5000)
+    os.replace(top / "state.tmp", top / "state")
+""",
+        {"state": b"b" * 5000},
+    ),
     "a mapped one": (
         """
 with hold("state") as stream:

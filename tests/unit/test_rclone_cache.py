@@ -129,6 +129,27 @@ class TestCache:
         whole = data is not None and len(data) == size
         assert (cache.local("x") is not None) == whole
 
+    def test_what_was_fetched_in_part_has_a_hole_and_is_compared_with_nothing(self, cache):
+        size = 1 << 20
+        ranges = [{"Pos": 0, "Size": 4096}]
+        cache.put("x", b"1" * 4096, info(size, ranges=ranges) | {"Fingerprint": f"{size},2024,01"})
+        os.truncate(cache.data / "x", size)
+        assert cache.comparable("x") is None
+
+    @pytest.mark.fault(44)
+    @pytest.mark.parametrize("dirty", [True, False])
+    def test_with_the_ranges_of_the_file_that_it_replaced_it_is_compared(self, cache, dirty):
+        ranges = [{"Pos": 0, "Size": 2}]
+        cache.put("x", b"12345", info(5, ranges=ranges, dirty=dirty))
+        assert cache.comparable("x") == cache.data / "x"
+        # And nothing more: of bytes that are only compared none is uploaded.
+        assert cache.local("x") is None
+
+    def test_what_is_not_there_is_compared_with_nothing(self, cache):
+        cache.put("x", None, info(5))
+        assert cache.comparable("x") is None
+        assert cache.comparable("y") is None
+
     def test_a_record_that_is_being_rewritten_is_read_again(self, cache):
         cache.put("x", b"12345", b"")
         (cache.meta / "x").unlink()
