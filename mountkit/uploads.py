@@ -224,7 +224,7 @@ class _Work:
 
     def _long(self, since: Mapping[str, float]) -> set[str]:
         """Those of which nothing is to be hoped for any more by themselves."""
-        settle = min(SETTLE_SECONDS, self._limits.stall)
+        settle = min(SETTLE_SECONDS, self._limits.stall / 2)
         now = time.monotonic()
         return {path for path, at in since.items() if now - at > settle}
 

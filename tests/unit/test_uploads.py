@@ -135,6 +135,23 @@ class TestAsking:
         assert [problem.path for problem in outcome.unproven] == ["dirty"]
         assert mount.bucket.asked("attest") == ["run/ready"]
 
+    @pytest.mark.fault(44)
+    def test_what_stays_dirty_in_no_queue_is_compared_once_before_it_is_given_up(
+        self, mount, events
+    ):
+        mount.save("same")
+        mount.write("same", mount.bucket.objects["run/same"], dirty=True)
+        mount.save("other")
+        mount.write("other", b"longer than it was", dirty=True)
+        limits = Limits(stall=0.4, drain=3600.0, repair=0.05)
+        outcome = attest(mount, events, ["same", "other"], limits)
+        assert [entry.path for entry in outcome.proven] == ["same"]
+        (problem,) = outcome.unproven
+        assert problem.path == "other"
+        assert "still has it open" in problem.reason
+        assert sorted(set(mount.bucket.asked("attest"))) == ["run/other", "run/same"]
+        assert mount.bucket.asked("attest").count("run/other") == 1
+
     def test_a_proven_file_is_not_asked_for_again(self, mount, events):
         mount.save("a")
         mount.save("b")
