@@ -16,7 +16,6 @@ from mountkit.uploads import renamed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mountkit.attestation import Attestation
     from mountkit.deadline import Deadline
     from mountkit.handle import Mount
     from mountkit.store import Store
@@ -25,15 +24,13 @@ REASON = (
     "a program removed or moved it through the mount, and the store still has an older object of "
     "that name; remove it once more"
 )
-# Where rclone notes when a file was written, in seconds since the epoch.
-WRITTEN = "mtime"
 
 
 def unseen(mount: Mount, store: Store, known: Iterable[str], deadline: Deadline) -> frozenset[str]:
     """Objects from before this mount that it does not show, as long as it has not read them anew.
 
     To be asked before a proof, which has directories read anew. What another program has put there
-    since is no concern of this run: it is younger, or was written later.
+    since is younger, and no concern of this run.
 
     Raises
     ------
@@ -44,35 +41,16 @@ def unseen(mount: Mount, store: Store, known: Iterable[str], deadline: Deadline)
     if record is None or not backends.load(mount.spec.backend).caches:
         return frozenset()
     files = frozenset(known)
-    # Stores date objects to the second.
-    old = {
-        info.path: info.modified.timestamp() <= record.store_began
+    older = sorted(
+        info.path
         for info in store.list()
         if info.path not in files
+        # Stores date objects to the second.
+        and info.modified.timestamp() <= record.store_began
         and not is_trial(info.path)
         and not renamed(info.path, mount.spec.backend)
-    }
-    missed = mount.missing(sorted(old), deadline) if old else frozenset()
-    younger = sorted(path for path in missed if not old[path])
-    found = store.attest_many(younger) if younger else {}
-    return missed.difference(
-        path
-        for path in younger
-        if (told := found[path]) is None or not _copied(mount, told, record.began)
     )
-
-
-def _copied(mount: Mount, told: Attestation, began: float) -> bool:
-    """Whether a mount like this one wrote it before ``began``; its folder was renamed since.
-
-    The store copies what is below a folder that is renamed, also what the mount does not show.
-    """
-    mark = told.metadata.get(backends.load(mount.spec.backend).mark, "")
-    ours = mark.partition("-")[0] == mount.spec.id
-    try:
-        return ours and float(told.metadata.get(WRITTEN, "")) < began
-    except ValueError:
-        return False
+    return mount.missing(older, deadline) if older else frozenset()
 
 
 def hidden(

@@ -16,7 +16,8 @@ in its log as a ``touch`` does, which loses nothing: it may be named, or not.
 
 An older file that is renamed onto one which waits for its upload, or given another size, is not
 what a disk would have: rclone goes on with the file that was replaced, or fetches what was cut off.
-The mount shows it, and the store gets what the mount shows; the README says so.
+The mount shows it, and the store gets what the mount shows; the README says so. So it is with an
+older file that was removed, where its folder is renamed after that: the store copies it as well.
 
 Of a checkpoint to which a later run adds, a file that is in no manifest may be named: nobody has
 anything left to compare it with.
@@ -136,6 +137,12 @@ class Model:
                 below = {one for one in self._fresh if _in(one, source)}
                 self._fresh -= {one for one in self._fresh if _in(one, target)} | below
                 self._fresh |= {target + one[len(source) :] for one in below}
+                self.known |= {
+                    target + one[len(source) :]
+                    for one in self._before
+                    if one.startswith(f"{source}/")
+                    and not (self.top / target).joinpath(one[len(source) + 1 :]).exists()
+                }
             case Truncate(handle) if handle not in self._wholes:
                 self._resized(opened[handle].path)
             case Resize(path):
@@ -247,7 +254,7 @@ class Model:
         """What is said of a file, or of those below a directory, is said under its new name too."""
         for path in (source, target):
             self.lost = {one: why for one, why in self.lost.items() if not _in(one, path)}
-        for group in (self.doubtful, self.known):
+        for group in (self.doubtful, self.known, self.ghosts):
             moved = {target + one[len(source) :] for one in group if _in(one, source)}
             if not moved:
                 group.discard(target)
