@@ -78,7 +78,9 @@ class Model:
     impossible: list[str] = field(default_factory=list)
     ghosts: set[str] = field(default_factory=set)
     _before: dict[str, bytes] = field(default_factory=dict)
+    # Of this run: files that it wrote from their start, and every name in it.
     _fresh: set[str] = field(default_factory=set)
+    _names: set[str] = field(default_factory=set)
     _now: int = 0
     _opened_at: dict[int, int] = field(default_factory=dict)
     _changes: dict[str, int] = field(default_factory=dict)
@@ -99,6 +101,7 @@ class Model:
         removed: set[int] = set()
         self._excused |= _touches(run, outcomes)
         self._fresh.clear()
+        self._names.clear()
         for action, outcome in zip(run.actions, outcomes, strict=True):
             self._now += 1
             if isinstance(action, Open):
@@ -128,18 +131,26 @@ class Model:
 
     def _note_content(self, action: Action, opened: Mapping[int, Open]) -> None:
         """What this run wrote from its start, and what of an older file it gave another size."""
+        for name in ("path", "source", "target"):
+            self._names.update(filter(None, [getattr(action, name, "")]))
         match action:
             case Close(handle) if handle in self._wholes:
                 self._fresh.add(opened[handle].path)
             case Copy(_, target):
                 self._fresh.add(target)
             case Rename(source, target) | Move(source, target):
+                # Closed after that, rclone notes the one that was replaced under its old name.
+                self.doubtful.update(
+                    path
+                    for path in (source, target)
+                    if any(_in(one.path, path) for one in opened.values())
+                )
                 below = {one for one in self._fresh if _in(one, source)}
                 self._fresh -= {one for one in self._fresh if _in(one, target)} | below
                 self._fresh |= {target + one[len(source) :] for one in below}
                 self.known |= {
                     target + one[len(source) :]
-                    for one in self._before
+                    for one in self._names.union(self._before)
                     if one.startswith(f"{source}/")
                     and not (self.top / target).joinpath(one[len(source) + 1 :]).exists()
                 }
@@ -149,13 +160,13 @@ class Model:
                 self._resized(path)
 
     def _resized(self, path: str) -> None:
+        self.doubtful.add(path)
         if path not in self._fresh:
-            self.doubtful.add(path)
             self.known.add(path)
 
     def _look_at(self, action: Open, error: str) -> None:
         there = os.path.lexists(self.top / action.path)
-        if action.how in WHOLE or not there:
+        if action.how in WHOLE or not (there or action.path in self.known):
             # Also what is opened to append, and is not there yet.
             self._wholes.add(action.handle)
         if action.how == "xb" and (there or error == "EEXIST"):

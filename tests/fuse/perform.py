@@ -227,10 +227,11 @@ class Performer:
             case Rename(source, target):
                 status = os.lstat(self.place(source))
                 os.replace(self.place(source), self.place(target))
-                if stat.S_ISREG(status.st_mode):
-                    _see(self.place(target), status.st_size)
+                _see_moved(self.place(target), status)
             case Move(source, target):
+                status = os.lstat(self.place(source))
                 shutil.move(self.place(source), self.place(target))
+                _see_moved(self.place(target), status)
             case Copy(source, target):
                 shutil.copyfile(self.place(source), self.place(target))
             case Symlink(to, path):
@@ -259,6 +260,11 @@ class Performer:
                     done = os.pwrite(descriptor, rest, at)
                     at += done
                 rest = rest[done:]
+
+
+def _see_moved(place: str, status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode) and not Path(place).is_dir():
+        _see(place, status.st_size)
 
 
 def _see(place: str, size: int) -> None:
