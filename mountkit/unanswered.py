@@ -7,13 +7,11 @@ processor, or for the disk it is read from, and the store has not even been aske
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    import threading
+from typing import TypeVar
 
 Result = TypeVar("Result")
 
@@ -43,17 +41,23 @@ class Seen:
 class Silence:
     """For how long a thread has waited for an answer, by what is seen of it now and then."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, own: float) -> None:
         self.seconds = 0.0
         self._at = now
-        self._before = 0.0
+        self._before = own
 
-    def look(self, now: float, seen: Seen) -> None:
-        """A turn is over, in which whoever looks may not have run either."""
+    def look(self, now: float, seen: Seen, own: float) -> None:
+        """A turn is over, in which whoever looks may not have run either.
+
+        ``own`` is for how long that one ran or waited for a processor: with the interpreter's lock
+        it then kept the other thread from running.
+        """
         past = min(now - self._at, 2 * TURN_SECONDS)
         if seen.state not in AT_WORK:
-            self.seconds += max(0.0, past - (seen.seconds - self._before))
-        self._at, self._before = now, seen.seconds
+            # A thread that has just ended is seen as if it had never run.
+            busy = max(0.0, seen.seconds + own - self._before)
+            self.seconds += max(0.0, past - busy)
+        self._at, self._before = now, seen.seconds + own
 
 
 def see(thread: threading.Thread) -> Seen:
@@ -79,13 +83,14 @@ def answer(outcome: queue.SimpleQueue[Result], thread: threading.Thread, seconds
         If it has not come that far by then and ``BUSY_SECONDS`` more.
     """
     began = time.monotonic()
-    silence = Silence(began)
+    me = threading.current_thread()
+    silence = Silence(began, see(me).seconds)
     while True:
         try:
             return outcome.get(timeout=max(0.01, min(TURN_SECONDS, seconds - silence.seconds)))
         except queue.Empty:
             now = time.monotonic()
-        silence.look(now, see(thread))
+        silence.look(now, see(thread), see(me).seconds)
         if silence.seconds >= seconds:
             raise SilentError
         if now - began >= seconds + BUSY_SECONDS:

@@ -19,11 +19,11 @@ WAITS = "S"
 
 def silence_of(*turns):
     """After turns of so many seconds, in which the thread was in that state and at work so long."""
-    silence, now, worked = Silence(0.0), 0.0, 0.0
+    silence, now, worked = Silence(0.0, 7.0), 0.0, 0.0
     for seconds, state, busy in turns:
         now += seconds
         worked += busy
-        silence.look(now, Seen(state, worked))
+        silence.look(now, Seen(state, worked), 7.0)
     return silence.seconds
 
 
@@ -31,6 +31,12 @@ def test_only_what_is_waited_for_something_else_counts():
     assert silence_of((TURN, WAITS, 0.0)) == pytest.approx(TURN)
     assert silence_of((TURN, WAITS, 0.08)) == pytest.approx(0.02)
     assert silence_of((TURN, WAITS, 0.0), (TURN, WAITS, TURN)) == pytest.approx(TURN)
+
+
+def test_whoever_looks_and_has_no_processor_keeps_the_other_from_running():
+    silence = Silence(0.0, 7.0)
+    silence.look(TURN, Seen(WAITS, 0.0), 7.0 + TURN)
+    assert silence.seconds == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("state", ["R", "D"])
@@ -101,8 +107,8 @@ def test_a_thread_that_has_no_processor_is_waited_for():
             hog.stdout.close()
 
 
-def test_what_is_seen_of_a_thread_that_is_gone():
-    outcome, thread = run(lambda: "done")
-    assert outcome.get(timeout=10) == "done"
-    thread.join(10)
-    assert see(thread) == Seen("", 0.0)
+def test_a_thread_that_has_ended_is_not_seen_to_have_waited_longer_than_anybody_looked():
+    gone = threading.Thread()
+    gone._native_id = 1 << 30
+    assert see(gone) == Seen("", 0.0)
+    assert silence_of((TURN, WAITS, 50.0), (TURN, "", -50.0)) == pytest.approx(TURN)
