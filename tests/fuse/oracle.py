@@ -81,6 +81,7 @@ class Model:
     # Of this run: files that it wrote from their start, and every name in it.
     _fresh: set[str] = field(default_factory=set)
     _names: set[str] = field(default_factory=set)
+    _displaced: set[int] = field(default_factory=set)
     _now: int = 0
     _opened_at: dict[int, int] = field(default_factory=dict)
     _changes: dict[str, int] = field(default_factory=dict)
@@ -134,17 +135,18 @@ class Model:
         for name in ("path", "source", "target"):
             self._names.update(filter(None, [getattr(action, name, "")]))
         match action:
+            case Close(handle) if handle in self._displaced:
+                # rclone notes it under its old name, where another file may be, or none.
+                self.doubtful.add(opened[handle].path)
             case Close(handle) if handle in self._wholes:
                 self._fresh.add(opened[handle].path)
             case Copy(_, target):
                 self._fresh.add(target)
             case Rename(source, target) | Move(source, target):
-                # Closed after that, rclone notes the one that was replaced under its old name.
-                self.doubtful.update(
-                    path
-                    for path in (source, target)
-                    if any(_in(one.path, path) for one in opened.values())
-                )
+                for handle, one in opened.items():
+                    if _in(one.path, source) or _in(one.path, target):
+                        self._displaced.add(handle)
+                        self.doubtful.add(one.path)
                 below = {one for one in self._fresh if _in(one, source)}
                 self._fresh -= {one for one in self._fresh if _in(one, target)} | below
                 self._fresh |= {target + one[len(source) :] for one in below}

@@ -400,7 +400,7 @@ class TestCovered:
             proven.save(file.path, b"1234")
             listed[file.path] = replace(listed[file.path], modified=file.modified)
         elif change == "dirty":
-            listed[file.path] = replace(file, dirty=True)
+            proven.write(file.path, b"1234", dirty=True)
         else:
             proven.save("checkpoint-3/more")
         report = self.again(proven, events)
