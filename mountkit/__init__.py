@@ -11,8 +11,8 @@ from mountkit._version import __version__
 
 if TYPE_CHECKING:
     from mountkit.api import latest_checkpoint, mount, verify_checkpoint
-    from mountkit.handle import Mount
-    from mountkit.trainer import CheckpointCallback
+    from mountkit.mounts.mount import Mount
+    from mountkit.training.callback import CheckpointCallback
 
 __all__ = [
     "CheckpointCallback",
@@ -24,8 +24,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CheckpointCallback": "mountkit.trainer",
-    "Mount": "mountkit.handle",
+    "CheckpointCallback": "mountkit.training.callback",
+    "Mount": "mountkit.mounts.mount",
     "latest_checkpoint": "mountkit.api",
     "mount": "mountkit.api",
     "verify_checkpoint": "mountkit.api",

@@ -6,17 +6,20 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mountkit import checkpoints, config, elsewhere, standing, writers
+from mountkit import writers
+from mountkit.checkpoints import catalog
+from mountkit.checkpoints.verification import Verdict, verify
+from mountkit.config.settings import Settings, cache_root, load, state_root
 from mountkit.errors import UsageError
 from mountkit.events import Observer, silent
-from mountkit.handle import Mount, Place
-from mountkit.prover import not_proven
-from mountkit.session import Session
-from mountkit.specifying import specify
-from mountkit.state import State
-from mountkit.store import S3Store
-from mountkit.verify import Verdict, verify
-from mountkit.writers import startup_place
+from mountkit.lifecycle.session import Session
+from mountkit.mounts import waiting_caches, working_directory
+from mountkit.mounts.mount import Mount, Place
+from mountkit.mounts.resolve_spec import specify
+from mountkit.proof.committer import not_proven
+from mountkit.state.record import State
+from mountkit.store.s3.store import S3Store
+from mountkit.writers import startup_hook
 
 if TYPE_CHECKING:
     import os
@@ -70,7 +73,7 @@ def mount(
         After it, naming what was written and is not proven to be in the store. If the body
         itself raised, its own error is raised, and what is not proven is logged.
     """
-    settings = config.load(
+    settings = load(
         backend=backend,
         endpoint_url=endpoint_url,
         region=region,
@@ -80,13 +83,13 @@ def mount(
     pairs = [f"{name}={value}" for name, value in (options or {}).items()]
     spec = specify(source, str(target), settings, pairs)
     _tell_what_waits(spec, settings)
-    place = standing.place_in(spec.target)
+    place = working_directory.place_in(spec.target)
     session = Session.open(spec, settings, on_event)
     writers.install(session.mount)
     try:
         with (
-            standing.stepped_into(spec.target, place),
-            startup_place.handed_on(session.mount),
+            working_directory.stepped_into(spec.target, place),
+            startup_hook.handed_on(session.mount),
         ):
             yield session.mount
     except SystemExit as error:
@@ -106,10 +109,10 @@ def mount(
         _tell_what_waits(spec, settings)
 
 
-def _tell_what_waits(spec: MountSpec, settings: config.Settings) -> None:
+def _tell_what_waits(spec: MountSpec, settings: Settings) -> None:
     """Before the mount and after it: it is not this program's, and no reason for an error."""
-    known = State(config.state_root(settings))
-    for cache in elsewhere.waiting(known, config.cache_root(settings), spec):
+    known = State(state_root(settings))
+    for cache in waiting_caches.waiting(known, cache_root(settings), spec):
         logger.warning("mountkit: %s", cache)
 
 
@@ -146,8 +149,8 @@ def latest_checkpoint(path_or_url: str | os.PathLike[str]) -> str | None:
     MountkitError
         If the store cannot be asked.
     """
-    place = Place.find(str(path_or_url), config.load())
-    newest = checkpoints.latest(S3Store(place.source, place.store))
+    place = Place.find(str(path_or_url), load())
+    newest = catalog.latest(S3Store(place.source, place.store))
     return None if newest is None else place.child(newest.name)
 
 
@@ -175,5 +178,5 @@ def verify_checkpoint(path_or_url: str | os.PathLike[str], level: str = "attest"
     """
     if level not in {"attest", "readback"}:
         raise UsageError(f"There is no level {level!r}.", hint="Use attest or readback.")
-    place = Place.find(str(path_or_url), config.load())
+    place = Place.find(str(path_or_url), load())
     return verify(S3Store(place.source, place.store), "", level=level)

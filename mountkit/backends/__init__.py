@@ -11,7 +11,7 @@ from mountkit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mountkit.backends.protocol import Backend
+    from mountkit.backends.base import Backend
 
 CLASSES: Mapping[str, str] = MappingProxyType(
     {"rclone": "RcloneBackend", "mountpoint": "MountpointBackend"}
@@ -31,5 +31,5 @@ def load(name: str) -> Backend:
         raise UsageError(
             f"There is no backend called {name!r}.", hint=f"Use one of: auto, {', '.join(NAMES)}."
         )
-    backend: Backend = getattr(import_module(f"mountkit.backends.{name}"), CLASSES[name])()
+    backend: Backend = getattr(import_module(f"mountkit.backends.{name}.backend"), CLASSES[name])()
     return backend

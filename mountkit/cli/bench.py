@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from typing_extensions import Self
 
-    from mountkit.measure import Report
+    from mountkit.bench import Report
 
 INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -56,12 +56,13 @@ def command(source: str, size: str, rounds: int, output: str, **flags: Any) -> N
     """
     import json
 
-    from mountkit import config, measure
+    from mountkit import bench
+    from mountkit.config.settings import load
 
-    settings = config.load(**flags)
+    settings = load(**flags)
     line = _Line()
     with _Interrupts() as interrupts:
-        report = measure.measure(
+        report = bench.measure(
             settings,
             source,
             size=_bytes(size),
@@ -172,7 +173,7 @@ def _figures(report: Report) -> Table:
 
     from rich.table import Table
 
-    from mountkit.measure.values import seconds, times
+    from mountkit.bench.report import seconds, times
 
     def cell(value: float, ratio: float | None) -> str:
         return seconds(value) if ratio is None else f"{seconds(value)} {times(ratio):>6}"
@@ -211,7 +212,7 @@ def _caption(report: Report) -> str:
 def _refused(names: frozenset[str]) -> Table:
     from rich.table import Table
 
-    from mountkit.backends.capabilities import OPERATIONS
+    from mountkit.backends.file_operations import OPERATIONS
 
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 3, 0, 0))
     table.add_column("does", no_wrap=True)

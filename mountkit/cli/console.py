@@ -91,7 +91,7 @@ def _write(fields: Mapping[str, object], level: str) -> None:
 
 
 def _json(fields: Mapping[str, object], level: str) -> str:
-    from mountkit.state import now
+    from mountkit.state.record import now
 
     return json.dumps({"time": now(), "level": level, **fields})
 

@@ -18,6 +18,6 @@ def command(keep: bool, data_dir: Path | None) -> None:
     Starts an S3 server on loopback, mounts a bucket of it, trains a small GPT-2 with Trainer, kills
     the mount's daemon between two saves, stops, and resumes from the newest proven checkpoint.
     """
-    from mountkit.demo.story import run_demo
+    from mountkit.demo.scenario import run_demo
 
     click.get_current_context().exit(run_demo(keep=keep, data_dir=data_dir))

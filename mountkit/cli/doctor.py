@@ -48,11 +48,12 @@ def command(
     """
     import json
 
-    from mountkit import config, doctor
+    from mountkit import doctor
     from mountkit.cli.console import say
-    from mountkit.entrypoint import Signals
+    from mountkit.config.settings import load
+    from mountkit.runner.run import Signals
 
-    settings = config.load(**flags)
+    settings = load(**flags)
     size = None if model_size is None else _bytes(model_size)
     # A signal ends it in good order: what was mounted is unmounted.
     with Signals():
@@ -132,7 +133,7 @@ def _operations(diagnosis: Diagnosis) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from mountkit.backends.capabilities import OPERATIONS
+    from mountkit.backends.file_operations import OPERATIONS
 
     known = {operation.name: operation for operation in OPERATIONS}
     table = Table(box=None, pad_edge=False, header_style="bold")

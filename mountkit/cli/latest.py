@@ -21,19 +21,20 @@ def command(path_or_url: str, output: str, **flags: Any) -> None:
     """
     import json
 
-    from mountkit import checkpoints, config
+    from mountkit.checkpoints import catalog
     from mountkit.cli.console import say
-    from mountkit.handle import Place
-    from mountkit.store import S3Store
+    from mountkit.config import settings
+    from mountkit.mounts.mount import Place
+    from mountkit.store.s3.store import S3Store
 
-    place = Place.find(path_or_url, config.load(**flags))
+    place = Place.find(path_or_url, settings.load(**flags))
     skipped: list[dict[str, str]] = []
 
     def skip(name: str, reason: str) -> None:
         skipped.append({"name": name, "reason": reason})
         say(f"{name} is passed over: {reason}")
 
-    newest = checkpoints.latest(S3Store(place.source, place.store), on_skip=skip)
+    newest = catalog.latest(S3Store(place.source, place.store), on_skip=skip)
     found = place.child(newest.name) if newest else None
     if output == "json":
         step = newest.step if newest else None

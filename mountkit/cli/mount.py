@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
 
-    from mountkit.config import Settings
-    from mountkit.deadline import Deadline
+    from mountkit.config.settings import Settings
     from mountkit.events import Observer
-    from mountkit.session import Session
+    from mountkit.lifecycle.session import Session
     from mountkit.spec import MountSpec
+    from mountkit.timing import Deadline
 
 
 @click.command()
@@ -39,26 +39,27 @@ def command(
     import json
     from dataclasses import asdict
 
-    from mountkit import config, elsewhere, standing
-    from mountkit.background import leave_behind
     from mountkit.cli import console
     from mountkit.cli.console import say
-    from mountkit.specifying import specify
-    from mountkit.state import State
+    from mountkit.config.settings import cache_root, load, state_root
+    from mountkit.mounts import waiting_caches, working_directory
+    from mountkit.mounts.resolve_spec import specify
+    from mountkit.runner.serve import leave_behind
+    from mountkit.state.record import State
 
     console.use_early(flags["log_format"])
-    settings = config.load(**flags)
+    settings = load(**flags)
     console.use(settings.log_format)
     spec = specify(source, target, settings, options)
 
-    known = State(config.state_root(settings))
-    waiting = elsewhere.waiting(known, config.cache_root(settings), spec)
+    known = State(state_root(settings))
+    waiting = waiting_caches.waiting(known, cache_root(settings), spec)
     for cache in waiting:
         say(str(cache), "warning")
 
     def ready() -> None:
         say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
-        below = standing.warning(spec.target)
+        below = working_directory.warning(spec.target)
         if below:
             say(below, "warning")
         if output == "json":
@@ -90,10 +91,10 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     import threading
 
     from mountkit.cli.console import Console
-    from mountkit.deadline import Deadline
-    from mountkit.entrypoint import UNMOUNT_SHARE
-    from mountkit.firstlook import first_look_apart
-    from mountkit.session import Session
+    from mountkit.lifecycle.session import Session
+    from mountkit.mounts.inventory import first_look_apart
+    from mountkit.runner.run import UNMOUNT_SHARE
+    from mountkit.timing import Deadline
 
     ended, deadline = threading.Event(), Deadline()
 
@@ -123,8 +124,8 @@ def stay(
         If something is not proven then, or the mount had to be given up.
     """
     from mountkit.cli.console import say
-    from mountkit.entrypoint import Naming
     from mountkit.errors import MountUnavailableError, NotDurableError
+    from mountkit.runner.run import Naming
 
     spec = session.mount.spec
     try:

@@ -39,12 +39,12 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     import shutil
     import signal
 
-    from mountkit import config
     from mountkit.cli import console
     from mountkit.cli.console import Console, at_once, say
-    from mountkit.entrypoint import HANDLED, execute, run
+    from mountkit.config.settings import load, search_path
     from mountkit.errors import UsageError
-    from mountkit.specifying import specify
+    from mountkit.mounts.resolve_spec import specify
+    from mountkit.runner.run import HANDLED, execute, run
 
     console.use_early(flags["log_format"])
     words = click.get_current_context().meta.get("command") or []
@@ -53,7 +53,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
             "There is no command to run.",
             hint="Such as: mountkit run s3://bucket/run-1 /mnt/run-1 -- python train.py",
         )
-    if shutil.which(words[0], path=config.search_path()) is None:
+    if shutil.which(words[0], path=search_path()) is None:
         raise UsageError(
             f"There is no program {words[0]!r} to run.",
             hint="Check the command after the two dashes.",
@@ -63,7 +63,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
             "Give SOURCE and TARGET, both or neither.",
             hint="Such as: mountkit run s3://bucket/run-1 /mnt/run-1 -- python train.py",
         )
-    settings = config.load(**flags)
+    settings = load(**flags)
     console.use(settings.log_format)
     source, target = place or (settings.source, settings.target)
     if source is None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from mountkit.overview import Overview
-    from mountkit.state import State
+    from mountkit.monitoring.snapshot import Overview
+    from mountkit.state.record import State
 
 REFRESH_SECONDS = 1.0
 
@@ -58,14 +58,15 @@ def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
     import json
     from dataclasses import asdict
 
-    from mountkit import config, elsewhere, state
-    from mountkit import target as targets
     from mountkit.cli.console import say
-    from mountkit.state import State
+    from mountkit.config.settings import cache_root, load, state_root
+    from mountkit.linux import paths
+    from mountkit.mounts import waiting_caches
+    from mountkit.state.record import FAILED, State
 
-    settings = config.load(**flags)
-    known = State(config.state_root(settings))
-    path = None if target is None else targets.resolve(target)
+    settings = load(**flags)
+    known = State(state_root(settings))
+    path = None if target is None else paths.resolve(target)
     if watch:
         _watch(known, path, output)
         return
@@ -74,7 +75,7 @@ def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
     there = {mount.record.spec.cache_dir for mount in mounts}
     waiting = [
         cache
-        for cache in elsewhere.waiting(known, config.cache_root(settings), without=there)
+        for cache in waiting_caches.waiting(known, cache_root(settings), without=there)
         if path in {None, cache.target}
     ]
     for cache in waiting:
@@ -93,16 +94,16 @@ def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
         console.print(_cards(mounts, now, width), soft_wrap=True)
     else:
         click.echo(_nothing(path), err=True)
-    broken = any(mount.state in {"broken", state.FAILED} for mount in mounts)
+    broken = any(mount.state in {"broken", FAILED} for mount in mounts)
     click.get_current_context().exit(69 if broken else 0 if mounts else 1)
 
 
 def _look(known: State, path: str | None) -> list[Overview]:
-    from mountkit import overview
-    from mountkit.handle import Mount
+    from mountkit.monitoring import snapshot
+    from mountkit.mounts.mount import Mount
 
     return [
-        overview.look(Mount.of(record, known), record)
+        snapshot.look(Mount.of(record, known), record)
         for record in known.records()
         if path is None or record.spec.target == path
     ]
@@ -115,7 +116,7 @@ def _nothing(path: str | None) -> str:
 def _cards(mounts: Sequence[Overview], now: float, width: int | None) -> Text:
     from rich.text import Text
 
-    from mountkit.cli.card import card
+    from mountkit.cli.status_view import card
 
     return Text("\n\n").join(card(mount, now, width) for mount in mounts)
 
@@ -124,7 +125,7 @@ def to_json(mount: Overview, now: float) -> dict[str, Any]:
     """What ``--format json`` prints of one mount. ``now`` in seconds since the epoch."""
     from dataclasses import asdict
 
-    from mountkit.tally import moment
+    from mountkit.state.proof_stats import moment
 
     def aged(at: str) -> float:
         return round(now - moment(at), 3)

@@ -28,11 +28,11 @@ def command(target: str, discard: bool, output: str, **flags: Any) -> None:
     """
     import json
 
-    from mountkit import config
     from mountkit.cli.console import Console, count, say
-    from mountkit.unmounting import unmount
+    from mountkit.config.settings import load
+    from mountkit.lifecycle.unmount import unmount
 
-    settings = config.load(**flags)
+    settings = load(**flags)
     console = Console()
     report = unmount(target, settings, console, discard=discard)
     console.clear()

@@ -27,14 +27,14 @@ def command(path_or_url: str, level: str, output: str, **flags: Any) -> None:
     """
     import json
 
-    from mountkit import config
+    from mountkit.checkpoints.verification import verify
     from mountkit.cli.console import say
-    from mountkit.handle import Place
+    from mountkit.config import settings
+    from mountkit.mounts.mount import Place
     from mountkit.spec import printable
-    from mountkit.store import S3Store
-    from mountkit.verify import verify
+    from mountkit.store.s3.store import S3Store
 
-    place = Place.find(path_or_url, config.load(**flags))
+    place = Place.find(path_or_url, settings.load(**flags))
     verdict = verify(S3Store(place.source, place.store), "", level=level)
     if output == "json":
         click.echo(json.dumps(verdict.to_json()))

@@ -8,16 +8,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit import backends, config
-from mountkit.backends import auto
-from mountkit.doctor import bucket, machine, mounting
-from mountkit.doctor.essentials import essential
+from mountkit import backends
+from mountkit.backends import selection
+from mountkit.config import settings as config
+from mountkit.doctor import bucket, machine, mount_check
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
-from mountkit.doctor.mounting import Tried
+from mountkit.doctor.mount_check import Tried
+from mountkit.doctor.quick_check import essential
 from mountkit.errors import MountUnavailableError
+from mountkit.mounts.resolve_spec import specify
 from mountkit.spec import DOCTOR_NAME, Source
-from mountkit.specifying import specify
-from mountkit.store import S3Store
+from mountkit.store.s3.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +77,7 @@ def examine(
             tried = Tried(backend, (Finding("mount", "mount", "skipped", why),))
         else:
             tell(f"mounting it at {spec.target}, and saving there")
-            tried = mounting.examine(spec, chosen, name, keep=target is not None)
+            tried = mount_check.examine(spec, chosen, name, keep=target is not None)
     refused = backends.load(tried.backend).refuses if tried.backend else frozenset()
     return diagnose(
         (*findings, *tried.findings), tried.operations, tried.backend, refused, source=place.url
@@ -89,7 +90,7 @@ def _machine(settings: config.Settings, checkpoint: int | None) -> tuple[str, tu
     backend = settings.backend
     if backend == "auto":
         try:
-            backend = auto.choose(search_path, cache_root).name
+            backend = selection.choose(search_path, cache_root).name
         except MountUnavailableError as error:
             return "", (Finding.of("binary", "program to mount with", error),)
     loaded = backends.load(backend)

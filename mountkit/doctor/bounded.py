@@ -6,7 +6,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from mountkit import unanswered
+from mountkit.linux import unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,6 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from mountkit import store_codes, store_errors
 from mountkit.doctor import credentials as credential
 from mountkit.doctor import rights
 from mountkit.doctor.bounded import within
@@ -18,11 +17,12 @@ from mountkit.errors import (
     MountUnavailableError,
     PermissionDeniedError,
 )
+from mountkit.store.s3 import error_codes, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mountkit.store import S3Store
+    from mountkit.store.s3.store import S3Store
 
 SECONDS = 10.0
 #: About how long one request may go unanswered; the whole is bounded by ``SECONDS`` anyway.
@@ -91,7 +91,7 @@ class _Trial:
         """The time is over; the thread may still be at it."""
         doing, store = self._doing, self._store
         endpoint = store.options.endpoint_url
-        at = f" at {store_errors.safe_url(endpoint)}" if endpoint else ""
+        at = f" at {errors.safe_url(endpoint)}" if endpoint else ""
         name = "bucket" if doing == "credentials" else doing
         error = MountUnavailableError(
             f"The store{at} gave no answer in {seconds:g} s ({TITLES[doing]}).",
@@ -194,8 +194,8 @@ class _Trial:
 
     def _unusable(self, error: MountkitError, region: Finding) -> _StopError:
         """Which of the findings an answer belongs to that bars everything else."""
-        code = store_errors.error_code(error.__cause__) if error.__cause__ else ""
-        if code in store_codes.CLOCK:
+        code = errors.error_code(error.__cause__) if error.__cause__ else ""
+        if code in error_codes.CLOCK:
             # Noted already, and with by how much it is wrong.
             self._why_not = "see clock"
             return _StopError()
@@ -203,7 +203,7 @@ class _Trial:
             self._note(region)
             self._why_not = "see region"
             return _StopError()
-        if code in store_codes.REGION:
+        if code in error_codes.REGION:
             return self._fatal("region", error)
         refused = isinstance(error, PermissionDeniedError)
         return self._fatal("credentials" if refused else "bucket", error)
@@ -223,9 +223,9 @@ class _Trial:
 
 def _forbidden(error: MountkitError) -> bool:
     """Whether the store knows the credentials, and does not allow this one thing."""
-    code = store_errors.error_code(error.__cause__) if error.__cause__ else ""
+    code = errors.error_code(error.__cause__) if error.__cause__ else ""
     fetched = isinstance(error, PermissionDeniedError) and bool(code)
-    return fetched and code not in store_codes.REFUSED_CREDENTIALS
+    return fetched and code not in error_codes.REFUSED_CREDENTIALS
 
 
 def leftover(urls: tuple[str, ...]) -> Finding:

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from mountkit.backends.capabilities import OPERATIONS, Operation
+from mountkit.backends.file_operations import OPERATIONS, Operation
 from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:

@@ -6,17 +6,17 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from mountkit import target as targets
-from mountkit.doctor import room
+from mountkit.doctor import disk_space
 from mountkit.doctor.bounded import within
+from mountkit.doctor.disk_space import Disk
 from mountkit.doctor.findings import UNAVAILABLE, Finding
-from mountkit.doctor.room import Disk
 from mountkit.errors import MountUnavailableError
+from mountkit.linux import paths
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mountkit.backends.protocol import Backend
+    from mountkit.backends.base import Backend
 
 DISK_SECONDS = 5.0
 CONTAINER = "--device /dev/fuse --cap-add SYS_ADMIN"
@@ -40,9 +40,9 @@ def examine(
     """
     return (
         _binary(backend, search_path),
-        _device(targets.FUSE_DEVICE),
+        _device(paths.FUSE_DEVICE),
         _fusermount(search_path),
-        room.judge(look_at_disk(cache_root), backend.name, checkpoint),
+        disk_space.judge(look_at_disk(cache_root), backend.name, checkpoint),
     )
 
 

@@ -8,10 +8,10 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from mountkit import store_codes
 from mountkit.doctor.credentials import span
 from mountkit.doctor.findings import Finding
 from mountkit.errors import ConfigurationError
+from mountkit.store.s3 import error_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,8 +43,8 @@ class Observed:
         headers = parsed_response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         error = parsed_response.get("Error", {})
         code = str(error.get("Code", ""))
-        self.redirected |= code in store_codes.REGION
-        self.too_skewed |= code in store_codes.CLOCK
+        self.redirected |= code in error_codes.REGION
+        self.too_skewed |= code in error_codes.CLOCK
         self.region = headers.get("x-amz-bucket-region") or error.get("Region") or self.region
         self._note_date(headers.get("date", ""))
 

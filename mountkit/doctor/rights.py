@@ -6,15 +6,16 @@ from contextlib import closing, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mountkit import checksums, store_codes, store_errors
-from mountkit.attest import READ_BACK, attest_file
+from mountkit.checkpoints.attestation import READ_BACK, attest_file
 from mountkit.doctor.findings import Finding
 from mountkit.errors import MountkitError, PermissionDeniedError, VerificationError
+from mountkit.store import checksums
+from mountkit.store.s3 import error_codes, errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mountkit.store import S3Store
+    from mountkit.store.s3.store import S3Store
 
 BODY = b"mountkit doctor tried whether it may write here. This object can be deleted.\n" * 32
 NOTHING = "nothing-was-written-here"
@@ -96,7 +97,7 @@ class Rights:
                 answer = self._store.client().get_object(Bucket=self._bucket, Key=self._key(path))
                 with closing(answer["Body"]) as body:
                     data = body.read()
-        except store_errors.ObjectMissingError:
+        except errors.ObjectMissingError:
             if there:
                 return self._wrong("get", f"{self._store.url(path)} was written and is not there.")
             return self._allowed("get", tried=False)
@@ -173,7 +174,7 @@ class Rights:
                 )
         except PermissionDeniedError as error:
             return self._judge("abort", error)
-        except store_errors.ObjectMissingError:
+        except errors.ObjectMissingError:
             pass  # Another way to say that there is no such upload.
         except MountkitError as error:
             return Finding.of("abort", TITLES["abort"], error)
@@ -259,10 +260,10 @@ def _skipped(name: str, detail: str) -> Finding:
 def _denied(name: str, error: MountkitError) -> str:
     """The store's code, if it is about what these credentials may do; otherwise ""."""
     cause = error.__cause__
-    code = store_errors.error_code(cause) if cause else ""
+    code = errors.error_code(cause) if cause else ""
     if name == "put" and code == "InternalError":
         # What a store that serves read-only answers to a write.
         return f"{code}; it may be read-only"
-    if not isinstance(error, PermissionDeniedError) or code in store_codes.REFUSED_CREDENTIALS:
+    if not isinstance(error, PermissionDeniedError) or code in error_codes.REFUSED_CREDENTIALS:
         return ""
     return code

@@ -4,8 +4,8 @@ On Mountpoint for S3 nothing can be renamed, and a failed upload shows in fsync(
 only. safetensors renames what it wrote, and neither it nor torch looks at what closing says. While
 a mount is installed here, what ``safetensors`` and ``torch.save`` write to a path below it is
 written from start to end, uploaded before the call returns, and noted with its checksum in the
-:class:`mountkit.written.Journal` of the mount. Every other path, and every file object, goes to the
-library as ever.
+:class:`~mountkit.state.write_journal.Journal` of the mount. Every other path, and every file
+object, goes to the library as ever.
 """
 
 from __future__ import annotations

@@ -20,23 +20,24 @@ from pathlib import Path  # noqa: TC003 - a type of the public value below
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mountkit import backends, mountinfo
+from mountkit import backends
 from mountkit.errors import MountkitError
+from mountkit.linux import mount_table
+from mountkit.state.write_journal import Journal
 from mountkit.writers import removal, safetensors
-from mountkit.writers.imports import Watcher
-from mountkit.writers.sequential import (
+from mountkit.writers.import_hook import Watcher
+from mountkit.writers.sequential_file import (
     ON_SEQUENTIAL_MOUNT,
     SYSTEM,
     Calls,
     SequentialFile,
     no_reason,
 )
-from mountkit.written import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from mountkit.handle import Mount
+    from mountkit.mounts.mount import Mount
 
     Function = Callable[..., Any]
 
@@ -298,4 +299,4 @@ def uninstall(mount: Mount) -> None:
 
 def in_table(path: str) -> bool:
     """Whether anything is mounted at ``path``."""
-    return mountinfo.at(path) is not None
+    return mount_table.at(path) is not None

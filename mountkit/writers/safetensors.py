@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mountkit.writers.sequential import SequentialFile
+    from mountkit.writers.sequential_file import SequentialFile
 
 LENGTH_BYTES = 8
 ALIGNMENT = 8

@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fuse"))
 from versity import Versity
 
 import mountkit
-from mountkit import backends, config
-from mountkit.prover import Prover
+from mountkit import backends
+from mountkit.config import settings
+from mountkit.proof.committer import Prover
 
 BUCKET = "bench"
 MIB = 1024 * 1024
@@ -52,7 +53,7 @@ def round_of(number: int, size: int, scratch: Path) -> dict[str, tuple[float, fl
     seconds = write(scratch / f"local-{number}", size, sync=True)
     shutil.rmtree(scratch / f"local-{number}")
     taken["local"] = (seconds, seconds)
-    limits = config.limits(config.load())
+    limits = settings.limits(settings.load())
     for backend in backends.NAMES:
         target = scratch / f"mnt-{backend}-{number}"
         source = f"s3://{BUCKET}/{backend}-{number}"

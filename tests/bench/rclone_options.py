@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from mountkit import backends
-from mountkit.s3server import EmbeddedS3
+from mountkit.demo.s3_server import EmbeddedS3
 
 BUCKET = "bench"
 VARIANTS = {

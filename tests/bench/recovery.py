@@ -31,12 +31,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fuse"))
 
 from versity import Versity
 
-from mountkit import backends, config, mountinfo, probe
-from mountkit.mounter import Mounter
-from mountkit.s3server import EmbeddedS3
-from mountkit.specifying import specify
-from mountkit.state import SERVING, State
-from mountkit.target import fusermount
+from mountkit import backends
+from mountkit.config import settings
+from mountkit.demo.s3_server import EmbeddedS3
+from mountkit.linux import mount_io, mount_table
+from mountkit.linux.paths import fusermount
+from mountkit.mounts.mounter import Mounter
+from mountkit.mounts.resolve_spec import specify
+from mountkit.state.record import SERVING, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +57,8 @@ def wait(condition, what: str) -> None:
 
 
 def answers(target: Path) -> bool:
-    entry = mountinfo.at(str(target))
-    return entry is not None and probe.ask(str(target), 1.0).alive
+    entry = mount_table.at(str(target))
+    return entry is not None and mount_io.ask(str(target), 1.0).alive
 
 
 @contextmanager
@@ -98,7 +100,7 @@ class Bench:
             MOUNTKIT_ENDPOINT_URL=server.endpoint_url,
             MOUNTKIT_BACKEND=backend,
         )
-        self.settings = config.load()
+        self.settings = settings.load()
 
     def bare(self, number: int) -> float:
         """Seconds from the daemon's start until its mount answers."""
@@ -106,8 +108,8 @@ class Bench:
         spec = specify(f"s3://{BUCKET}/bare-{number}", target, self.settings)
         backend = backends.load(self.backend)
         binary = backend.binary(os.environ["PATH"])
-        directory = State(config.state_root(self.settings)).directory(spec.id)
-        env = config.daemon_environment(spec.store)
+        directory = State(settings.state_root(self.settings)).directory(spec.id)
+        env = settings.daemon_environment(spec.store)
         mounter = Mounter(spec, backend, binary, directory, fusermount(os.environ["PATH"]), env)
         mounter.clear_target(None)
         command = backend.command(spec, binary, directory.path, env)
@@ -138,7 +140,7 @@ class Bench:
         target = self.scratch / "mnt"
         self.mountkit("mount", f"s3://{BUCKET}/run", str(target))
         try:
-            yield target, State(config.state_root(self.settings))
+            yield target, State(settings.state_root(self.settings))
         finally:
             self.mountkit("umount", str(target))
 
@@ -187,7 +189,7 @@ def main() -> None:
     parser.add_argument("backends", nargs="*", default=[])
     arguments = parser.parse_args()
     rows = {}
-    probe_timeout = config.load().probe_timeout
+    probe_timeout = settings.load().probe_timeout
     for backend in arguments.backends or backends.NAMES:
         with tempfile.TemporaryDirectory(prefix="mkb-") as name:
             scratch = Path(name)

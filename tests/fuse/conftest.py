@@ -13,7 +13,7 @@ from rig import Rig
 from versity import Versity
 
 from mountkit import backends
-from mountkit.s3server import EmbeddedS3
+from mountkit.demo.s3_server import EmbeddedS3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -28,16 +28,18 @@ from proxy import Proxy
 from versity import PRIVATE
 
 import mountkit
-from mountkit import backends, mountinfo, watchdog
-from mountkit.state import FAILED, SERVING, State
+from mountkit import backends
+from mountkit.linux import mount_table
+from mountkit.state.record import FAILED, SERVING, State
+from mountkit.supervision import probe_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from versity import Versity
 
-    from mountkit.s3server import EmbeddedS3
-    from mountkit.state import MountRecord
+    from mountkit.demo.s3_server import EmbeddedS3
+    from mountkit.state.record import MountRecord
 
     Server = EmbeddedS3 | Versity
 
@@ -64,7 +66,7 @@ def prober(job: Job) -> psutil.Process:
     (found,) = [
         child
         for child in psutil.Process(job.process.pid).children()
-        if watchdog.__doc__ in " ".join(child.cmdline())
+        if probe_child.__doc__ in " ".join(child.cmdline())
     ]
     return found
 
@@ -520,7 +522,7 @@ class Rig:
     def mounts(self) -> list[str]:
         """What is mounted below this test's directory."""
         inside = f"{self.work}/"
-        return [entry.target for entry in mountinfo.read() if entry.target.startswith(inside)]
+        return [entry.target for entry in mount_table.read() if entry.target.startswith(inside)]
 
     def inside(self, path: str) -> bool:
         """Whether a path lies in the mount."""

@@ -17,7 +17,7 @@ from rig import SCRIPTS, eventually
 from saving import LOG, files
 from test_running import assert_proven
 
-from mountkit.state import SERVING
+from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
     from rig import Answer, Bucket, Job, Rig

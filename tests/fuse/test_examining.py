@@ -15,7 +15,7 @@ from filter import Filter, denied
 from rig import eventually
 
 from mountkit import backends
-from mountkit.backends.capabilities import OPERATIONS
+from mountkit.backends.file_operations import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ ESSENTIAL = """
 import sys, time
 from mountkit import doctor
 from mountkit.errors import MountkitError
-from mountkit.handle import Mount
+from mountkit.mounts.mount import Mount
 mount = Mount.covering(sys.argv[1])
 began = time.monotonic()
 try:

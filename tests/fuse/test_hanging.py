@@ -12,7 +12,7 @@ from rig import await_turns, prober
 from test_mounting import with_api
 from test_running import assert_proven
 
-from mountkit.watchdog import TICK_SECONDS, TURN_SECONDS
+from mountkit.supervision.probe_child import TICK_SECONDS, TURN_SECONDS
 
 if TYPE_CHECKING:
     from rig import Bucket, Rig

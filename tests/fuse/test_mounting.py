@@ -14,8 +14,8 @@ from light import checkpoint
 from rig import SCRIPTS, await_turns, eventually, prober
 from test_running import assert_proven
 
-from mountkit import mountinfo
-from mountkit.state import FAILED
+from mountkit.linux import mount_table
+from mountkit.state.record import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,7 +212,7 @@ def foreign_mount(rig: Rig, rclone: str) -> Iterator[None]:
     words = [rclone, "mount", str(data), str(rig.target), "--config", "", "--devname", "theirs"]
     job = rig.start(*words)
     try:
-        eventually(lambda: mountinfo.at(str(rig.target)) or job.ended(), "mounted")
+        eventually(lambda: mount_table.at(str(rig.target)) or job.ended(), "mounted")
         assert not job.ended(), job.wait()
         yield
         assert (rig.target / "precious").read_text() == "theirs"
@@ -232,7 +232,7 @@ def test_a_target_where_somebody_else_mounted_is_refused_and_stays(
         assert "theirs" in answer.err
         ended = rig.umount()
         assert ended.code == 69, ended
-        entry = mountinfo.at(str(rig.target))
+        entry = mount_table.at(str(rig.target))
         assert entry is not None
         assert entry.source == "theirs"
 
@@ -248,7 +248,7 @@ def mounted_over(rig: Rig) -> Iterator[None]:
     try:
         yield
         # It fails if it is not there any more, or is not ours.
-        entry = mountinfo.at(str(rig.target))
+        entry = mount_table.at(str(rig.target))
         taken_away = entry is None or entry.source != "mountkit-test"
     finally:
         if not taken_away:

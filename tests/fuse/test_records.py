@@ -12,9 +12,9 @@ from proxy import Fault
 from rig import assert_same, eventually
 from test_running import assert_proven
 
-from mountkit import mountinfo
-from mountkit.handle import Mount
-from mountkit.state import State
+from mountkit.linux import mount_table
+from mountkit.mounts.mount import Mount
+from mountkit.state.record import State
 
 if TYPE_CHECKING:
     from proxy import Request
@@ -52,7 +52,7 @@ def test_the_target_of_a_mount_that_is_being_repaired_is_taken(rig: Rig, bucket:
     assert rig.mount(f"s3://{bucket.name}/run").code == 0
     program.unlink()
     rig.kill(rig.daemon())
-    eventually(lambda: mountinfo.at(str(rig.target)) is None, "taken away")
+    eventually(lambda: mount_table.at(str(rig.target)) is None, "taken away")
     # Whoever mounts now finds the program, and the supervisor does not yet.
     rig.settings["PATH"] = rig.tools("fusermount3")
     rig.put_program(Path(rig.settings["PATH"]) / program.name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rig import eventually
 
-from mountkit.s3server import EmbeddedS3
+from mountkit.demo.s3_server import EmbeddedS3
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,8 @@ from proxy import Fault
 from rig import eventually
 from scrape import Scrape
 
-from mountkit import metrics
 from mountkit._version import __version__
+from mountkit.monitoring import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +30,8 @@ PROVE = """
 import sys
 from mountkit import config
 from mountkit.events import silent
-from mountkit.handle import Mount
-from mountkit.prover import Prover
+from mountkit.mounts.mount import Mount
+from mountkit.proof.committer import Prover
 
 target, step, *files = sys.argv[1:]
 limits = config.limits(config.load())

@@ -21,8 +21,8 @@ LIMIT_SECONDS = 20.0
 class Versity:
     """``versitygw posix`` on a free port of 127.0.0.1, as a context manager.
 
-    Offers what :class:`mountkit.s3server.EmbeddedS3` does. Its buckets are directories too, but
-    what is changed in them behind its back keeps the checksums it had.
+    Offers what :class:`mountkit.demo.s3_server.EmbeddedS3` does. Its buckets are directories too,
+    but what is changed in them behind its back keeps the checksums it had.
     """
 
     def __init__(self, data: Path, binary: str) -> None:

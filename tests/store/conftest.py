@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from stores import BUCKET, REGION, Place, ScriptedStore, find_rclone, plain_client
 
-from mountkit.s3server import EmbeddedS3
+from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.spec import Source, StoreOptions
-from mountkit.store import S3Store
+from mountkit.store.s3.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

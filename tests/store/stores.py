@@ -18,7 +18,7 @@ from botocore.config import Config
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mountkit.store import S3Store
+    from mountkit.store.s3.store import S3Store
 
 BUCKET = "bucket"
 REGION = "us-east-1"

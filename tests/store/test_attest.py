@@ -7,10 +7,10 @@ import os
 import pytest
 from stores import PART, Answer, until
 
-from mountkit import checksums
-from mountkit.attest import attest_file
-from mountkit.attestation import Attestation
-from mountkit.checksums import FileDigest
+from mountkit.checkpoints.attestation import attest_file
+from mountkit.store import checksums
+from mountkit.store.checksums import FileDigest
+from mountkit.store.s3.head_object import Attestation
 
 
 @pytest.fixture

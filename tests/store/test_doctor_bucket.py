@@ -14,12 +14,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from stores import BUCKET, EMPTY_LIST, REGION, Answer, find_rclone
 
-from mountkit import checksums
+from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.doctor import bucket, rights
 from mountkit.doctor.findings import Finding, diagnose
-from mountkit.s3server import EmbeddedS3
 from mountkit.spec import Source, StoreOptions
-from mountkit.store import S3Store
+from mountkit.store import checksums
+from mountkit.store.s3.store import S3Store
 
 NAME = ".mountkit-doctor-test"
 LIMIT = 12.0

@@ -8,15 +8,15 @@ import time
 import pytest
 from stores import BUCKET, EMPTY_LIST, REGION, Answer, find_rclone
 
+from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.errors import (
     ConfigurationError,
     MountUnavailableError,
     PermissionDeniedError,
 )
-from mountkit.preflight import PROBE_NAME
-from mountkit.s3server import EmbeddedS3
 from mountkit.spec import Source, StoreOptions
-from mountkit.store import S3Store
+from mountkit.store.s3.access_check import PROBE_NAME
+from mountkit.store.s3.store import S3Store
 
 LIMIT = 10.0
 

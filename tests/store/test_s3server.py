@@ -8,8 +8,8 @@ import psutil
 import pytest
 from stores import find_rclone, plain_client, until
 
+from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.errors import MountUnavailableError, UsageError
-from mountkit.s3server import EmbeddedS3
 
 
 def test_it_serves_at_once_and_is_gone_at_the_end(tmp_path):

@@ -11,11 +11,11 @@ from datetime import timezone
 import pytest
 from stores import BUCKET, EMPTY_LIST, PART, REGION, Answer, until
 
-from mountkit import checksums
 from mountkit.errors import MountUnavailableError, PermissionDeniedError, VerificationError
 from mountkit.spec import Source, StoreOptions
-from mountkit.store import S3Store
-from mountkit.store_errors import ObjectChangedError, ObjectMissingError
+from mountkit.store import checksums
+from mountkit.store.s3.errors import ObjectChangedError, ObjectMissingError
+from mountkit.store.s3.store import S3Store
 
 MIB = 1024 * 1024
 STRANGE = [
@@ -32,7 +32,8 @@ STRANGE = [
 
 def test_import_is_cheap():
     code = (
-        "import sys, mountkit.store, mountkit.verify, mountkit.checkpoints, mountkit.s3server\n"
+        "import sys, mountkit.store.s3.store, mountkit.checkpoints.verification\n"
+        "import mountkit.checkpoints.catalog, mountkit.demo.s3_server\n"
         "print([m for m in ('boto3', 'botocore', 'awscrt', 'stamina') if m in sys.modules])"
     )
     argv = [sys.executable, "-c", code]
@@ -258,7 +259,7 @@ def test_part_sizes_as_the_store_lists_them(scripted, scripted_store):
             {"Content-Type": "application/xml"},
         )
 
-    from mountkit.attestation import Attestation
+    from mountkit.store.s3.head_object import Attestation
 
     scripted.script = script
     seen = Attestation(19, "0" * 32 + "-3", parts=3)

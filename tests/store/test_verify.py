@@ -9,13 +9,13 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from stores import until
 
-from mountkit import checksums
-from mountkit.checkpoints import latest, remove, scan
+from mountkit.checkpoints.catalog import latest, remove, scan
+from mountkit.checkpoints.manifest import FileEntry, Manifest
+from mountkit.checkpoints.verification import verify
 from mountkit.errors import UsageError, VerificationError
-from mountkit.manifest import FileEntry, Manifest
 from mountkit.spec import MANIFEST_NAME, Source
-from mountkit.store import S3Store
-from mountkit.verify import verify
+from mountkit.store import checksums
+from mountkit.store.s3.store import S3Store
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 FILES = {

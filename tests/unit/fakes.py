@@ -9,22 +9,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mountkit import checksums
-from mountkit.astray import Stray
-from mountkit.attestation import Attestation
-from mountkit.backends.protocol import Pending, Reference, WrittenFile
-from mountkit.checksums import digest_file
-from mountkit.preflight import StoreFacts
-from mountkit.process import ProcessIdentity
+from mountkit.backends.base import Pending, Reference, WrittenFile
+from mountkit.linux.process import ProcessIdentity
+from mountkit.mounts.bypassed_files import Stray
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import SERVING, MountRecord, StateDirectory, now
-from mountkit.store import ObjectInfo
+from mountkit.state.record import SERVING, MountRecord, StateDirectory, now
+from mountkit.store import checksums
+from mountkit.store.checksums import digest_file
+from mountkit.store.s3.access_check import StoreFacts
+from mountkit.store.s3.head_object import Attestation
+from mountkit.store.s3.store import ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from mountkit.deadline import Deadline
     from mountkit.errors import MountUnavailableError
+    from mountkit.timing import Deadline
 
 
 def open_descriptors() -> list[str]:
@@ -57,7 +57,7 @@ class Bucket:
 
 
 class FakeStore:
-    """A store in memory that attests CRC64NVME; see :class:`mountkit.store.Store`."""
+    """A store in memory that attests CRC64NVME; see :class:`mountkit.store.s3.store.Store`."""
 
     def __init__(self, bucket: Bucket, source: Source) -> None:
         self._bucket = bucket

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from mountkit.apart import apart
 from mountkit.errors import MountUnavailableError, NotDurableError, PermissionDeniedError
+from mountkit.linux.isolated import apart
 from mountkit.spec import Unproven
 
 

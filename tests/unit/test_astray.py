@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountkit.astray import Stray, unnamed, why
+from mountkit.mounts.bypassed_files import Stray, unnamed, why
 
 BEGAN = 100.0
 STANDING = "by a process whose working directory"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountkit.attestation import attestation_of
+from mountkit.store.s3.head_object import attestation_of
 
 MD5 = '"900150983cd24fb0d6963f7d28e17f72"'
 MULTI = '"900150983cd24fb0d6963f7d28e17f72-3"'

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mountkit.backends import auto
-from mountkit.backends.auto import GIB, Machine, decide
+from mountkit.backends import selection
+from mountkit.backends.selection import GIB, Machine, decide
 from mountkit.errors import MountUnavailableError
 
 MISSING = "There is no such thing on PATH."
@@ -36,7 +36,7 @@ def test_a_second_program_is_asked_only_if_it_matters(tmp_path):
         asked.append(name)
         return ""
 
-    assert auto.choose("", tmp_path, ask).name == "rclone"
+    assert selection.choose("", tmp_path, ask).name == "rclone"
     assert asked == ["rclone"]
 
 
@@ -46,7 +46,7 @@ def test_with_neither_there_is_no_choice():
 
 def test_a_machine_with_neither_is_told_what_to_install(tmp_path):
     with pytest.raises(MountUnavailableError) as caught:
-        auto.choose("", tmp_path / "not" / "there", lambda name, _: f"There is no {name}.")
+        selection.choose("", tmp_path / "not" / "there", lambda name, _: f"There is no {name}.")
     assert "There is no rclone." in caught.value.message
     assert "There is no mountpoint." in caught.value.message
     assert "pip install" in caught.value.hint

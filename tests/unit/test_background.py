@@ -17,7 +17,7 @@ import mountkit
 PARENT = """
 import atexit, json, os, sys, time
 from mountkit import errors
-from mountkit.background import leave_behind
+from mountkit.runner.serve import leave_behind
 from pathlib import Path
 
 held = os.dup(0)  # open until the test lets go; the child's own stdin is /dev/null

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from fakes import open_descriptors
 
-from mountkit.below import held_open
-from mountkit.process import ProcessIdentity
+from mountkit.linux.process import ProcessIdentity
+from mountkit.mounts.shadowed_files import held_open
 
 pytestmark = pytest.mark.fault(42)
 

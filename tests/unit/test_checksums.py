@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import checksums
-from mountkit.deadline import Deadline, TimeUpError
 from mountkit.errors import UsageError
+from mountkit.store import checksums
+from mountkit.timing import Deadline, TimeUpError
 
 CHECK = b"123456789"
 

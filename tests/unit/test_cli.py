@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mountkit
-from mountkit import cli, state
+from mountkit import cli
 from mountkit._version import __version__
 from mountkit.cli import console
 from mountkit.errors import ConfigurationError, MountkitError, NotDurableError
-from mountkit.process import ProcessIdentity
+from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import MountRecord, State
+from mountkit.state.record import RECORD_NAME, SERVING, MountRecord, State, now
 
 PACKAGE = str(Path(mountkit.__file__).parents[1])
 HEAVY = {
@@ -58,7 +58,7 @@ def run(capfd):
 def broken_mount(known: State, target: str = "/mnt/run") -> MountRecord:
     dead = ProcessIdentity(os.getpid(), 1.0, "/gone")
     spec = MountSpec(Source("s3", "b", "p"), target, "rclone", StoreOptions(), "/no/such/cache")
-    record = MountRecord(spec, state.SERVING, state.now(), dead, dead)
+    record = MountRecord(spec, SERVING, now(), dead, dead)
     known.directory(spec.id).write(record)
     return record
 
@@ -250,7 +250,7 @@ class TestStatus:
         assert "broken" in out
 
     def test_a_record_that_cannot_be_read(self, run, own_state, caplog):
-        (own_state.directory("1").path / state.RECORD_NAME).write_text("{")
+        (own_state.directory("1").path / RECORD_NAME).write_text("{")
         assert run("status")[0] == 1
         assert "record.json cannot be read" in caplog.text
 
@@ -301,9 +301,12 @@ class TestWeight:
         assert not loaded_by(code) & HEAVY
 
     def test_the_metrics_are_loaded_only_where_somebody_listens(self):
-        begin = "from mountkit import listening, session; listening.begin(None, None, None)"
+        begin = (
+            "from mountkit.lifecycle import session; from mountkit.monitoring import listener;"
+            " listener.begin(None, None, None)"
+        )
         assert "prometheus_client" not in loaded_by(begin)
-        assert "prometheus_client" in loaded_by("import mountkit.endpoint")
+        assert "prometheus_client" in loaded_by("import mountkit.monitoring.endpoint")
 
     def test_the_public_names_are_there_and_no_other(self):
         assert set(mountkit.__all__) <= set(dir(mountkit))

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import config, mountinfo
-from mountkit.config import Settings
+from mountkit.config import settings as config
+from mountkit.config.settings import Settings
 from mountkit.errors import ConfigurationError
-from mountkit.mountinfo import MountEntry
+from mountkit.linux import mount_table
+from mountkit.linux.mount_table import MountEntry
 from mountkit.spec import Address, StoreOptions
 
 DURATIONS = [
@@ -120,7 +121,7 @@ class TestTheFile:
     def test_in_a_mount_it_is_not_looked_for(self, elsewhere, monkeypatch):
         (elsewhere / "mountkit.toml").write_text('region = "from-file"\n')
         inside = MountEntry(str(elsewhere), "fuse.rclone", "mountkit-1", 52)
-        monkeypatch.setattr(mountinfo, "read", lambda: (inside,))
+        monkeypatch.setattr(mount_table, "read", lambda: (inside,))
         assert config.load().region is None
 
     def test_a_directory_that_is_gone_has_none(self, elsewhere, monkeypatch):

@@ -13,7 +13,7 @@ from test_events import KINDS, sample
 from mountkit import cli, events
 from mountkit.cli import console
 from mountkit.errors import ConfigurationError
-from mountkit.webserver import logger
+from mountkit.monitoring.http_server import logger
 
 
 @pytest.fixture(autouse=True)

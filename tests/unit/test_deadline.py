@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountkit.deadline import SHORTEST_SECONDS, WAITS, Deadline, TimeUpError
+from mountkit.timing import SHORTEST_SECONDS, WAITS, Deadline, TimeUpError
 
 
 def test_not_set_it_never_passes():

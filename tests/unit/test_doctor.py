@@ -11,16 +11,24 @@ from pathlib import Path
 import pytest
 from fakes import FakeMount
 
-from mountkit import cli, config, doctor
-from mountkit.backends.capabilities import OPERATIONS
-from mountkit.backends.protocol import Binary, Pending
-from mountkit.doctor import arrival, essentials, machine, mounting, operations, trial
+from mountkit import cli, doctor
+from mountkit.backends.base import Binary, Pending
+from mountkit.backends.file_operations import OPERATIONS
+from mountkit.config.settings import Settings, load
+from mountkit.doctor import (
+    file_operations,
+    file_operations_child,
+    machine,
+    mount_check,
+    quick_check,
+    upload_check,
+)
 from mountkit.doctor.bounded import within
+from mountkit.doctor.file_operations import Trial
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
-from mountkit.doctor.operations import Trial
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
+from mountkit.mounts.resolve_spec import specify
 from mountkit.spec import DOCTOR_NAME
-from mountkit.specifying import specify
 
 NAME = ".mountkit-doctor-x"
 
@@ -44,10 +52,10 @@ def mount(tmp_path, monkeypatch) -> FakeMount:
     """A mount whose helper writes to the fake's bucket as a daemon would, if ``uploads``."""
     fake = FakeMount(tmp_path)
     fake.uploads = True
-    fake.body = trial.BODY
+    fake.body = file_operations_child.BODY
 
     def leave(directory: str, seconds: float) -> str:
-        path = f"{Path(directory).name}/{trial.ARRIVAL}"
+        path = f"{Path(directory).name}/{file_operations_child.ARRIVAL}"
         fake.write(path, fake.body)
         if fake.uploads:
             fake.upload(path)
@@ -57,8 +65,8 @@ def mount(tmp_path, monkeypatch) -> FakeMount:
         fake.removed = directory
         return ""
 
-    monkeypatch.setattr(operations, "leave", leave)
-    monkeypatch.setattr(operations, "remove", remove)
+    monkeypatch.setattr(file_operations, "leave", leave)
+    monkeypatch.setattr(file_operations, "remove", remove)
     return fake
 
 
@@ -85,7 +93,7 @@ class TestMachine:
         device = tmp_path / "fuse"
         if problem == "a folder":
             device.mkdir()
-        monkeypatch.setattr(machine.targets, "FUSE_DEVICE", device)
+        monkeypatch.setattr(machine.paths, "FUSE_DEVICE", device)
         found = self.look(tmp_path)["device"]
         assert (found.status, found.exit_code) == ("failed", 69)
         assert str(device) in found.detail
@@ -93,7 +101,7 @@ class TestMachine:
 
     def test_a_device_that_opens(self, tmp_path, monkeypatch):
         before = len(list(Path("/proc/self/fd").iterdir()))
-        monkeypatch.setattr(machine.targets, "FUSE_DEVICE", Path("/dev/null"))
+        monkeypatch.setattr(machine.paths, "FUSE_DEVICE", Path("/dev/null"))
         assert self.look(tmp_path)["device"].status == "ok"
         assert len(list(Path("/proc/self/fd").iterdir())) == before
 
@@ -133,14 +141,14 @@ class TestWithin:
 
 class TestArrival:
     def test_a_file_that_arrives(self, mount):
-        found = arrival.examine(mount, NAME)
+        found = upload_check.examine(mount, NAME)
         assert found.status == "ok"
         assert "proven by CRC64NVME" in found.detail
         assert mount.removed == f"{mount.path}/{NAME}"
 
     def test_a_file_that_never_does(self, mount):
         mount.uploads = False
-        found = arrival.examine(mount, NAME, seconds=0.3)
+        found = upload_check.examine(mount, NAME, seconds=0.3)
         assert (found.status, found.exit_code) == ("failed", 69)
         assert "not in the bucket after 0.3 s" in found.detail
         assert str(mount.directory.log) in found.hint
@@ -148,49 +156,49 @@ class TestArrival:
 
     def test_what_the_daemon_says_is_told(self, mount):
         mount.uploads = False
-        path = f"{NAME}/{trial.ARRIVAL}"
+        path = f"{NAME}/{file_operations_child.ARRIVAL}"
         mount.daemon.script = [Pending(errors=((path, "connection reset"),)), Pending()]
-        found = arrival.examine(mount, NAME, seconds=0.3)
+        found = upload_check.examine(mount, NAME, seconds=0.3)
         assert "connection reset" in found.detail
 
     def test_an_error_that_passes_is_waited_for(self, mount):
-        path = f"{NAME}/{trial.ARRIVAL}"
+        path = f"{NAME}/{file_operations_child.ARRIVAL}"
         mount.daemon.script = [Pending(errors=((path, "connection reset"),)), Pending()]
-        assert arrival.examine(mount, NAME).status == "ok"
+        assert upload_check.examine(mount, NAME).status == "ok"
 
     @pytest.mark.fault(18)
     @pytest.mark.parametrize("kind", ["errors", "lost"])
     def test_a_refusal_is_not_waited_for(self, mount, kind):
         mount.uploads = False
-        path = f"{NAME}/{trial.ARRIVAL}"
+        path = f"{NAME}/{file_operations_child.ARRIVAL}"
         mount.daemon.script = [Pending(**{kind: ((path, "AccessDenied: not you"),)})]
-        found = arrival.examine(mount, NAME, seconds=3600.0)
+        found = upload_check.examine(mount, NAME, seconds=3600.0)
         assert (found.status, found.exit_code) == ("failed", 77)
         assert "AccessDenied" in found.detail
 
     def test_a_file_that_arrives_as_another(self, mount):
-        mount.body = trial.BODY[:-1]
-        found = arrival.examine(mount, NAME, seconds=0.3)
+        mount.body = file_operations_child.BODY[:-1]
+        found = upload_check.examine(mount, NAME, seconds=0.3)
         assert found.status == "failed"
-        assert str(len(trial.BODY)) in found.detail
+        assert str(len(file_operations_child.BODY)) in found.detail
 
     def test_a_file_that_cannot_be_written(self, mount, monkeypatch):
-        monkeypatch.setattr(operations, "leave", lambda *_: "OSError: no")
-        found = arrival.examine(mount, NAME)
+        monkeypatch.setattr(file_operations, "leave", lambda *_: "OSError: no")
+        found = upload_check.examine(mount, NAME)
         assert found.status == "failed"
         assert "OSError: no" in found.detail
         assert mount.removed
 
     def test_a_daemon_that_does_not_answer(self, mount):
         mount.daemon.script = [MountUnavailableError("rclone is silent.", hint="look")]
-        found = arrival.examine(mount, NAME)
+        found = upload_check.examine(mount, NAME)
         assert (found.status, found.detail) == ("failed", "rclone is silent.")
         assert mount.removed
 
     def test_what_reached_the_bucket_is_swept_away(self, mount):
         mount.bucket.objects[f"run/{NAME}/put"] = b""
         mount.bucket.objects["run/checkpoint-1/weights"] = b""
-        assert arrival.tidy(mount, (NAME,), ()) == ()
+        assert upload_check.tidy(mount, (NAME,), ()) == ()
         assert set(mount.bucket.objects) == {"run/checkpoint-1/weights"}
 
     def test_what_cannot_be_swept_away_is_named(self, mount):
@@ -199,7 +207,7 @@ class TestArrival:
 
         mount.bucket.objects[f"run/{NAME}/put"] = b""
         mount.bucket.before_delete = refuse
-        (found,) = arrival.tidy(mount, (NAME,), (f"{mount.path}/{NAME}/seek",))
+        (found,) = upload_check.tidy(mount, (NAME,), (f"{mount.path}/{NAME}/seek",))
         assert found.status == "warning"
         assert f"{mount.path}/{NAME}/seek" in found.detail
         assert "s3:DeleteObject, no." in found.detail
@@ -218,7 +226,7 @@ class TestEssential:
             told = (failures.get(name, OperationResult(name, works=True)) for name in names)
             return Trial(tuple(told), ())
 
-        monkeypatch.setattr(operations, "attempt", attempt)
+        monkeypatch.setattr(file_operations, "attempt", attempt)
         failures["asked"] = asked
         return failures
 
@@ -253,7 +261,7 @@ class TestEssential:
         assert word in refused.value.hint
 
     def test_nothing_stays_in_the_bucket(self, mount, outcome, monkeypatch):
-        monkeypatch.setattr(essentials.secrets, "token_hex", lambda _: "x")
+        monkeypatch.setattr(quick_check.secrets, "token_hex", lambda _: "x")
         mount.bucket.objects[f"run/{NAME}/late"] = b""
         doctor.essential(mount)
         assert mount.bucket.objects == {}
@@ -384,10 +392,10 @@ class TestMounting:
         def refuse(*_):
             raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "s" / "record"))
 
-        settings = config.load(backend="rclone", cache_dir=tmp_path / "c", state_dir=tmp_path / "s")
+        settings = load(backend="rclone", cache_dir=tmp_path / "c", state_dir=tmp_path / "s")
         spec = specify("s3://bucket/run", tmp_path / "t", settings)
-        monkeypatch.setattr(mounting.Session, "open", refuse)
-        (found,) = mounting.examine(spec, settings, NAME, keep=False).findings
+        monkeypatch.setattr(mount_check.Session, "open", refuse)
+        (found,) = mount_check.examine(spec, settings, NAME, keep=False).findings
         assert (found.name, found.status, found.exit_code) == ("mount", "failed", 69)
         assert f"{tmp_path}/s/record: No space left on device" in found.detail
         assert "df -h" in found.hint
@@ -397,15 +405,15 @@ class TestExamine:
     """The whole, with the bucket and the mount left out."""
 
     @pytest.fixture
-    def settings(self, tmp_path, monkeypatch) -> config.Settings:
+    def settings(self, tmp_path, monkeypatch) -> Settings:
         monkeypatch.setattr(doctor.machine, "examine", lambda *_: ())
         monkeypatch.setattr(doctor.bucket, "examine", lambda *_: self.bucket)
-        monkeypatch.setattr(doctor.mounting, "examine", self.mounted)
+        monkeypatch.setattr(doctor.mount_check, "examine", self.mounted)
         monkeypatch.setenv("TMPDIR", str(tmp_path))
         monkeypatch.setattr(doctor.tempfile, "tempdir", None)
         self.bucket = (Finding("put", "put", "ok", "fine"),)
         self.mounts = []
-        return config.load(backend="rclone", cache_dir=tmp_path / "c", state_dir=tmp_path / "s")
+        return load(backend="rclone", cache_dir=tmp_path / "c", state_dir=tmp_path / "s")
 
     def mounted(self, spec, settings, name, *, keep):
         self.mounts.append((spec.target, keep, Path(spec.target).is_dir()))
@@ -438,7 +446,7 @@ class TestExamine:
         def none(*_):
             raise MountUnavailableError("There is nothing to mount with.", hint="Install one")
 
-        monkeypatch.setattr(doctor.auto, "choose", none)
+        monkeypatch.setattr(doctor.selection, "choose", none)
         automatic = settings.model_copy(update={"backend": "auto"})
         found = doctor.examine(automatic, "s3://bucket/run")
         assert [finding.name for finding in found.findings] == ["binary", "put", "mount"]

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit.backends import NAMES, load
-from mountkit.backends.capabilities import OPERATIONS
-from mountkit.backends.rclone import MOUNT_FLAGS
-from mountkit.doctor import credentials, room
+from mountkit.backends.file_operations import OPERATIONS
+from mountkit.backends.rclone.backend import MOUNT_FLAGS
+from mountkit.doctor import credentials, disk_space
+from mountkit.doctor.disk_space import Disk
 from mountkit.doctor.findings import (
     Finding,
     OperationResult,
@@ -22,7 +23,6 @@ from mountkit.doctor.findings import (
     judge_operations,
 )
 from mountkit.doctor.observed import Observed, judge_clock, judge_region
-from mountkit.doctor.room import Disk
 
 OK = Finding("a", "a", "ok", "fine")
 WARNING = Finding("b", "b", "warning", "Mind this.", "Do that")
@@ -144,7 +144,7 @@ class TestOperations:
 @pytest.mark.fault(15)
 class TestRoom:
     def test_a_full_disk_is_named_with_what_it_has_and_what_is_needed(self):
-        found = room.judge(Disk("/cache", 200_000_000), "rclone", 13 * room.GB)
+        found = disk_space.judge(Disk("/cache", 200_000_000), "rclone", 13 * disk_space.GB)
         assert (found.status, found.exit_code) == ("failed", 69)
         assert "/cache" in found.detail
         assert "200,000,000 bytes" in found.detail
@@ -154,35 +154,35 @@ class TestRoom:
     @pytest.mark.parametrize(
         ("free", "checkpoint", "status"),
         [
-            (room.GIB - 1, None, "failed"),
-            (room.GIB, None, "warning"),
-            (room.LITTLE - 1, None, "warning"),
-            (room.LITTLE, None, "ok"),
-            (room.GIB + 99, 100, "failed"),
-            (room.GIB + 100, 100, "warning"),
-            (room.GIB + 199, 100, "warning"),
-            (room.GIB + 200, 100, "ok"),
+            (disk_space.GIB - 1, None, "failed"),
+            (disk_space.GIB, None, "warning"),
+            (disk_space.LITTLE - 1, None, "warning"),
+            (disk_space.LITTLE, None, "ok"),
+            (disk_space.GIB + 99, 100, "failed"),
+            (disk_space.GIB + 100, 100, "warning"),
+            (disk_space.GIB + 199, 100, "warning"),
+            (disk_space.GIB + 200, 100, "ok"),
             (0, 0, "failed"),
         ],
     )
     def test_one_checkpoint_must_fit_beside_what_is_kept_free(self, free, checkpoint, status):
-        found = room.judge(Disk("/cache", free), "rclone", checkpoint)
+        found = disk_space.judge(Disk("/cache", free), "rclone", checkpoint)
         assert found.status == status
         assert bool(found.hint) == (status != "ok")
 
     def test_a_backend_without_files_on_disk_needs_none(self):
-        assert room.judge(Disk("/cache", 0), "mountpoint", 13 * room.GB).status == "ok"
-        assert room.judge(Disk("/cache", 0, "gone"), "mountpoint", None).status == "ok"
+        assert disk_space.judge(Disk("/cache", 0), "mountpoint", 13 * disk_space.GB).status == "ok"
+        assert disk_space.judge(Disk("/cache", 0, "gone"), "mountpoint", None).status == "ok"
 
     def test_a_directory_that_cannot_be_used(self):
-        found = room.judge(Disk("/cache", 0, "it is a file"), "rclone", None)
+        found = disk_space.judge(Disk("/cache", 0, "it is a file"), "rclone", None)
         assert (found.status, found.exit_code) == ("failed", 69)
         assert "/cache cannot be used: it is a file." in found.detail
 
     def test_what_is_kept_free_is_what_the_daemon_is_told(self):
         assert MOUNT_FLAGS["vfs-cache-min-free-space"] == "1Gi"
-        assert room.KEPT_FREE["rclone"] == room.GIB
-        assert set(room.KEPT_FREE) <= set(NAMES)
+        assert disk_space.KEPT_FREE["rclone"] == disk_space.GIB
+        assert set(disk_space.KEPT_FREE) <= set(NAMES)
 
     @pytest.mark.parametrize(
         ("count", "text"),
@@ -194,7 +194,7 @@ class TestRoom:
         ],
     )
     def test_sizes_for_people(self, count, text):
-        assert room.size(count) == text
+        assert disk_space.size(count) == text
 
 
 @pytest.mark.fault(18)

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mountkit.backends.capabilities import NAMES, OPERATIONS
-from mountkit.doctor import operations, trial
-from mountkit.doctor.operations import Helper
+from mountkit.backends.file_operations import NAMES, OPERATIONS
+from mountkit.doctor import file_operations, file_operations_child
+from mountkit.doctor.file_operations import Helper
 
 ALL = tuple(operation.name for operation in OPERATIONS)
 
@@ -23,7 +23,7 @@ ALL = tuple(operation.name for operation in OPERATIONS)
 def run(directory: Path, *names: str) -> dict[str, dict]:
     """The trial as a program; what it printed, by operation."""
     answer = subprocess.run(
-        [sys.executable, "-I", "-S", str(operations.SCRIPT), str(directory), *names],
+        [sys.executable, "-I", "-S", str(file_operations.SCRIPT), str(directory), *names],
         capture_output=True,
         text=True,
         timeout=30,
@@ -37,7 +37,7 @@ def run(directory: Path, *names: str) -> dict[str, dict]:
 
 class TestProgram:
     def test_it_knows_every_operation_there_is(self):
-        assert set(trial.OPERATIONS) == NAMES
+        assert set(file_operations_child.OPERATIONS) == NAMES
 
     def test_on_a_plain_directory_everything_works(self, tmp_path):
         told = run(tmp_path / "place")
@@ -55,7 +55,7 @@ class TestProgram:
         monkeypatch.setattr(os, "mkdir", refuse)
         lines: list[str] = []
         monkeypatch.setattr("builtins.print", lambda line, **_: lines.append(line))
-        trial.attempt_all(str(tmp_path / "place"), ALL)
+        file_operations_child.attempt_all(str(tmp_path / "place"), ALL)
         told = {found.get("operation"): found for found in map(json.loads, lines)}
         assert told["mkdir"]["errno"] == errno.EPERM
         assert [name for name in ALL if not told[name]["works"]] == ["mkdir", "rmtree"]
@@ -63,27 +63,27 @@ class TestProgram:
 
     def test_leave_and_remove(self, tmp_path):
         place = tmp_path / "place"
-        assert operations.leave(str(place), 10) == ""
-        assert (place / trial.ARRIVAL).read_bytes() == trial.BODY
-        assert operations.remove(str(place), 10) == ""
+        assert file_operations.leave(str(place), 10) == ""
+        assert (place / file_operations_child.ARRIVAL).read_bytes() == file_operations_child.BODY
+        assert file_operations.remove(str(place), 10) == ""
         assert not place.exists()
-        assert operations.remove(str(place), 10) == "", "what is gone already is no error"
+        assert file_operations.remove(str(place), 10) == "", "what is gone already is no error"
 
     def test_leave_says_why_it_cannot(self, tmp_path):
         (tmp_path / "file").write_text("mine")
-        assert "NotADirectoryError" in operations.leave(str(tmp_path / "file" / "place"), 10)
+        assert "NotADirectoryError" in file_operations.leave(str(tmp_path / "file" / "place"), 10)
 
     def test_remove_names_what_stays(self, tmp_path):
         (tmp_path / "place" / "deep" / "deeper").mkdir(parents=True)
-        assert "cannot be removed" in operations.remove(str(tmp_path / "place"), 10)
+        assert "cannot be removed" in file_operations.remove(str(tmp_path / "place"), 10)
 
 
 class TestFailures:
     """Each call that may fail, failed by hand."""
 
     @pytest.fixture
-    def hands(self, tmp_path) -> trial.Hands:
-        return trial.Hands(f"{tmp_path}/")
+    def hands(self, tmp_path) -> file_operations_child.Hands:
+        return file_operations_child.Hands(f"{tmp_path}/")
 
     @pytest.mark.parametrize(
         ("operation", "call", "named"),
@@ -104,7 +104,7 @@ class TestFailures:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
         monkeypatch.setattr(os, call, refuse)
-        found = trial.attempt(hands, operation)
+        found = file_operations_child.attempt(hands, operation)
         assert found == {
             "operation": operation,
             "works": False,
@@ -116,23 +116,25 @@ class TestFailures:
     def test_a_rename_that_says_yes_and_makes_an_empty_file(self, hands, monkeypatch):
         real = os.rename
         monkeypatch.setattr(os, "rename", lambda a, b: (real(a, b), Path(b).write_bytes(b"")))
-        found = trial.attempt(hands, "rename")
+        found = file_operations_child.attempt(hands, "rename")
         assert not found["works"]
         assert found["call"] == "reading it back"
         assert "0 bytes came back" in found["problem"]
 
     def test_a_removal_that_says_yes_and_does_nothing(self, hands, monkeypatch):
         monkeypatch.setattr(os, "unlink", lambda _: None)
-        assert trial.attempt(hands, "unlink")["problem"] == "the file is still there"
+        assert (
+            file_operations_child.attempt(hands, "unlink")["problem"] == "the file is still there"
+        )
 
     def test_a_write_that_loses_the_end(self, hands, monkeypatch):
         monkeypatch.setattr(os, "write", lambda _, data: len(data))
-        assert "came back" in trial.attempt(hands, "append")["problem"]
+        assert "came back" in file_operations_child.attempt(hands, "append")["problem"]
 
     def test_what_cannot_be_removed_is_told(self, tmp_path, monkeypatch):
         (tmp_path / "stays").mkdir()
         (tmp_path / "stays" / "inside").touch()
-        assert trial.remove([str(tmp_path / "stays"), str(tmp_path / "gone")]) == [
+        assert file_operations_child.remove([str(tmp_path / "stays"), str(tmp_path / "gone")]) == [
             str(tmp_path / "stays")
         ]
 
@@ -145,29 +147,29 @@ def line(operation: str, **fields) -> str:
 class TestReading:
     def test_all_of_it(self):
         out = "\n".join([line("mkdir"), line("write"), '{"left": ["/mnt/x"]}'])
-        found = operations.read(Helper(out, "", 0), ["mkdir", "write"], 9)
+        found = file_operations.read(Helper(out, "", 0), ["mkdir", "write"], 9)
         assert [result.works for result in found.results] == [True, True]
         assert found.left == ("/mnt/x",)
 
     def test_a_failure_has_its_call_and_number(self):
         out = line("write", works=False, errno=errno.EIO, call="close", problem="bad")
-        (result,) = operations.read(Helper(out, "", 0), ["write"], 9).results
+        (result,) = file_operations.read(Helper(out, "", 0), ["write"], 9).results
         assert (result.errno, result.problem, result.tried) == (errno.EIO, "close: EIO, bad", True)
 
     def test_the_first_without_an_answer_is_the_one_that_hung(self):
         helper = Helper(line("mkdir") + '\n{"operation": "wri', "", None)
-        mkdir, write, fsync = operations.read(helper, ["mkdir", "write", "fsync"], 9).results
+        mkdir, write, fsync = file_operations.read(helper, ["mkdir", "write", "fsync"], 9).results
         assert mkdir.works
         assert (write.errno, write.tried) == (errno.ETIMEDOUT, True)
         assert "9 s" in write.problem
         assert (fsync.works, fsync.tried) == (False, False)
 
     def test_a_helper_that_breaks_says_so(self):
-        (result,) = operations.read(Helper("", "MemoryError", 1), ["mkdir"], 9).results
+        (result,) = file_operations.read(Helper("", "MemoryError", 1), ["mkdir"], 9).results
         assert result.problem == "MemoryError"
-        (result,) = operations.read(Helper("", "", -9), ["mkdir"], 9).results
+        (result,) = file_operations.read(Helper("", "", -9), ["mkdir"], 9).results
         assert "-9" in result.problem
-        (result,) = operations.read(Helper("", "", 0), ["mkdir"], 9).results
+        (result,) = file_operations.read(Helper("", "", 0), ["mkdir"], 9).results
         assert not result.works
 
 
@@ -184,11 +186,11 @@ class TestHang:
             "if child: open(sys.argv[1], 'w').write(f'{os.getpid()} {child}')\n"
             "time.sleep(600)\n"
         )
-        monkeypatch.setattr(operations, "SCRIPT", script)
+        monkeypatch.setattr(file_operations, "SCRIPT", script)
         return tmp_path / "pids"
 
     def test_it_is_killed_with_its_child_and_what_it_said_counts(self, stuck):
-        found = operations.attempt(str(stuck), ["mkdir", "write", "fsync"], 1.0)
+        found = file_operations.attempt(str(stuck), ["mkdir", "write", "fsync"], 1.0)
         mkdir, write, fsync = found.results
         assert mkdir.works
         assert write.errno == errno.ETIMEDOUT
@@ -200,8 +202,8 @@ class TestHang:
         assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
     def test_leave_and_remove_are_bounded_too(self, stuck):
-        assert "no answer within 0.5 s" in operations.leave(str(stuck), 0.5)
-        assert "no answer within 0.5 s" in operations.remove(str(stuck), 0.5)
+        assert "no answer within 0.5 s" in file_operations.leave(str(stuck), 0.5)
+        assert "no answer within 0.5 s" in file_operations.remove(str(stuck), 0.5)
 
     def test_an_interrupt_leaves_no_helper_behind(self, stuck, monkeypatch):
         def interrupt(self, timeout=None):
@@ -214,6 +216,6 @@ class TestHang:
 
         monkeypatch.setattr(subprocess.Popen, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            operations.attempt(str(stuck), ["mkdir"], 60)
+            file_operations.attempt(str(stuck), ["mkdir"], 60)
         pid = int(stuck.read_text().split()[0])
         assert not psutil.pid_exists(pid)

@@ -14,19 +14,21 @@ from fakes import FakeMount, FakeStore, astray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import checkpoints, config, prover, uploads
-from mountkit import deadline as deadlines
-from mountkit import drain as drains
-from mountkit.backends.protocol import Pending, WrittenFile
-from mountkit.config import Limits
-from mountkit.deadline import Deadline
-from mountkit.drain import _group, drain
-from mountkit.drain_report import DrainReport
+from mountkit import timing
+from mountkit.backends.base import Pending, WrittenFile
+from mountkit.checkpoints import catalog
+from mountkit.checkpoints.manifest import Manifest
+from mountkit.config import settings
+from mountkit.config.settings import Limits
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.events import Trouble
-from mountkit.manifest import Manifest
+from mountkit.proof import committer, upload_waiter
+from mountkit.proof import drain as drains
+from mountkit.proof.drain import _group, drain
+from mountkit.proof.report import DrainReport
 from mountkit.spec import MANIFEST_NAME, Unproven
-from mountkit.store_errors import translate
+from mountkit.store.s3.errors import translate
+from mountkit.timing import Deadline
 
 LIMITS = Limits(stall=0.05, drain=60.0, repair=0.05)
 MANIFEST = "run/checkpoint-3/mountkit-manifest.json"
@@ -286,7 +288,7 @@ class TestLineage:
     """Which checkpoint the drain makes the latest, where more than one training saved."""
 
     def latest(self, mount) -> int | None:
-        found = checkpoints.latest(mount.store())
+        found = catalog.latest(mount.store())
         return found.step if found else None
 
     def age(self, mount, moment: float) -> None:
@@ -329,11 +331,11 @@ class TestLineage:
         finished(mount)
         finished(mount, "checkpoint-4", 4)
         self.drain(mount, events)
-        before = checkpoints.scan(mount.store())[0].saved
+        before = catalog.scan(mount.store())[0].saved
         mount.save("checkpoint-3/note.txt")
         self.drain(mount, events)
         assert b"note.txt" in mount.bucket.objects[MANIFEST]
-        assert checkpoints.scan(mount.store())[0].saved == before
+        assert catalog.scan(mount.store())[0].saved == before
         assert self.latest(mount) == 4
 
 
@@ -635,7 +637,7 @@ class TestStoreTrouble:
             raise damaged(path)
 
         monkeypatch.setattr(FakeStore, "put", damage)
-        monkeypatch.setattr(prover, "RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(committer, "RETRY_SECONDS", 0.0)
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert MANIFEST not in mount.bucket.objects
         assert not report.complete
@@ -653,7 +655,7 @@ class TestStoreTrouble:
             put(store, path, data)
 
         monkeypatch.setattr(FakeStore, "put", damage_once)
-        monkeypatch.setattr(prover, "RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(committer, "RETRY_SECONDS", 0.0)
         limits = replace(LIMITS, stall=3600.0)
         report = drain(mount, limits, events.append, ended_well=True)
         assert report.complete
@@ -686,7 +688,7 @@ class Clock:
 class TestTimeUp:
     def test_all_of_it_is_over_by_one_moment(self, mount, events, monkeypatch):
         clock = Clock()
-        for module in (config, deadlines, drains, prover, uploads):
+        for module in (settings, timing, drains, committer, upload_waiter):
             monkeypatch.setattr(module, "time", clock)
         for step in range(1, 6):
             finished(mount, f"checkpoint-{step}", step)
@@ -697,7 +699,7 @@ class TestTimeUp:
         limits = Limits(stall=120.0, drain=60.0, repair=60.0)
         report = drain(mount, limits, events.append, ended_well=True)
         assert unproven(report) == sorted(waiting)
-        assert {problem.reason for problem in report.unproven} == {uploads.TIME_UP}
+        assert {problem.reason for problem in report.unproven} == {upload_waiter.TIME_UP}
         assert clock.now - 1000.0 < 62.0
 
     def test_a_signal_during_the_drain_counts_too(self, mount, events, monkeypatch):

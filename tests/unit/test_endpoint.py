@@ -17,15 +17,24 @@ import pytest
 from fakes import FakeMount
 from scrape import Scrape
 
-from mountkit import endpoint, events, state, webserver
-from mountkit.endpoint import Endpoint, health, readiness
+from mountkit import events
 from mountkit.errors import ConfigurationError
 from mountkit.events import Listening, MountLost, Remounted
-from mountkit.prober import Answered
-from mountkit.process import ProcessIdentity
+from mountkit.linux.process import ProcessIdentity
+from mountkit.monitoring import endpoint, http_server
+from mountkit.monitoring.endpoint import Endpoint, health, readiness
 from mountkit.spec import Address, MountSpec, Source, StoreOptions
-from mountkit.state import MountRecord
-from mountkit.tally import Proven
+from mountkit.state.proof_stats import Proven
+from mountkit.state.record import (
+    FAILED,
+    MOUNTING,
+    RECORD_NAME,
+    REPAIRING,
+    SERVING,
+    MountRecord,
+    now,
+)
+from mountkit.supervision.prober import Answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,11 +45,11 @@ LIMIT = 10.0
 
 def record(word: str, reason: str = "") -> MountRecord:
     spec = MountSpec(Source("s3", "b", "p"), "/mnt", "rclone", StoreOptions(), "/cache")
-    return MountRecord(spec, word, state.now(), ProcessIdentity.mine(), reason=reason)
+    return MountRecord(spec, word, now(), ProcessIdentity.mine(), reason=reason)
 
 
 class TestHealth:
-    @pytest.mark.parametrize("word", [state.MOUNTING, state.SERVING, state.REPAIRING])
+    @pytest.mark.parametrize("word", [MOUNTING, SERVING, REPAIRING])
     def test_well_as_long_as_there_is_hope(self, word):
         assert health(record(word), watched=True) == endpoint.OK
 
@@ -48,8 +57,8 @@ class TestHealth:
         ("found", "watched", "why"),
         [
             (None, True, "nothing is mounted any more"),
-            (record(state.FAILED, "10 attempts\nfailed"), True, "given up: 10 attempts"),
-            (record(state.SERVING), False, "nobody looks after the mount"),
+            (record(FAILED, "10 attempts\nfailed"), True, "given up: 10 attempts"),
+            (record(SERVING), False, "nobody looks after the mount"),
         ],
     )
     def test_not_any_more_and_one_line_says_why(self, found, watched, why):
@@ -59,21 +68,21 @@ class TestHealth:
         assert answer.text.count("\n") == 1
 
     def test_a_reason_has_an_end(self):
-        assert len(health(record(state.FAILED, "x" * 9999), watched=True).text) < 400
+        assert len(health(record(FAILED, "x" * 9999), watched=True).text) < 400
 
 
 class TestReadiness:
     def test_it_is_the_mount_that_decides(self):
-        assert readiness(record(state.REPAIRING), serves=True) == endpoint.OK
+        assert readiness(record(REPAIRING), serves=True) == endpoint.OK
 
     @pytest.mark.parametrize(
         ("found", "why"),
         [
             (None, "nothing is mounted"),
-            (record(state.SERVING), "does not answer"),
-            (record(state.REPAIRING, "it died"), "repairing: it died"),
-            (record(state.FAILED, "a\nb"), "failed: a"),
-            (record(state.MOUNTING), "mounting"),
+            (record(SERVING), "does not answer"),
+            (record(REPAIRING, "it died"), "repairing: it died"),
+            (record(FAILED, "a\nb"), "failed: a"),
+            (record(MOUNTING), "mounting"),
         ],
     )
     def test_why_not(self, found, why):
@@ -157,7 +166,7 @@ class TestPaths:
 
     def test_when_it_is_given_up(self, served):
         served.made()
-        given_up = served.mount.record().change(state.FAILED, reason="10 attempts failed")
+        given_up = served.mount.record().change(FAILED, reason="10 attempts failed")
         served.mount.directory.write(given_up)
         status, text, _ = served.ask("/healthz")
         assert status == 503
@@ -189,7 +198,7 @@ class TestPaths:
 
     def test_a_record_that_cannot_be_read_is_an_answer_too(self, served):
         served.made()
-        (served.mount.directory.path / state.RECORD_NAME).write_text("{")
+        (served.mount.directory.path / RECORD_NAME).write_text("{")
         status, text, _ = served.ask("/healthz")
         assert status == 503
         assert "cannot be read" in text
@@ -266,7 +275,7 @@ class TestMetrics:
         assert served.metrics().value("mountkit_unproven_bytes") == 5
         served.mount.upload("checkpoint-3/model")
         assert served.metrics().value("mountkit_unproven_bytes") == 5
-        served.mount.directory.tally.proved(Proven("checkpoint-3", 3, state.now()))
+        served.mount.directory.tally.proved(Proven("checkpoint-3", 3, now()))
         assert served.metrics().value("mountkit_unproven_bytes") == 0
 
     def test_no_path_and_no_step_is_told(self, served):
@@ -303,15 +312,15 @@ class TestClients:
         return socket.create_connection(place, timeout=LIMIT)
 
     def test_one_that_says_nothing_is_sent_away(self, served, monkeypatch):
-        assert 0 < webserver._Handler.timeout <= 10
-        monkeypatch.setattr(webserver._Handler, "timeout", 0.05)
+        assert 0 < http_server._Handler.timeout <= 10
+        monkeypatch.setattr(http_server._Handler, "timeout", 0.05)
         with self.connect(served) as silent:
             assert silent.recv(1) == b""
 
     def test_those_who_say_nothing_do_not_take_all_places_for_long(self, served, monkeypatch):
         served.made()
-        monkeypatch.setattr(webserver._Handler, "timeout", 0.2)
-        clients = [self.connect(served) for _ in range(webserver.MOST_AT_ONCE + 4)]
+        monkeypatch.setattr(http_server._Handler, "timeout", 0.2)
+        clients = [self.connect(served) for _ in range(http_server.MOST_AT_ONCE + 4)]
         try:
             deadline = time.monotonic() + LIMIT
             while True:
@@ -340,7 +349,7 @@ class TestClients:
             hasty.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert asked.wait(LIMIT)
         left.set()
-        while served.endpoint._server._places._value < webserver.MOST_AT_ONCE:
+        while served.endpoint._server._places._value < http_server.MOST_AT_ONCE:
             time.sleep(0.01)
         assert served.ask("/healthz")[0] == 200
         assert capfd.readouterr() == ("", "")

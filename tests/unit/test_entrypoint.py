@@ -18,14 +18,15 @@ import pytest
 from fakes import FakeMount
 
 import mountkit
-from mountkit import config, entrypoint
 from mountkit.cli import console
 from mountkit.cli.mount import stay
-from mountkit.deadline import Deadline
-from mountkit.drain_report import DrainReport
-from mountkit.entrypoint import FORWARDED, Signals, execute
+from mountkit.config import settings
 from mountkit.errors import MountUnavailableError, NotDurableError, UsageError
+from mountkit.proof.report import DrainReport
+from mountkit.runner import run as entrypoint
+from mountkit.runner.run import FORWARDED, Signals, execute
 from mountkit.spec import Unproven
+from mountkit.timing import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,7 +234,7 @@ class TestNaming:
         ending = Ending(mount, said.append, fails)
         code = entrypoint.run(
             mount.spec,
-            config.load(),
+            settings.load(),
             ["/bin/true"],
             said.append,
             said.append,
@@ -281,14 +282,14 @@ def test_after_a_loss_it_says_how_a_run_that_failed_goes_on(tmp_path, code, lost
     ending.supervisor.record.lost = (time.time() + lost,)
     command = ["/bin/sh", "-c", f"exit {code}"]
     tell = said.append
-    entrypoint.run(mount.spec, config.load(), command, tell, tell, tell, lambda *_: ending)
+    entrypoint.run(mount.spec, settings.load(), command, tell, tell, tell, lambda *_: ending)
     again = "run it again, from the newest proven checkpoint: mountkit latest s3://bucket/run"
     assert any(line.endswith(again) for line in said) is told
 
 
 RUN = """
 import sys
-from mountkit.entrypoint import execute
+from mountkit.runner.run import execute
 sys.exit(execute(sys.argv[1:]))
 """
 TRAP = """
@@ -333,7 +334,7 @@ def running():
 def test_an_interrupt_that_was_caught_does_not_decide_how_python_ends(tmp_path):
     script = """
         import sys
-        from mountkit.entrypoint import forget_interrupt
+        from mountkit.runner.run import forget_interrupt
         try:
             exec("raise KeyboardInterrupt")
         except KeyboardInterrupt:

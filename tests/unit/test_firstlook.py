@@ -6,10 +6,10 @@ import pytest
 from fakes import FakeMount
 
 from mountkit.errors import MountUnavailableError
-from mountkit.firstlook import first_look
-from mountkit.process import ProcessIdentity
+from mountkit.linux.process import ProcessIdentity
+from mountkit.mounts.inventory import first_look
 from mountkit.spec import MANIFEST_NAME
-from mountkit.tally import Proven
+from mountkit.state.proof_stats import Proven
 
 STATE = "checkpoint-10/trainer_state.json"
 

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from mountkit import config, handle, state
-from mountkit.deadline import Deadline
+from mountkit.config.settings import load
 from mountkit.errors import ConfigurationError, MountUnavailableError, UsageError
-from mountkit.handle import Mount, Place
-from mountkit.process import ProcessIdentity
+from mountkit.linux.process import ProcessIdentity
+from mountkit.mounts.mount import FLUSH_SECONDS, Mount, Place, backends, mount_io, mount_table
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import MountRecord, State
+from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING, MountRecord, State, now
+from mountkit.timing import Deadline
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def record(known, tmp_path) -> MountRecord:
     store = StoreOptions("http://localhost:9000", "eu-north-1", "mine")
     target = str(tmp_path / "mnt")
     spec = MountSpec(Source("s3", "bucket", "run"), target, "rclone", store, str(tmp_path / "c"))
-    made = MountRecord(spec, state.SERVING, state.now(), ProcessIdentity.mine())
+    made = MountRecord(spec, SERVING, now(), ProcessIdentity.mine())
     known.directory(spec.id).write(made)
     return made
 
@@ -71,7 +71,7 @@ class TestMount:
 
     def test_the_pid_of_its_daemon(self, mount, record):
         assert mount.daemon_pid() is None
-        mount.directory.write(record.change(state.SERVING, daemon=ProcessIdentity.mine()))
+        mount.directory.write(record.change(SERVING, daemon=ProcessIdentity.mine()))
         assert mount.daemon_pid() == os.getpid()
         mount.directory.clear()
         assert mount.daemon_pid() is None
@@ -83,15 +83,15 @@ class TestMount:
 
     def test_a_flush_takes_but_a_part_of_the_time_left(self, mount, monkeypatch):
         asked = []
-        monkeypatch.setattr(handle.mountinfo, "at", lambda _: object())
+        monkeypatch.setattr(mount_table, "at", lambda _: object())
         owner = SimpleNamespace(owns=lambda *_: True)
-        monkeypatch.setattr(handle.backends, "load", lambda _: owner)
-        monkeypatch.setattr(handle.probe, "flush", lambda _, seconds: asked.append(seconds) or "")
+        monkeypatch.setattr(backends, "load", lambda _: owner)
+        monkeypatch.setattr(mount_io, "flush", lambda _, seconds: asked.append(seconds) or "")
         deadline = Deadline()
         assert mount.flush() == mount.flush(deadline) == ""
         deadline.set(20.0)
         mount.flush(deadline)
-        assert asked[:2] == [handle.FLUSH_SECONDS] * 2
+        assert asked[:2] == [FLUSH_SECONDS] * 2
         assert 1.0 <= asked[2] <= 5.0
 
     def test_its_store_knows_the_deadline(self, mount):
@@ -112,11 +112,11 @@ class TestServing:
     @pytest.mark.parametrize(
         ("what", "covered"),
         [
-            (state.SERVING, "proc (proc) is mounted over it"),
-            (state.FAILED, "proc (proc) is mounted over it"),
+            (SERVING, "proc (proc) is mounted over it"),
+            (FAILED, "proc (proc) is mounted over it"),
             # It may be ours, on a device that is not written down yet.
-            (state.REPAIRING, ""),
-            (state.MOUNTING, ""),
+            (REPAIRING, ""),
+            (MOUNTING, ""),
         ],
     )
     def test_what_somebody_else_mounted_covers_ours(self, known, record, what, covered):
@@ -134,45 +134,45 @@ class TestServing:
             mount.wait_until_serving(3600.0)
 
     def test_nor_for_one_that_was_given_up(self, mount, record):
-        mount.directory.write(record.change(state.FAILED, reason="it is gone"))
+        mount.directory.write(record.change(FAILED, reason="it is gone"))
         with pytest.raises(MountUnavailableError, match="failed") as caught:
             mount.wait_until_serving(3600.0)
         assert f"mountkit status {mount.path}" in caught.value.hint
 
     def test_waiting_for_a_repair_has_an_end(self, mount, record):
-        mount.directory.write(record.change(state.REPAIRING))
+        mount.directory.write(record.change(REPAIRING))
         with pytest.raises(MountUnavailableError, match="repairing"):
             mount.wait_until_serving(0.0)
 
 
 class TestPlace:
     def test_a_url(self, known):
-        settings = config.load(region="eu-north-1")
+        settings = load(region="eu-north-1")
         place = Place.find("s3://bucket/run//1/", settings)
         assert place.source.url == "s3://bucket/run/1"
         assert place.store.region == "eu-north-1"
         assert place.child("checkpoint-3") == "s3://bucket/run/1/checkpoint-3"
 
     def test_a_bucket(self, known):
-        place = Place.find("s3://bucket", config.load())
+        place = Place.find("s3://bucket", load())
         assert place.child("checkpoint-3") == "s3://bucket/checkpoint-3"
 
     def test_a_mounted_path_has_the_options_of_its_mount(self, mount, record):
-        place = Place.find(f"{mount.path}/out", config.load(region="other"))
+        place = Place.find(f"{mount.path}/out", load(region="other"))
         assert place.source.url == "s3://bucket/run/out"
         assert place.store == record.spec.store
         assert place.child("checkpoint-3") == f"{mount.path}/out/checkpoint-3"
 
     def test_the_mount_itself(self, mount):
-        place = Place.find("mnt/", config.load())
+        place = Place.find("mnt/", load())
         assert place.source.url == "s3://bucket/run"
         assert place.child("checkpoint-3") == f"{mount.path}/checkpoint-3"
 
     def test_a_path_in_no_mount(self, known, tmp_path):
         with pytest.raises(ConfigurationError, match="lies in no mount") as caught:
-            Place.find(str(tmp_path), config.load())
+            Place.find(str(tmp_path), load())
         assert "s3://" in caught.value.hint
 
     def test_a_url_that_is_none(self, known):
         with pytest.raises(UsageError):
-            Place.find("ftp://bucket", config.load())
+            Place.find("ftp://bucket", load())

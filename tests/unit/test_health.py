@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.health import BROKEN, PATIENCE, Cause, Health, Limits, Sight, judge
+from mountkit.supervision.health import BROKEN, PATIENCE, Cause, Health, Limits, Sight, judge
 
 LIMITS = Limits(interval=1.0, probe=5.0, hang=60.0)
 FINE = Sight(entry="it", ours=True)

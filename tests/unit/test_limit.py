@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mountkit.limit import SaveTotalLimit, watch
+from mountkit.training.save_total_limit import SaveTotalLimit, watch
 
 
 class Callback:

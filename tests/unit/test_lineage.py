@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.lineage import Clock, after, descent
+from mountkit.checkpoints.lineage import Clock, after, descent
 
 BEGAN = datetime(2025, 1, 2, tzinfo=timezone.utc)
 

@@ -7,11 +7,12 @@ import os
 import pytest
 from fakes import FakeMount
 
-from mountkit import links, permanent
-from mountkit.config import Limits
-from mountkit.deadline import Deadline
+from mountkit.config.settings import Limits
 from mountkit.errors import ConfigurationError, NotDurableError
-from mountkit.prover import Prover
+from mountkit.proof import symbolic_links
+from mountkit.proof.committer import Prover
+from mountkit.timing import Deadline
+from mountkit.training import permanent_errors
 
 SUFFIX = ".rclonelink"
 pytestmark = pytest.mark.fault(47)
@@ -35,8 +36,8 @@ def mount(tmp_path) -> FakeMount:
     ],
 )
 def test_the_name_under_which_a_link_is_shown(path, name):
-    assert links.shown(path, SUFFIX) == name
-    assert links.shown(path, "") == ""
+    assert symbolic_links.shown(path, SUFFIX) == name
+    assert symbolic_links.shown(path, "") == ""
 
 
 @pytest.mark.parametrize(
@@ -56,8 +57,8 @@ def test_the_name_under_which_a_link_is_shown(path, name):
     ],
 )
 def test_whether_a_link_leads_out_of_a_checkpoint(target, path, out):
-    assert links.leaves(target, path, "top") is out
-    assert links.leaves(target, f"runs/{path}", "runs/top") is out
+    assert symbolic_links.leaves(target, path, "top") is out
+    assert symbolic_links.leaves(target, f"runs/{path}", "runs/top") is out
 
 
 def test_the_files_of_a_directory_and_its_links_by_their_objects(tmp_path):
@@ -69,9 +70,9 @@ def test_the_files_of_a_directory_and_its_links_by_their_objects(tmp_path):
     expected = sorted(
         ["sub/a", *(f"{name}{SUFFIX}" for name in ("folder", "sub/file", "gone", "up"))]
     )
-    assert links.walk(tmp_path, SUFFIX) == tuple(expected)
+    assert symbolic_links.walk(tmp_path, SUFFIX) == tuple(expected)
     with pytest.raises(FileNotFoundError):
-        links.walk(tmp_path / "none", SUFFIX)
+        symbolic_links.walk(tmp_path / "none", SUFFIX)
 
 
 class TestCheckpoint:
@@ -116,7 +117,9 @@ class TestCheckpoint:
 
 class TestDoubtful:
     def found(self, mount, *paths):
-        return [each.path for each in links.doubtful(mount, mount.store(), paths, Deadline())]
+        return [
+            each.path for each in symbolic_links.doubtful(mount, mount.store(), paths, Deadline())
+        ]
 
     def test_a_file_and_a_link_of_one_name(self, mount):
         for path in ("one", "one.rclonelink", "two", "other", "other.rclonelink"):
@@ -136,17 +139,17 @@ def test_only_what_leads_out_of_the_mount_is_told(mount):
     mount.write("in.rclonelink", f"{mount.path}/checkpoint-1".encode())
     mount.write("round.rclonelink", b"a/../checkpoint-1")
     mount.write("file", b"/etc/hostname")
-    said = links.leading_out(mount, sorted(mount.daemon.listed), Deadline())
+    said = symbolic_links.leading_out(mount, sorted(mount.daemon.listed), Deadline())
     assert [each.partition(" ")[0] for each in said] == ["out", "up"]
 
 
 def test_where_a_path_of_the_mount_leads(mount):
     where = {"current": f"{mount.path}/run-3", "top": mount.path, "away": f"{mount.path}-2/x"}
     mount.real = lambda path: where[path]
-    assert links.followed(mount, "current") == "run-3"
-    assert links.followed(mount, "top") == ""
+    assert symbolic_links.followed(mount, "current") == "run-3"
+    assert symbolic_links.followed(mount, "top") == ""
     with pytest.raises(ConfigurationError, match="leads out of the mount"):
-        links.followed(mount, "away")
+        symbolic_links.followed(mount, "away")
 
 
 def test_an_error_names_its_files_and_the_call():
@@ -155,7 +158,7 @@ def test_an_error_names_its_files_and_the_call():
 
     with pytest.raises(OSError, match="/proc/latest") as caught:
         fail()
-    said = permanent.described(caught.value)
+    said = permanent_errors.described(caught.value)
     assert said.startswith("model.bin -> /proc/latest: ")
     assert 'os.symlink("model.bin", "/proc/latest")' in said
     assert "test_link_rules.py:" in said

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import checksums
+from mountkit.checkpoints.manifest import FileEntry, Manifest, check_path, step_of
 from mountkit.errors import VerificationError
-from mountkit.manifest import FileEntry, Manifest, check_path, step_of
 from mountkit.spec import MANIFEST_NAME
+from mountkit.store import checksums
 
 CRC = "r4sUhgp5mIg="
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone.utc)

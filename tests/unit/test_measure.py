@@ -15,20 +15,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import backends, config, measure, mountinfo
-from mountkit.backends.capabilities import OPERATIONS
-from mountkit.backends.protocol import Binary
+from mountkit import backends
+from mountkit import bench as measure
+from mountkit.backends.base import Binary
+from mountkit.backends.file_operations import OPERATIONS
+from mountkit.bench import benchmark, cleanup, timed_save, timed_save_child
+from mountkit.bench.report import Figures, Missed, Report, Round, paired, recommend, seconds, times
+from mountkit.bench.timed_save import SaveError
 from mountkit.cli import bench as cli_bench
-from mountkit.doctor.room import Disk
+from mountkit.config.settings import Settings
+from mountkit.doctor.disk_space import Disk
 from mountkit.errors import (
     ConfigurationError,
     MountUnavailableError,
     PermissionDeniedError,
     UsageError,
 )
-from mountkit.measure import bench, leftovers, save, saving, values
-from mountkit.measure.saving import SaveError
-from mountkit.measure.values import Figures, Missed, Report, Round, recommend
+from mountkit.linux import mount_table
 from mountkit.spec import Source
 
 REFUSED = frozenset({"rename", "chmod", "seek", "append"})
@@ -114,7 +117,7 @@ class TestRecommendation:
 
 
 def test_ratios_are_medians_of_the_rounds():
-    assert values.paired([1, 4, 1], [1, 1, 2]) == 1
+    assert paired([1, 4, 1], [1, 1, 2]) == 1
     assert report(rclone(1.0, 1.0, 4.0)).against_local([1.0, 1.0, 4.0]) == 2
     assert report(rclone(1.0), local=()).against_local([1.0]) is None
 
@@ -124,11 +127,11 @@ def test_ratios_are_medians_of_the_rounds():
     [(0.0434, "0.043 s"), (0.314, "0.31 s"), (12.44, "12.4 s"), (136, "136 s"), (7200, "7,200 s")],
 )
 def test_seconds(value, text):
-    assert values.seconds(value) == text
+    assert seconds(value) == text
 
 
 def test_times():
-    assert [values.times(each) for each in (1.04, 9.94, 26.6, 1234)] == [
+    assert [times(each) for each in (1.04, 9.94, 26.6, 1234)] == [
         "1.0x", "9.9x", "27x", "1,234x",
     ]  # fmt: skip
 
@@ -228,23 +231,26 @@ class TestCommand:
 class TestSave:
     def test_it_says_how_long_it_took(self, tmp_path):
         before = time.monotonic()
-        saved = saving.save(str(tmp_path / "c"), 3_000_001, fsync=True, limit=60)
+        saved = timed_save.save(str(tmp_path / "c"), 3_000_001, fsync=True, limit=60)
         assert before < saved.began < saved.began + saved.seconds < time.monotonic()
         sizes = {path.name: path.stat().st_size for path in (tmp_path / "c").iterdir()}
-        assert set(sizes) == set(saving.FILES)
+        assert set(sizes) == set(timed_save.FILES)
         assert sizes["model.safetensors"] == 3_000_001
-        for name in save.SMALL:
+        for name in timed_save_child.SMALL:
             assert sizes[name] > 0
 
     def test_nothing_can_compress_it(self):
-        pool = memoryview(os.urandom(save.POOL_BYTES))
-        pieces = [bytes(piece) for piece in save.weights(pool, 40 * save.PIECE_BYTES)]
+        pool = memoryview(os.urandom(timed_save_child.POOL_BYTES))
+        pieces = [
+            bytes(piece)
+            for piece in timed_save_child.weights(pool, 40 * timed_save_child.PIECE_BYTES)
+        ]
         assert len(set(pieces)) == len(pieces) == 40
-        assert len(zlib.compress(b"".join(pieces[:4]), 1)) > 4 * save.PIECE_BYTES
+        assert len(zlib.compress(b"".join(pieces[:4]), 1)) > 4 * timed_save_child.PIECE_BYTES
 
     def test_an_error_names_the_call_and_the_file(self, tmp_path):
         with pytest.raises(SaveError) as failed:
-            saving.save(str(tmp_path / "no" / "c"), 10, fsync=False, limit=60)
+            timed_save.save(str(tmp_path / "no" / "c"), 10, fsync=False, limit=60)
         assert failed.value.errno == errno.ENOENT
         assert failed.value.call == "mkdir"
         assert failed.value.filename == str(tmp_path / "no" / "c")
@@ -252,16 +258,16 @@ class TestSave:
     def test_it_is_not_waited_for_longer(self, tmp_path, monkeypatch):
         script = tmp_path / "hang.py"
         script.write_text("import time\ntime.sleep(3600)\n")
-        monkeypatch.setattr(saving, "SCRIPT", script)
+        monkeypatch.setattr(timed_save, "SCRIPT", script)
         with pytest.raises(SaveError, match="longer than 0 s"):
-            saving.save(str(tmp_path / "c"), 10, fsync=False, limit=0.3)
+            timed_save.save(str(tmp_path / "c"), 10, fsync=False, limit=0.3)
 
     def test_a_helper_that_breaks(self, tmp_path, monkeypatch):
         script = tmp_path / "broken.py"
         script.write_text("raise RuntimeError('out of luck')\n")
-        monkeypatch.setattr(saving, "SCRIPT", script)
+        monkeypatch.setattr(timed_save, "SCRIPT", script)
         with pytest.raises(SaveError, match="out of luck"):
-            saving.save(str(tmp_path / "c"), 10, fsync=False, limit=60)
+            timed_save.save(str(tmp_path / "c"), 10, fsync=False, limit=60)
 
 
 class TestLeftovers:
@@ -311,32 +317,32 @@ class TestLeftovers:
 
     def test_all_of_it_goes(self):
         store = self.Store("rclone/checkpoint-1/config.json", "rclone/checkpoint-1/")
-        assert leftovers.sweep(store, broken_off=False) == ()
+        assert cleanup.sweep(store, broken_off=False) == ()
         assert store.objects == []
         assert store.aborted == ["1"]
 
     def test_what_stays_is_named(self):
         store = self.Store("rclone/x", stubborn=True)
-        [left] = leftovers.sweep(store, broken_off=False)
+        [left] = cleanup.sweep(store, broken_off=False)
         assert left.startswith("s3://b/p/.mountkit-bench-x/rclone/x: ")
 
     @pytest.mark.parametrize("what", ["list", "delete"])
     def test_a_store_that_refuses(self, what):
-        [left] = leftovers.sweep(self.Store("x", refuses=what), broken_off=False)
+        [left] = cleanup.sweep(self.Store("x", refuses=what), broken_off=False)
         assert left.startswith(f"s3://b/p/.mountkit-bench-x: {what} is not allowed. ")
         assert left.endswith("aws s3 rm --recursive s3://b/p/.mountkit-bench-x/")
 
     def test_parts_only_matter_where_an_upload_was_cut_short(self):
-        assert leftovers.sweep(self.Store("x", refuses="uploads"), broken_off=False) == ()
+        assert cleanup.sweep(self.Store("x", refuses="uploads"), broken_off=False) == ()
         store = self.Store("x", refuses="uploads")
-        [left] = leftovers.sweep(store, broken_off=True)
+        [left] = cleanup.sweep(store, broken_off=True)
         assert "parts of uploads" in left
         assert store.objects == []
 
     def test_a_store_that_hangs(self):
         store = self.Store()
         store.list = lambda **_: time.sleep(5)
-        [left] = leftovers.sweep(store, broken_off=False, seconds=0.2)
+        [left] = cleanup.sweep(store, broken_off=False, seconds=0.2)
         assert "took longer than 0.2 s" in left
 
 
@@ -392,11 +398,11 @@ class TestMeasure:
             swept.append((store.source.url, broken_off))
             return ("s3://b/left: it stays",)
 
-        monkeypatch.setattr(measure.targets, "fusermount", lambda _: "fusermount3")
+        monkeypatch.setattr(measure.paths, "fusermount", lambda _: "fusermount3")
         monkeypatch.setattr(measure, "S3Store", Store)
-        monkeypatch.setattr(bench, "S3Store", Store)
-        monkeypatch.setattr(bench, "Trial", FakeTrial)
-        monkeypatch.setattr(bench.leftovers, "sweep", sweep)
+        monkeypatch.setattr(benchmark, "S3Store", Store)
+        monkeypatch.setattr(benchmark, "Trial", FakeTrial)
+        monkeypatch.setattr(benchmark.cleanup, "sweep", sweep)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
         (tmp_path / "tmp").mkdir()
         for name in backends.NAMES:
@@ -405,7 +411,7 @@ class TestMeasure:
 
         def call(rounds: int = 2, size: int = 1000, **script) -> Report:
             FakeTrial.script = {name: list(found) for name, found in script.items()}
-            settings = config.Settings(cache_dir=tmp_path / "c", state_dir=tmp_path / "s")
+            settings = Settings(cache_dir=tmp_path / "c", state_dir=tmp_path / "s")
             return measure.measure(settings, "s3://b/p", size=size, rounds=rounds, tell=told.append)
 
         call.told, call.swept, call.tmp = told, swept, tmp_path
@@ -486,7 +492,7 @@ class TestMeasure:
 
     def test_a_size_for_which_there_is_no_room(self, ask, monkeypatch):
         disk = Disk("/cache", 10)
-        monkeypatch.setattr(bench.machine, "look_at_disk", lambda _: disk)
+        monkeypatch.setattr(benchmark.machine, "look_at_disk", lambda _: disk)
         found = ask(mountpoint=[GOOD] * 3)
         [missed] = found.missed
         assert missed.backend == "rclone"
@@ -496,6 +502,6 @@ class TestMeasure:
         assert "0 kB" in found.local_problem
 
     def test_a_mount_that_stays_is_named(self, ask, monkeypatch):
-        monkeypatch.setattr(mountinfo, "at", lambda target: target)
+        monkeypatch.setattr(mount_table, "at", lambda target: target)
         found = ask(rclone=[GOOD] * 3, mountpoint=[GOOD] * 3)
         assert sum("mountkit umount --discard" in text for text in found.left) == 2

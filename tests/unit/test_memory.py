@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountkit.backends import memory
+from mountkit.linux import memory_limit
 
 GIB = 1024**3
 
@@ -19,7 +19,7 @@ def machine(tmp_path):
 
 
 def limit(machine) -> int:
-    return memory.limit(machine / "cgroup", machine / "own", machine / "meminfo")
+    return memory_limit.limit(machine / "cgroup", machine / "own", machine / "meminfo")
 
 
 def write(machine, name, text):
@@ -57,4 +57,4 @@ def test_version_1_without_a_limit_has_a_very_large_one(machine):
 
 
 def test_this_machine():
-    assert memory.limit() > 0
+    assert memory_limit.limit() > 0

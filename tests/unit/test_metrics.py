@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scrape import Scrape
 
-from mountkit import backends, health
+from mountkit import backends
 from mountkit._version import __version__
-from mountkit.metrics import CAUSES, CONTENT_TYPE, METRICS, RESULTS, Snapshot, render
+from mountkit.monitoring.metrics import CAUSES, CONTENT_TYPE, METRICS, RESULTS, Snapshot, render
+from mountkit.supervision import health
 
 # The public contract: a dashboard depends on each of these words.
 PROMISED = {

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 from fakes import FakeControl, open_descriptors
 
-from mountkit import mountinfo, probe
-from mountkit.backends.protocol import Binary, DaemonCommand
+from mountkit.backends.base import Binary, DaemonCommand
 from mountkit.errors import MountUnavailableError
-from mountkit.mounter import Mounter
-from mountkit.mountinfo import MountEntry
-from mountkit.process import Daemon, ProcessIdentity
+from mountkit.linux import mount_io, mount_table
+from mountkit.linux.mount_table import MountEntry
+from mountkit.linux.process import Daemon, ProcessIdentity
+from mountkit.mounts.mounter import Mounter
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import SERVING, MountRecord, StateDirectory, now
+from mountkit.state.record import SERVING, MountRecord, StateDirectory, now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -251,8 +251,8 @@ class TestClearTarget:
     @pytest.mark.fault(8)
     def test_a_target_in_another_mount_that_hangs_is_not_touched(self, machine, monkeypatch):
         outer = MountEntry(str(machine.folder), "fuse.rclone", "mountkit-1", 52)
-        monkeypatch.setattr(mountinfo, "read", lambda: (outer,))
-        monkeypatch.setattr(probe, "ask", lambda *_: probe.Answer(errno.ETIMEDOUT, 5.0))
+        monkeypatch.setattr(mount_table, "read", lambda: (outer,))
+        monkeypatch.setattr(mount_io, "ask", lambda *_: mount_io.Answer(errno.ETIMEDOUT, 5.0))
         target = machine.folder / "new"
         with pytest.raises(MountUnavailableError, match=f"in the mount at {machine.folder}"):
             machine.mounter(target=str(target)).clear_target(None)

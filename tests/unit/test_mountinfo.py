@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import mountinfo
-from mountkit.mountinfo import MountEntry
+from mountkit.linux import mount_table
+from mountkit.linux.mount_table import MountEntry
 
 ESCAPED = {" ": r"\040", "\t": r"\011", "\n": r"\012", "\\": r"\134", "#": r"\043"}
 NAMES = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1)
@@ -30,12 +30,12 @@ def line(target: str, fstype: str, source: str, *, minor: int = 52, optional: st
 )
 def test_what_the_kernel_escapes_is_read_back(target, source, minor, optional):
     table = line(target, "fuse.rclone", source, minor=minor, optional=optional) + "\n"
-    assert mountinfo.parse(table) == (MountEntry(target, "fuse.rclone", source, minor),)
+    assert mount_table.parse(table) == (MountEntry(target, "fuse.rclone", source, minor),)
 
 
 @given(st.text())
 def test_no_text_makes_it_fail(table):
-    for entry in mountinfo.parse(table):
+    for entry in mount_table.parse(table):
         assert isinstance(entry.minor, int)
 
 
@@ -43,23 +43,23 @@ def test_no_text_makes_it_fail(table):
 def test_a_line_it_cannot_mean_hides_no_other(targets, junk):
     good = [line(target, "fuse.rclone", "mountkit-1") for target in targets]
     table = "\n".join([*good, f"junk {junk}".replace(" - ", ""), ""])
-    assert [entry.target for entry in mountinfo.parse(table)] == targets
+    assert [entry.target for entry in mount_table.parse(table)] == targets
 
 
 def test_a_digit_that_only_looks_octal_stays():
-    assert mountinfo.parse(line("/a", "tmpfs", "x").replace("/a", r"/a\089\04"))[0].target == (
+    assert mount_table.parse(line("/a", "tmpfs", "x").replace("/a", r"/a\089\04"))[0].target == (
         r"/a\089\04"
     )
 
 
 def test_the_table_of_this_machine():
-    entry = mountinfo.at("/proc")
+    entry = mount_table.at("/proc")
     assert entry is not None
     assert entry.fstype == "proc"
     assert entry.minor > 0
-    assert entry in mountinfo.read()
+    assert entry in mount_table.read()
 
 
 def test_nothing_is_mounted_at_an_ordinary_directory(tmp_path):
-    assert mountinfo.at(str(tmp_path)) is None
-    assert mountinfo.at(str(tmp_path / "none")) is None
+    assert mount_table.at(str(tmp_path)) is None
+    assert mount_table.at(str(tmp_path / "none")) is None

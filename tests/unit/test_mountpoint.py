@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.backends.capabilities import NAMES, OPERATIONS
-from mountkit.backends.mountpoint import (
+from mountkit.backends.base import Binary
+from mountkit.backends.file_operations import NAMES, OPERATIONS
+from mountkit.backends.mountpoint.backend import (
     LARGEST_PART,
     MIB,
     PARTS,
@@ -20,9 +21,8 @@ from mountkit.backends.mountpoint import (
     memory_target,
     part_size,
 )
-from mountkit.backends.protocol import Binary
 from mountkit.errors import UsageError
-from mountkit.mountinfo import MountEntry
+from mountkit.linux.mount_table import MountEntry
 from mountkit.spec import MountSpec, Source, StoreOptions
 
 BACKEND = MountpointBackend()

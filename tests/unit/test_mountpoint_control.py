@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from fakes import Bucket, FakeStore
 
-from mountkit.attestation import Attestation
-from mountkit.backends import mountpoint_control
-from mountkit.backends.mountpoint_control import MountpointControl
-from mountkit.checksums import digest_bytes
-from mountkit.process import ProcessIdentity
+from mountkit.backends.mountpoint import control
+from mountkit.backends.mountpoint.control import MountpointControl
+from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import SERVING, MountRecord, StateDirectory
-from mountkit.written import Journal
+from mountkit.state.record import SERVING, MountRecord, StateDirectory
+from mountkit.state.write_journal import Journal
+from mountkit.store.checksums import digest_bytes
+from mountkit.store.s3.head_object import Attestation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +135,7 @@ class TestFiles:
 
     @pytest.mark.fault(7, 22)
     def test_a_checkpoint_of_which_a_file_was_removed_later(self, place, monkeypatch):
-        monkeypatch.setattr(mountpoint_control, "SAME_SAVE_SECONDS", 0.0)
+        monkeypatch.setattr(control, "SAME_SAVE_SECONDS", 0.0)
         for step in (1, 10):
             place.save(f"checkpoint-{step}/model")
             place.save(f"checkpoint-{step}/trainer_state.json")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mountkit
-from mountkit.backends.mountpoint_log import CUT_SHORT, MountpointLog
+from mountkit.backends.mountpoint.upload_log import CUT_SHORT, MountpointLog
 
 KEY = "run/checkpoint-1/a.bin"
 ETAG = "8385d8b0f019a42cf0cc804d761426d2-1"
@@ -192,7 +192,7 @@ def test_no_text_makes_it_fail(tmp_path_factory, text):
 
 FORKED = """
 import os, pathlib, signal, sys, threading
-from mountkit.backends.mountpoint_log import MountpointLog
+from mountkit.backends.mountpoint.upload_log import MountpointLog
 
 log, held, done = MountpointLog(pathlib.Path(sys.argv[1])), threading.Event(), threading.Event()
 

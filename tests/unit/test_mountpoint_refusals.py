@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.backends.mountpoint_refusals import Refusals
+from mountkit.backends.mountpoint.refusals import Refusals
 
 APPEND = (
     'open{req=34 ino=3 pid=6767 name="a"}: mountpoint_s3_fs::fuse: open failed with errno 1: '

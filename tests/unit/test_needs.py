@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mountkit.backends.mountpoint import MountpointBackend
-from mountkit.backends.rclone import RcloneBackend
+from mountkit.backends.mountpoint.backend import MountpointBackend
+from mountkit.backends.rclone.backend import RcloneBackend
 from mountkit.errors import ConfigurationError
-from mountkit.needs import Run, refuse
+from mountkit.training.requirements import Run, refuse
 
 RUNS = [
     pytest.param(Run(sharded_fsdp=True), "FULL_STATE_DICT", marks=pytest.mark.fault(29)),

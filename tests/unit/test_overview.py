@@ -11,12 +11,14 @@ from fakes import FakeMount
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import mountinfo, overview, state
-from mountkit.backends.protocol import WrittenFile
+from mountkit.backends.base import WrittenFile
 from mountkit.errors import MountUnavailableError
-from mountkit.overview import BROKEN, Amount, look, not_covered
-from mountkit.process import ProcessIdentity
-from mountkit.tally import Proven, Tally, timestamp
+from mountkit.linux import mount_table
+from mountkit.linux.process import ProcessIdentity
+from mountkit.monitoring import snapshot
+from mountkit.monitoring.snapshot import BROKEN, Amount, look, not_covered
+from mountkit.state.proof_stats import Proven, Tally, timestamp
+from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING
 
 DEAD = ProcessIdentity(os.getpid(), 1.0, "/gone")
 BEGAN = 1000.0
@@ -104,22 +106,22 @@ class TestState:
     @pytest.fixture(autouse=True)
     def table(self, monkeypatch):
         self.entry: object | None = object()
-        monkeypatch.setattr(overview.mountinfo, "at", lambda _: self.entry)
+        monkeypatch.setattr(snapshot.mount_table, "at", lambda _: self.entry)
 
     @pytest.mark.parametrize(
         ("written", "supervised", "served", "mounted", "shown"),
         [
-            (state.SERVING, True, True, True, state.SERVING),
-            (state.SERVING, False, True, True, state.SERVING),
-            (state.SERVING, True, False, True, state.REPAIRING),
-            (state.SERVING, True, True, False, state.REPAIRING),
-            (state.SERVING, False, False, True, BROKEN),
-            (state.SERVING, False, True, False, BROKEN),
-            (state.REPAIRING, True, False, False, state.REPAIRING),
-            (state.REPAIRING, False, False, False, BROKEN),
-            (state.FAILED, True, False, False, state.FAILED),
-            (state.FAILED, False, False, False, BROKEN),
-            (state.MOUNTING, True, False, False, state.MOUNTING),
+            (SERVING, True, True, True, SERVING),
+            (SERVING, False, True, True, SERVING),
+            (SERVING, True, False, True, REPAIRING),
+            (SERVING, True, True, False, REPAIRING),
+            (SERVING, False, False, True, BROKEN),
+            (SERVING, False, True, False, BROKEN),
+            (REPAIRING, True, False, False, REPAIRING),
+            (REPAIRING, False, False, False, BROKEN),
+            (FAILED, True, False, False, FAILED),
+            (FAILED, False, False, False, BROKEN),
+            (MOUNTING, True, False, False, MOUNTING),
         ],
     )
     def test_the_record_is_held_against_what_there_is(
@@ -166,5 +168,5 @@ class TestLastError:
 def test_the_mount_table_is_read_and_the_mount_is_not(mount, monkeypatch):
     mount.begin()
     monkeypatch.setattr(FakeMount, "serving", lambda _: pytest.fail("it was probed"))
-    assert mountinfo.at(mount.path) is None
-    assert seen(mount).state in {state.REPAIRING, BROKEN}
+    assert mount_table.at(mount.path) is None
+    assert seen(mount).state in {REPAIRING, BROKEN}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.health import Health
-from mountkit.policy import (
+from mountkit.supervision.health import Health
+from mountkit.supervision.restart_policy import (
     FIRST_PAUSE_SECONDS,
     FLAPPING_SECONDS,
     LONGEST_PAUSE_SECONDS,

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import errno
 
-from mountkit import probe
+from mountkit.linux import mount_io
 
 
 def test_a_directory_that_answers_is_alive(tmp_path):
-    answer = probe.ask(str(tmp_path), 10.0)
+    answer = mount_io.ask(str(tmp_path), 10.0)
     assert answer.alive
     assert str(answer) == "alive"
     assert 0 < answer.seconds < 10
 
 
 def test_the_errno_comes_through(tmp_path):
-    answer = probe.ask(str(tmp_path / "none"), 10.0)
+    answer = mount_io.ask(str(tmp_path / "none"), 10.0)
     assert answer.error == errno.ENOENT
     assert not answer.alive
     assert str(answer) == "No such file or directory"
 
 
 def test_no_answer_in_time_counts_as_hung(tmp_path):
-    answer = probe.ask(str(tmp_path), 0.0)
+    answer = mount_io.ask(str(tmp_path), 0.0)
     assert answer.error == errno.ETIMEDOUT
     assert not answer.alive
     assert str(answer) == "Connection timed out"
@@ -31,7 +31,7 @@ def test_no_answer_in_time_counts_as_hung(tmp_path):
 def test_a_strange_name_is_one_argument(tmp_path):
     odd = tmp_path / "-c import os; os.abort()\n'ü"
     odd.mkdir()
-    assert probe.ask(str(odd), 10.0).alive
+    assert mount_io.ask(str(odd), 10.0).alive
 
 
 def test_what_a_mount_does_not_have(tmp_path):
@@ -40,12 +40,12 @@ def test_what_a_mount_does_not_have(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "link").symlink_to("nowhere")
     paths = ["there", "d/ü", "link", "d/gone", "none/x", "there/x", "ü"]
-    assert probe.missing(str(tmp_path), paths, 10.0) == {"d/gone", "none/x", "ü"}
-    assert probe.missing(str(tmp_path), ["there"], 10.0) == frozenset()
+    assert mount_io.missing(str(tmp_path), paths, 10.0) == {"d/gone", "none/x", "ü"}
+    assert mount_io.missing(str(tmp_path), ["there"], 10.0) == frozenset()
 
 
 def test_of_one_that_gives_no_answer_nothing_is_known(tmp_path):
-    assert probe.missing(str(tmp_path), ["none"], 0.0) == frozenset()
+    assert mount_io.missing(str(tmp_path), ["none"], 0.0) == frozenset()
 
 
 def test_where_a_path_leads(tmp_path):
@@ -53,7 +53,7 @@ def test_where_a_path_leads(tmp_path):
     (tmp_path / "current").symlink_to("run ü")
     (tmp_path / "loop").symlink_to("loop")
     there = str(tmp_path)
-    assert probe.real(there, "current/latest", 10.0) == f"{there}/run ü/latest"
-    assert probe.real(there, "", 10.0) == there
-    assert probe.real(there, "loop", 10.0) == f"{there}/loop"
-    assert probe.real(there, "current", 0.0) == ""
+    assert mount_io.real(there, "current/latest", 10.0) == f"{there}/run ü/latest"
+    assert mount_io.real(there, "", 10.0) == there
+    assert mount_io.real(there, "loop", 10.0) == f"{there}/loop"
+    assert mount_io.real(there, "current", 0.0) == ""

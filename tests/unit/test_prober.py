@@ -15,10 +15,11 @@ import psutil
 import pytest
 from fakes import open_descriptors
 
-from mountkit import fusectl, watchdog
-from mountkit.health import Limits
-from mountkit.prober import Guarded, Prober
-from mountkit.process import ProcessIdentity
+from mountkit.linux import fuse_connection
+from mountkit.linux.process import ProcessIdentity
+from mountkit.supervision import probe_child
+from mountkit.supervision.health import Limits
+from mountkit.supervision.prober import Guarded, Prober
 
 LIMIT = 20.0
 
@@ -165,10 +166,11 @@ class TestLastResort:
     @pytest.mark.fault(37)
     def test_nobody_is_ended_by_the_helper_of_a_supervisor_that_is_gone(self, sleeper, tmp_path):
         # A fork of it holds the helper's stdin open.
-        script = (
-            "import os, sys, time; from mountkit.prober import *; from mountkit.health import *;"
+        script = "import os, sys, time; from mountkit.supervision.prober import *;"
+        script += "from mountkit.supervision.health import *;"
+        script += (
+            "from mountkit.linux.process import ProcessIdentity; prober = Prober(sys.argv[1]);"
         )
-        script += "from mountkit.process import ProcessIdentity; prober = Prober(sys.argv[1]);"
         script += "daemon = ProcessIdentity.of(int(sys.argv[2]));"
         script += "prober.ask(Guarded(daemon, 7, Limits())); child = os.fork();"
         script += "child or time.sleep(600);"
@@ -187,7 +189,7 @@ class TestLastResort:
 
     def test_what_it_did_is_known(self, prober):
         prober._helper = subprocess.Popen(
-            ["/bin/sh", "-c", f"echo {watchdog.CUT_OFF} 1.5; read nothing"],
+            ["/bin/sh", "-c", f"echo {probe_child.CUT_OFF} 1.5; read nothing"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -211,14 +213,14 @@ class TestFusectl:
     def test_the_requests_that_wait(self, tmp_path):
         (tmp_path / "57").mkdir()
         (tmp_path / "57" / "waiting").write_text("3\n")
-        assert fusectl.waiting(57, tmp_path) == 3
+        assert fuse_connection.waiting(57, tmp_path) == 3
 
     def test_where_the_kernel_does_not_say(self, tmp_path):
-        assert fusectl.waiting(57, tmp_path) is None
-        assert fusectl.abort(57, tmp_path) is False
+        assert fuse_connection.waiting(57, tmp_path) is None
+        assert fuse_connection.abort(57, tmp_path) is False
 
     def test_cutting_it_off(self, tmp_path):
         (tmp_path / "57").mkdir()
         (tmp_path / "57" / "abort").touch()
-        assert fusectl.abort(57, tmp_path) is True
+        assert fuse_connection.abort(57, tmp_path) is True
         assert (tmp_path / "57" / "abort").read_text() == "1"

@@ -15,9 +15,9 @@ from fakes import open_descriptors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import process
 from mountkit.errors import MountUnavailableError
-from mountkit.process import AdoptedDaemon, Daemon, ProcessIdentity, describe_exit
+from mountkit.linux import process
+from mountkit.linux.process import AdoptedDaemon, Daemon, ProcessIdentity, describe_exit
 
 SLEEP = ("/bin/sleep", "60")
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 60 & wait; done"

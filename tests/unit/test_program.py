@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mountkit
-from mountkit.backends.mountpoint import PROGRAM as MOUNTPOINT
-from mountkit.backends.protocol import Binary
-from mountkit.backends.rclone import PROGRAM as RCLONE
+from mountkit.backends.base import Binary
+from mountkit.backends.mountpoint.backend import PROGRAM as MOUNTPOINT
+from mountkit.backends.rclone.backend import PROGRAM as RCLONE
 from mountkit.errors import MountUnavailableError
 
 NUMBERS = st.integers(0, 10**6)
 # The search begins beside the interpreter, so each case gets an interpreter of its own.
 ASK = """
 import json, sys
-from mountkit.backends.rclone import RcloneBackend
+from mountkit.backends.rclone.backend import RcloneBackend
 from mountkit.errors import MountUnavailableError
 try:
     found = RcloneBackend().binary(sys.argv[1])

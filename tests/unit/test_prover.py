@@ -10,8 +10,8 @@ from fakes import FakeMount, astray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import checksums
-from mountkit.config import Limits
+from mountkit.checkpoints.manifest import Manifest
+from mountkit.config.settings import Limits
 from mountkit.errors import (
     MountUnavailableError,
     NotDurableError,
@@ -19,9 +19,9 @@ from mountkit.errors import (
     UsageError,
 )
 from mountkit.events import CheckpointProven, FileProven, SaveStarted, Trouble
-from mountkit.manifest import Manifest
-from mountkit.prover import NAMED, Prover, not_proven
+from mountkit.proof.committer import NAMED, Prover, not_proven
 from mountkit.spec import Unproven
+from mountkit.store import checksums
 
 LIMITS = Limits(stall=0.05, drain=60.0, repair=0.05)
 NAME = "checkpoint-3"

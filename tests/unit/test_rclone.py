@@ -10,14 +10,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mountkit import marking
-from mountkit.backends import rclone
-from mountkit.backends.protocol import Binary
-from mountkit.backends.rclone import OWNED, RcloneBackend, configuration, device_name
+from mountkit.backends.base import Binary
+from mountkit.backends.rclone import backend
+from mountkit.backends.rclone.backend import OWNED, RcloneBackend, configuration, device_name
 from mountkit.errors import UsageError
-from mountkit.mountinfo import MountEntry
+from mountkit.linux.mount_table import MountEntry
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import StateDirectory
+from mountkit.state import upload_tag
+from mountkit.state.record import StateDirectory
 
 BACKEND = RcloneBackend()
 BINARY = Binary("/opt/rclone", (1, 75, 2))
@@ -84,8 +84,8 @@ class TestCommand:
             pinned = flags(plain)[name] if name != "devname" else device_name(other.id)
             assert flags(other)[name] == pinned
         assert command(other).argv[2] == command(plain).argv[2]
-        assert list(command(other).files) == [rclone.CONFIG_NAME]
-        assert command(other).files[rclone.CONFIG_NAME].startswith("[mountkit]\n")
+        assert list(command(other).files) == [backend.CONFIG_NAME]
+        assert command(other).files[backend.CONFIG_NAME].startswith("[mountkit]\n")
 
     def test_changing_an_option_does_not_change_the_mount(self):
         assert spec().id == spec([("transfers", "8")]).id
@@ -112,13 +112,13 @@ class TestCommand:
     def test_and_the_run_of_it_where_there_is_one(self, tmp_path):
         mount = spec()
         directory = StateDirectory(tmp_path)
-        marking.begin(directory)
-        first = marking.value(tmp_path, mount.id)
+        upload_tag.begin(directory)
+        first = upload_tag.value(tmp_path, mount.id)
         words = BACKEND.command(mount, BINARY, tmp_path, {}).argv
         assert f"--header-upload=X-Amz-Meta-mountkit: {first}" in words
         assert first.startswith(f"{mount.id}-")
-        marking.begin(directory)
-        assert marking.value(tmp_path, mount.id) != first
+        upload_tag.begin(directory)
+        assert upload_tag.value(tmp_path, mount.id) != first
 
     def test_another_header_goes_beside_it_and_does_not_win_over_it(self):
         theirs = ("header-upload", "Cache-Control: no-store")
@@ -154,7 +154,7 @@ class TestOptions:
 
     def test_all_that_it_pins_is_its_own(self):
         # A header for the uploads does not keep others out.
-        ours = set(flags(spec())) - {*rclone.MOUNT_FLAGS, "header-upload"}
+        ours = set(flags(spec())) - {*backend.MOUNT_FLAGS, "header-upload"}
         assert ours <= OWNED
 
     @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ class TestOptions:
     def test_the_stores_own_options_go_to_the_configuration(self):
         mount = spec([("s3-chunk-size", "32Mi"), ("s3-storage-class", "STANDARD_IA")])
         assert not [name for name in flags(mount) if name.startswith("s3-")]
-        text = command(mount).files[rclone.CONFIG_NAME]
+        text = command(mount).files[backend.CONFIG_NAME]
         assert "chunk_size = 32Mi\n" in text
         assert "storage_class = STANDARD_IA\n" in text
         assert "16Mi" not in text

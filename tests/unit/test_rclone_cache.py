@@ -18,9 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.backends import rclone_cache
-from mountkit.backends.protocol import WrittenFile
-from mountkit.backends.rclone_cache import RcloneCache
+from mountkit.backends.base import WrittenFile
+from mountkit.backends.rclone.cache import RcloneCache, _seconds
 from mountkit.errors import MountUnavailableError
 from mountkit.spec import SAME_SAVE_SECONDS
 
@@ -356,15 +355,15 @@ class TestTimes:
         zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
         text = f"{whole:%Y-%m-%dT%H:%M:%S}{fraction}{zone}"
         expected = whole.timestamp() + nanoseconds / 1e9
-        assert rclone_cache._seconds(text) == pytest.approx(expected, abs=2e-6)
+        assert _seconds(text) == pytest.approx(expected, abs=2e-6)
 
     @pytest.mark.parametrize("text", ["", "yesterday", "2024", "2024-13-01T00:00:00Z"])
     def test_what_is_no_time_is_the_beginning(self, text):
-        assert rclone_cache._seconds(text) == 0.0
+        assert _seconds(text) == 0.0
 
     @given(st.text(st.sampled_from("0123456789-:T.Z+ "), max_size=40))
     def test_no_text_makes_it_fail(self, text):
-        assert isinstance(rclone_cache._seconds(text), float)
+        assert isinstance(_seconds(text), float)
 
 
 class TestLessened:

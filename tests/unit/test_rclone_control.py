@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakes import open_descriptors
 
-from mountkit.backends import rclone_control
-from mountkit.backends.rclone_cache import RcloneCache
-from mountkit.backends.rclone_control import NOW, PAUSE_SECONDS, RcloneControl
-from mountkit.deadline import Deadline, TimeUpError
+from mountkit.backends.rclone.cache import RcloneCache
+from mountkit.backends.rclone.control import (
+    NOW,
+    PAUSE_SECONDS,
+    TIMEOUT_SECONDS,
+    Pending,
+    RcloneControl,
+    _UnixConnection,
+)
 from mountkit.errors import MountUnavailableError
-from mountkit.strays import Strays
+from mountkit.state.bypassed_files import Strays
+from mountkit.timing import Deadline, TimeUpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +141,7 @@ class TestCall:
 class TestPush:
     def test_nothing_waits(self, daemon, control):
         daemon.queue()
-        assert control.push() == rclone_control.Pending()
+        assert control.push() == Pending()
         assert not daemon.calls("vfs/queue-set-expiry")
 
     def test_rclone_says_null_for_an_empty_queue(self, daemon, control):
@@ -260,7 +266,7 @@ class TestDeadline:
             found.append(timeout)
             raise OSError("away")
 
-        monkeypatch.setattr(rclone_control._UnixConnection, "__init__", connect)
+        monkeypatch.setattr(_UnixConnection, "__init__", connect)
         cache = RcloneCache(tmp_path / "vfs", tmp_path / "vfsMeta")
         control = RcloneControl(tmp_path / "rc.sock", cache, deadline)
         for seconds in (1000.0, 12.0, 0.0):
@@ -271,7 +277,7 @@ class TestDeadline:
 
     def test_a_daemon_that_does_not_answer_takes_but_a_part_of_it(self, tmp_path, monkeypatch):
         far, near, over = self.timeouts(tmp_path, monkeypatch, Deadline())
-        assert far == rclone_control.TIMEOUT_SECONDS
+        assert far == TIMEOUT_SECONDS
         assert 1.0 <= near <= 3.0
         assert over == 1.0
 

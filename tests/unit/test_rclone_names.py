@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.backends import rclone_names
-from mountkit.backends.rclone_names import QUOTE, STANDARD, keeps, stored
-from mountkit.uploads import renamed
+from mountkit.backends.rclone import names
+from mountkit.backends.rclone.names import QUOTE, STANDARD, keeps, stored
+from mountkit.proof.upload_waiter import renamed
 
 SPECIAL = [*STANDARD, *STANDARD.values(), QUOTE, "\uff0e", ".", "a", "F", " "]
 NAMED = [character for character in SPECIAL if character not in {"/", "\0"}]
@@ -52,7 +52,7 @@ def test_what_is_stored_is_stored_under_the_same_name_again(name: str) -> None:
 
 @given(REAL)
 def test_what_was_encoded_is_decoded(name: str) -> None:
-    assert rclone_names._decoded(rclone_names._encoded(name)) == name or not keeps(name)
+    assert names._decoded(names._encoded(name)) == name or not keeps(name)
 
 
 @given(NAMES)

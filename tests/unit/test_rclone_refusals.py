@@ -10,8 +10,7 @@ from datetime import datetime, timezone
 import pytest
 from test_rclone_control import control, daemon
 
-from mountkit.backends import rclone_refusals
-from mountkit.backends.rclone_refusals import RcloneRefusals, made_since
+from mountkit.backends.rclone.refusals import RcloneRefusals, made_since, seconds
 
 __all__ = ["control", "daemon"]
 
@@ -79,7 +78,7 @@ def test_a_log_that_grows_and_one_that_is_begun_anew(log):
     ],
 )
 def test_a_moment(text, at):
-    assert rclone_refusals.seconds(text) == at
+    assert seconds(text) == at
 
 
 def test_a_file_that_is_made_and_one_that_is_changed(tmp_path):

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mountkit.deadline import Deadline, TimeUpError
 from mountkit.spec import Source, StoreOptions
-from mountkit.store import S3Store
+from mountkit.store.s3.store import S3Store
+from mountkit.timing import Deadline, TimeUpError
 
 
 @pytest.fixture

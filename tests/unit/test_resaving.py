@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 from fakes import FakeMount
 
-from mountkit.config import Limits
+from mountkit.config.settings import Limits
 from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.events import Trouble
-from mountkit.resaving import REPEATS, Resaver, watch
-from mountkit.state import REPAIRING, SERVING
+from mountkit.state.record import REPAIRING, SERVING
+from mountkit.training.save_retry import REPEATS, Resaver, watch
 
 LIMITS = Limits(stall=0.05, drain=1.0, repair=1.0)
 EIO = OSError(errno.EIO, "Input/output error")

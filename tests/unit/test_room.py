@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from fakes import FakeMount
 
-from mountkit.backends.protocol import WrittenFile
-from mountkit.config import Limits
+from mountkit.backends.base import WrittenFile
+from mountkit.config.settings import Limits
 from mountkit.errors import MountUnavailableError
 from mountkit.events import Trouble
-from mountkit.prover import Prover
-from mountkit.room import available, shortage
+from mountkit.mounts.disk_space import available, shortage
+from mountkit.proof.committer import Prover
 
 HUGE = 10**18
 

@@ -6,7 +6,7 @@ import pytest
 
 from mountkit.errors import ConfigurationError
 from mountkit.spec import Source, StoreOptions
-from mountkit.store import S3Store
+from mountkit.store.s3.store import S3Store
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import pytest
 from fakes import FakeMount
 
-from mountkit import cachelock, config
-from mountkit.drain_report import DrainReport
+from mountkit.config import settings
 from mountkit.errors import MountUnavailableError
-from mountkit.process import ProcessIdentity
-from mountkit.session import Session
+from mountkit.lifecycle.session import Session
+from mountkit.linux.process import ProcessIdentity
+from mountkit.proof.report import DrainReport
 from mountkit.spec import Unproven
+from mountkit.state import cache_lock
 
 
 class FakeMounter:
@@ -65,8 +66,8 @@ class Ending:
             self.mount,
             self.mounter,
             self.supervisor,
-            cachelock.acquire(self.mount.spec),
-            config.Limits(1.0, 1.0, 1.0),
+            cache_lock.acquire(self.mount.spec),
+            settings.Limits(1.0, 1.0, 1.0),
             SimpleNamespace(close=lambda: None),
             self._drain,
         )
@@ -78,7 +79,7 @@ class Ending:
         return self.report
 
     def let_go(self) -> bool:
-        return self.mounter.released and cachelock.is_free(self.mount.spec)
+        return self.mounter.released and cache_lock.is_free(self.mount.spec)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mountkit.settling import watch
+from mountkit.training.save_end import watch
 
 
 class Callback:

@@ -15,13 +15,23 @@ from fakes import astray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import jsonfile, state
-from mountkit.astray import unnamed
 from mountkit.errors import ConfigurationError
-from mountkit.process import ProcessIdentity
+from mountkit.linux.process import ProcessIdentity
+from mountkit.mounts.bypassed_files import unnamed
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import MountRecord, State, StateDirectory
-from mountkit.tally import Tally
+from mountkit.state import json_file
+from mountkit.state.proof_stats import Tally
+from mountkit.state.record import (
+    FAILED,
+    LONGEST_DIRECTORY,
+    RECORD_NAME,
+    REPAIRING,
+    SERVING,
+    MountRecord,
+    State,
+    StateDirectory,
+    now,
+)
 
 TEXT = st.text(max_size=20)
 IDENTITIES = st.builds(
@@ -62,7 +72,7 @@ def known(tmp_path) -> State:
 
 def record_at(target: str) -> MountRecord:
     spec = MountSpec(Source("s3", "b", "p"), target, "rclone", StoreOptions(), "/cache")
-    return MountRecord(spec, state.SERVING, state.now(), ProcessIdentity.mine())
+    return MountRecord(spec, SERVING, now(), ProcessIdentity.mine())
 
 
 class TestRecord:
@@ -74,8 +84,8 @@ class TestRecord:
 
     def test_a_change_keeps_the_rest_and_takes_the_time(self):
         before = record_at("/mnt")
-        after = before.change(state.REPAIRING, reason="it died")
-        assert (after.state, after.reason) == (state.REPAIRING, "it died")
+        after = before.change(REPAIRING, reason="it died")
+        assert (after.state, after.reason) == (REPAIRING, "it died")
         assert (after.spec, after.supervisor) == (before.spec, before.supervisor)
         assert datetime.fromisoformat(after.since.replace("Z", "+00:00")).tzinfo is not None
 
@@ -107,15 +117,15 @@ class TestRecord:
     def test_it_is_replaced_in_one_step(self, known):
         directory = known.directory("1")
         directory.write(record_at("/first"))
-        with (directory.path / state.RECORD_NAME).open() as reader:
+        with (directory.path / RECORD_NAME).open() as reader:
             directory.write(record_at("/second"))
             assert json.load(reader)["spec"]["target"] == "/first"
-        assert [path.name for path in directory.path.iterdir()] == [state.RECORD_NAME]
+        assert [path.name for path in directory.path.iterdir()] == [RECORD_NAME]
 
     @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"format": 1}', '{"spec": null}'])
     def test_one_that_cannot_be_read_says_what_to_do(self, known, text):
         directory = known.directory("1")
-        (directory.path / state.RECORD_NAME).write_text(text)
+        (directory.path / RECORD_NAME).write_text(text)
         with pytest.raises(ConfigurationError) as caught:
             directory.read()
         assert str(directory.path) in caught.value.message
@@ -173,9 +183,9 @@ class TestNotes:
         directory.write(replace(record, strays_before=(("a", ""),)))
         written = json.loads((directory.path / "record.json").read_text())
         written["strays_before"] = ["a"]
-        jsonfile.replace(directory.path / "record.json", written)
+        json_file.replace(directory.path / "record.json", written)
         noted = {"paths": ["a"], "anew": {}, "removed": {}}
-        jsonfile.replace(directory.path / "strays.json", noted)
+        json_file.replace(directory.path / "strays.json", noted)
         before = directory.read().strays_before
         assert unnamed(directory.strays.found(), before) == ()
         again = astray("a")
@@ -256,7 +266,7 @@ class TestPrivacy:
         assert (directory.path / "rclone.conf").read_text() == "text"
 
     def test_a_path_too_long_for_a_socket_is_refused(self, tmp_path):
-        longest = state.LONGEST_DIRECTORY - len("/123456789012")
+        longest = LONGEST_DIRECTORY - len("/123456789012")
         State(tmp_path / ("x" * (longest - len(str(tmp_path)) - 1))).directory("123456789012")
         with pytest.raises(ConfigurationError) as caught:
             State(tmp_path / ("x" * (longest - len(str(tmp_path))))).directory("123456789012")
@@ -295,7 +305,7 @@ class TestAllMounts:
 
     @pytest.mark.fault(9, 37)
     @pytest.mark.parametrize("living", ["1", "2"])
-    @pytest.mark.parametrize("was", [state.SERVING, state.FAILED])
+    @pytest.mark.parametrize("was", [SERVING, FAILED])
     def test_the_record_of_a_dead_mount_hides_no_living_one(self, known, living, was):
         for name in ("1", "2"):
             record = record_at("/mnt")
@@ -310,7 +320,7 @@ class TestAllMounts:
     @pytest.mark.parametrize("living", ["1", "2"])
     def test_nor_does_one_that_was_given_up(self, known, living):
         for name in ("1", "2"):
-            was = state.SERVING if name == living else state.FAILED
+            was = SERVING if name == living else FAILED
             known.directory(name).write(replace(record_at("/mnt"), state=was, reason=name))
         assert known.at("/mnt").reason == living
 
@@ -321,7 +331,7 @@ class TestAllMounts:
 
     def test_a_broken_record_hides_no_other(self, known, caplog):
         known.directory("1").write(record_at("/mnt"))
-        (known.directory("2").path / state.RECORD_NAME).write_text("{")
+        (known.directory("2").path / RECORD_NAME).write_text("{")
         assert [record.spec.target for record in known.records()] == ["/mnt"]
         assert "rm -r" in caplog.text
 
@@ -331,10 +341,10 @@ def test_a_write_that_fails_leaves_no_draft_behind(tmp_path, monkeypatch):
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    jsonfile.replace(tmp_path / "record.json", {"what": "was there"})
+    json_file.replace(tmp_path / "record.json", {"what": "was there"})
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
-            jsonfile.replace(tmp_path / "record.json", {})
+            json_file.replace(tmp_path / "record.json", {})
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
-    assert jsonfile.load(tmp_path / "record.json") == {"what": "was there"}
+    assert json_file.load(tmp_path / "record.json") == {"what": "was there"}

@@ -23,14 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mountkit
-from mountkit import state
-from mountkit.cli import card
+from mountkit.cli import status_view
 from mountkit.cli.status import to_json
-from mountkit.overview import BROKEN, Amount, Overview
-from mountkit.process import ProcessIdentity
+from mountkit.linux.process import ProcessIdentity
+from mountkit.monitoring.snapshot import BROKEN, Amount, Overview
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import MountRecord, State
-from mountkit.tally import Complaint, Proven, Tally, timestamp
+from mountkit.state.proof_stats import Complaint, Proven, Tally, timestamp
+from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING, MountRecord, State, now
 
 NOW = 1_704_067_200.0
 LIMIT = 20.0
@@ -47,13 +46,13 @@ WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_
 def record(**fields) -> MountRecord:
     spec = MountSpec(SOURCE, "/mnt/run-1", "rclone", StoreOptions(), "/cache", why="it is there")
     known = {"since": timestamp(NOW - 7980), **fields}
-    return MountRecord(spec, state.SERVING, supervisor=ProcessIdentity.mine(), **known)
+    return MountRecord(spec, SERVING, supervisor=ProcessIdentity.mine(), **known)
 
 
 def overview(**fields) -> Overview:
     known = {
         "record": record(),
-        "state": state.SERVING,
+        "state": SERVING,
         "supervisor_pid": 10,
         "daemon_pid": 11,
         "pending": Amount(),
@@ -76,7 +75,7 @@ BUSY = overview(
 
 class TestCard:
     def test_a_mount_with_nothing_to_tell(self):
-        assert card.card(overview(), NOW, 80).plain == (
+        assert status_view.card(overview(), NOW, 80).plain == (
             "/mnt/run-1\n"
             "  state        serving for 2 h 13 min\n"
             "  source       s3://bucket/team/experiments/run-1\n"
@@ -89,7 +88,7 @@ class TestCard:
         )
 
     def test_a_mount_that_had_its_troubles(self):
-        text = card.card(BUSY, NOW, 80).plain
+        text = status_view.card(BUSY, NOW, 80).plain
         assert "  remounts     2, last: rclone ended with killed by SIGKILL\n" in text
         assert "  to upload    3 files, 1.2 MB\n" in text
         assert "  unproven     8 files, 1,700.0 MB\n" in text
@@ -99,7 +98,7 @@ class TestCard:
     @pytest.mark.parametrize("mount", [overview(), BUSY], ids=["quiet", "busy"])
     @pytest.mark.parametrize("width", [80, 60, 40])
     def test_it_fits(self, mount, width):
-        assert max(map(len, card.card(mount, NOW, width).plain.split("\n"))) <= width
+        assert max(map(len, status_view.card(mount, NOW, width).plain.split("\n"))) <= width
 
     @given(WORDS, WORDS, WORDS)
     def test_whatever_the_store_and_the_files_are_called(self, reason, name, message):
@@ -108,22 +107,22 @@ class TestCard:
             last_error=Complaint(message, timestamp(NOW)),
             tally=Tally(Proven(name, 1, timestamp(NOW))),
         )
-        lines = card.card(mount, NOW, 80).plain.split("\n")
+        lines = status_view.card(mount, NOW, 80).plain.split("\n")
         assert max(map(len, lines)) <= 80
 
     def test_names_that_would_break_the_picture_are_quoted(self):
         proven = Proven("a\n\x1b[2Jb", 1, timestamp(NOW))
-        text = card.card(overview(tally=Tally(proven)), NOW, 80).plain
+        text = status_view.card(overview(tally=Tally(proven)), NOW, 80).plain
         assert "\x1b" not in text
-        assert len(text.split("\n")) == len(card.card(overview(), NOW, 80).plain.split("\n"))
+        assert len(text.split("\n")) == len(status_view.card(overview(), NOW, 80).plain.split("\n"))
 
     def test_for_a_program_no_line_is_wrapped(self):
-        assert len(card.card(BUSY, NOW, None).plain.split("\n")) == 9
+        assert len(status_view.card(BUSY, NOW, None).plain.split("\n")) == 9
 
     @pytest.mark.parametrize(
         ("fields", "says"),
         [
-            ({"state": state.MOUNTING}, "mounting for 2 h 13 min"),
+            ({"state": MOUNTING}, "mounting for 2 h 13 min"),
             (
                 {"state": BROKEN, "supervisor_pid": None, "daemon_pid": None},
                 "broken: nobody looks after it. Next: mountkit umount /mnt/run-1",
@@ -132,26 +131,28 @@ class TestCard:
                 {"supervisor_pid": None},
                 "serving, but nobody looks after it. Next: the same mountkit mount again",
             ),
-            ({"state": state.REPAIRING}, "repairing"),
+            ({"state": REPAIRING}, "repairing"),
             (
                 {
-                    "state": state.REPAIRING,
-                    "record": replace(record(reason="it died"), state=state.REPAIRING),
+                    "state": REPAIRING,
+                    "record": replace(record(reason="it died"), state=REPAIRING),
                 },
                 "repairing for 2 h 13 min: it died",
             ),
             (
-                {"state": state.FAILED, "record": record(reason="10 attempts failed")},
+                {"state": FAILED, "record": record(reason="10 attempts failed")},
                 "given up 2 h 13 min ago: 10 attempts failed",
             ),
         ],
     )
     def test_the_state_and_what_to_do_about_it(self, fields, says):
-        rows = dict(card.rows(overview(**fields), NOW))
+        rows = dict(status_view.rows(overview(**fields), NOW))
         assert rows["state"] == says
 
     def test_what_nobody_can_tell(self):
-        rows = dict(card.rows(overview(pending=None, unproven=None, unknown="It is away."), NOW))
+        rows = dict(
+            status_view.rows(overview(pending=None, unproven=None, unknown="It is away."), NOW)
+        )
         assert rows["to upload"] == rows["unproven"] == "not known: It is away."
 
 
@@ -172,7 +173,7 @@ class TestCard:
     ],
 )
 def test_time_in_words(seconds, words):
-    assert card.span(seconds) == words
+    assert status_view.span(seconds) == words
 
 
 class TestJson:
@@ -315,11 +316,11 @@ class TestWatch:
         directory = known.directory(mine.spec.id)
         directory.write(mine)
         window.until("repairing")
-        directory.write(mine.change(state.REPAIRING, reason="it died"))
+        directory.write(mine.change(REPAIRING, reason="it died"))
         window.until("s: it died")
         directory.tally.failed("checkpoint-3 is not proven")
         window.until("checkpoint-3 is not proven")
-        directory.tally.proved(Proven("checkpoint-3", 3, state.now()))
+        directory.tally.proved(Proven("checkpoint-3", 3, now()))
         window.until("checkpoint-3, ")
         window.until("before the last proof")
         window.type("\x03")

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 import pytest
 from fakes import open_descriptors
 
-from mountkit import state
 from mountkit.errors import MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
-from mountkit.health import Limits
-from mountkit.lookout import longest_silence
-from mountkit.mountinfo import MountEntry
-from mountkit.prober import Answered, Guarded
-from mountkit.process import Daemon, ProcessIdentity
+from mountkit.linux.mount_table import MountEntry
+from mountkit.linux.process import Daemon, ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import MountRecord, StateDirectory
-from mountkit.supervisor import Supervisor
+from mountkit.state import record as state
+from mountkit.state.record import MountRecord, StateDirectory
+from mountkit.supervision.health import Limits
+from mountkit.supervision.monitor import longest_silence
+from mountkit.supervision.prober import Answered, Guarded
+from mountkit.supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -563,7 +563,7 @@ class TestStrays:
     def test_one_that_cannot_be_moved_does_not_keep_the_mount_from_serving(
         self, watch, monkeypatch
     ):
-        monkeypatch.setattr("mountkit.supervisor.STRAYS_SECONDS", 0.0)
+        monkeypatch.setattr("mountkit.supervision.supervisor.STRAYS_SECONDS", 0.0)
         full = OSError(errno.ENOSPC, "No space left on device")
         watch.mounter.stray_errors = [None, full, full]
         watch.begin(limits=PATIENT)

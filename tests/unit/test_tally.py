@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import mountkit
-from mountkit import tally
-from mountkit.tally import Ledger, Proven, Tally, moment, timestamp
+from mountkit.state import proof_stats
+from mountkit.state.proof_stats import Ledger, Proven, Tally, moment, timestamp
 
 AT = "2024-01-01T00:00:00+00:00"
 
@@ -51,7 +51,7 @@ class TestAccount:
         assert ledger.read().complaint.message == "The store is away."
 
     def test_it_forgets_only_the_oldest_checkpoints(self, ledger, monkeypatch):
-        monkeypatch.setattr(tally, "REMEMBERED", 3)
+        monkeypatch.setattr(proof_stats, "REMEMBERED", 3)
         for step in range(5):
             ledger.proved(Proven(f"checkpoint-{step}", step, timestamp(1e9 + step)))
         assert set(ledger.read().proven_at) == {"checkpoint-2", "checkpoint-3", "checkpoint-4"}
@@ -59,7 +59,7 @@ class TestAccount:
 
     def test_a_message_has_an_end(self, ledger):
         ledger.complain("x" * 100_000)
-        assert len(ledger.read().complaint.message) == tally.LONGEST_MESSAGE
+        assert len(ledger.read().complaint.message) == proof_stats.LONGEST_MESSAGE
 
     def test_cleared_it_is_empty(self, ledger):
         ledger.complain("x")
@@ -71,18 +71,18 @@ class TestAccount:
 class TestRepetition:
     def test_what_is_said_again_and_again_is_written_once(self, ledger, tmp_path):
         ledger.complain("The store is away.")
-        before = (tmp_path / tally.FILE_NAME).stat().st_ino
+        before = (tmp_path / proof_stats.FILE_NAME).stat().st_ino
         ledger.complain("The store is away.")
-        assert (tmp_path / tally.FILE_NAME).stat().st_ino == before
+        assert (tmp_path / proof_stats.FILE_NAME).stat().st_ino == before
         ledger.complain("It says something else.")
         assert ledger.read().complaint.message == "It says something else."
 
     def test_after_a_while_it_counts_as_new(self, ledger, tmp_path, monkeypatch):
-        monkeypatch.setattr(tally, "REPEAT_SECONDS", 0.0)
+        monkeypatch.setattr(proof_stats, "REPEAT_SECONDS", 0.0)
         ledger.complain("The store is away.")
-        before = (tmp_path / tally.FILE_NAME).stat().st_ino
+        before = (tmp_path / proof_stats.FILE_NAME).stat().st_ino
         ledger.complain("The store is away.")
-        assert (tmp_path / tally.FILE_NAME).stat().st_ino != before
+        assert (tmp_path / proof_stats.FILE_NAME).stat().st_ino != before
 
 
 class TestFile:
@@ -97,9 +97,9 @@ class TestFile:
 
     @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"proven": 3}'])
     def test_one_that_cannot_be_read_is_begun_anew(self, ledger, tmp_path, text, caplog):
-        (tmp_path / tally.FILE_NAME).write_text(text)
+        (tmp_path / proof_stats.FILE_NAME).write_text(text)
         assert ledger.read() == Tally()
-        assert tally.FILE_NAME in caplog.text
+        assert proof_stats.FILE_NAME in caplog.text
         ledger.failed("x")
         assert ledger.read().failures == 1
 
@@ -114,15 +114,15 @@ class TestFile:
         assert "is not up to date" in caplog.text
 
     def test_a_lock_that_is_held_is_not_waited_for(self, ledger, tmp_path, monkeypatch, caplog):
-        monkeypatch.setattr(tally, "LOCK_SECONDS", 0.05)
-        with tally.FileLock(tmp_path / tally.LOCK_NAME):
+        monkeypatch.setattr(proof_stats, "LOCK_SECONDS", 0.05)
+        with proof_stats.FileLock(tmp_path / proof_stats.LOCK_NAME):
             Ledger(tmp_path).failed("x")
         assert ledger.read() == Tally()
         assert "is not up to date" in caplog.text
 
     def test_two_processes_lose_nothing(self, ledger, tmp_path):
         code = (
-            "import sys; from pathlib import Path; from mountkit.tally import Ledger\n"
+            "import sys; from pathlib import Path; from mountkit.state.proof_stats import Ledger\n"
             "for n in range(25): Ledger(Path(sys.argv[1])).failed(str(n))"
         )
         environment = {"PYTHONPATH": str(Path(mountkit.__file__).parents[1])}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mountkit import backends, mountinfo
-from mountkit import target as targets
-from mountkit.backends.rclone import device_name
+from mountkit import backends
+from mountkit.backends.rclone.backend import device_name
 from mountkit.errors import MountUnavailableError, UsageError
-from mountkit.mountinfo import MountEntry
+from mountkit.linux import mount_table, paths
+from mountkit.linux.mount_table import MountEntry
 from mountkit.spec import MountSpec, Source, StoreOptions
 
 
@@ -25,41 +25,41 @@ class TestResolve:
     def test_links_of_the_parents_are_followed(self, tmp_path):
         (tmp_path / "real").mkdir()
         (tmp_path / "link").symlink_to("real")
-        assert targets.resolve(tmp_path / "link" / "new") == str(tmp_path / "real" / "new")
-        assert targets.resolve(tmp_path / "link") == str(tmp_path / "real")
+        assert paths.resolve(tmp_path / "link" / "new") == str(tmp_path / "real" / "new")
+        assert paths.resolve(tmp_path / "link") == str(tmp_path / "real")
 
     def test_it_is_absolute_and_plain(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        assert targets.resolve("a/../b/") == str(tmp_path / "b")
-        assert targets.resolve("~/x") == str(Path(os.environ["HOME"]).resolve() / "x")
+        assert paths.resolve("a/../b/") == str(tmp_path / "b")
+        assert paths.resolve("~/x") == str(Path(os.environ["HOME"]).resolve() / "x")
 
     def test_a_mount_point_and_the_root_are_themselves(self):
-        assert targets.resolve("/proc/") == "/proc"
-        assert targets.resolve("/") == "/"
+        assert paths.resolve("/proc/") == "/proc"
+        assert paths.resolve("/") == "/"
 
     def test_a_link_is_followed_before_its_parent_is_taken(self, tmp_path):
         (tmp_path / "a" / "deep").mkdir(parents=True)
         (tmp_path / "link").symlink_to("a/deep")
-        assert targets.resolve(tmp_path / "link" / ".." / "b") == str(tmp_path / "a" / "b")
-        assert targets.resolve("/../.././x") == "/x"
+        assert paths.resolve(tmp_path / "link" / ".." / "b") == str(tmp_path / "a" / "b")
+        assert paths.resolve("/../.././x") == "/x"
 
     def test_links_that_lead_in_a_circle_have_an_end(self, tmp_path):
         (tmp_path / "a").symlink_to("b")
         (tmp_path / "b").symlink_to("a")
-        assert targets.resolve(tmp_path / "a" / "x").startswith(str(tmp_path))
+        assert paths.resolve(tmp_path / "a" / "x").startswith(str(tmp_path))
 
     def test_what_may_not_be_looked_at_is_taken_as_it_is(self, tmp_path):
         (tmp_path / "file").write_text("")
-        assert targets.resolve(tmp_path / "file" / "x") == str(tmp_path / "file" / "x")
+        assert paths.resolve(tmp_path / "file" / "x") == str(tmp_path / "file" / "x")
 
     def test_a_current_directory_that_is_gone(self, tmp_path, monkeypatch):
         gone = tmp_path / "gone"
         gone.mkdir()
         monkeypatch.chdir(gone)
         gone.rmdir()
-        assert targets.resolve("/proc/..") == "/"
+        assert paths.resolve("/proc/..") == "/"
         with pytest.raises(UsageError, match="the current directory is gone") as caught:
-            targets.resolve("here")
+            paths.resolve("here")
         assert "whole path" in caught.value.hint
 
 
@@ -71,28 +71,28 @@ class TestMountAround:
     @pytest.mark.parametrize("source", ["mountkit-1", "mountpoint-s3"])
     def test_a_backends_mount_and_what_is_below(self, source):
         table = [entry(Path("/"), "overlay", "overlay"), entry(Path("/mnt/a"), source)]
-        assert targets.mount_around("/mnt/a", table) == "/mnt/a"
-        assert targets.mount_around("/mnt/a/b/c", table) == "/mnt/a"
-        assert targets.mount_around("/mnt/a-2", table) is None
-        assert targets.mount_around("/mnt", table) is None
+        assert paths.mount_around("/mnt/a", table) == "/mnt/a"
+        assert paths.mount_around("/mnt/a/b/c", table) == "/mnt/a"
+        assert paths.mount_around("/mnt/a-2", table) is None
+        assert paths.mount_around("/mnt", table) is None
 
     def test_the_innermost_of_several(self):
         table = [entry(Path(target)) for target in ("/a", "/a/b/c", "/a/b")]
-        assert targets.mount_around("/a/b/c/d", table) == "/a/b/c"
+        assert paths.mount_around("/a/b/c/d", table) == "/a/b/c"
 
     def test_the_root_of_a_container_and_a_home_are_as_anywhere_else(self):
         table = [
             entry(Path("/"), "fuse-overlayfs", "fuse.fuse-overlayfs"),
             entry(Path("/home"), "me@far:", "fuse.sshfs"),
         ]
-        assert targets.mount_around("/home/me", table) is None
+        assert paths.mount_around("/home/me", table) is None
 
     def test_what_the_backends_mount_is_known_by_its_name(self):
         spec = MountSpec(Source("s3", "b", ""), "/mnt", "rclone", StoreOptions(), "/c")
         for name, source in {"rclone": device_name(spec.id), "mountpoint": "mountpoint-s3"}.items():
             there = entry(Path("/mnt"), source)
             assert backends.load(name).owns(there, spec.id, there.minor)
-            assert targets.mount_around("/mnt", [there]) == "/mnt"
+            assert paths.mount_around("/mnt", [there]) == "/mnt"
         assert set(backends.NAMES) == {"rclone", "mountpoint"}
 
 
@@ -111,48 +111,48 @@ class TestResolveInAMount:
     @pytest.mark.parametrize("below", ["link", "link/x", "deep/link", "deep/link/x"])
     def test_nothing_below_it_is_touched(self, mounted, below):
         path = f"{mounted}/{below}"
-        assert targets.resolve(path, ()).startswith("/elsewhere")
-        assert targets.resolve(path, [entry(mounted)]) == path
+        assert paths.resolve(path, ()).startswith("/elsewhere")
+        assert paths.resolve(path, [entry(mounted)]) == path
 
     def test_the_mount_itself_is_not(self, mounted, tmp_path):
         (tmp_path / "away").symlink_to("/elsewhere")
-        assert targets.resolve(tmp_path / "away", [entry(tmp_path / "away")]) == f"{tmp_path}/away"
+        assert paths.resolve(tmp_path / "away", [entry(tmp_path / "away")]) == f"{tmp_path}/away"
 
     def test_nor_where_somebody_else_has_mounted_something(self, tmp_path):
         (tmp_path / "away").symlink_to("/elsewhere")
         table = [entry(tmp_path / "away", "server:/", "nfs4")]
-        assert targets.resolve(tmp_path / "away", table) == f"{tmp_path}/away"
+        assert paths.resolve(tmp_path / "away", table) == f"{tmp_path}/away"
 
     def test_a_link_to_it_is_followed_as_far_as_it(self, mounted, tmp_path):
         (tmp_path / "to").symlink_to("mnt/deep")
-        resolved = targets.resolve(tmp_path / "to" / "link", [entry(mounted)])
+        resolved = paths.resolve(tmp_path / "to" / "link", [entry(mounted)])
         assert resolved == f"{mounted}/deep/link"
 
     def test_dots_lead_through_it_and_out_of_it_by_the_letters(self, mounted, tmp_path):
         (tmp_path / "beside").symlink_to("other")
         table = [entry(mounted)]
-        assert targets.resolve(f"{mounted}/link/../x", table) == f"{mounted}/x"
-        assert targets.resolve(f"{mounted}/link/../../beside", table) == f"{tmp_path}/other"
+        assert paths.resolve(f"{mounted}/link/../x", table) == f"{mounted}/x"
+        assert paths.resolve(f"{mounted}/link/../../beside", table) == f"{tmp_path}/other"
 
     def test_from_within_it(self, mounted, monkeypatch):
         monkeypatch.chdir(mounted / "deep")
-        assert targets.resolve("link", [entry(mounted)]) == f"{mounted}/deep/link"
-        assert targets.resolve("../link", [entry(mounted)]) == f"{mounted}/link"
+        assert paths.resolve("link", [entry(mounted)]) == f"{mounted}/deep/link"
+        assert paths.resolve("../link", [entry(mounted)]) == f"{mounted}/link"
 
 
 class TestMakeReady:
     def test_a_new_directory_is_made_with_its_parents(self, tmp_path):
-        targets.make_ready(str(tmp_path / "a" / "b"))
+        paths.make_ready(str(tmp_path / "a" / "b"))
         assert (tmp_path / "a" / "b").is_dir()
 
     def test_an_empty_one_is_taken(self, tmp_path):
-        targets.make_ready(str(tmp_path))
+        paths.make_ready(str(tmp_path))
 
     @pytest.mark.fault(9)
     def test_one_that_holds_something_is_refused_and_kept(self, tmp_path):
         (tmp_path / "mine").write_text("x")
         with pytest.raises(MountUnavailableError) as caught:
-            targets.make_ready(str(tmp_path))
+            paths.make_ready(str(tmp_path))
         assert "not empty" in caught.value.message
         assert "mine" in caught.value.message
         assert (tmp_path / "mine").read_text() == "x"
@@ -161,17 +161,17 @@ class TestMakeReady:
     def test_a_file_is_named(self, tmp_path, below):
         (tmp_path / "file").write_text("")
         with pytest.raises(MountUnavailableError, match="is a file") as caught:
-            targets.make_ready(str(tmp_path / "file" / below))
+            paths.make_ready(str(tmp_path / "file" / below))
         assert str(tmp_path / "file") in caught.value.message
 
     def test_a_dangling_link_is_refused(self, tmp_path):
         (tmp_path / "link").symlink_to("nowhere")
         with pytest.raises(MountUnavailableError):
-            targets.make_ready(str(tmp_path / "link"))
+            paths.make_ready(str(tmp_path / "link"))
 
     def test_one_that_cannot_be_made(self):
         with pytest.raises(MountUnavailableError, match="cannot be made"):
-            targets.make_ready("/proc/mountkit")
+            paths.make_ready("/proc/mountkit")
 
 
 class TestFusermount:
@@ -179,11 +179,11 @@ class TestFusermount:
         if not os.access("/dev/fuse", os.R_OK | os.W_OK):
             pytest.skip("/dev/fuse is missing or closed")
         path = program(tmp_path / "fusermount3", "exit 0")
-        assert targets.fusermount(str(tmp_path)) == path
+        assert paths.fusermount(str(tmp_path)) == path
 
     def test_without_it_or_the_device_there_is_no_mount(self, tmp_path):
         with pytest.raises(MountUnavailableError) as caught:
-            targets.fusermount(str(tmp_path))
+            paths.fusermount(str(tmp_path))
         assert caught.value.hint
         assert caught.value.exit_code == 69
 
@@ -191,8 +191,8 @@ class TestFusermount:
 class TestUnmount:
     def test_what_it_is_asked(self, tmp_path):
         path = program(tmp_path / "f", f'printf "%s\\n" "$@" >> {tmp_path}/asked')
-        assert targets.unmount(path, "/mnt/a b") == ""
-        assert targets.unmount(path, "/mnt/a b", lazy=True) == ""
+        assert paths.unmount(path, "/mnt/a b") == ""
+        assert paths.unmount(path, "/mnt/a b", lazy=True) == ""
         words = (tmp_path / "asked").read_text().splitlines()
         assert words == ["-u", "/mnt/a b", "-u", "-z", "/mnt/a b"]
 
@@ -200,13 +200,13 @@ class TestUnmount:
         ("script", "said"), [("echo busy >&2; exit 1", "busy"), ("exit 1", "fusermount3 failed")]
     )
     def test_what_it_said(self, tmp_path, script, said):
-        assert targets.unmount(program(tmp_path / "f", script), "/mnt") == said
+        assert paths.unmount(program(tmp_path / "f", script), "/mnt") == said
 
 
 def test_a_foreign_mount_is_named_and_never_unmounted():
-    entry = mountinfo.at("/proc")
+    entry = mount_table.at("/proc")
     assert entry is not None
-    error = targets.refuse_foreign("/proc", entry)
+    error = paths.refuse_foreign("/proc", entry)
     assert "proc" in error.message
     assert "never unmounts" in error.hint
 
@@ -214,12 +214,12 @@ def test_a_foreign_mount_is_named_and_never_unmounted():
 class TestWaiting:
     def test_the_condition_is_asked_once_if_it_holds(self):
         asked = []
-        assert targets.wait_until(lambda: not asked.append(1), 0.0)
+        assert paths.wait_until(lambda: not asked.append(1), 0.0)
         assert asked == [1]
 
     def test_it_is_asked_again_until_it_holds(self):
         answers = iter([False, False, True])
-        assert targets.wait_until(lambda: next(answers), 10.0)
+        assert paths.wait_until(lambda: next(answers), 10.0)
 
     def test_it_has_an_end(self):
-        assert not targets.wait_until(lambda: False, 0.05)
+        assert not paths.wait_until(lambda: False, 0.05)

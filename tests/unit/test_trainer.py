@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 from fakes import FakeMount
 
-from mountkit import checkpoints, lineage
-from mountkit.config import Limits
+from mountkit.checkpoints import catalog, lineage
+from mountkit.config.settings import Limits
 from mountkit.errors import NotDurableError, PermissionDeniedError
 from mountkit.events import Trouble
-from mountkit.prover import Prover
+from mountkit.proof.committer import Prover
 
 if TYPE_CHECKING:
-    from mountkit.trainer import CheckpointCallback
+    from mountkit.training.callback import CheckpointCallback
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -28,7 +28,7 @@ class Place:
     """A mount in which others saved before, and the training that begins in it."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from mountkit import trainer
+        from mountkit.training import callback as trainer
 
         self.mount = FakeMount(folder)
         self.mount.begin()
@@ -40,9 +40,9 @@ class Place:
         for module, name in (
             (trainer.writers, "install"),
             (trainer.doctor, "essential"),
-            (trainer.resaving, "watch"),
-            (trainer.settling, "watch"),
-            (trainer.limit, "watch"),
+            (trainer.save_retry, "watch"),
+            (trainer.save_end, "watch"),
+            (trainer.save_total_limit, "watch"),
         ):
             monkeypatch.setattr(module, name, lambda *_: None)
         self._callback = trainer.CheckpointCallback
@@ -68,12 +68,12 @@ class Place:
 
     @property
     def latest(self) -> int | None:
-        found = checkpoints.latest(self.prover.store)
+        found = catalog.latest(self.prover.store)
         return found.step if found else None
 
     @property
     def steps(self) -> list[int]:
-        return [each.step for each in checkpoints.scan(self.prover.store)]
+        return [each.step for each in catalog.scan(self.prover.store)]
 
     @property
     def words(self) -> str:
@@ -267,6 +267,6 @@ class TestAnotherTraining:
         place.earlier(2, 4)
         place.train(4)
         store = place.prover.store
-        again = checkpoints.scan(store)[0]
+        again = catalog.scan(store)[0]
         place.prover.prove("checkpoint-2", 2, ["model"], saved=again.saved)
         assert place.latest == 4

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 
 from mountkit.errors import ConfigurationError
-from mountkit.trainer_hooks import hook
+from mountkit.training.trainer_hooks import hook
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from mountkit.unanswered import Seen, Silence, SilentError, answer, see
+from mountkit.linux.unanswered import Seen, Silence, SilentError, answer, see
 
 TURN = 0.1
 WAITS = "S"

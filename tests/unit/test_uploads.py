@@ -10,14 +10,15 @@ from fakes import FakeMount, FakeStore
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import checksums, uploads
-from mountkit.attestation import Attestation
-from mountkit.backends.protocol import Pending, WrittenFile
-from mountkit.config import Limits
-from mountkit.deadline import Deadline
+from mountkit.backends.base import Pending, WrittenFile
+from mountkit.config.settings import Limits
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
 from mountkit.events import Trouble, Waiting
-from mountkit.uploads import REFUSALS, Uploads, _Work
+from mountkit.proof import upload_waiter
+from mountkit.proof.upload_waiter import REFUSALS, Uploads, _Work
+from mountkit.store import checksums
+from mountkit.store.s3.head_object import Attestation
+from mountkit.timing import Deadline
 
 # No test waits for these; one that would is stopped by pytest and fails.
 PATIENT = Limits(stall=3600.0, drain=3600.0, repair=3600.0)
@@ -54,7 +55,7 @@ class TestProven:
         assert sorted(seen, key=lambda found: found.path) == list(outcome.proven)
 
     def test_nothing_to_prove_asks_nobody(self, mount, events):
-        assert attest(mount, events, []) == uploads.Outcome((), ())
+        assert attest(mount, events, []) == upload_waiter.Outcome((), ())
         assert mount.daemon.pushes == 0
         assert mount.bucket.requests == []
 
@@ -214,7 +215,7 @@ class TestUnproven:
         mount.daemon.script = [Pending(("x",), sent=number) for number in range(10_000)]
         limits = Limits(stall=3600.0, drain=0.1, repair=0.1)
         (problem,) = attest(mount, events, ["x"], limits).unproven
-        assert problem.reason == uploads.TIME_UP
+        assert problem.reason == upload_waiter.TIME_UP
         assert mount.daemon.pushes < 10_000
 
     @pytest.mark.fault(39)
@@ -244,7 +245,7 @@ class TestTimeUp:
         monkeypatch.setattr(checksums, "_views", reading)
         monkeypatch.setattr(FakeStore, "attest", lambda *_: attestation)
         (problem,) = attest(mount, events, ["x"], PATIENT.until(deadline)).unproven
-        assert problem.reason == uploads.TIME_UP
+        assert problem.reason == upload_waiter.TIME_UP
         assert len(seen) == 7
 
     def test_one_that_is_hashed_as_written_neither(self, mount, events, monkeypatch):
@@ -257,7 +258,7 @@ class TestTimeUp:
 
         monkeypatch.setattr(mount.daemon, "reference", reference)
         (problem,) = attest(mount, events, ["x"], PATIENT.until(deadline)).unproven
-        assert problem.reason == uploads.TIME_UP
+        assert problem.reason == upload_waiter.TIME_UP
         assert mount.bucket.asked("attest") == []
 
     def test_nor_are_thousands_more_begun(self, mount, events):
@@ -267,8 +268,8 @@ class TestTimeUp:
             mount.save(path)
         mount.bucket.before_attest = lambda _: deadline.set(0.0)
         outcome = attest(mount, events, paths, PATIENT.until(deadline))
-        assert len(mount.bucket.asked("attest")) <= uploads.WORKERS * 4
-        assert {problem.reason for problem in outcome.unproven} == {uploads.TIME_UP}
+        assert len(mount.bucket.asked("attest")) <= upload_waiter.WORKERS * 4
+        assert {problem.reason for problem in outcome.unproven} == {upload_waiter.TIME_UP}
 
 
 class TestRefusal:
@@ -330,7 +331,7 @@ class TestWork:
         work = self.work("x")
         pauses = [work.pause() for _ in range(20)]
         assert pauses == sorted(pauses)
-        assert pauses[-1] == uploads.LONGEST_PAUSE_SECONDS
+        assert pauses[-1] == upload_waiter.LONGEST_PAUSE_SECONDS
         work.look((Pending(("x",), sent=1), ()))
         assert work.pause() < 0.1
 
@@ -351,12 +352,12 @@ class TestWork:
 
 @pytest.mark.parametrize("name", ["a b", "ü/ö", "a#b", "-", "a\\b"])
 def test_names_that_survive(name):
-    assert uploads.keeps_its_name(name)
+    assert upload_waiter.keeps_its_name(name)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\t", "a/\x7f"])
 def test_names_that_do_not(name):
-    assert not uploads.keeps_its_name(name)
+    assert not upload_waiter.keeps_its_name(name)
 
 
 def test_the_mount_is_not_touched_for_what_is_in_the_cache(mount, events):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mountkit import cachelock, elsewhere
+from mountkit.mounts import waiting_caches
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import State
+from mountkit.state import cache_lock
+from mountkit.state.record import State
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,11 +29,11 @@ def leave(spec: MountSpec, *names: str, signed: bool = True) -> None:
     place = f"mountkit/{spec.source.bucket}/{spec.source.prefix}".rstrip("/")
     for name in names:
         for tree, text in (("vfs", "12345"), ("vfsMeta", info(dirty=True))):
-            path = elsewhere.Path(spec.cache_dir) / tree / place / name
+            path = waiting_caches.Path(spec.cache_dir) / tree / place / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
     if signed:
-        cachelock.sign(spec)
+        cache_lock.sign(spec)
 
 
 def info(*, dirty: bool) -> str:
@@ -62,7 +63,7 @@ class TestWhich:
     )
     def test_those_of_what_overlaps(self, tmp_path, known, there, here, told):
         leave(mount(tmp_path, there, "/old"), "a", "b/c")
-        found = elsewhere.waiting(known, tmp_path, mount(tmp_path, here))
+        found = waiting_caches.waiting(known, tmp_path, mount(tmp_path, here))
         assert [(cache.files, cache.bytes) for cache in found] == ([(2, 10)] if told else [])
 
     @pytest.mark.parametrize(
@@ -70,29 +71,29 @@ class TestWhich:
     )
     def test_however_the_store_is_called_and_at_the_same_target(self, tmp_path, known, store):
         leave(mount(tmp_path, "s3://b/run", "/old"), "a")
-        assert elsewhere.waiting(known, tmp_path, mount(tmp_path, "s3://b/run", "/old", store))
+        assert waiting_caches.waiting(known, tmp_path, mount(tmp_path, "s3://b/run", "/old", store))
 
     def test_not_its_own(self, tmp_path, known):
         spec = mount(tmp_path, "s3://b/run")
         leave(spec, "a")
-        assert elsewhere.waiting(known, tmp_path, spec) == ()
-        assert elsewhere.waiting(known, tmp_path)
-        assert elsewhere.waiting(known, tmp_path, without=[spec.cache_dir]) == ()
+        assert waiting_caches.waiting(known, tmp_path, spec) == ()
+        assert waiting_caches.waiting(known, tmp_path)
+        assert waiting_caches.waiting(known, tmp_path, without=[spec.cache_dir]) == ()
 
     def test_nor_what_waits_for_nothing(self, tmp_path, known):
         spec = mount(tmp_path, "s3://b/run", "/old")
         leave(spec, "a")
         (record,) = tmp_path.rglob("vfsMeta/**/a")
         record.write_text(info(dirty=False))
-        assert elsewhere.waiting(known, tmp_path) == ()
-        assert elsewhere.waiting(known, tmp_path / "is not there") == ()
+        assert waiting_caches.waiting(known, tmp_path) == ()
+        assert waiting_caches.waiting(known, tmp_path / "is not there") == ()
 
     @pytest.mark.parametrize("text", ["", "[]", '{"source": "b"}'])
     def test_one_that_says_nonsense_of_itself_is_told_by_its_layout(self, tmp_path, known, text):
         spec = mount(tmp_path, "s3://b/run", "/old")
         leave(spec, "a")
         (tmp_path / spec.id / "mount.json").write_text(text)
-        (found,) = elsewhere.waiting(known, tmp_path, mount(tmp_path, "s3://b/run"))
+        (found,) = waiting_caches.waiting(known, tmp_path, mount(tmp_path, "s3://b/run"))
         assert (found.files, found.target, found.command) == (1, "", "")
 
 
@@ -101,7 +102,7 @@ class TestWords:
     def test_how_much_where_since_when_and_what_to_do(self, tmp_path, known):
         spec = mount(tmp_path, "s3://b/a run", "/the old/one")
         leave(spec, "a", "b")
-        text = str(elsewhere.waiting(known, tmp_path)[0])
+        text = str(waiting_caches.waiting(known, tmp_path)[0])
         assert text.startswith("2 files (10 bytes) of a mount at /the old/one wait")
         assert "since 2026-01-02T03:04:05" in text
         assert spec.cache_dir in text
@@ -113,9 +114,9 @@ class TestWords:
     def test_what_a_process_has_is_left_to_it(self, tmp_path, known):
         spec = mount(tmp_path, "s3://b/run", "/old")
         leave(spec, "a")
-        lock = cachelock.acquire(spec)
+        lock = cache_lock.acquire(spec)
         try:
-            (found,) = elsewhere.waiting(known, tmp_path)
+            (found,) = waiting_caches.waiting(known, tmp_path)
         finally:
             lock.release()
         assert found.held
@@ -123,6 +124,6 @@ class TestWords:
 
     def test_of_an_earlier_version_the_target_is_not_known(self, tmp_path, known):
         leave(mount(tmp_path, "s3://b/run", "/old"), "a", signed=False)
-        (found,) = elsewhere.waiting(known, tmp_path, mount(tmp_path, "s3://b/run"))
+        (found,) = waiting_caches.waiting(known, tmp_path, mount(tmp_path, "s3://b/run"))
         assert "1 file (5 bytes) of another mount" in str(found)
         assert "where it was mounted then" in str(found)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit import health, mountinfo, watchdog
-from mountkit.health import Health, Limits, Sight, judge
-from mountkit.process import ProcessIdentity
-from mountkit.watchdog import FROZEN_SECONDS, TURN_SECONDS, Clock, hangs
+from mountkit.linux import mount_table
+from mountkit.linux.process import ProcessIdentity
+from mountkit.supervision import health, probe_child
+from mountkit.supervision.health import Health, Limits, Sight, judge
+from mountkit.supervision.probe_child import FROZEN_SECONDS, TURN_SECONDS, Clock, hangs
 
 LIMIT = 20.0
 PROBE = 5.0
@@ -83,19 +84,19 @@ def test_it_judges_as_the_supervisor_does(unanswered, idle, process_state, hang)
     sight = Sight("", "it", True, 0, unanswered, process_state, idle)
     broken = judge(sight, Limits(1.0, PROBE, hang)).health is Health.BROKEN
     assert hangs(process_state, unanswered, idle, hang) is broken
-    assert set(watchdog.STOPPED) == health.STOPPED
+    assert set(probe_child.STOPPED) == health.STOPPED
 
 
 class TestDaemon:
     def test_it_is_told_and_killed(self, sleeper, capfd):
         psutil.Process(sleeper.pid).suspend()
-        watchdog.Daemon(sleeper.pid, sleeper.started, -1).end(12.5)
+        probe_child.Daemon(sleeper.pid, sleeper.started, -1).end(12.5)
         assert psutil.Process(sleeper.pid).wait(LIMIT) == -signal.SIGKILL
         assert capfd.readouterr().out == "cut-off 12.5\n"
 
     @pytest.mark.fault(38)
     def test_a_stranger_with_its_number_is_left_alone(self, sleeper, capfd):
-        stranger = watchdog.Daemon(sleeper.pid, sleeper.started + 1, -1)
+        stranger = probe_child.Daemon(sleeper.pid, sleeper.started + 1, -1)
         stranger.end(12.5)
         assert stranger.look() is None
         assert sleeper.alive()
@@ -104,23 +105,23 @@ class TestDaemon:
     def test_one_that_is_gone(self, sleeper, capfd):
         os.kill(sleeper.pid, signal.SIGKILL)
         os.waitpid(sleeper.pid, 0)
-        watchdog.Daemon(sleeper.pid, sleeper.started, -1).end(12.5)
+        probe_child.Daemon(sleeper.pid, sleeper.started, -1).end(12.5)
         assert capfd.readouterr().out == ""
 
     @pytest.mark.fault(9)
     def test_a_mount_on_top_of_its_own_is_not_its_own(self):
-        entry = mountinfo.at("/proc")
-        assert watchdog.Daemon(1, 1, entry.minor).serves("/proc")
-        assert not watchdog.Daemon(1, 1, entry.minor + 1).serves("/proc")
-        assert not watchdog.Daemon(1, 1, entry.minor).serves("/proc/1")
+        entry = mount_table.at("/proc")
+        assert probe_child.Daemon(1, 1, entry.minor).serves("/proc")
+        assert not probe_child.Daemon(1, 1, entry.minor + 1).serves("/proc")
+        assert not probe_child.Daemon(1, 1, entry.minor).serves("/proc/1")
 
     def test_what_it_does(self, sleeper):
         deadline = time.monotonic() + LIMIT
-        while watchdog.Daemon(sleeper.pid, sleeper.started, -1).look()[0] != "S":
+        while probe_child.Daemon(sleeper.pid, sleeper.started, -1).look()[0] != "S":
             assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("path", ["/plain", "/a b", "/a\\b", "/tab\there", "/ünï#"])
 def test_paths_of_the_mount_table(path):
     kept = "".join(f"\\{ord(sign):03o}" if sign in " \t\n\\#" else sign for sign in path)
-    assert watchdog.unescaped(kept.encode()) == path.encode()
+    assert probe_child.unescaped(kept.encode()) == path.encode()

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mountkit
-from mountkit.written import DOUBTFUL, JOURNAL_NAME, TORN, UNFINISHED, Journal, Written
+from mountkit.state.write_journal import DOUBTFUL, JOURNAL_NAME, TORN, UNFINISHED, Journal, Written
 
 # Surrogates stand for bytes of a file's name that are no UTF-8.
 PATHS = st.text(st.characters(), min_size=1, max_size=20)
@@ -253,7 +253,7 @@ class TestUnreadable:
 WRITER = """
 import pathlib, sys
 import mountkit
-from mountkit.written import Journal
+from mountkit.state.write_journal import Journal
 
 journal = Journal(pathlib.Path(sys.argv[1]))
 for number in range(200):

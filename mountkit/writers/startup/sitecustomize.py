@@ -25,13 +25,13 @@ def _pass_on() -> None:
 
 def _install() -> None:
     try:
-        from mountkit.writers import startup_place
+        from mountkit.writers import startup_hook
     except ModuleNotFoundError as error:
         # A Python of another environment, which does not know of mountkit.
         if error.name != "mountkit":
             raise
         return
-    startup_place.install(os.environ)
+    startup_hook.install(os.environ)
 
 
 _install()

@@ -132,15 +132,15 @@ class Prove:
     """Saves as CheckpointCallback does: repeats what was torn, proves beside the next save."""
 
     def __init__(self, options: argparse.Namespace, log: Log) -> None:
-        from mountkit import config
-        from mountkit.handle import Mount
-        from mountkit.prover import Prover
-        from mountkit.resaving import Resaver
+        from mountkit.config import settings
+        from mountkit.mounts.mount import Mount
+        from mountkit.proof.committer import Prover
+        from mountkit.training.save_retry import Resaver
 
         mount = Mount.covering(options.output)
         assert mount is not None
         self.mount = mount
-        self.limits = config.limits(config.load())
+        self.limits = settings.limits(settings.load())
         self.output = options.output
         self.size = options.size
         self.keep = options.keep

@@ -12,25 +12,26 @@ import time
 import traceback
 from pathlib import Path
 
-from mountkit import backends, config
+from mountkit import backends
+from mountkit.config.settings import command_environment, load
 from mountkit.errors import MountkitError
-from mountkit.firstlook import first_look
-from mountkit.session import Session
-from mountkit.specifying import specify
-from mountkit.writers import startup_place
+from mountkit.lifecycle.session import Session
+from mountkit.mounts.inventory import first_look
+from mountkit.mounts.resolve_spec import specify
+from mountkit.writers import startup_hook
 
 LIMIT_SECONDS = 60.0
 
 
 def serve(request: dict) -> dict:
-    settings = config.load(backend=request["backend"], endpoint_url=request["endpoint"])
+    settings = load(backend=request["backend"], endpoint_url=request["endpoint"])
     spec = specify(request["source"], request["target"], settings, request["options"])
     session = Session.open(spec, settings, look=first_look)
     hung = False
     try:
-        env = config.command_environment(settings)
+        env = command_environment(settings)
         if "rename" in backends.load(spec.backend).refuses:
-            env = startup_place.environment(session.mount, env)
+            env = startup_hook.environment(session.mount, env)
         program = subprocess.Popen(request["command"], env=dict(env), stdin=subprocess.PIPE)
         told, until = Path(request["told"]), time.monotonic() + LIMIT_SECONDS
         # With a file left open it ends only after the drain.

@@ -14,7 +14,7 @@ from pathlib import Path
 from light import checkpoint, wait_for, write
 
 import mountkit
-from mountkit.supervisor import Supervisor
+from mountkit.supervision.supervisor import Supervisor
 
 
 class TrainingError(Exception):

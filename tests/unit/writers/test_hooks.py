@@ -16,13 +16,13 @@ from types import SimpleNamespace
 import pytest
 
 import mountkit
-from mountkit.checksums import digest_file
+from mountkit.state.write_journal import Journal
+from mountkit.store.checksums import digest_file
 from mountkit.writers import hooks as module
 from mountkit.writers import safetensors as format_
 from mountkit.writers.hooks import Hooks, Place, target_of
-from mountkit.writers.imports import Watcher
-from mountkit.writers.sequential import SequentialFile
-from mountkit.written import Journal
+from mountkit.writers.import_hook import Watcher
+from mountkit.writers.sequential_file import SequentialFile
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -269,7 +269,7 @@ class TestTorch:
 
 def broken(monkeypatch, **calls) -> None:
     """Have every sequential file use other system calls."""
-    from mountkit.writers.sequential import Calls
+    from mountkit.writers.sequential_file import Calls
 
     def make(*arguments, **options) -> SequentialFile:
         return SequentialFile(*arguments, **{**options, "calls": Calls(**calls)})
@@ -448,7 +448,7 @@ class TestInstalling:
     def test_a_mount_that_cannot_rename_is_installed(self, tmp_path, monkeypatch):
         mount = self.mount(tmp_path, "mountpoint")
         entries = {mount.path: object()}
-        monkeypatch.setattr("mountkit.mountinfo.at", entries.get)
+        monkeypatch.setattr("mountkit.linux.mount_table.at", entries.get)
         mountkit.writers.install(mount)
         try:
             torch.save(1, f"{mount.path}/a")
@@ -542,7 +542,7 @@ torch.save(1, root + "/mnt/n")
 hooks.remove(place.path)
 save_file({"a": torch.ones(3)}, root + "/mnt/o")
 torch.save(1, root + "/mnt/p")
-from mountkit.written import Journal
+from mountkit.state.write_journal import Journal
 said["written"] = sorted(Journal(pathlib.Path(root)).read())
 said["restored"] = [
     safetensors.torch.serialize_file is safetensors.serialize_file,

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mountkit
-from mountkit import checksums
 from mountkit.errors import MountkitError
-from mountkit.writers import sequential
-from mountkit.writers.sequential import SYSTEM, Calls, SequentialFile
-from mountkit.written import UNFINISHED, Journal
+from mountkit.state.write_journal import UNFINISHED, Journal
+from mountkit.store import checksums
+from mountkit.writers import sequential_file
+from mountkit.writers.sequential_file import SYSTEM, Calls, SequentialFile
 
 NAME = "checkpoint-1/model.safetensors"
 
@@ -121,8 +121,8 @@ class TestWriting:
         kernel = Kernel()
         kernel.most = most
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sequential, "GATHER_BYTES", gather)
-            patch.setattr(sequential, "CHUNK_BYTES", chunk)
+            patch.setattr(sequential_file, "GATHER_BYTES", gather)
+            patch.setattr(sequential_file, "CHUNK_BYTES", chunk)
             file = SequentialFile(
                 str(folder / "f"), "f", str(folder), Journal(folder), calls=kernel.calls()
             )
@@ -138,13 +138,13 @@ class TestWriting:
 
     def test_small_writes_are_gathered_and_large_ones_are_not_copied(self, begin, path):
         kernel = Kernel()
-        large = bytearray(3 * sequential.CHUNK_BYTES + 5)
+        large = bytearray(3 * sequential_file.CHUNK_BYTES + 5)
         with begin(kernel.calls()) as file:
             for _ in range(1000):
                 file.write(b"x" * 100)
             file.write(large)
             file.write(b"end")
-        assert kernel.written == [100_000, *[sequential.CHUNK_BYTES] * 3, 5, 3]
+        assert kernel.written == [100_000, *[sequential_file.CHUNK_BYTES] * 3, 5, 3]
         assert path.read_bytes() == b"x" * 100_000 + large + b"end"
 
     def test_nothing_but_a_sequential_mount_can_do(self, begin):
@@ -248,10 +248,10 @@ class TestFailing:
         # torch goes on writing, and ends its archive, whatever the file says.
         kernel = Kernel("write", OSError(errno.EIO, "broken"), after=1)
         file = begin(kernel.calls())
-        file.write(b"1" * sequential.CHUNK_BYTES)
+        file.write(b"1" * sequential_file.CHUNK_BYTES)
         for _ in range(2):
             with pytest.raises(OSError, match="broken"):
-                file.write(b"2" * sequential.CHUNK_BYTES)
+                file.write(b"2" * sequential_file.CHUNK_BYTES)
         with pytest.raises(OSError, match="broken"):
             file.write(b"small")
         with pytest.raises(OSError, match="broken"):
@@ -334,8 +334,8 @@ class TestJournal:
 FORKING = """
 import json, os, sys
 from pathlib import Path
-from mountkit.writers.sequential import SequentialFile
-from mountkit.written import Journal
+from mountkit.writers.sequential_file import SequentialFile
+from mountkit.state.write_journal import Journal
 
 folder = Path(sys.argv[1])
 journal = Journal(folder)
@@ -408,19 +408,19 @@ class TestInUse:
         with path.open("rb") as stream:
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         with mapped:
-            assert "this process has it mapped" in sequential.in_use(str(path), "")
-        assert sequential.in_use(str(path), "") == ""
+            assert "this process has it mapped" in sequential_file.in_use(str(path), "")
+        assert sequential_file.in_use(str(path), "") == ""
 
     def test_one_that_is_open(self, tmp_path):
         path = tmp_path / "model.bin"
         path.write_bytes(b"model")
         with path.open("rb"):
-            assert "open for reading" in sequential.in_use(str(path), "")
-        assert sequential.in_use(f"{path}.other", "") == ""
+            assert "open for reading" in sequential_file.in_use(str(path), "")
+        assert sequential_file.in_use(f"{path}.other", "") == ""
 
     def test_one_that_another_program_reads_by_the_daemons_word(self, tmp_path):
         said = "inode 4 is not writable while being read"
-        assert "another program reads it" in sequential.in_use(str(tmp_path / "x"), said)
+        assert "another program reads it" in sequential_file.in_use(str(tmp_path / "x"), said)
 
     def test_where_the_kernel_does_not_tell(self, tmp_path):
-        assert sequential.in_use("x", "", maps=tmp_path / "no", opened=tmp_path / "no") == ""
+        assert sequential_file.in_use("x", "", maps=tmp_path / "no", opened=tmp_path / "no") == ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mountkit.writers import startup_place
+from mountkit.writers import startup_hook
 
 
 def mount(backend: str) -> Any:
@@ -27,23 +27,23 @@ def test_it_is_handed_on_as_long_as_the_mount_lasts(monkeypatch, path):
     if path:
         monkeypatch.setenv("PYTHONPATH", path)
     before = dict(os.environ)
-    with startup_place.handed_on(mount("mountpoint")):
-        place = json.loads(os.environ[startup_place.VARIABLE])
+    with startup_hook.handed_on(mount("mountpoint")):
+        place = json.loads(os.environ[startup_hook.VARIABLE])
         assert place == {"path": "/mnt", "directory": "/state"}
         paths = os.environ["PYTHONPATH"].split(os.pathsep)
-        assert paths == [str(startup_place.FOLDER), *([path] if path else [])]
+        assert paths == [str(startup_hook.FOLDER), *([path] if path else [])]
     assert dict(os.environ) == before
 
 
 def test_what_somebody_else_set_meanwhile_stays(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/mine")
-    with startup_place.handed_on(mount("mountpoint")):
+    with startup_hook.handed_on(mount("mountpoint")):
         monkeypatch.setenv("PYTHONPATH", "/theirs")
     assert os.environ["PYTHONPATH"] == "/theirs"
-    assert startup_place.VARIABLE not in os.environ
+    assert startup_hook.VARIABLE not in os.environ
 
 
 def test_a_mount_that_can_rename_hands_nothing_on():
     before = dict(os.environ)
-    with startup_place.handed_on(mount("rclone")):
+    with startup_hook.handed_on(mount("rclone")):
         assert dict(os.environ) == before

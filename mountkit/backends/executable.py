@@ -1,0 +1,78 @@
+"""Find a daemon's program, and see that it is new enough."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from mountkit.backends.base import Binary
+from mountkit.errors import MountUnavailableError
+
+ASK_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program by name, how to ask for its version, and which is the oldest that will do.
+
+    ``answer`` is the regular expression of the line that tells the version, with two or three
+    groups of digits. ``because`` says what the oldest version brought.
+    """
+
+    name: str
+    ask: str
+    answer: str
+    minimum: tuple[int, ...]
+    because: str
+    install: str
+
+    def find(self, *search_paths: str) -> Binary:
+        """The first one on the search paths.
+
+        Raises
+        ------
+        MountUnavailableError
+            If there is none, it does not run, or it is too old.
+        """
+        found = (shutil.which(self.name, path=path) for path in search_paths)
+        path = next(filter(None, found), None)
+        if path is None:
+            raise MountUnavailableError(f"There is no {self.name} on PATH.", hint=self.install)
+        version = self.parse(self._said(path))
+        if version is None:
+            raise MountUnavailableError(
+                f"{path} does not say which {self.name} it is.", hint=f"Try: {path} {self.ask}"
+            )
+        binary = Binary(path, version)
+        if version < self.minimum:
+            needed = ".".join(str(part) for part in self.minimum[:2])
+            raise MountUnavailableError(
+                f"{path} is {self.name} {binary.version_text}; mountkit needs {needed} or later, "
+                f"{self.because}.",
+                hint=self.install,
+            )
+        return binary
+
+    def parse(self, text: str) -> tuple[int, ...] | None:
+        """The version in what the program said, or None."""
+        match = re.search(self.answer, text, re.MULTILINE)
+        return tuple(int(part or 0) for part in match.groups()) if match else None
+
+    def _said(self, path: str) -> str:
+        try:
+            answer = subprocess.run(
+                [path, self.ask],
+                capture_output=True,
+                check=False,
+                text=True,
+                timeout=ASK_SECONDS,
+                # The user's own configuration must not matter.
+                env={"RCLONE_CONFIG": ""},
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise MountUnavailableError(
+                f"{path} does not run: {error}.", hint=f"Try: {path} {self.ask}"
+            ) from error
+        return answer.stdout

@@ -1,0 +1,1 @@
+"""The Mountpoint for S3 backend."""

@@ -1,0 +1,1 @@
+"""The rclone backend."""

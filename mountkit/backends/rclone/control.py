@@ -1,0 +1,266 @@
+"""rclone's remote control over a private unix socket.
+
+Sources: rclone's ``vfs/rc.go`` and ``vfs/vfscache/writeback``.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import re
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mountkit.backends.base import Pending, Reference, WrittenFile
+from mountkit.backends.rclone import refusals
+from mountkit.backends.rclone.cache_identity import CacheRoots
+from mountkit.backends.rclone.names import stored
+from mountkit.errors import MountUnavailableError
+from mountkit.spec import MANIFEST_NAME
+from mountkit.store import checksums
+from mountkit.timing import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mountkit.backends.rclone.cache import RcloneCache
+
+ROOTS_NAME = "cache.json"
+TIMEOUT_SECONDS = 10.0
+NOW = -1_000_000_000
+QUICK_RETRIES = 3
+PAUSE_SECONDS = 15.0
+LOG_BYTES = 65536
+LOGGED = re.compile(rf"^{refusals.STAMP} (?:ERROR|CRITICAL) *: (.*)$", re.MULTILINE)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class RcloneControl:
+    """One rclone mount: its remote control, and its cache."""
+
+    def __init__(
+        self, rc_socket: Path, cache: RcloneCache, deadline: Deadline | None = None
+    ) -> None:
+        self._socket = rc_socket
+        self._cache = cache
+        self._roots = CacheRoots(rc_socket.parent / ROOTS_NAME, (cache.data, cache.meta))
+        self._deadline = deadline or Deadline()
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One remote-control call, such as ``vfs/queue``; returns the JSON object it answers.
+
+        Raises
+        ------
+        MountUnavailableError
+            If rclone does not answer within 10 s, less where a deadline is near, or answers with
+            an error.
+        """
+        connection = _UnixConnection(str(self._socket), self._deadline.cut(TIMEOUT_SECONDS))
+        try:
+            connection.request(
+                "POST", f"/{method}", json.dumps(parameters), {"Content-Type": "application/json"}
+            )
+            response = connection.getresponse()
+            body = json.loads(response.read() or b"{}")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise MountUnavailableError(
+                f"rclone does not answer {method} on {self._socket}: {error}.",
+                hint="See what became of it: mountkit status",
+            ) from error
+        finally:
+            connection.close()
+        answer: dict[str, Any] = body if isinstance(body, dict) else {}
+        if response.status != http.client.OK:
+            raise MountUnavailableError(
+                f"rclone refused {method}: {answer.get('error', response.reason)}.",
+                hint="See what became of it: mountkit status",
+            )
+        return answer
+
+    def confirm(self) -> None:
+        """See that rclone's cache is where it is looked for; flags could move it (F13)."""
+        path = self.call("vfs/stats").get("diskCache", {}).get("path")
+        if path != str(self._cache.data):
+            raise MountUnavailableError(
+                f"rclone keeps its cache in {path} and not in {self._cache.data}.",
+                hint="Leave out what --option changes about the connection to the store.",
+            )
+        self._roots.remember()
+
+    def push(self) -> Pending:
+        """Start every waiting upload now; soon, if it has failed a few times."""
+        queue = self.call("vfs/queue").get("queue") or []
+        failed = False
+        for item in queue:
+            failed = failed or (item["tries"] > 0 and not item["uploading"])
+            # A store may be ill, and is left a pause. rclone's own doubles up to five minutes: the
+            # proof would be given up before the next try, however long the store has been back.
+            pause = NOW if item["tries"] < QUICK_RETRIES else PAUSE_SECONDS
+            if not item["uploading"] and item["expiry"] > max(0.0, pause):
+                self._expire(item["id"], pause)
+        errors = self._errors() if failed else {}
+        return Pending(
+            waiting=tuple(stored(item["name"]) for item in queue),
+            errors=tuple(
+                (stored(item["name"]), errors.get(item["name"], "the upload failed"))
+                for item in queue
+                if item["tries"] > 0 and not item["uploading"]
+            ),
+            lost=tuple(self._refused().items()),
+            sent=int(self.call("core/stats").get("bytes", 0)) if queue else 0,
+        )
+
+    def _expire(self, item_id: int, seconds: float) -> None:
+        try:
+            self.call("vfs/queue-set-expiry", id=item_id, expiry=seconds)
+        except MountUnavailableError as error:
+            # Uploaded between the two calls: there is nothing left to push.
+            if "not found" not in error.message:
+                raise
+
+    def _errors(self) -> dict[str, str]:
+        transferred = self.call("core/transferred").get("transferred") or []
+        return {item["name"]: item["error"] for item in transferred if item.get("error")}
+
+    def refresh(self, directory: str) -> None:
+        """Forget what rclone knows of a directory, so that the store is asked again.
+
+        By its name rclone forgets what is below it, but not the directory while an empty folder in
+        it is only rclone's own; by that of a file in it, which need not be there, it does.
+        """
+        within = "/".join(filter(None, (directory, MANIFEST_NAME)))
+        self.call("vfs/forget", dir=directory, file=within)
+
+    def files(self, below: str = "") -> tuple[WrittenFile, ...]:
+        """Every file in the cache below a directory, but for what was removed past the mount.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the cache cannot be read, or was taken away since the mount was made.
+        """
+        from mountkit.state.bypassed_files import Strays, over
+
+        removed = Strays(self._socket.parent).removed()
+        files = self._cache.files(below)
+        # Afterwards, so that one which goes away meanwhile is not taken for an empty one.
+        problem = self._roots.problem()
+        if problem:
+            raise MountUnavailableError(
+                f"{problem} What was written and not proven before that is not known.",
+                hint="What was uploaded is in the bucket. To give up the rest of a mount that is "
+                "still there: mountkit umount --discard",
+            )
+        refused = self._refused()
+        return tuple(
+            # No manifest of before speaks for it.
+            replace(file, dirty=True) if file.path in refused else file
+            for file in files
+            if file.dirty or not over(file.path, file.modified, removed)
+        )
+
+    def _refused(self) -> dict[str, str]:
+        """Files in the cache that lack bytes which their program wrote, and why.
+
+        Written anew in place, as ``open(path, "wb")`` does, a file cannot be told from one that was
+        only added to: it is named until it is removed, or another one takes its place.
+        """
+        from mountkit.state.bypassed_files import over
+        from mountkit.state.record import StateDirectory
+
+        state = StateDirectory(self._socket.parent)
+        found = {}
+        for place, (at, why) in refusals.of(state.log).read().items():
+            local = Path(place)
+            if not local.is_relative_to(self._cache.data) or not local.exists():
+                continue
+            path = local.relative_to(self._cache.data).as_posix()
+            record = state.last()
+            # What an earlier run lost, it has named.
+            earlier = record is not None and at < record.began
+            anew, removed = state.strays.begun(), state.strays.removed()
+            begun = over(path, at, anew) or over(path, at, removed)
+            if not earlier and not begun and not refusals.made_since(local, at):
+                found[path] = (
+                    f"a write to it failed on the disk of rclone's cache: {why}; remove it, and "
+                    "write it once more"
+                )
+        return found
+
+    def reference(self, path: str) -> Reference | None:
+        """The cached file's digest. Read through the mount it could be the store's own bytes."""
+        local = self._cache.comparable(path)
+        if local is not None:
+            return Reference(checksums.digest_file(local, deadline=self._deadline), "mount", local)
+        full = self.explain(path)
+        if full:
+            raise OSError(errno.ENOSPC, full, path)
+        return None
+
+    def explain(self, path: str) -> str:
+        """Whether the disk was full, by its log; other errors come with its queue, see ``push``."""
+        from mountkit.linux.process import tail
+        from mountkit.state.record import StateDirectory
+
+        said = tail(StateDirectory(self._socket.parent).log, LOG_BYTES)
+        places = (self._cache.data / path, self._cache.meta / path)
+        full = any(f"{place}: no space left on device" in said for place in places)
+        return f"no space left on the disk of {self._cache.data}" if full else ""
+
+    def last_error(self) -> tuple[float, str] | None:
+        """The last error in its log: what it could not upload, and the store's own words."""
+        from mountkit.linux.process import tail
+        from mountkit.state.record import StateDirectory
+
+        found = LOGGED.findall(tail(StateDirectory(self._socket.parent).log, LOG_BYTES))
+        at = refusals.seconds(found[-1][0]) if found else 0.0
+        return (at, found[-1][1]) if at else None
+
+    def content(self, path: str) -> bytes | None:
+        """The cached file, if all of it is there."""
+        local = self._cache.local(path)
+        try:
+            return None if local is None else local.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def purge(self) -> None:
+        """Empty the cache, but for files that still wait for their upload."""
+        self._cache.purge()
+        self._roots.forget()
+
+    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+        """Set aside what is older than what the store has; have what it lost uploaded again."""
+        # A mount is made anew: where its cache was emptied since the last one, that was on purpose.
+        self._roots.forget()
+        self._cache.set_aside(aside, outdated)
+        self._cache.upload_again(missing)
+
+    def lessened(self, below: str = "") -> tuple[str, ...]:
+        """By the directories of the cache, which change when a file of them is made or removed."""
+        return self._cache.lessened(below)
+
+    def leftovers(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
+        """Whatever is written can be renamed."""
+        return ()
+
+    def emptied(self, directory: str) -> float:  # noqa: ARG002
+        """A directory stays until it is removed itself."""
+        return 0.0
+
+    def audit(self, aside: Path) -> tuple[str, ...]:
+        """Mend what a killed rclone left in the cache."""
+        return self._cache.audit(aside)

@@ -1,0 +1,1 @@
+"""Checkpoints in a store: what needs no mount."""

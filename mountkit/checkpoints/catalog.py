@@ -1,0 +1,235 @@
+"""Which checkpoints there are, which is the newest proven one, and which may go."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mountkit.checkpoints import lineage
+from mountkit.checkpoints.manifest import Manifest, step_of
+from mountkit.checkpoints.verification import inside, listing, read_manifest, verify_file
+from mountkit.errors import UsageError, VerificationError
+from mountkit.spec import MANIFEST_NAME
+from mountkit.store.s3.store import WORKERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from datetime import datetime
+
+    from mountkit.checkpoints.attestation import FileVerdict
+    from mountkit.checkpoints.manifest import FileEntry
+    from mountkit.store.s3.store import ObjectInfo, Store
+
+__all__ = [
+    "Candidate",
+    "Proven",
+    "latest",
+    "remove",
+    "retention",
+    "scan",
+    "step_of",
+    "top_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A directory named like a checkpoint; ``proven`` tells whether it has a manifest.
+
+    ``saved`` is that of the manifest, None if it has none or cannot be read.
+    """
+
+    step: int
+    name: str
+    proven: bool
+    saved: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A checkpoint whose manifest was read and whose files are intact."""
+
+    step: int
+    name: str
+    url: str
+    manifest: Manifest
+
+
+def scan(store: Store) -> tuple[Candidate, ...]:
+    """All checkpoints below the source, by step, the oldest first.
+
+    Needs one listing of directories (a request per 1,000) and one small request per checkpoint, 16
+    at a time; listing every object instead would cost a request per 1,000 files.
+    """
+    return tuple(
+        Candidate(step, name, proven=True, saved=read.saved)
+        if isinstance(read, Manifest)
+        else Candidate(step, name, proven=read is not None)
+        for step, name, read in _manifests(store)
+    )
+
+
+def top_of(path: str) -> str:
+    """The checkpoint that a file lies in, below the source; "" if it lies in none."""
+    parts = path.split("/")[:-1]
+    for count, part in enumerate(parts, 1):
+        if step_of(part) is not None:
+            return "/".join(parts[:count])
+    return ""
+
+
+def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -> Proven | None:
+    """The newest checkpoint that is proven and still intact, or None.
+
+    That is the highest step of the training that saved last, and of those that it descends from.
+    What another training has left at a higher step is passed over, for nobody resumes from it who
+    has begun anew below it. One request for each manifest, 16 at a time, and one per 1,000 files
+    for sizes and ETags. Only files whose ETag differs are looked at more closely.
+
+    Parameters
+    ----------
+    store:
+        Its source is the directory that holds the checkpoints.
+    on_skip:
+        Called with the name of each directory of a higher step that was passed over, and why.
+
+    Raises
+    ------
+    MountkitError
+        If the store cannot be asked. A broken checkpoint is passed over, a broken store is not.
+
+    """
+    read = _manifests(store)
+    proven = {step: (name, found) for step, name, found in read if isinstance(found, Manifest)}
+    line = lineage.descent({step: found.saved for step, (_, found) in proven.items()})
+    why = {step: _unproven(found) for step, _, found in read if not isinstance(found, Manifest)}
+    newest = None
+    for step in line:
+        name, manifest = proven[step]
+        fault = _first_fault(store, name, manifest)
+        if fault is None:
+            newest = Proven(step, name, store.source.child(name).url, manifest)
+            break
+        why[step] = _sentence(fault)
+    for step, name, _ in reversed(read):
+        if newest is not None and step <= newest.step:
+            break
+        if on_skip:
+            on_skip(name, why[step] if step in why else _other_training(line[0]))
+    return newest
+
+
+def _other_training(newest: int) -> str:
+    return f"it is of a training that checkpoint-{newest}, saved later, does not descend from"
+
+
+def retention(
+    proven: Iterable[int],
+    keep: int | None,
+    protected: Collection[int] = (),
+    foreign: Collection[int] = (),
+) -> tuple[int, ...]:
+    """The steps that may go, the oldest first.
+
+    Parameters
+    ----------
+    proven:
+        The steps of proven checkpoints.
+    keep:
+        How many of the newest stay. All do for None, and for 0 or less, as Trainer reads its
+        ``save_total_limit`` (transformers 5.23, ``trainer_utils.py``, rotate_checkpoints).
+    protected:
+        Steps that stay in any case, such as the best and the one resumed from. They do not count
+        towards ``keep``.
+    foreign:
+        Those of trainings that this one does not descend from. They go before all others, as this
+        training's own take their places.
+
+    """
+    if keep is None or keep <= 0:
+        return ()
+    old = sorted(set(proven), key=lambda step: (step not in foreign, step))[:-keep]
+    return tuple(step for step in old if step not in protected)
+
+
+def remove(store: Store, name: str) -> None:
+    """Delete a checkpoint from the store: its manifest first, so that no torn one looks proven.
+
+    Raises
+    ------
+    UsageError
+        If ``name`` is not that of a checkpoint.
+    PermissionDeniedError
+        If the store refuses.
+
+    """
+    if step_of(name) is None:
+        raise UsageError(
+            f"{name!r} is not the name of a checkpoint, so it is not deleted.",
+            hint="Name a directory such as checkpoint-30.",
+        )
+    own = inside(name, MANIFEST_NAME)
+    store.delete([own])
+    store.delete(item.path for item in store.list(name, markers=True) if item.path != own)
+
+
+def _by_step(store: Store) -> tuple[tuple[int, str], ...]:
+    """Directories named like checkpoints, sorted by step.
+
+    ``checkpoint-010`` is passed over: Trainer never writes it, and it would share step 10.
+    """
+    steps = ((step_of(name), name) for name in store.directories())
+    return tuple(
+        sorted(
+            (step, name) for step, name in steps if step is not None and name.endswith(f"-{step}")
+        )
+    )
+
+
+def _manifests(store: Store) -> list[tuple[int, str, Manifest | VerificationError | None]]:
+    """Every checkpoint by step, with its manifest, or why it cannot be read; None without one."""
+
+    def read(name: str) -> Manifest | VerificationError | None:
+        try:
+            return read_manifest(store, name)
+        except VerificationError as error:
+            return error
+
+    named = _by_step(store)
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="manifests") as pool:
+        found = list(pool.map(read, [name for _, name in named]))
+    return [(step, name, manifest) for (step, name), manifest in zip(named, found, strict=True)]
+
+
+def _unproven(found: VerificationError | None) -> str:
+    return found.message if found else "it has no manifest, so it was never proven"
+
+
+def _first_fault(store: Store, name: str, manifest: Manifest) -> FileVerdict | None:
+    """The first file that is not intact, by the cheapest means that settle it."""
+    present = listing(store, name)
+    # What a listing settles comes first, so that nothing is read of a checkpoint that is broken.
+    unsettled = []
+    for entry in manifest.files:
+        there = present.get(entry.path)
+        if there is None or there.size != entry.size:
+            return verify_file(store, name, entry, there)
+        if not _untouched(entry, there):
+            unsettled.append((entry, there))
+    for entry, there in unsettled:
+        verdict = verify_file(store, name, entry, there)
+        if not verdict.ok:
+            return verdict
+    return None
+
+
+def _untouched(entry: FileEntry, there: ObjectInfo) -> bool:
+    return bool(entry.etag) and there.etag == entry.etag
+
+
+def _sentence(fault: FileVerdict) -> str:
+    return f"{fault.path!r} is {_WORDS[fault.problem or '']}: {fault.found}, not {fault.expected}"
+
+
+_WORDS = {"missing": "missing", "size": "of another size", "altered": "altered"}

@@ -1,0 +1,326 @@
+"""Settings, and everything else that comes from the environment. The only reader of os.environ."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ByteSize, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from mountkit.errors import ConfigurationError
+from mountkit.linux import paths
+from mountkit.spec import LARGEST_FILE_BYTES, Address, StoreOptions
+from mountkit.supervision import health
+from mountkit.timing import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger("mountkit")
+
+FILE_NAME = "mountkit.toml"
+
+# A store that takes longer for one request is not slow, but away.
+SLOW_STORE_SECONDS = 15.0
+
+# What a daemon gets to see. Everything else, RCLONE_* above all, could change where bytes go.
+DAEMON_VARIABLES = re.compile(
+    r"AWS_.*|PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR"
+    r"|(?:HTTP|HTTPS|NO|ALL)_PROXY|(?:http|https|no|all)_proxy|MOUNTKIT_TEST_RUN"
+)
+
+# Of these, what names a file. A daemon runs in /, and so does a supervisor in the background.
+FILE_VARIABLES = (
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+)
+
+
+class Settings(BaseSettings):
+    """What a user can set: a flag wins over ``MOUNTKIT_*``, that over ``mountkit.toml``.
+
+    All durations are in seconds.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MOUNTKIT_",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        # "inf" would mean the opposite: a request with that limit fails at once, a wait is over.
+        allow_inf_nan=False,
+    )
+
+    source: str | None = Field(None, description="the bucket, s3://bucket/prefix")
+    target: str | None = Field(None, description="the directory to mount it at")
+    backend: str = Field("auto", description="auto, rclone or mountpoint")
+    endpoint_url: str | None = Field(None, description="the store, where it is not AWS")
+    region: str | None = Field(None, description="the bucket's region")
+    profile: str | None = Field(None, description="a profile of ~/.aws/config")
+    cache_dir: Path | None = Field(None, description="where files wait for their upload")
+    state_dir: Path | None = Field(None, description="what is mounted, private to the user")
+    largest_file: ByteSize = Field(
+        ByteSize(LARGEST_FILE_BYTES), gt=0, description="the size that no file will exceed"
+    )
+    grace: float | None = Field(None, gt=0, description="from a signal until all has to be over")
+    mount_timeout: float = Field(20.0, gt=0, description="from the daemon's start to serving")
+    stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")
+    drain_timeout: float = Field(3600.0, gt=0, description="for a whole drain, or one proof")
+    repair_timeout: float = Field(120.0, gt=0, description="a save waits for a broken mount")
+    probe_interval: float = Field(0.5, gt=0, description="between two questions to the mount")
+    probe_timeout: float = Field(5.0, gt=0, description="until a question counts as unanswered")
+    hang_timeout: float = Field(60.0, gt=0, description="without an answer, and with no work done")
+    remount_attempts: int = Field(10, ge=1, description="in a row, before the mount is given up")
+    listen: str | None = Field(None, description="[HOST:]PORT for /healthz, /readyz, /metrics")
+    log_format: Literal["human", "json"] = Field("human", description="of the lines on stderr")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file())
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _check_listen(cls, value: object) -> object:
+        # In a TOML file a port alone is a number.
+        return value if value is None else str(Address.parse(str(value)))
+
+    @field_validator("cache_dir", "state_dir")
+    @classmethod
+    def _make_absolute(cls, value: Path | None) -> Path | None:
+        # The supervisor in the background and the command may be in another directory by then.
+        # mountkit.toml is in the current one, so that its paths are relative to itself.
+        return None if value is None else absolute(value)
+
+    @property
+    def address(self) -> Address | None:
+        """Where to serve health and metrics, if anywhere."""
+        return None if self.listen is None else Address.parse(self.listen)
+
+    @property
+    def store(self) -> StoreOptions:
+        """How the store is reached; the standard AWS variables fill what nothing else set."""
+        return StoreOptions(
+            endpoint_url=self.endpoint_url
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+            or None,
+            region=self.region
+            or os.environ.get("AWS_REGION")
+            or os.environ.get("AWS_DEFAULT_REGION")
+            or None,
+            profile=self.profile or os.environ.get("AWS_PROFILE") or None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to wait for what, in seconds; a plain value for modules that read no settings.
+
+    ``deadline`` is that of a signal, or of a whole drain; it ends every wait for the store.
+    """
+
+    stall: float
+    drain: float
+    repair: float
+    grace: float | None = None
+    deadline: Deadline = field(default_factory=Deadline, compare=False)
+
+    @property
+    def patience(self) -> float:
+        """How long one request may go unanswered, retries included.
+
+        Where a signal may come, it must not find one under way that outlasts the grace; nor must a
+        store that is only slow be given up for that.
+        """
+        if self.grace is None:
+            return self.stall
+        return min(self.stall, max(SLOW_STORE_SECONDS, self.grace / 2))
+
+    def over(self, began: float) -> bool:
+        """Whether a drain or a proof that began then, on the monotonic clock, has to end."""
+        return self.deadline.passed or time.monotonic() - began > self.drain
+
+    def until(self, deadline: Deadline) -> Limits:
+        """The same, to be over by ``deadline``: no single request may use up the time left."""
+        return replace(self, stall=deadline.cut(self.stall), deadline=deadline)
+
+    def begun(self) -> Limits:
+        """The same for something that begins now: all that it does is over by one moment."""
+        deadline = Deadline(within=self.deadline)
+        deadline.set(self.drain)
+        return replace(self, deadline=deadline)
+
+
+def health_limits(settings: Settings) -> health.Limits:
+    """When a mount counts as hung."""
+    return health.Limits(settings.probe_interval, settings.probe_timeout, settings.hang_timeout)
+
+
+def limits(settings: Settings) -> Limits:
+    """The waits of the proof and the drain."""
+    return Limits(
+        settings.stall_timeout, settings.drain_timeout, settings.repair_timeout, settings.grace
+    )
+
+
+def load(**flags: Any) -> Settings:
+    """Read the settings. A flag that is None was not given and masks nothing.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the setting that is wrong and the value it has.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "a setting"
+        why = first["msg"].removeprefix("Value error, ")
+        # Not every setting has a flag.
+        flag = f"--{name.replace('_', '-')}" if name in given else ""
+        raise ConfigurationError(
+            f"{name} cannot be {first.get('input')!r}: {why}.",
+            hint=f"Correct {flag or f'MOUNTKIT_{name.upper()} or mountkit.toml'}.",
+        ) from error
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"mountkit.toml cannot be read: {error}.", hint="Correct or remove ./mountkit.toml."
+        ) from error
+
+
+def _file() -> Path | None:
+    """``./mountkit.toml``, if it is there.
+
+    In a mount it is not looked for: that may hang, and ``status`` and ``umount`` have to work
+    for whoever stands in it.
+    """
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        # It was removed, or is a mount that was taken away.
+        return None
+    if paths.mount_around(str(here)) is not None:
+        return None
+    path = here / FILE_NAME
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        # Nobody can tell whether there is one.
+        logger.warning("mountkit: %s is passed over: %s", path, error.strerror)
+        return None
+    return path
+
+
+def absolute(path: Path) -> Path:
+    """A path from now on the same wherever this process, or one that it starts, goes.
+
+    Raises
+    ------
+    ValueError
+        If it is relative and the current directory is gone, or names the home of nobody.
+    """
+    try:
+        return path.expanduser().absolute()
+    except FileNotFoundError as error:
+        raise ValueError("it is relative, and the current directory is gone") from error
+    except RuntimeError as error:
+        raise ValueError("there is no such home") from error
+
+
+def cache_root(settings: Settings) -> Path:
+    """The directory below which each mount has a cache of its own."""
+    if settings.cache_dir is not None:
+        return settings.cache_dir
+    base = _standard("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return base / "mountkit" / "mounts"
+
+
+def state_root(settings: Settings) -> Path:
+    """The private directory that says what is mounted; short, for it holds sockets."""
+    if settings.state_dir is not None:
+        return settings.state_dir
+    runtime = _standard("XDG_RUNTIME_DIR")
+    if runtime is not None and runtime.is_dir():
+        return runtime / "mountkit"
+    return Path(f"/tmp/mountkit-{os.getuid()}")  # noqa: S108 - owner and mode are checked on use
+
+
+def _standard(name: str) -> Path | None:
+    """A standard directory. A relative one is to be ignored (XDG Base Directory Specification)."""
+    path = Path(os.environ.get(name, "")).expanduser()
+    return path if path.is_absolute() else None
+
+
+def leave_directory() -> None:
+    """Go to /, and let no variable that names a file mean another one from there."""
+    for name in FILE_VARIABLES:
+        if os.environ.get(name):
+            os.environ[name] = _from_here(os.environ[name])
+    os.chdir("/")
+
+
+def _from_here(path: str) -> str:
+    try:
+        return str(absolute(Path(path)))
+    except ValueError:
+        # Whoever opens it says that it is not there.
+        return path
+
+
+def daemon_environment(store: StoreOptions) -> dict[str, str]:
+    """The explicit environment of a daemon: credentials and the network, nothing else."""
+    env = {name: value for name, value in os.environ.items() if DAEMON_VARIABLES.fullmatch(name)}
+    env.update({name: _from_here(env[name]) for name in FILE_VARIABLES if env.get(name)})
+    if store.profile:
+        env["AWS_PROFILE"] = store.profile
+    return env
+
+
+def command_environment(settings: Settings | None = None) -> Mapping[str, str]:
+    """The environment for the user's own command: all of ours.
+
+    With ``settings``, it also finds the mount if it goes to another directory, or if they came
+    from ``mountkit.toml`` or a flag.
+    """
+    env = dict(os.environ)
+    for name in ("cache_dir", "state_dir"):
+        place = getattr(settings, name, None)
+        if place is not None:
+            env[f"MOUNTKIT_{name.upper()}"] = str(place)
+    return env
+
+
+def tensorboard_directory() -> str:
+    """Where transformers has TensorBoard write, or "" for a folder below ``output_dir``."""
+    return os.environ.get("TENSORBOARD_LOGGING_DIR", "")
+
+
+def search_path() -> str:
+    """Where programs are looked for."""
+    return os.environ.get("PATH", os.defpath)

@@ -1,0 +1,1 @@
+"""A mount from the first check to its unmount."""

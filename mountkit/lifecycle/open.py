@@ -1,0 +1,205 @@
+"""Make a mount: what an earlier one left is taken over, or refused, and never passed over."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.checkpoints.catalog import top_of
+from mountkit.errors import ConfigurationError, MountUnavailableError
+from mountkit.events import Observer, Trouble
+from mountkit.linux import mount_table, paths
+from mountkit.linux.process import ProcessIdentity
+from mountkit.spec import MountSpec, printable
+from mountkit.state import upload_tag
+from mountkit.state.record import FAILED, MOUNTING, SERVING, MountRecord, State, now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mountkit.mounts.inventory import FirstLook
+    from mountkit.mounts.mounter import Mounter
+
+
+# A daemon refuses a directory that is not empty.
+TRIES = 5
+
+
+def mount_anew(
+    mounter: Mounter,
+    earlier: MountRecord | None,
+    found: FirstLook,
+    timeout: float,
+    observer: Observer,
+) -> MountRecord:
+    """Make the target ready, start the daemon, and write down that it serves."""
+    directory = mounter.directory
+    mounter.device = earlier.device if earlier else None
+    mounter.clear_target(earlier.daemon if earlier else None)
+    before = directory.unfinished()
+    takes_over = directory.begin()
+    upload_tag.begin(directory)
+    aside = mounter.reconcile(found)
+    if found.outdated:
+        observer(
+            Trouble(
+                f"What an earlier run left for its upload is older than what the store has, "
+                f"{printable(found.outdated[0])} for one of {len(found.outdated)} files; it is "
+                f"kept in {aside}"
+            )
+        )
+    # What a run that was killed has lost, it could not name.
+    named = (
+        earlier.strays_before
+        if earlier is not None
+        else tuple(stray.occurrence for stray in directory.strays.found())
+    )
+    began = time.time()
+    record = MountRecord(
+        mounter.spec,
+        MOUNTING,
+        now(),
+        ProcessIdentity.mine(),
+        began=began,
+        adopted=_adopted(mounter, found.unproven, before, killed=earlier is not None)
+        if takes_over
+        else _waiting(mounter),
+        # What was being saved when that mount ended, however it did, is torn.
+        lost=(*before.lost, began) if before is not None else (),
+        unproven_before=found.unproven,
+        unproven=before.unproven if before is not None else (),
+        store_began=found.store_time,
+        covered=earlier.covered if earlier is not None else "",
+    )
+    directory.write(record)
+
+    def seen() -> None:
+        nonlocal record
+        daemon = mounter.daemon
+        identity = daemon.identity if daemon else None
+        record = replace(record, daemon=identity, device=mounter.device)
+        directory.write(record)
+
+    try:
+        _start(mounter, timeout, seen, tries=TRIES if takes_over else 1)
+        torn = tuple(stray.occurrence for stray in mounter.torn)
+        record = record.change(SERVING, strays_before=(*named, *torn))
+        directory.write(record)
+    except BaseException:
+        # Nobody would look after a daemon that this process gives up.
+        mounter.kill()
+        directory.clear(unproven=takes_over)
+        raise
+    return record
+
+
+def _start(mounter: Mounter, timeout: float, seen: Callable[[], None], *, tries: int) -> None:
+    """Start the daemon; again if somebody writes to the bare directory, as a training may."""
+    try:
+        mounter.start(timeout, seen)
+    except MountUnavailableError:
+        if tries == 1 or not mounter.keep_strays():
+            raise
+        _start(mounter, timeout, seen, tries=tries - 1)
+
+
+def _waiting(mounter: Mounter) -> tuple[str, ...]:
+    return tuple(file.path for file in mounter.control.files() if file.dirty)
+
+
+def _adopted(
+    mounter: Mounter, unproven: Iterable[str], before: MountRecord | None, *, killed: bool
+) -> tuple[str, ...]:
+    """What an earlier mount, which did not come to its end, wrote, and nobody has proven.
+
+    ``unproven`` has the checkpoints in the store without a manifest: their files are adopted even
+    where they were uploaded, and so are those that the last drain could not prove, and, where it
+    never came to a drain, all that belong to no checkpoint.
+    """
+    folders = tuple(f"{name}/" for name in unproven)
+    # A mount that failed before its drain has passed on nothing of what it had adopted itself.
+    named = frozenset((*before.unproven, *before.adopted) if before else ())
+    return tuple(
+        file.path
+        for file in mounter.control.files()
+        if file.dirty
+        or not mounter.backend.caches
+        or file.path.startswith(folders)
+        or file.path in named
+        or (killed and not top_of(file.path))
+    )
+
+
+def clear_others(spec: MountSpec, known: State, fusermount: str) -> None:
+    """Dead mounts of ours at the same target, but of another bucket or backend, make way.
+
+    Files of them that still wait for their upload stay in their caches, for when they are mounted
+    again. Their records go too: whoever asks for the mount at that target has to find this one.
+    """
+    for record in known.records():
+        if record.spec.target != spec.target:
+            continue
+        if (record.spec.id, record.spec.backend) == (spec.id, spec.backend):
+            continue
+        entry, other = mount_table.at(spec.target), backends.load(record.spec.backend)
+        mounted = entry is not None and other.owns(entry, record.spec.id, record.device)
+        if _lives(record, mounted=mounted):
+            raise MountUnavailableError(
+                f"{record.spec.source.url} is mounted at {spec.target} already.",
+                hint=f"Unmount it first: mountkit umount {spec.target}",
+            )
+        problem = paths.unmount(fusermount, spec.target, lazy=True) if mounted else ""
+        if problem:
+            raise MountUnavailableError(
+                f"A dead mount at {spec.target} cannot be taken away: {problem}.",
+                hint=f"Try: fusermount3 -u -z {spec.target}",
+            )
+        if mounted or record.spec.id != spec.id:
+            known.directory(record.spec.id).clear(unproven=True)
+
+
+def _lives(record: MountRecord, *, mounted: bool) -> bool:
+    """Whether it serves, or is about to: a supervisor that is not done mounts it again.
+
+    A daemon unmounts by path when it ends, and would take away what is mounted there by then.
+    """
+    if record.daemon is not None and record.daemon.alive():
+        return True
+    return record.supervisor.alive() and (mounted or record.state != FAILED)
+
+
+def refuse_waiting_in(left: MountRecord | None, spec: MountSpec) -> None:
+    """Files that wait in another cache directory would never reach the store (F13)."""
+    cache_dir = left.spec.cache_dir if left is not None else spec.cache_dir
+    if cache_dir == spec.cache_dir:
+        return
+    waiting = backends.load(spec.backend).waiting(replace(spec, cache_dir=cache_dir))
+    if waiting:
+        raise ConfigurationError(
+            f"{len(waiting)} files of an earlier run still wait for their upload in {cache_dir}, "
+            f"and this one would use {spec.cache_dir}.",
+            hint=f"Use --cache-dir {Path(cache_dir).parent} once more: that uploads them.",
+        )
+
+
+def refuse_waiting_elsewhere(spec: MountSpec) -> None:
+    """Files that another backend holds for this mount would never reach the store."""
+    for name in backends.NAMES:
+        if name == spec.backend:
+            continue
+        waiting = backends.load(name).waiting(spec)
+        if waiting:
+            raise ConfigurationError(
+                f"{len(waiting)} files of an earlier run with {name} still wait for their upload "
+                f"in {spec.cache_dir}, {printable(waiting[0])} for one.",
+                hint=f"Use --backend {name}, or bring them to the bucket first: mountkit run "
+                f"{spec.source.url} {spec.target} --backend {name} -- true",
+            )
+
+
+def same_daemon(one: MountSpec, other: MountSpec) -> bool:
+    """Whether the daemon of the one does for the other."""
+    return replace(one, why="") == replace(other, why="")

@@ -1,0 +1,228 @@
+"""Own a mount from the first check to the last byte: the one way in which everything mounts."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.config import settings as config
+from mountkit.errors import MountkitError
+from mountkit.events import Observer, silent
+from mountkit.lifecycle.open import (
+    clear_others,
+    mount_anew,
+    refuse_waiting_elsewhere,
+    refuse_waiting_in,
+    same_daemon,
+)
+from mountkit.linux import paths as targets
+from mountkit.linux.process import ProcessIdentity
+from mountkit.monitoring.listener import begin
+from mountkit.mounts.inventory import FirstLook, first_look
+from mountkit.mounts.mount import Mount
+from mountkit.mounts.mounter import Mounter
+from mountkit.proof.drain import drain
+from mountkit.proof.report import DrainReport, checked_again
+from mountkit.spec import Unproven
+from mountkit.state import cache_lock
+from mountkit.state.record import FAILED, SERVING, State
+from mountkit.supervision.supervisor import Supervisor
+from mountkit.timing import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from filelock import FileLock
+
+    from mountkit.monitoring.listener import Listener
+    from mountkit.spec import MountSpec
+    from mountkit.state.record import MountRecord
+
+
+# In the record of a mount that was left in place: whoever finds it may take it over.
+NOBODY = ProcessIdentity(0, 0, "")
+
+logger = logging.getLogger("mountkit")
+
+
+class Session:
+    """A mount that this process owns and supervises."""
+
+    def __init__(
+        self,
+        mount: Mount,
+        mounter: Mounter,
+        supervisor: Supervisor,
+        lock: FileLock,
+        limits: config.Limits,
+        listener: Listener,
+        drain: Callable[..., DrainReport] = drain,
+    ) -> None:
+        self.mount = mount
+        self.supervisor = supervisor
+        self._mounter = mounter
+        self._lock = lock
+        self._limits = limits
+        self._listener = listener
+        self._drain = drain
+
+    @classmethod
+    def open(
+        cls,
+        spec: MountSpec,
+        settings: config.Settings,
+        observer: Observer = silent,
+        look: Callable[[Mount], FirstLook] = first_look,
+    ) -> Session:
+        """Check everything, mount, and start to supervise. Returns when the mount serves.
+
+        Raises
+        ------
+        MountUnavailableError
+            A tool is missing, the target is in use, the store or the daemon cannot be had.
+        PermissionDeniedError, ConfigurationError
+            The store refused the credentials, or has no such bucket.
+        """
+        fusermount = targets.fusermount(config.search_path())
+        backend = backends.load(spec.backend)
+        binary = backend.binary(config.search_path())
+        refuse_waiting_elsewhere(spec)
+        known = State(config.state_root(settings))
+        directory = known.directory(spec.id)
+        mount = Mount(spec, directory)
+        found = look(mount)
+        with contextlib.ExitStack() as undo:
+            lock = cache_lock.acquire(spec)
+            undo.callback(lock.release)
+            cache_lock.sign(spec)
+            listener = begin(settings.address, mount, observer)
+            undo.callback(listener.close)
+            env = config.daemon_environment(spec.store)
+            mounter = Mounter(spec, backend, binary, directory, fusermount, env)
+            undo.callback(mounter.release)
+            clear_others(spec, known, fusermount)
+            earlier = directory.read()
+            refuse_waiting_in(directory.unfinished(), spec)
+            same = earlier is not None and same_daemon(earlier.spec, spec)
+            if earlier is not None and same and mounter.adopt(earlier):
+                record = replace(earlier, supervisor=ProcessIdentity.mine(), state=SERVING)
+                directory.forget_stop()
+                directory.write(record)
+            else:
+                record = mount_anew(mounter, earlier, found, settings.mount_timeout, observer)
+            undo.pop_all()
+        supervisor = Supervisor(
+            mounter,
+            record,
+            attempts=settings.remount_attempts,
+            mount_timeout=settings.mount_timeout,
+            limits=config.health_limits(settings),
+            observer=listener.counting(observer),
+        )
+        supervisor.start()
+        listener.watch(supervisor)
+        return cls(mount, mounter, supervisor, lock, config.limits(settings), listener)
+
+    def finish(
+        self,
+        observer: Observer = silent,
+        *,
+        ended_well: bool,
+        deadline: Deadline | None = None,
+        draining: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        drained: Callable[[DrainReport], None] = lambda _: None,
+    ) -> DrainReport:
+        """Drain, unmount and let go; what the report names is not proven to be in the store.
+
+        ``ended_well`` as for :func:`mountkit.proof.drain.drain`. By ``deadline`` the drain is over.
+        ``draining`` is entered for as long as it may be cut short, which the unmount may not.
+        ``drained`` is told what the drain found, before the unmount: that may outlast the grace.
+        """
+        limits = self._limits.until(deadline or Deadline())
+        try:
+            # Moved they are once nothing is mounted any more: that may take its time.
+            beside = self._beside(self._mounter.name_strays)
+            with draining():
+                report = self._drain(self.mount, limits, observer, ended_well=ended_well)
+            if self.mount.record() is None and not self.supervisor.stopped:
+                lost = f"{self.mount.directory.path} is gone, which told what was written"
+                unknown = Unproven(self.mount.path, 0, lost)
+                report = replace(report, unproven=(*report.unproven, unknown))
+            drained(report)
+        except BaseException:
+            self.close()
+            raise
+        record = self.mount.last_record()
+        self._unmount()
+        beside += self._beside(self._mounter.keep_strays)
+        report = replace(report, unproven=(*report.unproven, *beside[:1]))
+        report = checked_again(self.mount, report, record)
+        if record is not None and not report.complete:
+            self._note_unproven(record, report)
+        self._release(purge=report.complete, unproven=not report.complete)
+        return report
+
+    def _note_unproven(self, record: MountRecord, report: DrainReport) -> None:
+        paths = tuple(problem.path for problem in report.unproven)
+        try:
+            self.mount.directory.write(replace(record, unproven=paths))
+        except OSError as error:
+            # They are named to whoever runs this; only the next mount does not know of them.
+            logger.warning("mountkit: what is not proven cannot be noted: %s", error)
+
+    def _beside(self, work: Callable[[], object]) -> tuple[Unproven, ...]:
+        """What keeps the files that were written beside the mount from being told of."""
+        try:
+            work()
+        except (MountkitError, OSError) as error:
+            reason = f"what was written beside the mount is not known: {error}"
+            return (Unproven(self.mount.path, 0, reason),)
+        return ()
+
+    def unmounted_from_outside(self) -> bool:
+        """Whether ``mountkit umount`` drained the mount and had it taken away."""
+        return self.supervisor.stopped
+
+    def close(self) -> None:
+        """Unmount and let go without a drain. What was not uploaded stays in the cache."""
+        self._unmount()
+        left = not self.supervisor.stopped or self._mounter.leaves(self.supervisor.record)
+        self._release(purge=False, unproven=left)
+
+    def _unmount(self) -> None:
+        try:
+            self._listener.close()
+            self.supervisor.stop()
+            self._mounter.unmount()
+        except BaseException:
+            if self._mounter.mounted():
+                self._leave()
+            else:
+                self._release(purge=False, unproven=True)
+            raise
+
+    def _leave(self) -> None:
+        """It is still mounted: its record stays, by which it is found, unmounted or taken over."""
+        directory = self._mounter.directory
+        try:
+            record = directory.read()
+            if record is not None:
+                directory.write(replace(record, supervisor=NOBODY))
+        finally:
+            self._mounter.release()
+            self._lock.release()
+
+    def _release(self, *, purge: bool, unproven: bool = False) -> None:
+        try:
+            if self.supervisor.record.state != FAILED:
+                self._mounter.directory.clear(unproven=unproven)
+            if purge:
+                # Proven, and of no more use to anybody.
+                self.mount.control().purge()
+        finally:
+            self._mounter.release()
+            self._lock.release()

@@ -1,0 +1,166 @@
+"""Unmount a mount that another process owns, or that lost its owner."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.config.settings import Settings, limits, search_path, state_root
+from mountkit.errors import MountUnavailableError, NotDurableError
+from mountkit.linux import paths
+from mountkit.mounts.mount import Mount
+from mountkit.mounts.mounter import Mounter
+from mountkit.mounts.shadowed_files import lying
+from mountkit.proof.committer import not_proven
+from mountkit.proof.drain import drain
+from mountkit.proof.report import DrainReport, checked_again
+from mountkit.spec import Unproven
+from mountkit.state import cache_lock
+from mountkit.state.record import FAILED, State
+
+if TYPE_CHECKING:
+    from mountkit.events import Observer
+    from mountkit.state.record import MountRecord
+
+STOP_SECONDS = 60.0
+RELEASE_SECONDS = 2.0
+
+
+def unmount(
+    target: str, settings: Settings, observer: Observer, *, discard: bool
+) -> DrainReport | None:
+    """Drain and unmount what is mounted at ``target``. None if nothing was drained.
+
+    Raises
+    ------
+    MountUnavailableError
+        If nothing of ours is mounted there, or it does not go away.
+    NotDurableError
+        Naming what is not proven to be in the store; the mount stays.
+    """
+    known = State(state_root(settings))
+    record = known.at(paths.resolve(target))
+    if record is None:
+        raise MountUnavailableError(
+            f"Nothing of mountkit is mounted at {target}.", hint="See what is: mountkit status"
+        )
+    mount = Mount.of(record, known)
+    with contextlib.ExitStack() as held:
+        watched = record.supervisor.alive()
+        if not watched:
+            record = _take_over(mount, record, held)
+        report = None if discard else _drained(mount, settings, observer)
+        if record.supervisor.alive():
+            _let_supervisor_stop(mount)
+        else:
+            if watched:
+                # It ended while the mount was drained.
+                record = _take_over(mount, record, held)
+            _take_away(mount, record)
+        if report is None:
+            return None
+        report = _looked_again(mount, record, report)
+        try:
+            if watched:
+                held.callback(cache_lock.acquire(record.spec).release)
+        except MountUnavailableError:
+            # A training process that owns the mount keeps the cache, and has yet to look at it.
+            return report
+        mount.control().purge()
+    return report
+
+
+def _take_over(mount: Mount, record: MountRecord, held: contextlib.ExitStack) -> MountRecord:
+    """Keep everybody else from a mount without a supervisor, until it is taken away.
+
+    Raises
+    ------
+    MountUnavailableError
+        If another process has taken it over, or taken it away.
+    """
+    held.callback(cache_lock.acquire(record.spec).release)
+    now = mount.record()
+    if now is None or now.supervisor != record.supervisor:
+        raise MountUnavailableError(
+            f"Another process has taken over the mount at {mount.path}, or taken it away.",
+            hint=f"See what is there: mountkit status {mount.path}",
+        )
+    return now
+
+
+def _take_away(mount: Mount, record: MountRecord) -> None:
+    mounter = Mounter(
+        record.spec,
+        backends.load(record.spec.backend),
+        None,
+        mount.directory,
+        paths.fusermount(search_path()),
+        {},
+    )
+    mounter.device = record.device
+    mounter.unmount(record.daemon)
+    mount.directory.clear(unproven=mounter.leaves(record))
+
+
+def _drained(mount: Mount, settings: Settings, observer: Observer) -> DrainReport:
+    report = drain(mount, limits(settings), observer, ended_well=False)
+    # What lies below the mount comes to light when it is gone, and is named then.
+    below = {stray.path for stray in lying(mount)}
+    if not below.issuperset(problem.path for problem in report.unproven):
+        error = not_proven(mount.path, report.unproven)
+        raise NotDurableError(
+            error.message,
+            hint="It stays mounted. See why: mountkit status. "
+            f"To give these files up: mountkit umount --discard {mount.path}",
+            unproven=report.unproven,
+        )
+    return report
+
+
+def _looked_again(mount: Mount, record: MountRecord, report: DrainReport) -> DrainReport:
+    """The report, with what was written after the drain, or never reached the mount."""
+    report = checked_again(mount, report, record)
+    named = {problem.path for problem in report.unproven}
+    left = [(path, size) for path, size in paths.bare_files(mount.path) if path not in named]
+    if left:
+        reason = f"it never reached the mount, and lies on the local disk, in {mount.path}"
+        problems = tuple(Unproven(path, size, reason) for path, size in left)
+        report = replace(report, unproven=(*report.unproven, *problems))
+    if not report.complete:
+        error = not_proven(mount.path, report.unproven)
+        waits = f"What waits in {record.spec.cache_dir} is uploaded when it is mounted again"
+        if not backends.load(record.spec.backend).caches:
+            waits = "Nothing waits on this machine: mount it again, and write these files once more"
+        raise NotDurableError(
+            f"{error.message}\nThe mount is gone by now.",
+            hint=f"{waits}: mountkit mount {record.spec.source.url} {mount.path}",
+            unproven=report.unproven,
+        )
+    return report
+
+
+def _let_supervisor_stop(mount: Mount) -> None:
+    mount.directory.ask_to_stop()
+
+    def ended() -> bool:
+        record = mount.record()
+        return record is None or record.state == FAILED
+
+    stopped = paths.wait_until(ended, STOP_SECONDS)
+    record = mount.record()
+    if record is not None and record.state == FAILED:
+        raise MountUnavailableError(
+            f"{mount.path} could not be unmounted: {record.reason}",
+            hint=f"See who uses it: fuser -vm {mount.path}",
+        )
+    if not stopped:
+        # It would take a later mount away.
+        mount.directory.forget_stop()
+        raise MountUnavailableError(
+            f"The supervisor of {mount.path} did not unmount it within {STOP_SECONDS:.0f} s.",
+            hint=f"Read its log: less {mount.directory.supervisor_log}",
+        )
+    # A supervisor in the background gives the cache back at once.
+    paths.wait_until(lambda: cache_lock.is_free(mount.spec), RELEASE_SECONDS)

@@ -1,0 +1,1 @@
+"""What a mount shows to people and machines: status, health, metrics."""

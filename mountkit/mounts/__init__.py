@@ -1,0 +1,1 @@
+"""A mount, its place, and the directory below it."""

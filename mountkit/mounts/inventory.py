@@ -1,0 +1,151 @@
+"""See that the store can be used, and what is in it, before anything is mounted."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.errors import MountUnavailableError
+from mountkit.linux.isolated import apart
+from mountkit.spec import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from mountkit.backends.base import WrittenFile
+    from mountkit.mounts.mount import Mount
+    from mountkit.store.s3.store import Store
+
+# The look itself ends after some seconds; listing a large bucket takes longer.
+LOOK_SECONDS = 300.0
+
+
+# The store dates in seconds, and our clocks are compared by one answer.
+CLOCKS_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """What was found.
+
+    ``unproven`` has the checkpoints that are there without a manifest, those in other directories
+    only if an earlier run left files of them on this machine; ``store_time`` is when the store
+    dated what was written then, by its own clock, in seconds since the epoch. Of the files that an
+    earlier run left on this machine, ``outdated`` wait for their upload while the store has newer
+    ones, and ``missing`` were uploaded, and could not be proven, and are not in the store.
+    """
+
+    unproven: tuple[str, ...]
+    store_time: float
+    outdated: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def first_look(mount: Mount) -> FirstLook:
+    """See that the store can be used, and what is in it.
+
+    Raises
+    ------
+    MountkitError
+        What ``preflight.check`` raises.
+    """
+    from mountkit.checkpoints import catalog
+
+    store = mount.store()
+    dated = store.check().dated
+    now = time.time()
+    store_time = now if dated is None else dated.timestamp()
+    there = catalog.scan(store)
+    unproven = tuple(found.name for found in there if not found.proven)
+    if not backends.load(mount.spec.backend).caches:
+        return FirstLook(unproven, store_time)
+    left = mount.directory.unfinished()
+    named = frozenset(left.unproven if left is not None else ())
+    files = _left(mount)
+    unproven += _further_down(mount, store, files, {found.name for found in there})
+    sent = [file.path for file in files if not file.dirty and file.path in named]
+    return FirstLook(
+        unproven,
+        store_time,
+        _outdated(mount, store, files, store_time - now),
+        tuple(path for path, found in store.attest_many(sent).items() if found is None),
+    )
+
+
+def _left(mount: Mount) -> Sequence[WrittenFile]:
+    """What an earlier run has on this machine; nothing if its cache was emptied since.
+
+    Not while a daemon of it runs: what that one has written would be lost in silence.
+    """
+    try:
+        return mount.control().files()
+    except MountUnavailableError:
+        record = mount.record()
+        if record is not None and record.daemon is not None and record.daemon.alive():
+            raise
+        # What cannot be read for another reason is met again, once the mount is made.
+        return ()
+
+
+def _further_down(
+    mount: Mount, store: Store, files: Iterable[WrittenFile], known: Collection[str]
+) -> tuple[str, ...]:
+    """Checkpoints without a manifest, of which an earlier run left files here, in any directory.
+
+    Only those: the directories of a bucket may be many. What still waits is brought in any case.
+    """
+    from mountkit.checkpoints.catalog import top_of
+    from mountkit.checkpoints.verification import inside
+
+    tops = {top_of(file.path) for file in files if not file.dirty} - {"", *known}
+    manifests = {top: inside(top, MANIFEST_NAME) for top in sorted(tops)}
+    found = store.attest_many(manifests.values())
+    # One that was proven, and is not in the store at all, somebody has removed there since. So it
+    # may be with what a run left that came to its end: that has named what it could not prove.
+    killed = mount.directory.read() is not None
+    proven = mount.directory.tally.read().proven_at
+    return tuple(
+        top
+        for top, path in manifests.items()
+        if found[path] is None
+        and ((killed and top not in proven) or next(iter(store.list(top)), None) is not None)
+    )
+
+
+def _outdated(
+    mount: Mount, store: Store, files: Sequence[WrittenFile], ahead: float
+) -> tuple[str, ...]:
+    """Those of which the store has another version that is newer; its clock is ``ahead`` of ours.
+
+    Another run has written them meanwhile, perhaps on another machine, and proven them. With one
+    file of a checkpoint go all that are here.
+    """
+    from mountkit.checkpoints.attestation import attest_file
+    from mountkit.checkpoints.catalog import top_of
+
+    waiting = [file for file in files if file.dirty]
+    there = store.attest_many(file.path for file in waiting)
+    found = []
+    for file in waiting:
+        seen = there[file.path]
+        if seen is None or seen.modified is None:
+            continue
+        if seen.modified.timestamp() - ahead <= file.modified + CLOCKS_SECONDS:
+            continue
+        reference = mount.control().reference(file.path)
+        # One that is not whole is set aside in any case.
+        if reference is None:
+            continue
+        digest, local = reference.digest, reference.local
+        if not attest_file(store, file.path, digest, local, attestation=seen).ok:
+            found.append(file.path)
+    tops = {top_of(path) for path in found} - {""}
+    return tuple(file.path for file in files if file.path in found or top_of(file.path) in tops)
+
+
+def first_look_apart(mount: Mount) -> FirstLook:
+    """The same in a process of its own: a client of the store takes 30 MiB that stay."""
+    return apart(functools.partial(first_look, mount), LOOK_SECONDS)

@@ -1,0 +1,229 @@
+"""A mount as those who use it see it: its paths, and whether it serves right now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.config.settings import Settings, load, state_root
+from mountkit.errors import ConfigurationError, MountUnavailableError
+from mountkit.linux import mount_io, mount_table
+from mountkit.linux.paths import resolve
+from mountkit.proof import symbolic_links
+from mountkit.spec import Source, StoreOptions
+from mountkit.state.record import FAILED, SERVING, State, StateDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mountkit.backends.base import Control
+    from mountkit.linux.mount_table import MountEntry
+    from mountkit.spec import MountSpec
+    from mountkit.state.record import MountRecord
+    from mountkit.store.s3.store import S3Store
+    from mountkit.timing import Deadline
+
+PROBE_SECONDS = 5.0
+FLUSH_SECONDS = 30.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mounted bucket. Any process of the same user can have one; none of them owns it."""
+
+    spec: MountSpec
+    directory: StateDirectory
+
+    @classmethod
+    def covering(cls, path: str | Path, state: State | None = None) -> Mount | None:
+        """The mount that ``path`` lies in, or None."""
+        state = state or State(state_root(load()))
+        record = state.covering(resolve(path))
+        return None if record is None else cls.of(record, state)
+
+    @classmethod
+    def of(cls, record: MountRecord, state: State) -> Mount:
+        """The mount that a record describes."""
+        return cls(record.spec, state.directory(record.spec.id))
+
+    @property
+    def path(self) -> str:
+        """The directory the bucket is mounted at: what ``output_dir`` should be."""
+        return self.spec.target
+
+    @property
+    def source(self) -> str:
+        """The URL that is mounted."""
+        return self.spec.source.url
+
+    def store(
+        self, path: str = "", patience: float | None = None, deadline: Deadline | None = None
+    ) -> S3Store:
+        """The store behind a directory of the mount (relative to it), asked directly.
+
+        ``patience``: about how many seconds a request may go unanswered, retries included.
+        ``deadline``: after it nothing is asked any more.
+        """
+        from mountkit.store.s3.client import PATIENCE_SECONDS
+        from mountkit.store.s3.store import S3Store
+
+        seconds = patience or PATIENCE_SECONDS
+        return S3Store(
+            self.spec.source.child(path), self.spec.store, patience=seconds, deadline=deadline
+        )
+
+    def control(self, deadline: Deadline | None = None) -> Control:
+        """The daemon, and what it holds; by ``deadline`` nobody waits for it any more."""
+        backend = backends.load(self.spec.backend)
+        return backend.control(self.spec, self.directory.path, deadline)
+
+    def record(self) -> MountRecord | None:
+        """What the supervisor last wrote; None once nothing is mounted any more."""
+        return self.directory.read()
+
+    def last_record(self) -> MountRecord | None:
+        """The same, and after the unmount what it was, until the next mount is made."""
+        return self.directory.last()
+
+    def daemon_pid(self) -> int | None:
+        """The PID of the daemon, or None while there is none."""
+        record = self.record()
+        return record.daemon.pid if record and record.daemon else None
+
+    def relative(self, path: str | Path) -> str:
+        """``path`` relative to the mount; "" for the mount itself.
+
+        Raises
+        ------
+        ConfigurationError
+            If it does not lie in the mount.
+        """
+        try:
+            return "/".join(Path(resolve(path)).relative_to(self.path).parts)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{path} does not lie in the mount at {self.path}.",
+                hint=f"Use {self.path}, or a directory below it.",
+            ) from error
+
+    def serving(self) -> bool:
+        """Whether our mount is in the table and answers."""
+        return self._seen()[1] and mount_io.ask(self.path, PROBE_SECONDS).alive
+
+    def covered(self) -> str:
+        """What somebody else has mounted over it, or "".
+
+        While it is mounted anew nobody but its supervisor can tell ours by its device.
+        """
+        entry, ours = self._seen()
+        record = self.record()
+        if entry is None or ours or record is None or record.state not in {SERVING, FAILED}:
+            return ""
+        return f"{entry.source} ({entry.fstype}) is mounted over it"
+
+    def _seen(self) -> tuple[MountEntry | None, bool]:
+        """What the mount table has at the target, and whether it is our mount."""
+        entry, record = mount_table.at(self.path), self.record()
+        device = record.device if record else None
+        backend = backends.load(self.spec.backend)
+        return entry, entry is not None and backend.owns(entry, self.spec.id, device)
+
+    def missing(self, paths: Sequence[str], deadline: Deadline | None = None) -> frozenset[str]:
+        """Those of the ``paths`` that it says it does not have; none while it does not serve.
+
+        A link is there under its own name, or that of its object.
+        """
+        if not self._seen()[1]:
+            return frozenset()
+        seconds = PROBE_SECONDS if deadline is None else deadline.cut(PROBE_SECONDS)
+        suffix = backends.load(self.spec.backend).links
+        names = {path: symbolic_links.shown(path, suffix) or path for path in paths}
+        gone = mount_io.missing(self.path, sorted({*names, *names.values()}), seconds)
+        return frozenset(path for path, name in names.items() if path in gone and name in gone)
+
+    def real(self, path: str) -> str:
+        """Where a path of the mount leads in the end; by its letters, if there is no answer."""
+        answer = mount_io.real(self.path, path, PROBE_SECONDS) if self._seen()[1] else ""
+        return answer or "/".join(part for part in (self.path, path) if part)
+
+    def flush(self, deadline: Deadline | None = None) -> str:
+        """Have the kernel write out what programs changed through a mapping; why not, or "".
+
+        Only where the mount is in the table: below it is somebody else's disk. Of the time until
+        ``deadline`` it takes a part at most.
+        """
+        if not self._seen()[1]:
+            return ""
+        seconds = FLUSH_SECONDS if deadline is None else deadline.cut(FLUSH_SECONDS)
+        return mount_io.flush(self.path, seconds)
+
+    def wait_until_serving(self, timeout: float) -> None:
+        """Wait for a repair under way, at most ``timeout`` seconds.
+
+        Raises
+        ------
+        MountUnavailableError
+            If the mount does not come back.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.serving():
+            record = self.record()
+            state = record.state if record else "unmounted"
+            if record is None or state == "failed" or time.monotonic() > deadline:
+                raise MountUnavailableError(
+                    f"The mount at {self.path} does not serve ({state}).",
+                    hint=f"See why: mountkit status {self.path}",
+                )
+            time.sleep(POLL_SECONDS)
+
+    def latest_checkpoint(self) -> str | None:
+        """The path of the newest proven checkpoint, or None: what to resume from.
+
+        Raises
+        ------
+        MountkitError
+            If the store cannot be asked.
+        """
+        from mountkit.checkpoints import catalog
+
+        newest = catalog.latest(self.store())
+        return None if newest is None else str(Path(self.path) / newest.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path or a URL given by a user: where it is in the store, and how to print what is in it."""
+
+    source: Source
+    store: StoreOptions
+    prefix: str
+
+    @classmethod
+    def find(cls, path_or_url: str, settings: Settings) -> Place:
+        """Understand a mounted path or a URL.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is a path in no mount, or leads out of it.
+        """
+        if "://" in path_or_url:
+            source = Source.parse(path_or_url)
+            return cls(source, settings.store, source.url)
+        mount = Mount.covering(path_or_url, State(state_root(settings)))
+        if mount is None:
+            raise ConfigurationError(
+                f"{path_or_url} lies in no mount of mountkit.",
+                hint="Mount the bucket first, or give its URL: s3://bucket/prefix",
+            )
+        inside = symbolic_links.followed(mount, mount.relative(path_or_url))
+        prefix = str(Path(mount.path) / inside)
+        return cls(mount.spec.source.child(inside), mount.spec.store, prefix)
+
+    def child(self, name: str) -> str:
+        """The path or URL of something directly below."""
+        return f"{self.prefix}/{name}"

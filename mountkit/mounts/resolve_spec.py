@@ -1,0 +1,58 @@
+"""From what a user asks for to what is mounted where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.backends import selection
+from mountkit.config.settings import Settings, cache_root, search_path
+from mountkit.errors import UsageError
+from mountkit.linux import paths
+from mountkit.spec import MountSpec, Source, mount_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def specify(
+    source: str, target: str | Path, settings: Settings, options: Sequence[str] = ()
+) -> MountSpec:
+    """Put together what to mount where, and refuse what makes no sense. Changes nothing.
+
+    Raises
+    ------
+    UsageError
+        If the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own.
+    MountUnavailableError
+        If the backend is ``auto``, and there is none.
+    """
+    place = Source.parse(source)
+    root = cache_root(settings)
+    name, why = settings.backend, ""
+    if name == "auto":
+        choice = selection.choose(search_path(), root)
+        name, why = choice.name, choice.why
+    backend = backends.load(name)
+    pairs = []
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator or not key:
+            raise UsageError(
+                f"--option {option!r} is not KEY=VALUE.", hint="Such as: --option transfers=8"
+            )
+        pairs.append((key.lstrip("-"), value))
+    backend.check_options(pairs)
+    path = paths.resolve(target)
+    identifier = mount_id(place, path, settings.store)
+    return MountSpec(
+        source=place,
+        target=path,
+        backend=name,
+        why=why,
+        store=settings.store,
+        cache_dir=str(root / identifier),
+        largest_file=settings.largest_file,
+        options=tuple(pairs),
+    )

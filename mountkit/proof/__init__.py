@@ -1,0 +1,1 @@
+"""Prove that what was written through a mount is in its store."""

@@ -1,0 +1,337 @@
+"""Make a directory a checkpoint: prove each file in the store, then write the manifest, last."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.checkpoints import catalog
+from mountkit.checkpoints.manifest import FileEntry, Manifest
+from mountkit.checkpoints.verification import listing
+from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError
+from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
+from mountkit.mounts.bypassed_files import explained
+from mountkit.mounts.disk_space import shortage
+from mountkit.mounts.shadowed_files import missed
+from mountkit.proof import symbolic_links
+from mountkit.proof.upload_waiter import Uploads
+from mountkit.spec import MANIFEST_NAME, Unproven
+from mountkit.state.proof_stats import Proven
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from mountkit.config.settings import Limits
+    from mountkit.mounts.mount import Mount
+
+NAMED = 5
+RETRY_SECONDS = 1.0
+REWRITES = 5
+
+
+class Prover:
+    """Proves checkpoints below one directory of a mount (``output_dir``, relative to it)."""
+
+    def __init__(self, mount: Mount, below: str, limits: Limits, observer: Observer) -> None:
+        self._mount = mount
+        self._below = below
+        self._observer = observer
+        self._limits = limits
+        self._uploads = Uploads(mount, limits, observer)
+        # Of the checkpoint that was proven last: the next one takes about as much.
+        self._last_size = 0
+        self.store = mount.store(below, limits.patience, limits.deadline)
+
+    def withdraw(self, name: str) -> None:
+        """Delete the manifest of a checkpoint that is about to be written again, or removed."""
+        self._patiently(lambda: self.store.delete([f"{name}/{MANIFEST_NAME}"]))
+
+    def _patiently(self, request: Callable[[], None]) -> None:
+        """Make a request; again while the store is out of reach, within the stall timeout.
+
+        And when what was sent arrived damaged: a bit that flipped on the way does so once.
+        """
+        began = time.monotonic()
+        while (problem := _problem_of(request)) is not None:
+            if time.monotonic() - began > self._limits.stall or self._limits.over(began):
+                raise problem
+            self._observer(Trouble(problem.message))
+            time.sleep(RETRY_SECONDS)
+
+    def begin(self, name: str) -> None:
+        """A checkpoint is about to be saved: nothing of an earlier try counts any more."""
+        self._mount.directory.strays.begin(self._path(name))
+        short = shortage(self._mount, name, self._last_size)
+        if short:
+            self._observer(Trouble(short))
+
+    def prove(
+        self,
+        name: str,
+        step: int,
+        files: Sequence[str],
+        *,
+        began: float | None = None,
+        since: float = 0.0,
+        saved: datetime | None = None,
+        before: Manifest | None = None,
+    ) -> Manifest:
+        """Prove every file of a checkpoint and commit it.
+
+        Parameters
+        ----------
+        name:
+            The checkpoint's directory, ``checkpoint-30``.
+        step:
+            Its global step.
+        files:
+            All its files, relative to that directory.
+        began:
+            When the save began, on the monotonic clock, in seconds; now, if not given.
+        since:
+            Files that did not change after this moment, in seconds since the epoch, were proven
+            before, and are not part of this save.
+        saved:
+            Which of two checkpoints was saved later (see ``lineage``).
+        before:
+            The manifest that it has. It still speaks for an object that is the same one and whose
+            file is not on this machine any more.
+
+        Raises
+        ------
+        NotDurableError
+            Naming the files that the store has not attested; no manifest is written.
+        PermissionDeniedError
+            If the store refuses the uploads.
+        """
+        started = time.monotonic() if began is None else began
+        top = self._path(name)
+        try:
+            manifest = self._commit(name, step, files, started, since, saved, before)
+        except MountkitError as error:
+            self._mount.directory.tally.failed(error.message)
+            raise
+        proven = Proven(top, step, manifest.created.isoformat())
+        self._mount.directory.tally.proved(proven)
+        self.refresh(name)
+        size = self._last_size = sum(entry.size for entry in manifest.files)
+        seconds = time.monotonic() - started
+        self._observer(CheckpointProven(step, len(manifest.files), size, seconds))
+        return manifest
+
+    def _commit(
+        self,
+        name: str,
+        step: int,
+        files: Sequence[str],
+        started: float,
+        since: float,
+        saved: datetime | None,
+        before: Manifest | None,
+    ) -> Manifest:
+        top = self._path(name)
+        left_over = {path[len(top) + 1 :] for path in self._mount.control().leftovers(top)}
+        listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME, *left_over})
+        self._refuse_strays(top)
+        self._refuse_torn(top, since)
+        self._refuse_links(top, listed)
+        _refuse_empty(top, listed)
+        self._observer(SaveStarted(step, len(listed)))
+
+        def proven(entry: FileEntry) -> None:
+            path = entry.path[len(top) + 1 :]
+            seconds = time.monotonic() - started
+            self._observer(FileProven(step, path, entry.size, entry.attested_by, seconds))
+
+        known = self._still_proven(name, before)
+        asked = [f"{top}/{path}" for path in listed if path not in known]
+        entries = [_relative(entry, top) for entry in self._attest(top, asked, proven)]
+        entries += [known[path] for path in listed if path in known]
+        self._refuse_strays(top)
+        self._refuse_links(top, listed)
+        # All of them may have been removed while they were open.
+        _refuse_empty(top, entries)
+        manifest = Manifest(
+            step=step,
+            created=datetime.now(timezone.utc),
+            source=self._mount.spec.source.child(top).url,
+            files=tuple(sorted(entries, key=lambda entry: entry.path)),
+            saved=saved,
+        )
+        content = manifest.to_bytes()
+        self._patiently(lambda: self.store.put(f"{name}/{MANIFEST_NAME}", content))
+        return manifest
+
+    def _still_proven(self, name: str, before: Manifest | None) -> dict[str, FileEntry]:
+        """What an earlier manifest says of objects that are the same, and not on this machine."""
+        if before is None:
+            return {}
+        here = {file.path for file in self._mount.control().files(self._path(name))}
+        there = listing(self.store, name)
+        return {
+            entry.path: entry
+            for entry in before.files
+            if self._path(f"{name}/{entry.path}") not in here
+            and entry.etag
+            and (found := there.get(entry.path)) is not None
+            and (found.etag, found.size) == (entry.etag, entry.size)
+        }
+
+    def _unfinished(self, top: str) -> Iterator[str]:
+        """Files of which only the backend knows: they failed, and the mount does not show them."""
+        for file in self._mount.control().files(top):
+            if file.dirty:
+                yield file.path[len(top) + 1 :]
+
+    def _attest(
+        self, top: str, paths: Sequence[str], proven: Callable[[FileEntry], None]
+    ) -> list[FileEntry]:
+        """Attest the files; those that were written again meanwhile, once more."""
+        found: dict[str, FileEntry] = {}
+        ask = list(paths)
+        for _ in range(REWRITES):
+            before = self._snapshot(top)
+            outcome = self._uploads.attest(ask, top, proven)
+            if outcome.unproven:
+                raise not_proven(top, outcome.unproven)
+            found.update({entry.path: entry for entry in outcome.proven})
+            now = self._snapshot(top)
+            ask = [path for path in paths if now.get(path) != before.get(path)]
+            if not ask:
+                # What was removed while a program had it open is no file of the checkpoint.
+                return [found[path] for path in paths if path in found]
+        raise not_proven(top, [Unproven(path, 0, "it is still being written") for path in ask])
+
+    def _snapshot(self, top: str) -> dict[str, tuple[int, float, str]]:
+        return {file.path: file.stamp for file in self._mount.control().files(top)}
+
+    def remove(self, name: str) -> bool:
+        """Delete a checkpoint: its manifest first, then its files in the mount and the store.
+
+        Returns
+        -------
+        bool
+            Whether it is gone; not while the mount is being repaired.
+
+        Raises
+        ------
+        PermissionDeniedError
+            If the store refuses.
+        """
+        if not self._mount.serving():
+            self._observer(Trouble(f"{name} stays for now: the mount is being repaired"))
+            return False
+        self.withdraw(name)
+        if backends.load(self._mount.spec.backend).caches:
+            try:
+                # Through the mount, so that the local cache gives the room back too.
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(Path(self._mount.path) / self._below / name)
+            except OSError as error:
+                self._observer(Trouble(f"{name} stays in the cache for now: {error}"))
+        self._patiently(lambda: catalog.remove(self.store, name))
+        self._mount.directory.strays.note_removed(self._path(name))
+        self.refresh("")
+        return True
+
+    def refresh(self, name: str) -> None:
+        """Let the mount show what was written to the store beside it."""
+        path = self._path(name)
+        try:
+            self._mount.control(self._limits.deadline).refresh(path)
+        except MountUnavailableError as error:
+            # Only what ``ls`` shows is late by the directory cache's minute.
+            self._observer(Trouble(error.message))
+
+    def _path(self, name: str) -> str:
+        return "/".join(part for part in (self._below, name) if part)
+
+    def _refuse_strays(self, top: str) -> None:
+        strays = [stray for stray in missed(self._mount) if stray.path.startswith(f"{top}/")]
+        if strays:
+            raise not_proven(top, [explained(self._mount, stray) for stray in strays])
+
+    def _refuse_links(self, top: str, listed: Sequence[str]) -> None:
+        """A checkpoint is whole by itself: nothing in it may lead to what is not."""
+        cut = len(self._below) + 1 if self._below else 0
+        found = symbolic_links.refused(
+            self._mount,
+            top,
+            [f"{top}/{path}" for path in listed],
+            lambda path: self.store.get(path[cut:]),
+            self._limits.deadline,
+        )
+        if found:
+            raise not_proven(top, found)
+
+    def _refuse_torn(self, top: str, since: float) -> None:
+        """A file that was being written when the daemon died may be short, and nobody told.
+
+        safetensors swallows an error of close, and a mended cache holds the file as far as it
+        came. A loss of the mount after the first and before the last change of these files means
+        that the save was under way.
+        """
+        record = self._mount.last_record()
+        files = self._mount.control().files(top)
+        # Nor is what an earlier try has left, and this one has not written.
+        since = max(since, self._mount.directory.strays.begun().get(top, 0.0))
+        changed = [file.modified for file in files if file.modified > since]
+        if record is not None and straddles(record.lost, changed):
+            raise NotDurableError(
+                f"The mount was lost while {top} was being saved; its files may be torn.",
+                hint="Save it again, or resume from the last proven one: mountkit latest "
+                f"{self._mount.path}",
+                unproven=(Unproven(top, 0, "the mount was lost while it was being saved"),),
+            )
+
+
+def _refuse_empty(top: str, files: Sequence[object]) -> None:
+    if not files:
+        raise NotDurableError(
+            f"{top} holds no file; there is nothing to prove.",
+            hint="See what the save wrote, and whether it failed.",
+            unproven=(Unproven(top, 0, "an empty directory"),),
+        )
+
+
+def _problem_of(request: Callable[[], None]) -> MountkitError | None:
+    """Why the store could not do it just now; None if it did what it was asked."""
+    try:
+        request()
+    except (MountUnavailableError, NotDurableError) as error:
+        return error
+    return None
+
+
+def straddles(lost: Iterable[float], changed: Sequence[float]) -> bool:
+    """Whether the mount was lost after the first and before the last of these changes."""
+    return any(min(changed) <= moment <= max(changed) for moment in lost if changed)
+
+
+def not_proven(what: str, unproven: Sequence[Unproven]) -> NotDurableError:
+    """The error that names the files, what the store holds, and what was expected."""
+    lines = [f"  {problem}" for problem in unproven[:NAMED]]
+    if len(unproven) > NAMED:
+        lines.append(f"  and {len(unproven) - NAMED} more")
+    count = f"{len(unproven)} file{'s' if len(unproven) != 1 else ''}"
+    return NotDurableError(
+        "\n".join([f"{what} is not proven to be in the store: {count}.", *lines]),
+        hint="See the mount and its last error: mountkit status",
+        unproven=tuple(unproven),
+    )
+
+
+def _relative(entry: FileEntry, top: str) -> FileEntry:
+    return FileEntry(
+        path=entry.path[len(top) + 1 :],
+        size=entry.size,
+        crc64nvme=entry.crc64nvme,
+        reference=entry.reference,
+        attested_by=entry.attested_by,
+        etag=entry.etag,
+    )

@@ -1,0 +1,102 @@
+"""Whether a checkpoint that lies in a mount was saved to its end."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from mountkit.proof.committer import straddles
+from mountkit.spec import SAME_SAVE_SECONDS, TRAINER_STATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mountkit.backends.base import WrittenFile
+    from mountkit.mounts.mount import Mount
+    from mountkit.store.s3.store import Store
+
+# Lies in a checkpoint that Trainer saves on a signal, until all of it is saved (transformers 5.24,
+# ``trainer_jit_checkpoint.py``).
+INCOMPLETE = "checkpoint-is-incomplete.txt"
+# What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
+BEFORE_THE_STATE = (
+    "model",
+    "pytorch_model",
+    "adapter",
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "training_args",
+)
+
+
+def finished(
+    mount: Mount,
+    top: str,
+    step: int,
+    members: Sequence[WrittenFile],
+    *,
+    ended_well: bool,
+    store: Store,
+) -> bool:
+    """Whether a save came to its end; what a run that died has left may be torn (F11).
+
+    Parameters
+    ----------
+    top:
+        The checkpoint, relative to the mount.
+    members:
+        What was written of it, by this run or by an earlier one.
+    ended_well:
+        Whether what this run wrote the files with says that it finished.
+    store:
+        That of the mount, asked for what is not on this machine any more.
+    """
+    record = mount.last_record()
+    ours = record is not None and all(file.modified >= record.began for file in members)
+    if record is not None and not ours:
+        # Every loss since, of that run's mount and of this one.
+        if straddles(record.lost, [file.modified for file in members]):
+            return False
+        if any(path.startswith(f"{top}/") for path, _ in record.strays_before):
+            return False
+    strays = mount.directory.strays
+    begun = max(strays.begun().get(top, 0.0), strays.lessened().get(top, 0.0))
+    # A shell that ends well says little of what it ran ("python train.py | tee log").
+    alone = not (ours and ended_well)
+    if not _came_last(top, members, begun, alone=alone):
+        return False
+    # A removal that broke off may leave the state, and some of the rest.
+    if top in mount.control().lessened(top):
+        return False
+    sentinel = f"{top}/{INCOMPLETE}"
+    if any(file.path == sentinel for file in members) or store.get(sentinel) is not None:
+        return False
+    return _has_trainer_state(mount, store, top, step)
+
+
+def _came_last(top: str, members: Iterable[WrittenFile], begun: float, *, alone: bool) -> bool:
+    """Whether the state was written after the weights and the optimizer, as Trainer does.
+
+    One that broke off leaves new weights beside the state of an older save. With ``alone``, after
+    every other file. ``begun`` is when the last save of it began, or when files of it were missed,
+    if that is known.
+    """
+    changed = {file.path[len(top) + 1 :]: file.modified for file in members}
+    state = changed.get(TRAINER_STATE, 0.0)
+    if state < begun:
+        return False
+    before = [at for name, at in changed.items() if alone or name.startswith(BEFORE_THE_STATE)]
+    return max(before, default=0.0) - state <= SAME_SAVE_SECONDS
+
+
+def _has_trainer_state(mount: Mount, store: Store, top: str, step: int) -> bool:
+    """Whether it has the state of its step."""
+    path = f"{top}/{TRAINER_STATE}"
+    # Not through the mount: nothing may wait for one that hangs.
+    data = mount.control().content(path) or store.get(path)
+    try:
+        content = json.loads(data or b"")
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.get("global_step") == step

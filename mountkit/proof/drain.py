@@ -1,0 +1,394 @@
+"""The end of a mount: everything that was written through it is in the store, or is named."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mountkit.checkpoints import catalog, lineage
+from mountkit.checkpoints.manifest import Manifest
+from mountkit.checkpoints.verification import listing
+from mountkit.errors import (
+    MountkitError,
+    MountUnavailableError,
+    NotDurableError,
+    VerificationError,
+)
+from mountkit.events import Observer, Trouble
+from mountkit.mounts.bypassed_files import explained
+from mountkit.mounts.shadowed_files import missed
+from mountkit.proof import symbolic_links
+from mountkit.proof.committer import Prover
+from mountkit.proof.completeness import finished
+from mountkit.proof.hidden_objects import hidden, unseen
+from mountkit.proof.lost_files import forgotten, taken
+from mountkit.proof.report import DrainReport, written
+from mountkit.proof.upload_waiter import Uploads
+from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Future
+    from datetime import datetime
+
+    from mountkit.backends.base import WrittenFile
+    from mountkit.config.settings import Limits
+    from mountkit.mounts.mount import Mount
+
+RETRY_SECONDS = 1.0
+ROUNDS = 5
+ROUNDS_UNPROVEN = 2
+# Each reads its own files, in pieces, and has connections of its own.
+TOGETHER = 4
+
+
+def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool) -> DrainReport:
+    """Push, wait and prove: finished checkpoints get a manifest, every other file is attested.
+
+    A store that is out of reach is waited for; the drain ends when nothing has moved for the
+    stall timeout, or when the store refuses, and then names every file it could not settle.
+
+    Parameters
+    ----------
+    ended_well:
+        Whether what wrote the files says that it finished. A checkpoint counts as finished only
+        with a ``trainer_state.json`` of its step. Otherwise, and for what an earlier run left in
+        the cache, that has to be the newest of its files: Trainer writes it last.
+    """
+    # One moment for all of it, and not so long for each checkpoint and each of its waits.
+    limits = limits.begun()
+    work = _Drain(mount, limits, observer, ended_well=ended_well)
+    moved, settled, said, rounds = time.monotonic(), 0, "", 1
+    while True:
+        work.flush()
+        before = work.snapshot()
+        result = work.attempt()
+        if isinstance(result, DrainReport):
+            seen = work.snapshot()
+            changed = [path for path in seen if seen[path] != before.get(path)]
+            # Where something is not proven, a change may be why; what it was waited for, took long.
+            last = ROUNDS if result.complete else ROUNDS_UNPROVEN
+            if not changed or rounds >= last:
+                return work.end(result, seen, changed)
+            # Something still writes; what it wrote meanwhile has its turn.
+            rounds += 1
+            work.ask_again(changed)
+            continue
+        now = time.monotonic()
+        if len(work.settled) > settled:
+            moved, settled = now, len(work.settled)
+        if now - moved > limits.stall or limits.deadline.passed:
+            return work.give_up(result)
+        mount.directory.tally.complain(result.message)
+        if result.message != said:
+            observer(Trouble(result.message))
+            said = result.message
+        time.sleep(RETRY_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A finished checkpoint to prove, and the manifest that it has so far."""
+
+    top: str
+    step: int
+    members: Sequence[WrittenFile]
+    manifest: Manifest | None
+
+
+class _Drain:
+    """One drain, which may take several tries; what is settled stays settled."""
+
+    def __init__(
+        self, mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool
+    ) -> None:
+        self.settled: set[str] = set()
+        self._mount = mount
+        self._limits = limits
+        self._observer = observer
+        self._ended_well = ended_well
+        self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
+        self._provers: dict[str, Prover] = {}
+        self._others: dict[str, tuple[datetime | None, ...]] = {}
+        self._proven: list[str] = []
+        self._left_over: set[str] = set()
+        self._unproven: dict[str, Unproven] = {}
+        self._said: set[str] = set()
+        self._removed: set[str] = set()
+        self._unseen: set[str] = set()
+        record = mount.last_record()
+        self._began = record.began if record else 0.0
+        self._adopted = frozenset(record.adopted if record else ())
+
+    def flush(self) -> None:
+        """What was written through a mapping is only in memory, and lost with the mount."""
+        problem = self._mount.flush(self._limits.deadline)
+        if problem:
+            self._observer(Trouble(f"The mount at {self._mount.path} is not flushed: {problem}"))
+
+    def snapshot(self) -> dict[str, tuple[int, float, str]]:
+        """Size, time and version of every file that was written."""
+        return {file.path: file.stamp for file in written(self._mount)}
+
+    def ask_again(self, changed: Iterable[str]) -> None:
+        """Files that changed while they were looked at have their turn once more."""
+        tops = {*changed, *(catalog.top_of(path) for path in changed)}
+        self.settled.difference_update(changed)
+        self._unproven = {
+            path: problem for path, problem in self._unproven.items() if path not in tops
+        }
+
+    def end(
+        self,
+        report: DrainReport,
+        seen: Mapping[str, tuple[int, float, str]],
+        changed: Iterable[str],
+    ) -> DrainReport:
+        """The last report, with what something is still writing."""
+        busy = [Unproven(path, seen[path][0], "something is still writing it") for path in changed]
+        return replace(report, unproven=(*report.unproven, *busy), seen=dict(seen))
+
+    def attempt(self) -> DrainReport | MountUnavailableError:
+        """The report, or why the store cannot be asked right now."""
+        try:
+            return self._once()
+        except MountUnavailableError as error:
+            return error
+        except MountkitError as error:
+            return self.give_up(error)
+
+    def _once(self) -> DrainReport:
+        files = written(self._mount)
+        paths = [file.path for file in files]
+        self._note(taken(self._mount, paths, self._limits.deadline))
+        # A proof has directories read anew, and then the mount shows what it hid.
+        self._unseen.update(unseen(self._mount, self._store, paths, self._limits.deadline))
+        groups, loose = _group(files)
+        whole: list[_Whole] = []
+        astray = {catalog.top_of(stray.path) for stray in missed(self._mount)}
+        loose = [file for file in loose if self._concerns(file)]
+        for top, members in sorted(groups.items()):
+            open_members = [file for file in members if file.path not in self.settled]
+            if not any(self._concerns(file) for file in open_members):
+                continue
+            step = catalog.step_of(top.rpartition("/")[2])
+            manifest = self._manifest(top)
+            if manifest is not None and top in astray:
+                # It was proven before the rest of it missed the mount.
+                self._store.delete([f"{top}/{MANIFEST_NAME}"])
+                manifest = None
+            if manifest is not None and self._covers(manifest, top, members):
+                self.settled.update(file.path for file in members)
+            elif step is None or top in astray or not self._finished(top, step, members):
+                self._observer(Trouble(f"{top} is not a finished checkpoint: it gets no manifest"))
+                loose.extend(file for file in members if self._concerns(file))
+            else:
+                whole.append(_Whole(top, step, members, manifest))
+        self._prove_all(whole)
+        self._attest(loose)
+        self._name_left_over()
+        self._note(forgotten(self._mount, self._store, paths))
+        self._note(hidden(self._mount, self._store, self._unseen, paths, self._limits.deadline))
+        self._note_links(file.path for file in files if self._concerns(file))
+        self._note_astray()
+        return self._report()
+
+    def give_up(self, error: MountkitError) -> DrainReport:
+        """Name everything that is not settled, and why."""
+        self._note(
+            Unproven(file.path, file.size, error.message)
+            for file in written(self._mount)
+            if file.path not in self.settled and self._concerns(file)
+        )
+        self._note_astray()
+        if not self._unproven:
+            self._note([Unproven(self._mount.path, 0, error.message)])
+        return self._report()
+
+    def _concerns(self, file: WrittenFile) -> bool:
+        """Whether this run wrote it, or has to bring it to the store for one that died."""
+        return file.dirty or file.modified >= self._began or file.path in self._adopted
+
+    def _prove_all(self, whole: Sequence[_Whole]) -> None:
+        """Several at a time, for a proof mostly waits for the store; told of in their own order.
+
+        Raises
+        ------
+        MountkitError
+            The first of those that ended with one, once all that was under way has ended.
+        """
+        if not whole:
+            return
+        for each in whole:
+            # One for all of a directory: to make a client of the store takes longer than a proof.
+            below = each.top.rpartition("/")[0]
+            if below not in self._provers:
+                self._provers[below] = Prover(self._mount, below, self._limits, self._observer)
+            if below not in self._others:
+                self._others[below] = self._saved_by_others(below)
+        failed: MountkitError | None = None
+        with ThreadPoolExecutor(TOGETHER, thread_name_prefix="mountkit-prove") as pool:
+            proofs = [pool.submit(self._prove, each) for each in whole]
+            try:
+                for each, proof in zip(whole, proofs, strict=True):
+                    try:
+                        problems = proof.result()
+                    except CancelledError:
+                        continue
+                    except MountkitError as error:
+                        failed = failed or error
+                        _cancel(proofs)
+                        continue
+                    self._note(problems)
+                    self._proven += [] if problems else [each.top]
+                    self.settled.update(file.path for file in each.members)
+            except BaseException:
+                # An interrupt: what is under way ends as if the time were up.
+                _cancel(proofs)
+                self._limits.deadline.set(0.0)
+                raise
+        if failed is not None:
+            raise failed
+
+    def _prove(self, whole: _Whole) -> tuple[Unproven, ...]:
+        """Prove one checkpoint; what is not proven of it. In a thread of its own."""
+        below, _, name = whole.top.rpartition("/")
+        cut = len(whole.top) + 1
+        names = {file.path[cut:] for file in whole.members}
+        names.update(found.path[cut:] for found in self._store.list(whole.top))
+        try:
+            # An older manifest stays until the new one replaces it: it may still be right.
+            manifest = whole.manifest
+            since = manifest.created.timestamp() if manifest else 0.0
+            saved = self._saved(whole)
+            self._provers[below].prove(
+                name, whole.step, sorted(names), since=since, saved=saved, before=manifest
+            )
+        except NotDurableError as error:
+            # A manifest that was damaged on its way is no file of this checkpoint, and names none.
+            return error.unproven or (Unproven(whole.top, 0, error.message),)
+        return ()
+
+    def _saved(self, whole: _Whole) -> datetime | None:
+        """When a checkpoint was saved: its state is written last. See ``lineage``."""
+        changed = {file.path: file.modified for file in whole.members}
+        at = changed.get(f"{whole.top}/{TRAINER_STATE}")
+        manifest = whole.manifest
+        if manifest and (at is None or at <= manifest.created.timestamp()):
+            # The save that was proven before, to which something was added.
+            return manifest.saved
+        at = max(changed.values()) if at is None else at
+        if at < self._began:
+            # An earlier run saved it, and a later one may have saved since.
+            return lineage.after(at, at, ())
+        return lineage.after(at, self._began, self._others[whole.top.rpartition("/")[0]])
+
+    def _saved_by_others(self, below: str) -> tuple[datetime | None, ...]:
+        """When each checkpoint of a directory was saved that this run did not save."""
+        ours = {catalog.top_of(file.path) for file in written(self._mount) if self._new(file)}
+        found = catalog.scan(self._provers[below].store)
+        names = {each: "/".join(filter(None, (below, each.name))) for each in found}
+        return tuple(each.saved for each in found if names[each] not in ours)
+
+    def _new(self, file: WrittenFile) -> bool:
+        return file.modified >= self._began
+
+    def _attest(self, loose: Iterable[WrittenFile]) -> None:
+        paths = [file.path for file in loose if file.path not in self.settled]
+        outcome = Uploads(self._mount, self._limits, self._observer).attest(paths)
+        self._note(outcome.unproven)
+        self._removed.update(outcome.removed)
+        self.settled.update(paths)
+
+    def _manifest(self, top: str) -> Manifest | None:
+        data = self._store.get(f"{top}/{MANIFEST_NAME}")
+        try:
+            return None if data is None else Manifest.from_bytes(data)
+        except VerificationError:
+            # One that cannot be read makes no checkpoint; a new one replaces it.
+            return None
+
+    def _covers(self, manifest: Manifest, top: str, members: Iterable[WrittenFile]) -> bool:
+        """Whether a manifest speaks for these files, and for the store, as they are now."""
+        there = listing(self._store, top)
+        for entry in manifest.files:
+            found = there.get(entry.path)
+            if found is None or found.size != entry.size or entry.etag not in {"", found.etag}:
+                return False
+        sizes = {entry.path: entry.size for entry in manifest.files}
+        created = manifest.created.timestamp()
+        return all(
+            sizes.get(file.path[len(top) + 1 :]) == file.size
+            and file.modified <= created
+            and not file.dirty
+            for file in members
+        )
+
+    def _finished(self, top: str, step: int, members: Sequence[WrittenFile]) -> bool:
+        return finished(
+            self._mount, top, step, members, ended_well=self._ended_well, store=self._store
+        )
+
+    def _note_links(self, paths: Iterable[str]) -> None:
+        """What a later mount would show as something else, or does not lead into the bucket."""
+        written, deadline = sorted(paths), self._limits.deadline
+        self._note(symbolic_links.doubtful(self._mount, self._store, written, deadline))
+        for said in symbolic_links.leading_out(self._mount, written, deadline):
+            if said not in self._said:
+                self._said.add(said)
+                self._observer(Trouble(said))
+
+    def _name_left_over(self) -> None:
+        """What lies beside the data and is none: nobody should take it for some."""
+        for path in self._mount.control().leftovers():
+            if path not in self._left_over:
+                self._left_over.add(path)
+                self._observer(
+                    Trouble(
+                        f"{path} is left over from a save that could not rename it, and is part "
+                        "of no checkpoint: remove it"
+                    )
+                )
+
+    def _note_astray(self) -> None:
+        """What may lie on a disk of this machine, and was never in the mount."""
+        record = self._mount.last_record()
+        try:
+            self._note(explained(self._mount, stray) for stray in missed(self._mount))
+        except NotDurableError as error:
+            self._note([Unproven(self._mount.path, 0, error.message)])
+        covered = self._mount.covered() or (record.covered if record else "")
+        if covered:
+            reason = f"{covered}; what was written meanwhile went there, if anything was"
+            self._note([Unproven(self._mount.path, 0, reason)])
+
+    def _note(self, problems: Iterable[Unproven]) -> None:
+        for problem in problems:
+            self._unproven.setdefault(problem.path, problem)
+
+    def _report(self) -> DrainReport:
+        files = len(self.settled - self._unproven.keys() - self._removed)
+        return DrainReport(files, tuple(self._proven), tuple(self._unproven.values()))
+
+
+def _cancel(proofs: Iterable[Future[tuple[Unproven, ...]]]) -> None:
+    """Those that have not begun never do."""
+    for proof in proofs:
+        proof.cancel()
+
+
+def _group(
+    written: Iterable[WrittenFile],
+) -> tuple[dict[str, list[WrittenFile]], list[WrittenFile]]:
+    """Files by the checkpoint they belong to, and those that belong to none."""
+    groups: dict[str, list[WrittenFile]] = {}
+    loose = []
+    for file in written:
+        top = catalog.top_of(file.path)
+        if top:
+            groups.setdefault(top, []).append(file)
+        else:
+            loose.append(file)
+    return groups, loose

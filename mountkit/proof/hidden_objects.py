@@ -1,0 +1,79 @@
+"""Objects that a program removed through the mount, and that the store still has.
+
+rclone removes the object that a file has. A file that was renamed over another one and not uploaded
+yet, has none: removing it, or moving it on, leaves the object of the file that it replaced. The
+mount does not show it any more, until the directory is read anew (rclone 1.75, ``vfs/file.go``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.proof.upload_waiter import renamed
+from mountkit.spec import Unproven, is_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mountkit.mounts.mount import Mount
+    from mountkit.store.s3.store import Store
+    from mountkit.timing import Deadline
+
+REASON = (
+    "a program removed or moved it through the mount, and the store still has an older object of "
+    "that name; remove it once more"
+)
+
+
+def unseen(mount: Mount, store: Store, known: Iterable[str], deadline: Deadline) -> frozenset[str]:
+    """Objects from before this mount that it does not show, as long as it has not read them anew.
+
+    To be asked before a proof, which has directories read anew. What another program has put there
+    since is younger, and no concern of this run.
+
+    Raises
+    ------
+    MountkitError
+        If the store cannot be asked.
+    """
+    record = mount.last_record()
+    if record is None or not backends.load(mount.spec.backend).caches:
+        return frozenset()
+    files = frozenset(known)
+    older = sorted(
+        info.path
+        for info in store.list()
+        if info.path not in files
+        # Stores date objects to the second.
+        and info.modified.timestamp() <= record.store_began
+        and not is_trial(info.path)
+        and not renamed(info.path, mount.spec.backend)
+    )
+    return mount.missing(older, deadline) if older else frozenset()
+
+
+def hidden(
+    mount: Mount, store: Store, paths: Iterable[str], known: Iterable[str], deadline: Deadline
+) -> tuple[Unproven, ...]:
+    """Of the ``paths``, which it did not show before, those that it shows when it reads them anew.
+
+    What the mount still does not show then has a name that it cannot show.
+
+    Raises
+    ------
+    MountkitError
+        If the store cannot be asked, or rclone does not answer.
+    """
+    left = sorted(set(paths).difference(known))
+    if not left:
+        return ()
+    found = store.attest_many(left)
+    there = {path: info for path in left if (info := found[path]) is not None}
+    if not there:
+        return ()
+    control = mount.control(deadline)
+    for directory in sorted({path.rpartition("/")[0] for path in there}):
+        control.refresh(directory)
+    shown = there.keys() - mount.missing(sorted(there), deadline)
+    return tuple(Unproven(path, there[path].size, REASON) for path in sorted(shown))

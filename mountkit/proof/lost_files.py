@@ -1,0 +1,137 @@
+"""What was written through a mount and is not in its cache any more: nothing can be compared.
+
+rclone drops what it has uploaded when the disk of its cache runs full. What it has not uploaded it
+keeps, but somebody else may take that away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.checkpoints.catalog import top_of
+from mountkit.errors import MountUnavailableError
+from mountkit.proof.upload_waiter import renamed
+from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
+from mountkit.state import upload_tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mountkit.mounts.mount import Mount
+    from mountkit.store.s3.store import ObjectInfo, Store
+    from mountkit.timing import Deadline
+
+REASON = "it left the local cache before anybody proved it"
+TAKEN = "it waits for its upload, and the local cache does not have it any more"
+
+
+def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unproven, ...]:
+    """Whole checkpoints, and single files, that are in the store and not among the ``known``.
+
+    Of single files, and of checkpoints further down, those that the daemon uploaded, by the mark
+    that it puts on them, since the mount was made, by the store's own clock. What another program
+    put there is not this run's concern.
+
+    Nor is what this run has only renamed: the store copies it, and the copy is young and keeps the
+    mark of its source. With the mark of another run it has not one byte that was written in this
+    one. A file that this run overwrote, and renamed then, has the mark of this run, and is named
+    unless it is known. A manifest holds nothing of a program, and whoever reads it compares.
+
+    Raises
+    ------
+    MountkitError
+        If the store cannot be asked.
+    """
+    mark = backends.load(mount.spec.backend).mark
+    if not mark:
+        return ()
+    record = mount.last_record()
+    before = record.unproven_before if record else ()
+    since = record.store_began if record else 0.0
+    files = frozenset(known)
+    listed = list(store.list())
+    proven = {_place(info): _seconds(info) for info in listed if _name(info) == MANIFEST_NAME}
+    left = [
+        info
+        for info in listed
+        if info.path not in files
+        and _name(info) != MANIFEST_NAME
+        and not is_trial(info.path)
+        # A manifest says nothing of what was written after it.
+        and (not top_of(info.path) or _seconds(info) > proven.get(top_of(info.path), -1.0))
+    ]
+    passed_over = {"", *before, *map(top_of, files)}
+    # Without its state it is what a deletion and an upload left between them.
+    states = {info for info in left if _is_state(info) and _place(info) not in passed_over}
+    whole = {
+        _place(info)
+        for info in states
+        # Of those with a manifest, nobody has looked which were whole before: the mark tells.
+        if "/" not in _place(info) and _place(info) not in proven
+    }
+    young = [info for info in left if _seconds(info) > since and top_of(info.path) not in whole]
+    ours = _marked(store, young, mark, upload_tag.value(mount.directory.path, mount.spec.id))
+    whole.update(_place(info) for info in ours if info in states)
+    return (
+        *(Unproven(top, 0, REASON) for top in sorted(whole)),
+        *(
+            Unproven(info.path, info.size, REASON)
+            for info in ours
+            if top_of(info.path) not in whole
+        ),
+    )
+
+
+def taken(mount: Mount, known: Iterable[str], deadline: Deadline) -> tuple[Unproven, ...]:
+    """What the daemon has in its queue and not in its cache, which is all that is looked at.
+
+    The queue may object, and is never a proof. To be asked before anything else has it upload:
+    what rclone does not find then it drops from its queue.
+    """
+    if not backends.load(mount.spec.backend).caches:
+        return ()
+    control = mount.control(deadline)
+    try:
+        # What was known before may have been uploaded, removed or renamed since.
+        waiting = set(control.push().waiting).difference(known)
+    except MountUnavailableError:
+        # Without a daemon there is no queue: what waits is what the cache has.
+        return ()
+    gone = waiting.difference(file.path for file in control.files()) if waiting else waiting
+    # rclone may hear of a close after the removal that followed, and queue what is not there. Of a
+    # name that it has made another of, the mount cannot be asked.
+    shown = [path for path in sorted(gone) if not renamed(path, mount.spec.backend)]
+    if shown:
+        gone -= mount.missing(shown, deadline)
+    return tuple(Unproven(path, 0, TAKEN) for path in sorted(gone) if not is_trial(path))
+
+
+def _marked(
+    store: Store, objects: Sequence[ObjectInfo], mark: str, value: str
+) -> tuple[ObjectInfo, ...]:
+    """Those that carry the mark of this run: other things beside an object, others note too."""
+    if not objects:
+        return ()
+    found = store.attest_many(info.path for info in objects)
+    return tuple(
+        info
+        for info in objects
+        if (told := found[info.path]) is not None and told.metadata.get(mark) == value
+    )
+
+
+def _is_state(info: ObjectInfo) -> bool:
+    return _name(info) == TRAINER_STATE and _place(info) == top_of(info.path)
+
+
+def _place(info: ObjectInfo) -> str:
+    return info.path.rpartition("/")[0]
+
+
+def _name(info: ObjectInfo) -> str:
+    return info.path.rpartition("/")[2]
+
+
+def _seconds(info: ObjectInfo) -> float:
+    return info.modified.timestamp()

@@ -1,0 +1,70 @@
+"""What a drain found, and one more look once nobody serves the mount."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from mountkit.errors import MountUnavailableError
+from mountkit.mounts.bypassed_files import explained, new_strays
+from mountkit.spec import Unproven, is_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mountkit.backends.base import WrittenFile
+    from mountkit.mounts.mount import Mount
+    from mountkit.state.record import MountRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What a drain found. ``files`` counts those that the store attests, now or earlier.
+
+    ``seen`` has the size and time of every file in the cache when it ended.
+    """
+
+    files: int
+    checkpoints: tuple[str, ...]
+    unproven: tuple[Unproven, ...]
+    seen: Mapping[str, tuple[int, float, str]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was written is proven to be in the store."""
+        return not self.unproven
+
+    def checked_again(self, files: Iterable[WrittenFile]) -> DrainReport:
+        """The report, and what was written after the drain, by the cache once nobody serves."""
+        named = {problem.path for problem in self.unproven}
+        late = tuple(
+            Unproven(file.path, file.size, "it was written after the drain had ended")
+            for file in files
+            if file.path not in named and (file.dirty or self.seen.get(file.path) != file.stamp)
+        )
+        return replace(self, unproven=(*self.unproven, *late))
+
+    @property
+    def size(self) -> int:
+        """The bytes that are not proven."""
+        return sum(problem.size for problem in self.unproven)
+
+
+def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None) -> DrainReport:
+    """The report once nothing serves any more, with what was written after the drain.
+
+    ``record`` is the mount's, from before it was taken away.
+    """
+    try:
+        report = report.checked_again(written(mount))
+    except (MountUnavailableError, OSError) as error:
+        unknown = Unproven(mount.path, 0, f"what was written at the very end is not known: {error}")
+        report = replace(report, unproven=(*report.unproven, unknown))
+    named = {problem.path for problem in report.unproven}
+    late = [stray for stray in new_strays(mount, record) if stray.path not in named]
+    return replace(report, unproven=(*report.unproven, *(explained(mount, one) for one in late)))
+
+
+def written(mount: Mount) -> list[WrittenFile]:
+    """All that was written, but for what mountkit tried."""
+    return [file for file in mount.control().files() if not is_trial(file.path)]

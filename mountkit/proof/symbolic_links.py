@@ -1,0 +1,199 @@
+"""Symbolic links: in a bucket each is an object of its own, whose content is where it leads.
+
+The object has the name of the link and a suffix of the daemon's. A manifest lists it by that key,
+as any other file.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.errors import ConfigurationError
+from mountkit.spec import Unproven, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from pathlib import Path
+
+    from mountkit.mounts.mount import Mount
+    from mountkit.store.s3.store import Store
+    from mountkit.timing import Deadline
+
+LONGEST_TARGET = 4096
+
+
+def shown(path: str, suffix: str) -> str:
+    """The name under which the mount shows a link, by its object's; "" if that is no link's."""
+    name = path.removesuffix(suffix) if suffix else path
+    return name if name != path and not name.endswith("/") else ""
+
+
+def leaves(target: str, path: str, top: str = "") -> bool:
+    """Whether a link at ``path`` leads out of the directory ``top``, both relative to the mount.
+
+    An absolute one does, for it leads elsewhere once the bucket is mounted at another place. So
+    does what nobody can tell by its letters: one that goes up after it has gone down.
+    """
+    if target.startswith("/"):
+        return True
+    depth = path.count("/") - (top.count("/") + 1 if top else 0)
+    parts = [part for part in target.split("/") if part not in {"", "."}]
+    down = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
+    return down > depth or ".." in parts[down:]
+
+
+def twice(paths: Collection[str], suffix: str) -> Iterator[tuple[str, str]]:
+    """What is there both as a file and as a link: the one path and the other."""
+    there = frozenset(paths)
+    for path in sorted(there):
+        name = shown(path, suffix)
+        if name and name in there:
+            yield name, path
+
+
+def refused(
+    mount: Mount,
+    top: str,
+    paths: Iterable[str],
+    stored: Callable[[str], bytes | None],
+    deadline: Deadline,
+) -> tuple[Unproven, ...]:
+    """The links of a checkpoint that lead out of it, and files that would come back as links.
+
+    What such a link leads to may change, or be removed with an older checkpoint.
+
+    Parameters
+    ----------
+    mount, top:
+        The checkpoint's directory, relative to the mount.
+    paths:
+        Its files, relative to the mount.
+    stored:
+        The content of an object of that path, where this machine does not have it.
+    deadline:
+        The mount is not asked after it.
+    """
+    suffix = backends.load(mount.spec.backend).links
+    links = sorted(path for path in paths if shown(path, suffix))
+    if not links:
+        return ()
+    control = mount.control(deadline)
+    found = list(disguised(mount, links, deadline))
+    for path in sorted(set(links).difference(problem.path for problem in found)):
+        content = control.content(path)
+        content = stored(path) if content is None else content
+        target = (content or b"")[:LONGEST_TARGET].decode(errors="surrogateescape")
+        if leaves(target, path, top):
+            reason = (
+                f"it is a link to {printable(target)}, which leads out of the checkpoint; "
+                "copy what it leads to, or link to a file of the checkpoint by a relative path"
+            )
+            found.append(Unproven(path, len(target), reason))
+    return tuple(found)
+
+
+def disguised(mount: Mount, paths: Iterable[str], deadline: Deadline) -> Iterator[Unproven]:
+    """Files that no link made, and that have the name of one: the next mount shows a link."""
+    suffix = backends.load(mount.spec.backend).links
+    names = {path: shown(path, suffix) for path in paths}
+    names = {path: name for path, name in names.items() if name}
+    if not names:
+        return
+    gone = mount.missing([*names, *names.values()], deadline)
+    for path, name in sorted(names.items()):
+        if name in gone and path not in gone:
+            reason = f"its name ends in {suffix}, and the next mount would show a link; rename it"
+            yield Unproven(path, 0, reason)
+
+
+def doubtful(
+    mount: Mount, store: Store, paths: Iterable[str], deadline: Deadline
+) -> tuple[Unproven, ...]:
+    """What a later mount would not show as it is: written as a file and as a link, or disguised.
+
+    rclone renames a link onto a file, or a file onto a link, and leaves the other one in the
+    bucket.
+
+    Raises
+    ------
+    MountkitError
+        If the store cannot be asked.
+    """
+    suffix = backends.load(mount.spec.backend).links
+    written = frozenset(paths)
+    if not suffix or not written:
+        return ()
+    found = list(disguised(mount, written, deadline))
+    for name, link in twice([info.path for info in store.list()], suffix):
+        if name in written or link in written:
+            reason = (
+                "the bucket has both, the file and the link, of which one was to take the place of "
+                "the other, and a later mount shows either; remove the older one from the bucket"
+            )
+            # Not by the name of one of them: that one would be uploaded again by the next run.
+            found.append(Unproven(f"{name} and {link}", 0, reason))
+    return tuple(found)
+
+
+def leading_out(mount: Mount, paths: Iterable[str], deadline: Deadline) -> tuple[str, ...]:
+    """Links that lead out of the mount, in words: what they lead to is not in the bucket."""
+    suffix = backends.load(mount.spec.backend).links
+    control = mount.control(deadline)
+    said = []
+    for path in paths:
+        name = shown(path, suffix)
+        target = (control.content(path) or b"").decode(errors="replace") if name else ""
+        place = posixpath.normpath(posixpath.join(mount.path, posixpath.dirname(path), target))
+        if target and place != mount.path and not place.startswith(f"{mount.path}/"):
+            said.append(
+                f"{printable(name)} is a link that leads out of the mount, to {printable(target)}: "
+                "what it leads to is not in the bucket"
+            )
+    return tuple(said)
+
+
+def walk(top: Path, suffix: str) -> tuple[str, ...]:
+    """Every file below a directory of a mount, relative to it; a link by its object's name.
+
+    Raises
+    ------
+    OSError
+        If one cannot be listed.
+    """
+    found, folders = [], [""]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(top / folder) as entries:
+            for entry in entries:
+                inside = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_symlink():
+                    found.append(f"{inside}{suffix}")
+                elif entry.is_dir():
+                    folders.append(inside)
+                else:
+                    found.append(inside)
+    return tuple(sorted(found))
+
+
+def followed(mount: Mount, path: str) -> str:
+    """Where a path of the mount leads, relative to the mount and without links.
+
+    As it is where no link is in it, or where the mount does not answer.
+
+    Raises
+    ------
+    ConfigurationError
+        If it leads out of the mount: nothing that is saved there would reach the bucket.
+    """
+    if not backends.load(mount.spec.backend).links:
+        return path
+    real = mount.real(path)
+    if real == mount.path or real.startswith(f"{mount.path}/"):
+        return real[len(mount.path) + 1 :]
+    raise ConfigurationError(
+        f"{mount.path}/{path} is a link that leads out of the mount, to {real}.",
+        hint=f"Save below {mount.path}, or remove the link: rm '{mount.path}/{path}'",
+    )

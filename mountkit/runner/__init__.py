@@ -1,0 +1,1 @@
+"""Run a command on a mount, and exit with the truth."""

@@ -1,0 +1,126 @@
+"""Which files went past a mount to the bare disk, and what became of directories."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from mountkit.mounts.bypassed_files import Stray
+from mountkit.state import json_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+STRAYS_NAME = "strays.json"
+LOCK_SECONDS = 10.0
+REMEMBERED = 1000
+
+
+class Strays:
+    """The list of one mount, in its private directory. Paths are relative to the mount.
+
+    The supervisor and the training, two processes, both change it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / STRAYS_NAME
+
+    def add(self, strays: Iterable[Stray]) -> None:
+        """Remember files that reached the local disk instead of the mount.
+
+        One that lies there from before its directory was begun anew is over.
+        """
+        with self._lock():
+            had, begun = self.found(), self.begun()
+            known = {stray.occurrence for stray in had}
+            self._write(
+                (
+                    *had,
+                    *(
+                        stray
+                        for stray in strays
+                        if stray.occurrence not in known and not over(stray.path, stray.at, begun)
+                    ),
+                )
+            )
+
+    def found(self) -> tuple[Stray, ...]:
+        """The files that reached the local disk instead of the mount, each time it happened."""
+        content = json_file.load(self._path)
+        if content is None:
+            return ()
+        # Earlier versions wrote down names alone.
+        named = tuple(Stray(path) for path in content.get("paths", ()))
+        return (*named, *(Stray(**stray) for stray in content.get("found", ())))
+
+    def paths(self) -> tuple[str, ...]:
+        """Their names, each once."""
+        return tuple(sorted({stray.path for stray in self.found()}))
+
+    def begin(self, below: str) -> None:
+        """A directory is about to be written: what went wrong with its files before is over."""
+        with self._lock():
+            kept = [stray for stray in self.found() if not stray.path.startswith(f"{below}/")]
+            self._write(kept, anew={**self.begun(), below: time.time()})
+
+    def begun(self) -> Mapping[str, float]:
+        """When each directory was begun to be written last, in seconds since the epoch."""
+        content = json_file.load(self._path)
+        return {} if content is None else dict(content["anew"])
+
+    def note_removed(self, below: str) -> None:
+        """A directory was removed from the store, past the mount."""
+        with self._lock():
+            self._write(removed={**self.removed(), below: time.time()})
+
+    def removed(self) -> Mapping[str, float]:
+        """When each directory was removed last, in seconds since the epoch."""
+        content = json_file.load(self._path)
+        return {} if content is None else dict(content["removed"])
+
+    def note_lessened(self, directories: Iterable[str]) -> None:
+        """Of these checkpoints something was removed after they were saved."""
+        now = time.time()
+        with self._lock():
+            self._write(lessened={**self.lessened(), **dict.fromkeys(directories, now)})
+
+    def lessened(self) -> Mapping[str, float]:
+        """When it was seen last of each checkpoint, in seconds since the epoch."""
+        content = json_file.load(self._path)
+        return {} if content is None else dict(content.get("lessened", {}))
+
+    def _write(
+        self,
+        found: Iterable[Stray] | None = None,
+        anew: Mapping[str, float] | None = None,
+        removed: Mapping[str, float] | None = None,
+        lessened: Mapping[str, float] | None = None,
+    ) -> None:
+        content = {
+            "found": [asdict(stray) for stray in (self.found() if found is None else found)],
+            "anew": _recent(self.begun() if anew is None else anew),
+            "removed": _recent(self.removed() if removed is None else removed),
+            "lessened": _recent(self.lessened() if lessened is None else lessened),
+        }
+        json_file.replace(self._path, content)
+
+    def _lock(self) -> FileLock:
+        return FileLock(self._path.with_suffix(".lock"), timeout=LOCK_SECONDS, mode=0o600)
+
+
+def _recent(moments: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:])
+
+
+def over(path: str, at: float, moments: Mapping[str, float]) -> bool:
+    """Whether what happened to a file was before something happened to its directory."""
+    directory = path.rpartition("/")[0]
+    while directory:
+        if at < moments.get(directory, at):
+            return True
+        directory = directory.rpartition("/")[0]
+    return False

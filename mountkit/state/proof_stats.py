@@ -1,0 +1,148 @@
+"""What became of the checkpoints of a mount, as ``status`` and the metrics tell it.
+
+The training proves, the supervisor answers: two processes, so the account is kept in the mount's
+private directory. It is for people to look at; nothing is ever decided by it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from mountkit.errors import ConfigurationError
+from mountkit.state import json_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+logger = logging.getLogger("mountkit")
+
+FILE_NAME = "tally.json"
+LOCK_NAME = "tally.lock"
+# Nobody's training waits for long so that a number is right.
+LOCK_SECONDS = 2.0
+REMEMBERED = 1000
+LONGEST_MESSAGE = 1000
+# A store that fails does so many times a second.
+REPEAT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The newest checkpoint that was proven through a mount."""
+
+    checkpoint: str
+    step: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What went wrong last between a mount and its store, and when it did so last."""
+
+    message: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The account of one mount.
+
+    ``proofs`` and ``failures`` count checkpoints that were proven, and tries that came to nothing.
+    ``proven_at`` has the moment, in seconds since the epoch, of the last proof of each checkpoint.
+    """
+
+    proven: Proven | None = None
+    proofs: int = 0
+    failures: int = 0
+    complaint: Complaint | None = None
+    proven_at: Mapping[str, float] = field(default_factory=dict)
+
+
+class Ledger:
+    """The file that holds the account, for several processes and threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._said: tuple[str, float] = ("", 0.0)
+
+    def read(self) -> Tally:
+        """The account; an empty one if there is none, or it cannot be read."""
+        try:
+            content = json_file.load(self._folder / FILE_NAME)
+            return Tally() if content is None else _tally(content)
+        except (ConfigurationError, KeyError, TypeError, ValueError) as error:
+            logger.warning("mountkit: %s is begun anew: %s", self._folder / FILE_NAME, error)
+            return Tally()
+
+    def proved(self, proven: Proven) -> None:
+        """A checkpoint was proven."""
+
+        def change(tally: Tally) -> Tally:
+            moments = {**tally.proven_at, proven.checkpoint: moment(proven.at)}
+            newest = sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:]
+            return replace(tally, proven=proven, proofs=tally.proofs + 1, proven_at=dict(newest))
+
+        self._change(change)
+
+    def failed(self, message: str) -> None:
+        """A checkpoint could not be proven."""
+        complaint = _complaint(message)
+        self._change(lambda tally: replace(tally, failures=tally.failures + 1, complaint=complaint))
+
+    def complain(self, message: str) -> None:
+        """The store, or the way to it, gave trouble; what is said again and again is noted once."""
+        now = time.monotonic()
+        said, at = self._said
+        if message == said and now - at < REPEAT_SECONDS:
+            return
+        self._said = (message, now)
+        complaint = _complaint(message)
+        self._change(lambda tally: replace(tally, complaint=complaint))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        (self._folder / FILE_NAME).unlink(missing_ok=True)
+
+    def _change(self, change: Callable[[Tally], Tally]) -> None:
+        try:
+            # The lock would make the directory of a mount that is gone anew, open to others.
+            self._folder.stat()
+            with FileLock(self._folder / LOCK_NAME, timeout=LOCK_SECONDS, mode=0o600):
+                json_file.replace(self._folder / FILE_NAME, asdict(change(self.read())))
+        except OSError as error:
+            # A disk that is full must not fail a proof that is in the store.
+            logger.warning("mountkit: %s is not up to date: %s", self._folder / FILE_NAME, error)
+
+
+def moment(at: str) -> float:
+    """A time as RFC 3339, in seconds since the epoch."""
+    # Python 3.10 does not read the Z.
+    return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
+
+
+def timestamp(seconds: float) -> str:
+    """A moment in seconds since the epoch as RFC 3339, in UTC."""
+    at = datetime.fromtimestamp(seconds, timezone.utc)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _complaint(message: str) -> Complaint:
+    return Complaint(message[:LONGEST_MESSAGE], timestamp(time.time()))
+
+
+def _tally(content: dict[str, Any]) -> Tally:
+    proven, complaint = content["proven"], content["complaint"]
+    return Tally(
+        proven=Proven(**proven) if proven else None,
+        proofs=int(content["proofs"]),
+        failures=int(content["failures"]),
+        complaint=Complaint(**complaint) if complaint else None,
+        proven_at={str(name): float(at) for name, at in content["proven_at"].items()},
+    )

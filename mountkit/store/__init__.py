@@ -1,0 +1,1 @@
+"""What a bucket is: objects, their checksums, and the stores that hold them."""

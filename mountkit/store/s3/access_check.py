@@ -1,0 +1,199 @@
+"""Everything a save will need of a bucket, tried in seconds, before the first step."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mountkit.errors import (
+    ConfigurationError,
+    MountkitError,
+    MountUnavailableError,
+    PermissionDeniedError,
+)
+from mountkit.linux import unanswered
+from mountkit.spec import PROBE_NAME
+from mountkit.store.s3 import error_codes, errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from typing import TypeVar
+
+    from mountkit.store.s3.store import S3Store
+
+    Answer = TypeVar("Answer")
+
+PROBE_BODY = b"mountkit tried whether it may write here. This object can be deleted.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """What the preflight found.
+
+    ``region`` is the bucket's if the store tells, otherwise the one asked for. ``credentials`` says
+    where they come from (``env``, ``shared-credentials-file``, ``iam-role``, ...), never what they
+    are. ``written`` tells whether writing and deleting was tried, ``dated`` when that object was
+    written by the store's own clock, None if it was not. ``seconds`` is how long it all took.
+    """
+
+    url: str
+    endpoint_url: str
+    region: str
+    credentials: str
+    written: bool
+    seconds: float
+    dated: datetime | None = None
+
+
+def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
+    """Try every request a save will make, and say what is wrong with the first that fails.
+
+    Parameters
+    ----------
+    store:
+        Where checkpoints will go.
+    write:
+        Whether to write and delete a throw-away object as well.
+    seconds:
+        After how long without an answer to give up, whatever the store does or does not do.
+
+    Raises
+    ------
+    ConfigurationError
+        No credentials, no such profile or bucket, a wrong region, endpoint or clock.
+    PermissionDeniedError
+        The credentials are refused, or may not list, write, read or delete.
+    MountUnavailableError
+        The store cannot be reached, or not in time; or this machine is too busy to ask it.
+    """
+    trial = _Trial(store, write=write)
+    outcome: queue.SimpleQueue[StoreFacts | Exception] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            outcome.put(trial.run())
+        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+            outcome.put(error)
+
+    # Time limits of a client count per address and per request; a thread bounds all of it, name
+    # look-ups and credential helpers included.
+    thread = threading.Thread(target=attempt, name="preflight", daemon=True)
+    thread.start()
+    try:
+        found = unanswered.answer(outcome, thread, seconds)
+    except unanswered.BusyError:
+        raise MountUnavailableError(
+            f"mountkit could not {trial.doing} {store.source.url} within "
+            f"{seconds + unanswered.BUSY_SECONDS:.0f} s: this machine hardly let it run.",
+            hint="See what keeps the processors or the disk busy: top. Then: mountkit doctor "
+            f"{store.source.url}",
+        ) from None
+    except unanswered.SilentError:
+        endpoint = store.options.endpoint_url
+        at = f" at {errors.safe_url(endpoint)}" if endpoint else ""
+        raise MountUnavailableError(
+            f"The store{at} gave no answer in {seconds:g} s when mountkit tried to {trial.doing} "
+            f"{store.source.url}.",
+            hint=f"Check the network, then: mountkit doctor {store.source.url}",
+        ) from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+class _Trial:
+    """One preflight; ``doing`` is what it is at, for the message if it never comes back."""
+
+    def __init__(self, store: S3Store, *, write: bool) -> None:
+        self._store = store
+        self._write = write
+        self._started = time.monotonic()
+        self.doing = "find credentials for"
+
+    def run(self) -> StoreFacts:
+        store = self._store
+        with store.translated("connect to"):
+            session = store.session()
+            credentials = session.get_credentials()
+            if credentials is None:
+                from botocore.exceptions import NoCredentialsError
+
+                raise NoCredentialsError
+            client = store.client(quick=True)
+        asked = session.region_name
+        region = self._list() or asked or client.meta.region_name
+        if asked and region != asked and not store.options.endpoint_url:
+            # boto3 follows the bucket to its region, but the daemons that mount it do not.
+            raise ConfigurationError(
+                f"The bucket of {store.source.url} is in region {region}, not in {asked}.",
+                hint=f"Name its region: --region {region}",
+            )
+        dated = self._write_and_delete() if self._write else None
+        return StoreFacts(
+            url=store.source.url,
+            endpoint_url=client.meta.endpoint_url,
+            region=region,
+            credentials=credentials.method or "unknown",
+            written=self._write,
+            seconds=round(time.monotonic() - self._started, 3),
+            dated=dated,
+        )
+
+    def _list(self) -> str:
+        """Settle that the bucket is there and may be listed; its region, if the store tells."""
+        store = self._store
+        self.doing = "list"
+        with store.translated("list"):
+            answer = store.client(quick=True).list_objects_v2(
+                Bucket=store.source.bucket,
+                Prefix=f"{store.source.prefix}/" if store.source.prefix else "",
+                MaxKeys=1,
+            )
+        return str(answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", ""))
+
+    def _write_and_delete(self) -> datetime | None:
+        """When the store dated what was written, if it does."""
+        client = self._store.client(quick=True)
+        bucket = self._store.source.bucket
+        name = f"{PROBE_NAME}{secrets.token_hex(8)}"
+        key = self._store.source.key(name)
+        self._try("write", name, lambda: client.put_object(Bucket=bucket, Key=key, Body=PROBE_BODY))
+        try:
+            found = self._try("read", name, lambda: client.head_object(Bucket=bucket, Key=key))
+            # A listing may be finer than a header, which has whole seconds, and others are listed.
+            listed = self._try(
+                "list", name, lambda: client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+            )
+            newest = next(iter(listed.get("Contents", ())), found)
+            return newest.get("LastModified")
+        finally:
+            self._try("delete", name, lambda: client.delete_object(Bucket=bucket, Key=key))
+
+    def _try(self, doing: str, name: str, request: Callable[[], Answer]) -> Answer:
+        self.doing = doing
+        try:
+            with self._store.translated(doing, name):
+                return request()
+        except (MountUnavailableError, PermissionDeniedError) as error:
+            code = errors.error_code(error.__cause__) if error.__cause__ else ""
+            refused = isinstance(error, PermissionDeniedError)
+            # A store that serves read-only answers a write with "internal error", but lists well.
+            if not refused and code != "InternalError":
+                raise
+            raise _denied(error, doing, self._store.url(name)) from error.__cause__
+
+
+def _denied(error: MountkitError, doing: str, url: str) -> PermissionDeniedError:
+    prefix = url.rpartition("/")[0]
+    right = error_codes.PERMISSIONS[doing]
+    left = f" The object is left behind: {url}" if doing == "delete" else ""
+    return PermissionDeniedError(
+        f"{error.message} {prefix} can be listed, but {right} does not work there.{left}",
+        hint=f"Allow {right} on {prefix}/*, or use a store that is not read-only, then: "
+        f"mountkit doctor {prefix}",
+    )

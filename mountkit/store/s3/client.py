@@ -1,0 +1,208 @@
+"""Clients for a bucket: credentials, time limits, and the one place where their errors become ours.
+
+With ``store_errors`` the only importer of boto3 and botocore, which it loads on first use.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mountkit._version import __version__
+from mountkit.errors import ConfigurationError, PermissionDeniedError
+from mountkit.store.s3 import errors
+from mountkit.timing import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import boto3
+    from botocore.config import Config
+    from botocore.loaders import Loader
+    from mypy_boto3_s3 import S3Client
+
+    from mountkit.spec import Source, StoreOptions
+
+POOL_CONNECTIONS = 32
+PATIENCE_SECONDS = 60.0
+ATTEMPTS = 3
+
+
+class Connection:
+    """The session and the clients for one source, made on first use and shared by threads.
+
+    ``patience`` is about how long, in seconds, one request may go unanswered, retries included;
+    less where a ``deadline`` comes near. Once it has passed, nothing is asked any more.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        options: StoreOptions,
+        patience: float = PATIENCE_SECONDS,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self._patience = patience
+        self.deadline = deadline or Deadline()
+        self.source = source
+        self.options = options
+        self._lock = threading.RLock()
+        self._session: boto3.Session | None = None
+        self._clients: dict[bool, S3Client] = {}
+
+    def url(self, path: str) -> str:
+        """The URL of a path below the source."""
+        return self.source.child(path.rstrip("/")).url if path else self.source.url
+
+    def session(self) -> boto3.Session:
+        """The credentials and settings in use; made once."""
+        import boto3
+        from botocore.session import Session
+
+        with self._lock:
+            if self._session is None:
+                core = Session(profile=self.options.profile)
+                loader = _loader(core.get_config_variable("data_path"))
+                core.register_component("data_loader", loader)
+                self._session = boto3.Session(
+                    botocore_session=core, region_name=self.options.region
+                )
+            return self._session
+
+    def client(self, *, quick: bool = False) -> S3Client:
+        """The client for work, or one that gives up soon, for a first look; each made once.
+
+        The one for work is made anew as a deadline comes near, which a signal may set at any time.
+
+        Raises
+        ------
+        TimeUpError
+            If the deadline has passed.
+        """
+        self.deadline.check()
+        with self._lock:
+            patience = self.deadline.cut(self._patience)
+            if False not in self._clients or patience <= self._patience / 2:
+                self._patience = patience
+                self._clients.pop(False, None)
+            if quick not in self._clients:
+                self._clients[quick] = self._connect(quick=quick)
+            return self._clients[quick]
+
+    def _connect(self, *, quick: bool) -> S3Client:
+        from botocore.config import Config
+
+        _check_endpoint(self.options.endpoint_url)
+        config = Config(
+            connect_timeout=2 if quick else min(5.0, max(1.0, self._patience / ATTEMPTS)),
+            read_timeout=4 if quick else max(1.0, self._patience / ATTEMPTS),
+            retries={"mode": "standard", "total_max_attempts": 2 if quick else ATTEMPTS},
+            max_pool_connections=POOL_CONNECTIONS,
+            # Stores other than AWS refuse the checksums boto3 adds by itself; ours are explicit.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if self.options.endpoint_url else "auto"},
+            user_agent_extra=f"mountkit/{__version__}",
+        )
+        return self._make(config)
+
+    def _make(self, config: Config) -> S3Client:
+        from botocore.exceptions import BotoCoreError
+
+        session = self.session()
+        try:
+            client: S3Client = session.client(
+                "s3", endpoint_url=self.options.endpoint_url, config=config
+            )
+        except BotoCoreError:
+            # Some of these are ValueErrors as well; ``translated`` knows them better.
+            raise
+        except ValueError as error:
+            raise _not_made(error, self.source.url) from error
+        return client
+
+    @contextmanager
+    def translated(self, doing: str, path: str = "") -> Iterator[None]:
+        """Turn what boto3 raises inside into errors of ours that name the object."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except RuntimeError as error:
+            # What botocore raises for credentials that have expired and were not renewed.
+            if "credentials" not in str(error).lower():
+                raise
+            raise PermissionDeniedError(
+                f"The credentials for {self.url(path)} have expired: {error}",
+                hint="Renew them, then: mountkit doctor " + self.source.url,
+            ) from error
+        except (BotoCoreError, ClientError) as error:
+            raise errors.translate(
+                error,
+                doing=doing,
+                where=self.url(path),
+                endpoint=self.options.endpoint_url or "",
+                secrets=self._secrets(),
+            ) from error
+
+    def _secrets(self) -> tuple[str, ...]:
+        """What must never be printed, were a store to quote it."""
+        from botocore.exceptions import BotoCoreError
+
+        if self._session is None:
+            return ()
+        try:
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                return ()
+            frozen = credentials.get_frozen_credentials()
+        except (BotoCoreError, RuntimeError):
+            return ()  # The error at hand is about to say that they cannot be had.
+        return tuple(filter(None, (frozen.secret_key, frozen.token)))
+
+
+@lru_cache
+def _loader(data_path: str | None) -> Loader:
+    """What reads the description of S3: once a process, for it takes longer than many requests."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
+
+
+def _not_made(error: ValueError, where: str) -> ConfigurationError:
+    """What boto3 means with the plain ValueError of a client that it does not make."""
+    # botocore 1.44, ``endpoint.py``. The endpoint may be the profile's, which is not checked here.
+    said, _, url = str(error).partition(": ")
+    if said == "Invalid endpoint":
+        return ConfigurationError(
+            f"boto3 does not accept the host name of {errors.safe_url(url)}: it may have "
+            "letters, digits, hyphens and dots, but no underscore.",
+            hint="Reach the store at its IP address or by another name, such as an alias of the "
+            "service in Compose: --endpoint-url http://minio:9000",
+        )
+    return ConfigurationError(
+        f"boto3 cannot make a client for {where} of the settings it finds: {error}.",
+        hint="Correct the AWS_* variable or the line of ~/.aws/config that says so.",
+    )
+
+
+def _check_endpoint(url: str | None) -> None:
+    if url is None:
+        return
+    hint = "Give one such as --endpoint-url https://s3.example.org"
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ConfigurationError("The endpoint is not a URL.", hint=hint) from None
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            f"The endpoint URL {errors.safe_url(url)} carries credentials; they would end up "
+            "in logs.",
+            hint="Give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or with --profile.",
+        )
+    if not fine:
+        raise ConfigurationError(f"{url!r} is not the URL of a store.", hint=hint)

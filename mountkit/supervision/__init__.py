@@ -1,0 +1,1 @@
+"""Keep a mount serving: see that it is ill, and mount it again."""

@@ -1,0 +1,348 @@
+"""Keep a mount alive: see its daemon die or hang, and mount again.
+
+What is the matter is judged in ``health``, what is done about it in ``policy``. Both do no I/O. The
+supervisor's thread never touches the mount.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mountkit.errors import MountkitError
+from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
+from mountkit.state.record import FAILED, REPAIRING, SERVING
+from mountkit.supervision.health import Cause, Health, Limits, Verdict
+from mountkit.supervision.monitor import LOOK_SECONDS, Lookout, longest_silence
+from mountkit.supervision.prober import Answered, Prober
+from mountkit.supervision.record_writer import RecordKeeper
+from mountkit.supervision.restart_policy import (
+    FLAPPING_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Action,
+    decide,
+    pause_before,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mountkit.events import Event
+    from mountkit.mounts.mounter import Mounter
+    from mountkit.state.record import MountRecord
+
+logger = logging.getLogger("mountkit")
+
+REMEMBERED = 1000
+# Between two attempts to move what a mount covers: each may copy much.
+STRAYS_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Loss:
+    """A mount that was lost at that time of the monotonic clock, until it serves again."""
+
+    at: float
+    cause: Cause
+    remounted: bool = False
+
+
+class Supervisor:
+    """Watches one mount from a thread of its own until it is stopped."""
+
+    def __init__(
+        self,
+        mounter: Mounter,
+        record: MountRecord,
+        *,
+        attempts: int,
+        mount_timeout: float,
+        limits: Limits,
+        observer: Observer,
+        prober: Prober | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._mounter = mounter
+        self._clock = clock
+        self._turned_at = time.monotonic()
+        self._attempts = attempts
+        self._mount_timeout = mount_timeout
+        self._observer = observer
+        self._limits = limits
+        self._lookout = Lookout(mounter, limits, prober or Prober(record.spec.target))
+        self._keeper = RecordKeeper(mounter.directory, record, self._tell)
+        self._slow = False
+        self._hindered = ""
+        self._failures = 0
+        self._loss: Loss | None = None
+        self._strays_at: float | None = None
+        self._unnamed = self._unmoved = ""
+        self._remounted_at = -FLAPPING_SECONDS
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._halt = threading.Event()
+        self.finished = threading.Event()
+        self.stopped = False
+        self.error: Exception | None = None
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._run, name=f"mountkit-supervisor-{record.spec.id}", daemon=True
+        )
+
+    @property
+    def record(self) -> MountRecord:
+        """The record as last written, or as it will be once the disk takes it."""
+        return self._keeper.record
+
+    def answered(self) -> Answered:
+        """Whether the mount serves by what is known now, and its last answer. For any thread.
+
+        Nothing is asked for this. A daemon that ends is known at once, a mount that is gone from
+        the table within half a second. One that is stopped has given its last good answer by then,
+        and that counts no longer than ``longest_silence``: the probe timeout by default.
+        """
+        # Each of these is replaced as a whole.
+        last, record = self._lookout.answered, self.record
+        serving = (
+            last.serving
+            and record.state == SERVING
+            and not self.finished.is_set()
+            and time.monotonic() - last.at < longest_silence(self._limits)
+        )
+        return replace(last, serving=serving)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the watch; the mount stays as it is. Waits for a remount under way."""
+        if self._closed:
+            return
+        self._halt.set()
+        os.write(self._wake_writer, b"x")
+        if self._thread.is_alive():
+            # A start under way is bounded by the mount timeout, and so is this.
+            self._thread.join(self._mount_timeout + LONGEST_PAUSE_SECONDS)
+        if not self._thread.is_alive():
+            self._closed = True
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+
+    def _run(self) -> None:
+        try:
+            while not self._halt.is_set() and self._go_on():
+                pass
+        finally:
+            self._lookout.close()
+            self.finished.set()
+        # What is read after the end, such as a loss, must get there as well.
+        while self.record.state == FAILED and not self._keeper.write_down():
+            if self._halt.wait(LOOK_SECONDS):
+                return
+
+    def _go_on(self) -> bool:
+        """One turn; where processes, memory or descriptors run out, the next one may do better."""
+        try:
+            going = self._turn()
+        except OSError as error:
+            hindered = str(error)
+            if hindered != self._hindered:
+                target = self.record.spec.target
+                self._tell(Trouble(f"The mount at {target} cannot be watched now: {hindered}"))
+            self._hindered = hindered
+            return not self._halt.wait(LOOK_SECONDS)
+        self._hindered = ""
+        return going
+
+    def _turn(self) -> bool:
+        """Look once, and do what is to be done; whether to go on."""
+        self._mind_the_clock()
+        self._keeper.write_down()
+        verdict = self._lookout.look()
+        asked = self._mounter.directory.asked_to_stop()
+        action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
+        if action is Action.STOP:
+            self._unmount()
+            return False
+        if action is Action.GIVE_UP:
+            self._give_up()
+            return False
+        if action is Action.REMOUNT:
+            self._remount(verdict)
+        elif action is Action.WAIT:
+            self._wait(verdict)
+        else:
+            self._tell_if_slow(verdict)
+            if verdict.health is Health.WELL:
+                self._serve_again()
+            self._move_strays()
+            self._sleep(self._lookout.pause())
+        return True
+
+    def _mind_the_clock(self) -> None:
+        """Files of this run stay this run's, also when the clock was set back behind its start."""
+        now = time.monotonic()
+        earliest = self._clock() - (now - self._turned_at)
+        self._turned_at = now
+        if earliest < self.record.began:
+            self._keeper.write(replace(self.record, began=earliest))
+
+    def _tell(self, event: Event) -> None:
+        """What watches over a mount must not end because nobody can be told of it."""
+        try:
+            self._observer(event)
+        except Exception:
+            logger.exception("mountkit: %s could not be told", type(event).__name__)
+
+    def _unmount(self) -> None:
+        """Somebody drained the mount from outside and asked for its end."""
+        self._lookout.ends_now()
+        try:
+            self._mounter.unmount()
+        except MountkitError as error:
+            self.error = error
+            self._keeper.write(self.record.change(FAILED, reason=error.message))
+            self._tell(MountGivenUp(error.message))
+            return
+        self.stopped = True
+        # It may have been given up (--discard), and not drained.
+        self._mounter.directory.clear(unproven=self._mounter.leaves(self.record))
+
+    def _tell_if_slow(self, verdict: Verdict) -> None:
+        slow = verdict.health is Health.SLOW
+        if slow and not self._slow:
+            self._tell(Trouble(f"The mount at {self.record.spec.target}: {verdict.reason}"))
+        self._slow = slow
+
+    def _sleep(self, seconds: float) -> None:
+        """Until the daemon dies, somebody wakes us, or the time is up."""
+        watched = [self._wake_reader]
+        daemon = self._mounter.daemon
+        descriptor = None
+        if daemon is not None and daemon.poll() is None:
+            try:
+                descriptor = os.pidfd_open(daemon.identity.pid)
+            except ProcessLookupError:
+                return
+            watched.append(descriptor)
+        try:
+            poll = select.poll()
+            for number in watched:
+                poll.register(number, select.POLLIN)
+            # Not select, which takes no descriptor over 1023: a training may have that many.
+            poll.poll(seconds * 1000)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _remount(self, verdict: Verdict) -> None:
+        began = time.monotonic()
+        if self._failures == 0:
+            self._lose(verdict, self._lookout.silence())
+            self._tell(MountLost(verdict.reason, verdict.cause.value))
+        served = began - self._remounted_at
+        jitter = random.random()  # noqa: S311 - only spreads load
+        pause = pause_before(self._failures, served, jitter)
+        if pause and self._halt.wait(pause):
+            return
+        try:
+            # Or torn files would be proven by whoever does not know of the loss.
+            self._keeper.must_be_written()
+            self._mounter.kill(hung=verdict.cause is Cause.HUNG)
+            self._lookout.renew()
+            self._mounter.keep_strays()
+            self._mounter.clear_target(None)
+            self._mounter.start(self._mount_timeout, self._note_daemon)
+        except (MountkitError, OSError) as error:
+            self._failures += 1
+            self.error = error
+            return
+        self.error = None
+        self._failures = 0
+        self._remounted_at = time.monotonic()
+        self._lookout.serves_now()
+        if self._loss is not None:
+            self._loss.remounted = True
+        self._serve_again()
+        self._move_strays()
+
+    def _serve_again(self) -> None:
+        """Say that the mount is back, once all that went past it meanwhile is known by name."""
+        loss, reason = self._loss, self.record.reason
+        if loss is None:
+            return
+        last = self._lookout.answered
+        if not loss.remounted and not (last.serving and last.at > loss.at):
+            return
+        try:
+            self._mounter.name_strays()
+        except (MountkitError, OSError) as error:
+            unnamed = (
+                f"What was written past the mount cannot be noted, which waits for it: {error}"
+            )
+            if not self._unnamed:
+                self._tell(Trouble(unnamed))
+            self._unnamed = unnamed
+            return
+        self._unnamed = ""
+        self._loss = None
+        self._failures = 0
+        self._strays_at = time.monotonic()
+        if loss.remounted:
+            remounts = self.record.remounts + 1
+            self._keeper.write(self.record.change(SERVING, remounts=remounts, reason=reason))
+            self._tell(Remounted(reason, time.monotonic() - loss.at, loss.cause.value))
+            return
+        lost = (*self.record.lost, self._clock())[-REMEMBERED:]
+        self._keeper.write(self.record.change(SERVING, reason=reason, lost=lost))
+        self._tell(Trouble(f"The mount at {self.record.spec.target} serves again by itself"))
+
+    def _move_strays(self) -> None:
+        """Move what the mount covers to where it can be found; it is known by name already."""
+        now = time.monotonic()
+        if self._strays_at is None or now < self._strays_at:
+            return
+        try:
+            self._mounter.keep_strays()
+        except (MountkitError, OSError) as error:
+            unmoved = f"What was written past the mount lies below it, and cannot be moved: {error}"
+            if not self._unmoved:
+                self._tell(Trouble(unmoved))
+            self._unmoved, self._strays_at = unmoved, now + STRAYS_SECONDS
+            return
+        self._unmoved, self._strays_at = "", None
+
+    def _lose(self, verdict: Verdict, silent: float, *, covered: str = "") -> None:
+        """Write down that it is lost, and was last known to be well ``silent`` seconds ago."""
+        # A save is torn if it was under way then, or is now.
+        now = self._clock()
+        lost = (*self.record.lost, now - silent, now)[-REMEMBERED:]
+        fields = {"reason": verdict.reason, "lost": lost, "covered": covered or self.record.covered}
+        self._keeper.write(self.record.change(REPAIRING, **fields))
+        self._loss = Loss(time.monotonic(), verdict.cause)
+
+    def _wait(self, verdict: Verdict) -> None:
+        """Leave everything as it is until somebody else's mount is gone, and say so once."""
+        if self._loss is None:
+            self._lose(verdict, self._lookout.not_ours(), covered=verdict.reason)
+            target = self.record.spec.target
+            self._tell(Trouble(f"The mount at {target} waits: {verdict.reason}"))
+        self._sleep(LOOK_SECONDS)
+
+    def _note_daemon(self) -> None:
+        daemon = self._mounter.daemon
+        identity = daemon.identity if daemon else None
+        self._keeper.write(replace(self.record, daemon=identity, device=self._mounter.device))
+        # Nobody may find the mount by a device that another one had.
+        self._keeper.must_be_written()
+
+    def _give_up(self) -> None:
+        reason = f"{self._attempts} attempts failed, the last one: {self.error}"
+        self._keeper.write(self.record.change(FAILED, reason=reason))
+        self._tell(MountGivenUp(reason))

@@ -1,0 +1,1 @@
+"""The Trainer: the one place that imports transformers."""

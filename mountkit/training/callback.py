@@ -1,0 +1,376 @@
+"""The TrainerCallback. The only importer of transformers.
+
+Facts about Trainer are from transformers 5.23, ``trainer.py`` and ``trainer_callback.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from transformers import Trainer, TrainerCallback
+
+from mountkit import backends, doctor, writers
+from mountkit.checkpoints import catalog
+from mountkit.checkpoints.lineage import Clock
+from mountkit.config import settings
+from mountkit.errors import (
+    ConfigurationError,
+    MountkitError,
+    NotDurableError,
+    UsageError,
+)
+from mountkit.events import Observer, Trouble, Waiting, silent
+from mountkit.linux import paths
+from mountkit.mounts import working_directory
+from mountkit.mounts.mount import Mount
+from mountkit.proof import symbolic_links
+from mountkit.proof.committer import Prover
+from mountkit.training import requirements, save_end, save_retry, save_total_limit
+from mountkit.training.retention import Retention
+from mountkit.training.save_retry import Resaver
+from mountkit.training.save_total_limit import SaveTotalLimit
+from mountkit.training.stale_checkpoints import EarlierSaves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from mountkit.events import Event
+
+logger = logging.getLogger("mountkit")
+
+OnFailure = Literal["raise", "warn"]
+
+
+class _Saved(NamedTuple):
+    """A checkpoint that was saved: when that began, on the monotonic clock, and the best so far.
+
+    ``at`` tells which of two was saved later (see ``lineage``).
+    """
+
+    step: int
+    began: float
+    best: int | None
+    at: datetime
+
+
+class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers ships no types
+    """Prove every checkpoint in the store, beside the training, and keep the proven ones.
+
+    Parameters
+    ----------
+    mount:
+        What :func:`mountkit.mount` gave. Not needed under ``mountkit run`` or on a mount made by
+        ``mountkit mount``: the one that covers ``args.output_dir`` is found. Where none does, the
+        callback says so once and does nothing.
+    on_failure:
+        ``raise``: a checkpoint that cannot be proven ends the training with an error that names
+        the file, what the store holds and what was expected. ``warn``: it is logged.
+    on_event:
+        Called from any thread with the values of :mod:`mountkit.events`.
+
+    Notes
+    -----
+    ``save_total_limit`` is taken over from Trainer, which deletes old checkpoints before the new
+    one could be proven and orders them by times that a bucket does not keep. Here it counts proven
+    checkpoints by step, and never touches the newest proven one, the best one, or the one the
+    training was resumed from. Trainer's arguments have it back when the training has ended.
+
+    A training from the start descends from nothing that lies in ``output_dir``; one that was
+    resumed, from the checkpoint it was resumed from and those before it. What else is there is
+    another training's: it is named at the start. It counts within ``save_total_limit`` and goes
+    before this training's own, after each proof; without a limit nothing goes. Once this training
+    has proven one, ``latest`` gives none of the others.
+
+    A save that is broken by a lost mount is made once more, as a whole: also what a Trainer of
+    somebody's own does in its ``_save_checkpoint``.
+
+    One save is outstanding at most: the next one waits for its proof.
+    """
+
+    def __init__(
+        self,
+        mount: Mount | None = None,
+        *,
+        on_failure: OnFailure = "raise",
+        on_event: Observer = silent,
+    ) -> None:
+        if on_failure not in {"raise", "warn"}:
+            raise UsageError(f"on_failure cannot be {on_failure!r}.", hint="Use 'raise' or 'warn'.")
+        self._mount = mount
+        self._on_failure = on_failure
+        self._on_event = on_event
+        self._limits = settings.limits(settings.load())
+        self.limit = SaveTotalLimit()
+        self._prover: Prover | None = None
+        self._output_dir = ""
+        self._resaver: Resaver | None = None
+        self._saving = -1
+        self._saved: _Saved | None = None
+        self._proof: Future[None] | None = None
+        self._proving = ""
+        self._began: float | None = None
+        self._kept = Retention((), 0, None, self._tell)
+        self._clock = Clock(())
+        self._earlier: EarlierSaves | None = None
+        self._skipped = -1
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
+        save_total_limit.watch(Trainer, CheckpointCallback)
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Make weights save on a mount that cannot rename, also before and after a training."""
+        save_total_limit.watch(Trainer, CheckpointCallback)
+        mount = self._mount or Mount.covering(args.output_dir)
+        if mount is not None:
+            writers.install(mount)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """See that this run will be able to save, and take over retention.
+
+        Raises
+        ------
+        ConfigurationError
+            If several processes train, since only one can be proven so far, or if the run does
+            something to files that the mount cannot do.
+        MountkitError
+            If the store cannot be asked, or the mount does not serve or takes no file.
+        """
+        mount = self._mount or Mount.covering(args.output_dir)
+        if mount is None:
+            logger.warning(
+                "mountkit: no mount covers %s; checkpoints stay on the local disk, unproven. "
+                "To save into a bucket: mountkit run s3://BUCKET/PREFIX %s -- COMMAND",
+                args.output_dir,
+                args.output_dir,
+            )
+            return
+        if state.is_hyper_param_search:
+            raise ConfigurationError(
+                "A hyper-parameter search saves below run-N folders, which mountkit does not "
+                "prove yet.",
+                hint="Leave CheckpointCallback out; mountkit run proves all at the end.",
+            )
+        if args.world_size > 1:
+            raise ConfigurationError(
+                f"{args.world_size} processes train together; mountkit proves the checkpoints of "
+                "one process so far, and would miss the files of the others.",
+                hint="Train with one process, or leave CheckpointCallback out.",
+            )
+        backend = backends.load(mount.spec.backend)
+        requirements.refuse(_run(args, mount), backend.name, backend.refuses)
+        writers.install(mount)
+        mount.wait_until_serving(self._limits.repair)
+        working_directory.refuse_below(mount.path, args.output_dir)
+        # A link to this run's directory, perhaps; what is saved through it has the key behind it.
+        below = symbolic_links.followed(mount, mount.relative(args.output_dir))
+        self._output_dir = str(Path(mount.path) / below)
+        doctor.essential(mount)
+        self._mount = mount
+        self._prover = Prover(mount, below, self._limits, self._tell)
+        self._prover.store.check()
+        self._resaver = Resaver(mount, self._prover, self._limits, self._tell)
+        save_retry.watch(Trainer, CheckpointCallback)
+        save_end.watch(Trainer, CheckpointCallback)
+        # Of a training that broke off in a save, nobody knows whether that save is whole.
+        self._saved = None
+        found = catalog.scan(self._prover.store)
+        self.limit.take(args)
+        self._kept = Retention(found, state.global_step, self.limit.value, self._tell)
+        self._clock = Clock(each.saved for each in found)
+        self._earlier = EarlierSaves(
+            mount,
+            self._output_dir,
+            self._resaver,
+            self._limits,
+            self._tell,
+            steps=[each.step for each in found],
+            own=self._kept.own,
+        )
+        self._kept.announce(self._output_dir)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Report a proof that failed; before a save, wait for the last proof and the mount."""
+        self.settle()
+        # With "best", Trainer decides on the save after the evaluation, and asks nobody then.
+        maybe = control.should_evaluate and args.save_strategy == "best"
+        self._guard(self._before_save, state.global_step, control.should_save or maybe)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The same, for saves at the end of an epoch."""
+        self.settle()
+        maybe = control.should_evaluate and args.save_strategy == "best"
+        self._guard(self._before_save, state.global_step, control.should_save or maybe)
+
+    def resaver(self) -> Resaver | None:
+        """Who repeats a save that a lost mount broke; None outside a training in a mount."""
+        return self._resaver
+
+    def begin_save(self, step: int) -> bool:
+        """Until it is proven again, a checkpoint that is written anew is none.
+
+        False if nobody said that it would be written, and this training has proven it, or was
+        resumed from it: on a signal Trainer saves that very state again, and must not put the
+        proven one at risk. Its proof is waited for, where it is under way.
+        """
+        self._skipped = -1
+        if self._proving == f"checkpoint-{step}":
+            try:
+                self._finish_proof()
+            except MountkitError as error:
+                # What counts is the save that begins now, and its own proof.
+                self._tell(Trouble(error.message))
+        if step in self._kept.known and self._prover is not None:
+            if self._saving != step and step in self._kept.own:
+                self._skipped = step
+                return False
+            self._prover.withdraw(self._kept.forget(step))
+        if self._earlier is not None:
+            self._earlier.clear(step)
+        return True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note what was saved. Callbacks after this one may still add files to it."""
+        # What is saved at this step once more, on a signal, is not what was announced.
+        self._saving = -1
+        if self._prover is None or state.global_step == self._skipped:
+            return
+        self.settle()
+        self._guard(self._finish_proof)
+        self._guard(self._note, self._prover, state)
+
+    def settle(self) -> None:
+        """Begin to prove the checkpoint that was saved, now that it has all of its files."""
+        saved, self._saved = self._saved, None
+        if saved is not None:
+            self._guard(self._begin_proof, saved)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin the proof, where a Trainer of somebody's own did not tell that the save is over."""
+        self.settle()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The same, after a save at the end of an epoch."""
+        self.settle()
+
+    def _note(self, prover: Prover, state: Any) -> None:
+        step = state.global_step
+        if step in self._kept.known:
+            prover.withdraw(self._kept.forget(step))
+        began = time.monotonic() if self._began is None else self._began
+        self._began = None
+        self._saved = _Saved(step, began, _best(state), self._clock.now())
+
+    def _begin_proof(self, saved: _Saved) -> None:
+        if self._prover is None or self._mount is None:
+            return
+        name = f"checkpoint-{saved.step}"
+        files = self._list(self._mount, Path(self._output_dir) / name)
+        self._proving = name
+        self._proof = self._pool.submit(self._prove, self._prover, name, files, saved)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Wait until the last checkpoint is proven.
+
+        Raises
+        ------
+        MountkitError
+            If it cannot be, unless ``on_failure`` is ``warn``.
+        """
+        self.leave()
+        self.settle()
+        self._guard(self._finish_proof)
+
+    def leave(self) -> None:
+        """The training has ended, well or with an error: its saves are no longer looked after."""
+        self._resaver = None
+        self.limit.give_back()
+
+    def _list(self, mount: Mount, top: Path) -> tuple[str, ...]:
+        backend = backends.load(mount.spec.backend)
+        if not backend.caches:
+            # Listed through the mount, it would be the store that is waited for.
+            below = mount.relative(top)
+            return tuple(file.path[len(below) + 1 :] for file in mount.control().files(below))
+        try:
+            return symbolic_links.walk(top, backend.links)
+        except OSError:
+            # The daemon died just after the save; what was written waits in its cache.
+            mount.wait_until_serving(self._limits.repair)
+        try:
+            return symbolic_links.walk(top, backend.links)
+        except OSError as error:
+            strays = [path for path in mount.directory.strays.paths() if f"{top.name}/" in path]
+            raise NotDurableError(
+                f"{top} was saved and cannot be listed: {error.strerror}. "
+                f"{len(strays)} files of it did not reach the mount.",
+                hint=f"See what became of the mount: mountkit status {mount.path}",
+            ) from error
+
+    def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do it; an error ends the training, or is logged, as ``on_failure`` says."""
+        try:
+            work(*arguments)
+        except MountkitError as error:
+            if self._on_failure == "raise":
+                raise
+            logger.warning("mountkit: %s", error)
+
+    def _before_save(self, step: int, expected: bool) -> None:
+        if self._prover is None or self._mount is None:
+            return
+        if self._proof is not None and self._proof.done():
+            self._finish_proof()
+        if not expected:
+            return
+        self._began = time.monotonic()
+        self._finish_proof()
+        self._mount.wait_until_serving(self._limits.repair)
+        self._saving = step
+
+    def _finish_proof(self) -> None:
+        proof = self._proof
+        if proof is None:
+            return
+        if not proof.done():
+            self._tell(Waiting(f"the save waits until {self._proving} is proven"))
+        # Bounded: the proof itself ends when nothing moves for the stall timeout.
+        self._proof = None
+        proof.result()
+
+    def _prove(self, prover: Prover, name: str, files: tuple[str, ...], saved: _Saved) -> None:
+        prover.prove(name, saved.step, files, began=saved.began, saved=saved.at)
+        self._kept.proved(saved.step, name)
+        self._kept.enforce(prover, saved.step, saved.best)
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Trouble):
+            logger.warning("mountkit: %s", event.reason)
+        self._on_event(event)
+
+
+def _run(args: Any, mount: Mount) -> requirements.Run:
+    """What this training does to files, as far as its arguments tell."""
+    from accelerate.state import AcceleratorState, is_initialized
+
+    # ``accelerate launch`` configures FSDP past the arguments.
+    plugin = getattr(AcceleratorState(), "fsdp_plugin", None) if is_initialized() else None
+    asked = (args.fsdp_config or {}).get("state_dict_type", "") if args.fsdp else ""
+    events = ""
+    if "tensorboard" in args.report_to:
+        place = Path(settings.tensorboard_directory() or args.output_dir)
+        events = str(place) if Path(paths.resolve(place)).is_relative_to(mount.path) else ""
+    return requirements.Run(
+        sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
+        tensorboard=events,
+        deepspeed=bool(args.deepspeed),
+    )
+
+
+def _best(state: Any) -> int | None:
+    """The step of the best checkpoint so far, if Trainer keeps track of one."""
+    best = state.best_model_checkpoint
+    return catalog.step_of(Path(best).name) if best else None

@@ -1,0 +1,105 @@
+"""Which proven checkpoints a training keeps: its own first, and those that it descends from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mountkit.checkpoints import catalog, lineage
+from mountkit.errors import MountUnavailableError
+from mountkit.events import CheckpointRemoved, Observer, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from mountkit.checkpoints.catalog import Candidate
+    from mountkit.proof.committer import Prover
+
+
+class Retention:
+    """The proven checkpoints of one place, while one training saves there.
+
+    Parameters
+    ----------
+    found:
+        What was there when it began.
+    began_at:
+        The step at which it began: 0 from the start, else that of the checkpoint it was resumed
+        from, which stays. It descends from that one, and from what led to it.
+    keep:
+        ``save_total_limit``.
+
+    """
+
+    def __init__(
+        self,
+        found: Collection[Candidate],
+        began_at: int,
+        keep: int | None,
+        observer: Observer,
+    ) -> None:
+        self.known = {each.step: each.name for each in found if each.proven}
+        # What this training saved itself, or was resumed from.
+        self.own = {began_at} if began_at else set()
+        self._protected = frozenset(self.own)
+        saved = {each.step: each.saved for each in found if each.proven}
+        self._foreign = self.known.keys() - {*lineage.descent(saved, began_at)}
+        self._began_at = began_at
+        self._keep = keep
+        self._observer = observer
+
+    def announce(self, place: str) -> None:
+        """Say by name what others have left there, and what will become of it."""
+        if not self._foreign:
+            return
+        names = _listed(self._foreign)
+        start = f"resumed at step {self._began_at}" if self._began_at else "begun from the start"
+        fate = (
+            "None of them is removed"
+            if self._keep is None or self._keep <= 0
+            else "As it proves its own, they are removed, "
+            f"the oldest first (save_total_limit={self._keep})"
+        )
+        self._observer(
+            Trouble(
+                f"{place} has checkpoints of another training, from which this one, {start}, does "
+                f"not descend: {names}. {fate}; what is saved at the same step replaces them. "
+                "`mountkit latest` gives one of them until this training has proven its first."
+            )
+        )
+
+    def forget(self, step: int) -> str:
+        """It is written anew or removed, and no longer proven."""
+        self._foreign.discard(step)
+        return self.known.pop(step)
+
+    def proved(self, step: int, name: str) -> None:
+        """A checkpoint of this training is proven."""
+        self.known[step] = name
+        self.own.add(step)
+        self._foreign.discard(step)
+
+    def enforce(self, prover: Prover, newest: int, best: int | None) -> None:
+        """Remove proven checkpoints beyond the limit; only ever after a newer proof."""
+        protected = {*self._protected, newest}
+        if best is not None:
+            protected.add(best)
+        try:
+            for step in self._beyond(protected):
+                foreign = step in self._foreign
+                if prover.remove(self.known[step]):
+                    name = self.forget(step)
+                    if foreign:
+                        self._observer(Trouble(f"{name} of another training is removed"))
+                    self._observer(CheckpointRemoved(step))
+        except MountUnavailableError as error:
+            # The newest one is proven; the older ones go after the next.
+            self._observer(Trouble(f"Older checkpoints stay for now: {error.message}"))
+
+    def _beyond(self, protected: Collection[int]) -> Iterable[int]:
+        return catalog.retention(
+            self.known, self._keep, protected, foreign=frozenset(self._foreign)
+        )
+
+
+def _listed(steps: Iterable[int]) -> str:
+    return ", ".join(f"checkpoint-{step}" for step in sorted(steps))

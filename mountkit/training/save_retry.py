@@ -1,0 +1,218 @@
+"""A save that a lost mount broke is saved once more, when the mount is back.
+
+Trainer knows no such thing: an error of a save ends the training, and one that a library swallows
+leaves a torn checkpoint. With one process nothing but the save itself has to agree on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from mountkit.errors import MountUnavailableError, NotDurableError
+from mountkit.events import Observer, Trouble
+from mountkit.linux.paths import wait_until
+from mountkit.proof.upload_waiter import REFUSALS
+from mountkit.spec import Unproven
+from mountkit.state.record import SERVING
+from mountkit.training import permanent_errors
+from mountkit.training.trainer_hooks import Call, hook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mountkit.config.settings import Limits
+    from mountkit.mounts.mount import Mount
+    from mountkit.proof.committer import Prover
+
+    Result = TypeVar("Result")
+
+REPEATS = 3
+REPORTED = "the mount reported an error"
+# The error of a save may come before the supervisor has seen why.
+NOTICE_SECONDS = 2.0
+STORE_PAUSE_SECONDS = 1.0
+
+
+class Resaver:
+    """Saves checkpoints of one training, more than once if the mount is lost meanwhile."""
+
+    def __init__(
+        self,
+        mount: Mount,
+        prover: Prover,
+        limits: Limits,
+        observer: Observer,
+        notice: float = NOTICE_SECONDS,
+    ) -> None:
+        self._notice = notice
+        self._mount = mount
+        self._prover = prover
+        self._limits = limits
+        self._observer = observer
+
+    def save(
+        self,
+        name: str,
+        work: Callable[[], Result],
+        *,
+        hidden: Callable[[], Exception | None] = lambda: None,
+    ) -> Result:
+        """Do ``work``, which writes all of the checkpoint ``name``; again, if it was torn.
+
+        ``hidden`` tells the error that ``work`` met when it was done last, also one it swallowed.
+
+        Raises
+        ------
+        NotDurableError
+            If it is torn each time.
+        MountkitError
+            If the mount or the store does not come back.
+        Exception
+            Whatever ``work`` raises for another reason.
+        """
+        reason = ""
+        error: Exception | None = None
+        earlier: tuple[object, ...] = ()
+        self._prover.begin(name)
+        for _ in range(REPEATS):
+            before = self._losses()
+            error = None
+            try:
+                result = work()
+            except Exception as raised:  # noqa: BLE001 - raised again, unless it was the mount's
+                error = raised
+            reason = self._broken(before, hidden() or error)
+            if not reason and error is not None:
+                self._name(error)
+                raise error
+            earlier = self._refuse_again(name, error, reason, earlier)
+            if not reason:
+                return result
+            self._observer(Trouble(f"{name} is saved again: {reason}"))
+            # Torn files must neither be taken for the new ones nor be left among them.
+            self.clear(name)
+            self._prover.begin(name)
+        if error is not None:
+            raise error
+        raise self._torn(name, f"{reason}, {REPEATS} times")
+
+    def clear(self, name: str) -> bool:
+        """Remove what there is of a checkpoint; False if the mount is lost each time.
+
+        Raises
+        ------
+        MountkitError
+            If the mount or the store does not come back, or the store refuses.
+        """
+        for _ in range(REPEATS):
+            self._mount.wait_until_serving(self._limits.repair)
+            if self._prover.remove(name):
+                return True
+        return False
+
+    def _refuse_again(
+        self, name: str, error: Exception | None, reason: str, earlier: tuple[object, ...]
+    ) -> tuple[object, ...]:
+        """Where a save failed on a mount that says no more; an error if it did there before."""
+        if reason != REPORTED or not isinstance(error, OSError):
+            return ()
+        here = permanent_errors.place(error)
+        if here == earlier and self._mount.serving():
+            raise permanent_errors.again(error, self._mount, name) from error
+        return here
+
+    def _name(self, error: Exception) -> None:
+        """Raise what to do about an operation that such a mount does not take."""
+        known = (
+            permanent_errors.unsupported(error, self._mount) if isinstance(error, OSError) else None
+        )
+        if known is not None:
+            raise known from error
+
+    def _torn(self, name: str, reason: str) -> NotDurableError:
+        return NotDurableError(
+            f"{name} may be torn: {reason}.",
+            hint=f"See what is wrong: mountkit doctor {self._mount.source} {self._mount.path}",
+            unproven=(Unproven(name, 0, reason),),
+        )
+
+    def _losses(self) -> tuple[float, ...]:
+        record = self._mount.record()
+        return () if record is None else record.lost
+
+    def _broken(self, before: tuple[float, ...], error: Exception | None) -> str:
+        """Why what was written may be torn, or ""."""
+
+        def lost() -> bool:
+            record = self._mount.record()
+            return record is None or record.lost != before or record.state != SERVING
+
+        if lost() or (error is not None and wait_until(lost, self._notice)):
+            return "the mount was lost while it was being saved"
+        if not isinstance(error, OSError) or any(word in str(error) for word in REFUSALS):
+            return ""
+        if self._store_was_away():
+            return "the store was out of reach while it was being saved"
+        # It may have been, and be back by now: a mount tells no more than that it went wrong.
+        return REPORTED if error.errno == errno.EIO else ""
+
+    def _store_was_away(self) -> bool:
+        """Whether the store is out of reach; waits for it to come back then.
+
+        Raises
+        ------
+        MountUnavailableError
+            If it stays away for the stall timeout.
+        """
+        deadline = time.monotonic() + self._limits.stall
+        problem = self._ask()
+        away = problem is not None
+        if problem is not None:
+            self._observer(Trouble(problem.message))
+        while problem is not None:
+            if time.monotonic() > deadline:
+                raise problem
+            time.sleep(STORE_PAUSE_SECONDS)
+            problem = self._ask()
+        return away
+
+    def _ask(self) -> MountUnavailableError | None:
+        """Why the store cannot be had right now; None if it can."""
+        try:
+            self._prover.store.check(write=False)
+        except MountUnavailableError as error:
+            return error
+        return None
+
+
+class Saving(Protocol):
+    """A callback of a training that may have its saves repeated."""
+
+    def resaver(self) -> Resaver | None:
+        """Who saves, while the training goes on in a mount."""
+
+    def begin_save(self, step: int) -> bool:
+        """A checkpoint is about to be written; False if it is there and proven, as it is."""
+
+
+def watch(trainer: type[Any], callback: type[Saving]) -> None:
+    """Have every save of a Trainer that has such a callback go through its resaver.
+
+    ``_save_checkpoint`` (transformers 5.24, ``trainer.py``) writes all of a checkpoint and nothing
+    else. That of a class of its own, which may write more, is repeated as a whole. A Trainer
+    without the callback saves as ever.
+    """
+
+    def save(it: Any, call: Call) -> Any:
+        found = [one for one in it.callback_handler.callbacks if isinstance(one, callback)]
+        resaver = found[0].resaver() if found else None
+        if resaver is None:
+            return call()
+        step = it.state.global_step
+        if not found[0].begin_save(step):
+            return None
+        return resaver.save(f"checkpoint-{step}", call, hidden=lambda: call.hidden)
+
+    hook(trainer, "_save_checkpoint", save)

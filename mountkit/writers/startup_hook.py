@@ -1,0 +1,92 @@
+"""How a mount is handed to the Pythons that are started below it: by their environment."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit import backends
+from mountkit.writers.hooks import HOOKS, Place, in_table
+from mountkit.writers.sequential_file import ON_SEQUENTIAL_MOUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mountkit.backends.base import Control
+    from mountkit.mounts.mount import Mount
+
+VARIABLE = "MOUNTKIT_SEQUENTIAL_MOUNT"
+FOLDER = Path(__file__).parent / "startup"
+
+
+def environment(mount: Mount, env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` with what makes a Python write sequentially below ``mount``."""
+    place = {"path": mount.path, "directory": str(mount.directory.path)}
+    paths = [str(FOLDER), *filter(None, [env.get("PYTHONPATH")])]
+    return {**env, VARIABLE: json.dumps(place), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+@contextlib.contextmanager
+def handed_on(mount: Mount) -> Iterator[None]:
+    """While this lasts, what this process starts has that environment, if the mount needs it.
+
+    A forked child has what is replaced here anyway; one that multiprocessing spawns has not.
+    """
+    if "rename" not in backends.load(mount.spec.backend).refuses:
+        yield
+        return
+    before, ours = dict(os.environ), environment(mount, os.environ)
+    changed = {name: value for name, value in ours.items() if before.get(name) != value}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in changed.items():
+            # Whoever has changed it since means what it is now.
+            if os.environ.get(name) == value:
+                _set(name, before.get(name))
+
+
+def _set(name: str, value: str | None) -> None:
+    if value is None:
+        del os.environ[name]
+    else:
+        os.environ[name] = value
+
+
+def install(env: Mapping[str, str]) -> None:
+    """Write sequentially below the mount that the environment names, if it names one.
+
+    Imports as little as it can, for every Python that a command starts comes through here.
+    """
+    text = env.get(VARIABLE)
+    if not text:
+        return
+    place = json.loads(text)
+    path = place["path"]
+    mounted = functools.partial(in_table, path)
+    known = (functools.partial(_explain, path), functools.partial(_emptied, path))
+    HOOKS.add(Place(path, Path(place["directory"]), mounted, *known, ON_SEQUENTIAL_MOUNT))
+
+
+def _explain(path: str, name: str) -> str:
+    """What the daemon of the mount at ``path`` says of a failed write. Only ever after one."""
+    control = _control(path)
+    return "" if control is None else control.explain(name)
+
+
+def _emptied(path: str, name: str) -> float:
+    """When a file of that directory was last removed. Only for one that is not there."""
+    control = _control(path)
+    return 0.0 if control is None else control.emptied(name)
+
+
+def _control(path: str) -> Control | None:
+    from mountkit.mounts.mount import Mount
+
+    mount = Mount.covering(path)
+    return None if mount is None else mount.control()
