@@ -18,6 +18,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest.register_assert_rewrite("support")
+
 RUN_VARIABLE = "MOUNTKIT_TEST_RUN"
 REQUIRE_VARIABLE = "MOUNTKIT_REQUIRE_TOOLS"
 # What a person sets for a run of the tests; everything else of ours stays outside.

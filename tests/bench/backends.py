@@ -19,14 +19,13 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fuse"))
-
-from versity import Versity
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import mountkit
 from mountkit import backends
 from mountkit.config import settings
 from mountkit.proof.committer import Prover
+from support.versity import Versity
 
 BUCKET = "bench"
 MIB = 1024 * 1024

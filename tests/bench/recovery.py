@@ -27,9 +27,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fuse"))
-
-from versity import Versity
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mountkit import backends
 from mountkit.config import settings
@@ -39,6 +37,7 @@ from mountkit.linux.paths import fusermount
 from mountkit.mounts.mounter import Mounter
 from mountkit.mounts.resolve_spec import specify
 from mountkit.state.record import SERVING, State
+from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import Rig
-from versity import Versity
 
 from mountkit import backends
 from mountkit.demo.s3_server import EmbeddedS3
+from support.rig import Rig
+from support.small_disk import small_disk
+from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rig import Bucket, Server
+    from support.rig import Bucket, Server
+
+__all__ = ["small_disk"]
 
 FAILED = pytest.StashKey[bool]()
 

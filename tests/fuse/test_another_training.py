@@ -6,10 +6,11 @@ import shlex
 from typing import TYPE_CHECKING
 
 import pytest
-from test_training import Training, checkpoints
+
+from support.training import Training, checkpoints
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 
 def latest(rig: Rig, source: str) -> str:

@@ -8,13 +8,13 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from proxy import Fault, Request
-from rig import eventually
 
 from mountkit import backends
+from support.proxy import Fault, Request
+from support.rig import eventually
 
 if TYPE_CHECKING:
-    from rig import Answer, Bucket, Job, Rig
+    from support.rig import Answer, Bucket, Job, Rig
 
 # Mountpoint cannot upload to rclone's server; both can to the one that its tests use.
 pytestmark = pytest.mark.parametrize("backend", ["mountpoint"], indirect=True)

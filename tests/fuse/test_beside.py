@@ -11,7 +11,7 @@ from light import many
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rig import Answer, Bucket, Rig
+    from support.rig import Answer, Bucket, Rig
 
 AGAIN = 3
 SIZE = 5000

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
-from rig import MANIFEST, Answer, Bucket, eventually
 from saving import files
-from test_chaos_daemon import Saves, proven_in, seeded
-from test_running import assert_proven
-from test_training import Training, checkpoints
+
+from support.assertions import assert_proven
+from support.chaos import Saves, proven_in, seeded
+from support.rig import MANIFEST, Answer, Bucket, eventually
+from support.training import Training, checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rig import Rig
+    from support.rig import Rig
 
 DAMAGES: dict[str, Callable[[Bucket, str], None]] = {
     "altered": Bucket.flip,

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
-from proxy import Fault, Proxy, Request
-from rig import MANIFEST, eventually
 from saving import files
-from test_chaos_daemon import Saves, assert_the_truth, proven_in, seeded
-from test_running import assert_proven
+
+from support.assertions import assert_proven
+from support.chaos import Saves, assert_the_truth, proven_in, seeded
+from support.proxy import Fault, Proxy, Request
+from support.rig import MANIFEST, eventually
 
 if TYPE_CHECKING:
     import random
 
-    from rig import Bucket, Job, Rig
+    from support.rig import Bucket, Job, Rig
 
 FAULTS = {
     "failing": [Fault(500, "InternalError"), Fault(503, "SlowDown")],

@@ -12,21 +12,14 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from light import checkpoint
-from rig import eventually
 from saving import STEPS_BETWEEN, files
-from test_chaos_daemon import (
-    QUICK,
-    Saves,
-    assert_the_truth,
-    let_pass,
-    proven_in,
-    seeded,
-    strike,
-)
-from test_running import assert_proven
+
+from support.assertions import assert_proven
+from support.chaos import QUICK, Saves, assert_the_truth, let_pass, proven_in, seeded, strike
+from support.rig import eventually
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 MANY = int(os.environ.get("MOUNTKIT_TEST_MANY") or 4)
 KILLS = 4
@@ -218,7 +211,7 @@ def test_a_file_that_is_being_written_keeps_the_mount_and_is_named(
 
 
 def holder(rig: Rig, hold: str) -> list[str]:
-    from rig import SCRIPTS
+    from support.rig import SCRIPTS
 
     text = HOLDER.format(hold=HOLD[hold])
     return [sys.executable, "-c", text, str(rig.target), str(rig.gates), str(SCRIPTS), hold]

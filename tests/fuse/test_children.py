@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from rig import eventually
+
+from support.rig import eventually
 
 if TYPE_CHECKING:
-    from rig import Answer, Bucket, Rig
+    from support.rig import Answer, Bucket, Rig
 
 # A checkpoint whose weights are saved by a Python that does not look at PYTHONPATH (-I), in a
 # command that does not look at how that one ended.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from light import checkpoint
-from test_running import assert_proven
+
+from support.assertions import assert_proven
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 
 def test_it_takes_what_is_there_and_says_why(rig: Rig, bucket: Bucket) -> None:

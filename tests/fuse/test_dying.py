@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from light import checkpoint
-from proxy import Fault
-from rig import assert_same, eventually
-from test_running import assert_proven
 
 from mountkit.spec import PROBE_NAME
+from support.assertions import assert_proven
+from support.proxy import Fault
+from support.rig import assert_same, eventually
 
 if TYPE_CHECKING:
-    from proxy import Request
-    from rig import Bucket, Rig
+    from support.proxy import Request
+    from support.rig import Bucket, Rig
 
 
 @pytest.mark.fault(6)

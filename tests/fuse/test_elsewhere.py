@@ -12,7 +12,7 @@ from light import checkpoint
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rig import Bucket, Job, Rig
+    from support.rig import Bucket, Job, Rig
 
 SIZE = 3_000_000
 RCLONE = ("--backend", "rclone", "--option", "vfs-write-back=60s")

@@ -21,19 +21,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from everyday import Sequence, sequence
-from oracle import MANIFEST, Model
-from perform import Outcome
-from proxy import Fault
-from rig import SCRIPTS
+
+from support.everyday import Sequence, sequence
+from support.oracle import MANIFEST, Model
+from support.perform import Outcome
+from support.proxy import Fault
+from support.rig import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from proxy import Request
-    from rig import Bucket, Rig
+    from support.proxy import Request
+    from support.rig import Bucket, Rig
 
-FUSE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 MANY = int(os.environ.get("MOUNTKIT_TEST_MANY") or 100)
 ONE = os.environ.get("MOUNTKIT_TEST_SEED")
 # One mount serves several sequences, each below a folder of its own.
@@ -42,7 +43,12 @@ GROUP = 25
 COMMANDS = 20
 # A file that is left open is waited for so long.
 ENVIRONMENT = {"MOUNTKIT_STALL_TIMEOUT": "6", "MOUNTKIT_LARGEST_FILE": "80000000000"}
-PERFORM = "import sys; sys.path.insert(0, sys.argv[1]); import perform; perform.main(*sys.argv[2:])"
+PERFORM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from support import perform
+perform.main(*sys.argv[2:])
+"""
 LIMIT_SECONDS = 150.0
 SHRINK_SECONDS = 200.0
 NOT_PROVEN = re.compile(r"not proven: (.*?) \([\d,]+ bytes\): (.*)$", re.MULTILINE)
@@ -111,7 +117,7 @@ class Mounts:
         self._count += 1
         place, told = (self.rig.work / f"{word}-{self._count}" for word in ("plan", "told"))
         place.write_bytes(pickle.dumps(plan))
-        words = [self.rig.python, "-c", PERFORM, FUSE, place, told, self.rig.target]
+        words = [self.rig.python, "-c", PERFORM, TESTS, place, told, self.rig.target]
         return [str(word) for word in words], told
 
     def run(self, source: str, plan: list[tuple[str, object]]) -> Told:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from filter import Filter, denied
-from rig import eventually
 
 from mountkit import backends
 from mountkit.backends.file_operations import OPERATIONS
+from support.filter import Filter, denied
+from support.rig import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rig import Answer, Bucket, Rig
+    from support.rig import Answer, Bucket, Rig
 
 SECONDS = 20.0
 WRITES = {"PUT", "POST", "DELETE"}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from test_chaos_disk import TO_THE_LAST_BYTE, fill, small_disk
+
+from support.small_disk import TO_THE_LAST_BYTE, fill
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rig import Bucket, Rig
-
-__all__ = ["small_disk"]
+    from support.rig import Bucket, Rig
 
 # Each is written with room, then without, where every error is hidden, and then once more.
 SWALLOWED = """

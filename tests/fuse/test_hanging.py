@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from light import checkpoint
-from rig import await_turns, prober
-from test_mounting import with_api
-from test_running import assert_proven
 
 from mountkit.supervision.probe_child import TICK_SECONDS, TURN_SECONDS
+from support.assertions import assert_proven
+from support.rig import await_turns, prober
+from support.runs import with_api
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 
 @pytest.mark.fault(8)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint, safetensors, write
-from rig import assert_same, eventually
-from test_running import assert_proven
+
+from support.assertions import assert_proven
+from support.rig import assert_same, eventually
+from support.runs import kill_all
 
 if TYPE_CHECKING:
-    from rig import Bucket, Job, Rig
+    from support.rig import Bucket, Job, Rig
 
 pytestmark = pytest.mark.cached
 
@@ -26,16 +28,6 @@ def killed_while_it_waits(rig: Rig, source: str, *actions: str) -> None:
     job: Job = rig.begin(source, rig.light(*actions, "say:saved", "wait:never"), *rig.late)
     rig.await_word("saved", job)
     kill_all(rig, job)
-
-
-def kill_all(rig: Rig, job: Job) -> None:
-    """The supervisor first, so that nobody mounts again."""
-    daemon = rig.daemon()
-    job.process.kill()
-    job.process.wait()
-    rig.kill(daemon)
-    for process in rig.processes():
-        rig.kill(process)
 
 
 def an_hour_ago(rig: Rig) -> None:

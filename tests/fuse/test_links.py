@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from light import trainer_state
-from rig import MANIFEST, SCRIPTS
-from versity import Versity
+
+from support.rig import MANIFEST, SCRIPTS
+from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rig import Answer, Bucket, Rig, Server
+    from support.rig import Answer, Bucket, Rig, Server
 
 BEGINNING = """
 import json, os, sys, time

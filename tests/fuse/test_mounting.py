@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
-from rig import SCRIPTS, await_turns, eventually, prober
-from test_running import assert_proven
 
 from mountkit.linux import mount_table
 from mountkit.state.record import FAILED
+from support.assertions import assert_proven
+from support.rig import SCRIPTS, await_turns, eventually, prober
+from support.runs import with_api
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rig import Answer, Bucket, Rig
+    from support.rig import Answer, Bucket, Rig
 
 
 def test_mount_status_write_umount(rig: Rig, bucket: Bucket) -> None:
@@ -301,12 +302,6 @@ def test_a_run_that_ends_below_somebody_elses_mount_leaves_it_there(
     # Below it a mount that nobody serves is left, as it said.
     assert f"fusermount3 -u -z {rig.target}" in answer.err
     subprocess.run(["fusermount3", "-u", "-z", str(rig.target)], check=True)
-
-
-def with_api(rig: Rig, bucket: Bucket, mode: str, endpoint: str = "") -> list[str]:
-    url = endpoint or rig.server.endpoint_url
-    place = [f"s3://{bucket.name}/run", str(rig.target), url, rig.backend, str(rig.gates), mode]
-    return [rig.python, str(SCRIPTS / "with_api.py"), *place]
 
 
 def test_leaving_the_with_block_drains(rig: Rig, bucket: Bucket) -> None:

@@ -6,12 +6,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import assert_same
 
 from mountkit.spec import printable
+from support.rig import assert_same
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 KEPT = [
     " before",

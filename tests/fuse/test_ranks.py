@@ -6,10 +6,11 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from test_training import Training
+
+from support.training import Training
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("torch", reason="torch is not installed")

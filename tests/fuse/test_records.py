@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint, safetensors
-from proxy import Fault
-from rig import assert_same, eventually
-from test_running import assert_proven
 
 from mountkit.linux import mount_table
 from mountkit.mounts.mount import Mount
 from mountkit.state.record import State
+from support.assertions import assert_proven
+from support.proxy import Fault
+from support.rig import assert_same, eventually
 
 if TYPE_CHECKING:
-    from proxy import Request
-    from rig import Bucket, Rig
+    from support.proxy import Request
+    from support.rig import Bucket, Rig
 
 MODEL = "final/model.safetensors"
 

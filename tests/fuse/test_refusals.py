@@ -9,14 +9,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import eventually
 
 from mountkit.demo.s3_server import EmbeddedS3
+from support.rig import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rig import Answer, Bucket, Rig
+    from support.rig import Answer, Bucket, Rig
 
 SECONDS = 10.0
 

@@ -6,10 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from proxy import Fault, Request
+
+from support.proxy import Fault, Request
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 pytestmark = pytest.mark.uncached
 

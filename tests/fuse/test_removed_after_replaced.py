@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 pytestmark = pytest.mark.cached
 

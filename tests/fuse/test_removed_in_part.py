@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint, write
-from rig import eventually
-from test_leftovers import kill_all
-from test_running import assert_proven
 
 from mountkit.spec import SAME_SAVE_SECONDS
+from support.assertions import assert_proven
+from support.rig import eventually
+from support.runs import kill_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 
 def old_enough(top: Path) -> None:

@@ -7,11 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import assert_same, eventually
-from test_leftovers import kill_all
+
+from support.rig import assert_same, eventually
+from support.runs import kill_all
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 pytestmark = pytest.mark.cached
 

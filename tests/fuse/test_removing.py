@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import SCRIPTS
+
+from support.rig import SCRIPTS
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 # accelerate's own rotation: it removes the oldest before the third one is saved.
 ROTATED = """

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from light import checkpoint
-from rig import MANIFEST, assert_same, eventually
-from versity import Versity
+
+from support.rig import MANIFEST, assert_same, eventually
+from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 pytestmark = pytest.mark.cached
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import signal
 import stat
@@ -10,32 +9,16 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from awscrt import checksums
 from light import checkpoint, many, named, noise, safetensors
-from rig import MANIFEST, assert_same
+
+from support.assertions import assert_proven, crc64
+from support.rig import assert_same
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 # 2 GiB takes minutes on a small machine, so it runs only where it is asked for.
 LARGE = [200 << 20, *([2 << 30] if os.environ.get("MOUNTKIT_TEST_BIG") else [])]
-
-
-def assert_proven(bucket: Bucket, name: str, expected: dict[str, bytes]) -> None:
-    """The checkpoint is in the store byte for byte, and its manifest says so and came last."""
-    assert_same(bucket.files(name), expected)
-    manifest = bucket.manifest(name)
-    assert manifest is not None, f"{name} has no manifest"
-    assert manifest["format"] == 1
-    listed = {entry["path"]: (entry["size"], entry["crc64nvme"]) for entry in manifest["files"]}
-    assert listed == {path: (len(data), crc64(data)) for path, data in expected.items()}
-    assert [entry["path"] for entry in manifest["files"]] == sorted(expected)
-    arrived = bucket.arrived(name)
-    assert arrived.pop(MANIFEST) >= max(arrived.values())
-
-
-def crc64(data: bytes) -> str:
-    return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
 
 
 @pytest.mark.fault(4, 10, 26, 39)

@@ -7,12 +7,13 @@ import stat
 from typing import TYPE_CHECKING
 
 import psutil
-from rig import mode
+
+from support.rig import mode
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 
 def holding(secret: bytes, top: Path) -> list[str]:

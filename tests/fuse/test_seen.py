@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from light import checkpoint
-from proxy import Fault
-from rig import eventually
-from scrape import Scrape
 
 from mountkit._version import __version__
 from mountkit.monitoring import metrics
+from support.proxy import Fault
+from support.rig import eventually
+from support.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rig import Answer, Bucket, Job, Rig
+    from support.rig import Answer, Bucket, Job, Rig
 
 JSON_LOG = ("--log-format", "json")
 # What the callback does in the process of the training, without the training.

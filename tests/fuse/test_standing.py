@@ -7,13 +7,14 @@ import shlex
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import SCRIPTS
+
+from support.rig import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from rig import Answer, Bucket, Rig
+    from support.rig import Answer, Bucket, Rig
 
 WRITE = "printf '%07000d' 0 > model.bin"
 ZEROS = b"0" * 7000

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from light import checkpoint
-from proxy import Fault
-from rig import Bucket, assert_same, eventually
-from test_running import assert_proven
+
+from support.assertions import assert_proven
+from support.proxy import Fault
+from support.rig import Bucket, assert_same, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rig import Rig
+    from support.rig import Rig
 
 
 @pytest.mark.uncached

@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from rig import MANIFEST, SCRIPTS
-from test_running import assert_proven
+
+from support.assertions import assert_proven
+from support.rig import MANIFEST
+from support.training import Training, checkpoints
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rig import Answer, Bucket, Rig
+    from support.rig import Answer, Bucket, Rig
 
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
-
-
-class Training:
-    """The command line of the training script, and what it left on the local disk."""
-
-    def __init__(self, rig: Rig, name: str = "first") -> None:
-        self.rig = rig
-        self.reference = rig.work / f"{name} reference"
-        self.report_file = rig.work / f"{name} report.json"
-        self.reference.mkdir()
-
-    def command(self, *options: str) -> list[str]:
-        places = [self.rig.target, self.rig.gates, self.reference, self.report_file]
-        return [self.rig.python, str(SCRIPTS / "train.py"), *map(str, places), *options]
-
-    @property
-    def report(self) -> dict[str, Any]:
-        return json.loads(self.report_file.read_text())
-
-    def written(self, step: int, weights: str = "model.safetensors") -> dict[str, bytes]:
-        """What Trainer wrote for a checkpoint, as copied when it had just been saved."""
-        top: Path = self.reference / f"checkpoint-{step}"
-        files = {
-            path.relative_to(top).as_posix(): path.read_bytes()
-            for path in top.rglob("*")
-            if path.is_file()
-        }
-        assert {weights, "optimizer.pt", "trainer_state.json"} <= set(files)
-        return files
-
-    def assert_proven(self, bucket: Bucket, step: int) -> None:
-        assert_proven(bucket, f"run/checkpoint-{step}", self.written(step))
-
-
-def checkpoints(bucket: Bucket) -> set[str]:
-    return {path.partition("/")[0] for path in bucket.everything("run")}
 
 
 @pytest.mark.fault(3, 4, 6, 20, 23, 26)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import MANIFEST, Bucket, Rig
+
+from support.rig import MANIFEST, Bucket, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rig import Answer, Server
+    from support.rig import Answer, Server
 
 VICTIM = "sub folder/deep er/adapter model.safetensors"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from proxy import Fault, Request
-from rig import MANIFEST, assert_same
-from test_training import Training, checkpoints
+
+from support.proxy import Fault, Request
+from support.rig import MANIFEST, assert_same
+from support.training import Training, checkpoints
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("torch", reason="torch is not installed")

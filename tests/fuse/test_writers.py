@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from rig import eventually
 
 from mountkit import backends
+from support.rig import eventually
 
 if TYPE_CHECKING:
-    from rig import Bucket, Rig
+    from support.rig import Bucket, Rig
 
 APPEND = """
 import sys

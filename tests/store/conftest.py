@@ -6,11 +6,11 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from stores import BUCKET, REGION, Place, ScriptedStore, find_rclone, plain_client
 
 from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.spec import Source, StoreOptions
 from mountkit.store.s3.store import S3Store
+from support.stores import BUCKET, REGION, Place, ScriptedStore, find_rclone, plain_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

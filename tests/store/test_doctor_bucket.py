@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from stores import BUCKET, EMPTY_LIST, REGION, Answer, find_rclone
 
 from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.doctor import bucket, rights
@@ -20,6 +19,7 @@ from mountkit.doctor.findings import Finding, diagnose
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import checksums
 from mountkit.store.s3.store import S3Store
+from support.stores import BUCKET, EMPTY_LIST, REGION, Answer, find_rclone
 
 NAME = ".mountkit-doctor-test"
 LIMIT = 12.0

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import typing
 
 import pytest
 
 from mountkit import events
-
-KINDS = typing.get_args(events.Event)
-SAMPLES = {"int": 3, "float": 1.5, "str": "text"}
-
-
-def sample(kind: type) -> events.Event:
-    return kind(*(SAMPLES[field.type] for field in dataclasses.fields(kind)))
+from support.event_samples import KINDS, sample
 
 
 def test_an_event_keeps_its_fields():

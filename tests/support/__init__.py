@@ -1,0 +1,1 @@
+"""What several test modules share: rigs, stores, fakes, and what they assert."""

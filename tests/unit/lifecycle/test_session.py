@@ -1,0 +1,172 @@
+"""The end of a session: whatever cuts it short, a mount that is still there stays known."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from mountkit.config import settings
+from mountkit.errors import MountUnavailableError
+from mountkit.lifecycle.session import Session
+from mountkit.linux.process import ProcessIdentity
+from mountkit.proof.report import DrainReport
+from mountkit.spec import Unproven
+from mountkit.state import cache_lock
+from support.fakes import FakeMount
+
+
+class FakeMounter:
+    """Takes the mount away, unless something is ``in_the_way``; asks the table of nobody."""
+
+    def __init__(self, mount: FakeMount) -> None:
+        self.directory = mount.directory
+        self.there = True
+        self.in_the_way: BaseException | None = None
+        self.released = False
+        self.left = False
+        self.seen: list[object] = []
+
+    def leaves(self, record: object) -> bool:
+        return self.left
+
+    def mounted(self) -> bool:
+        return self.there
+
+    def name_strays(self) -> None:
+        """There are none."""
+
+    def keep_strays(self) -> bool:
+        return False
+
+    def unmount(self) -> None:
+        if self.in_the_way is not None:
+            raise self.in_the_way
+        self.seen.append("unmount")
+        self.there = False
+
+    def release(self) -> None:
+        self.released = True
+
+
+class Ending:
+    """A session whose mount serves."""
+
+    def __init__(self, folder) -> None:
+        self.mount = FakeMount(folder)
+        self.mount.begin(daemon=ProcessIdentity.mine())
+        self.mounter = FakeMounter(self.mount)
+        self.report = DrainReport(0, (), ())
+        self.cut_short: BaseException | None = None
+        self.supervisor = SimpleNamespace(
+            stop=lambda: None, stopped=False, record=self.mount.record()
+        )
+        self.session = Session(
+            self.mount,
+            self.mounter,
+            self.supervisor,
+            cache_lock.acquire(self.mount.spec),
+            settings.Limits(1.0, 1.0, 1.0),
+            SimpleNamespace(close=lambda: None),
+            self._drain,
+        )
+
+    def _drain(self, *_, **__) -> DrainReport:
+        self.mounter.seen.append("drain")
+        if self.cut_short is not None:
+            raise self.cut_short
+        return self.report
+
+    def let_go(self) -> bool:
+        return self.mounter.released and cache_lock.is_free(self.mount.spec)
+
+
+@pytest.fixture
+def ending(tmp_path) -> Ending:
+    return Ending(tmp_path)
+
+
+CUT_SHORT = [KeyboardInterrupt(), SystemExit(143), MountUnavailableError("It stays.")]
+
+
+@pytest.mark.fault(37)
+@pytest.mark.parametrize("why", CUT_SHORT, ids=repr)
+class TestAnUnmountThatIsCutShort:
+    def test_keeps_the_record_of_a_mount_that_is_still_there(self, ending, why):
+        before = ending.mount.record()
+        ending.mounter.in_the_way = why
+        with pytest.raises(type(why)):
+            ending.session.close()
+        left = ending.mount.record()
+        assert (left.spec, left.daemon, left.state) == (before.spec, before.daemon, before.state)
+        # This process may go on for long, and does not look after it any more.
+        assert not left.supervisor.alive()
+        assert ending.let_go()
+
+    def test_clears_that_of_one_that_is_gone_and_still_names_its_daemon(self, ending, why):
+        daemon = ending.mount.record().daemon
+        ending.mounter.in_the_way, ending.mounter.there = why, False
+        with pytest.raises(type(why)):
+            ending.session.close()
+        assert ending.mount.record() is None
+        assert ending.mount.directory.unfinished().daemon == daemon
+        assert ending.let_go()
+
+    def test_so_does_one_whose_supervisor_cannot_be_stopped(self, ending, why):
+        def stop() -> None:
+            raise why
+
+        ending.supervisor.stop = stop
+        with pytest.raises(type(why)):
+            ending.session.close()
+        assert ending.mount.record() is not None
+        assert ending.let_go()
+
+
+def test_only_the_drain_may_be_cut_short(ending):
+    seen = ending.mounter.seen
+
+    @contextmanager
+    def draining():
+        seen.append("may be")
+        yield
+        seen.append("may not be")
+
+    ending.session.finish(ended_well=True, draining=draining)
+    assert seen == ["may be", "drain", "may not be", "unmount"]
+
+
+def test_what_the_drain_could_not_prove_is_told_before_the_unmount(ending):
+    ending.report = DrainReport(0, (), (Unproven("log", 3, "it is away"),))
+    ending.session.finish(ended_well=True, drained=ending.mounter.seen.append)
+    assert ending.mounter.seen == ["drain", ending.report, "unmount"]
+
+
+def test_one_who_cannot_be_told_does_not_keep_the_mount(ending):
+    def drained(_) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        ending.session.finish(ended_well=True, drained=drained)
+    assert not ending.mounter.there
+    assert ending.let_go()
+
+
+def test_a_drain_that_is_cut_short_is_followed_by_the_unmount(ending):
+    ending.cut_short = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        ending.session.finish(ended_well=True)
+    assert not ending.mounter.there
+    assert ending.mount.record() is None
+    assert ending.let_go()
+
+
+@pytest.mark.fault(7, 11)
+@pytest.mark.parametrize("left", [True, False])
+def test_what_was_given_up_from_outside_stays_known_to_the_next_mount(tmp_path, left):
+    ending = Ending(tmp_path)
+    ending.supervisor.stopped, ending.mounter.left = True, left
+    ending.mount.directory.clear(unproven=left)
+    ending.session.close()
+    assert (ending.mount.directory.unfinished() is not None) == left

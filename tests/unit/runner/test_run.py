@@ -1,0 +1,366 @@
+"""Run a command with the signals forwarded, and end with its exit code."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mountkit
+from mountkit.cli import console
+from mountkit.cli.mount import stay
+from mountkit.config import settings
+from mountkit.errors import MountUnavailableError, NotDurableError, UsageError
+from mountkit.proof.report import DrainReport
+from mountkit.runner import run as entrypoint
+from mountkit.runner.run import FORWARDED, Signals, execute
+from mountkit.spec import Unproven
+from mountkit.timing import Deadline
+from support.fakes import FakeMount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TestExitCode:
+    @pytest.mark.parametrize("code", [0, 1, 3, 75, 255])
+    def test_it_is_the_commands_own(self, code):
+        assert execute(["/bin/sh", "-c", f"exit {code}"]) == code
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+    def test_a_signal_is_added_to_128(self, number):
+        script = f"ulimit -c 0; kill -{number.value} $$"
+        assert execute(["/bin/sh", "-c", script]) == 128 + number
+
+    def test_arguments_come_through_as_they_are(self, capfd):
+        execute(["/usr/bin/printf", "<%s>", "a b", "", "--", "ü"])
+        assert capfd.readouterr().out == "<a b><><--><ü>"
+
+    def test_the_command_has_our_environment(self, capfd, monkeypatch):
+        monkeypatch.setenv("MOUNTKIT_SOURCE", "s3://bucket")
+        execute(["/bin/sh", "-c", "echo $MOUNTKIT_SOURCE"])
+        assert capfd.readouterr().out == "s3://bucket\n"
+
+    @pytest.mark.parametrize("name", ["/no/such/program", "/etc"])
+    def test_one_that_cannot_be_run(self, name):
+        with pytest.raises(UsageError, match=name) as caught:
+            execute([name])
+        assert caught.value.hint
+
+
+def take_signals(number: signal.Signals, over: threading.Event) -> None:
+    """Be the thread that gets a signal of this process, until it is over."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    over.wait(60)
+
+
+class TestSignals:
+    def test_the_handlers_are_put_back(self):
+        watched = (*FORWARDED, signal.SIGINT)
+        before = [signal.getsignal(number) for number in watched]
+        execute(["/bin/true"])
+        with pytest.raises(UsageError):
+            execute(["/no/such/program"])
+        assert [signal.getsignal(number) for number in watched] == before
+
+    @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
+    def test_before_the_command_one_ends_everything(self, number):
+        with pytest.raises(SystemExit) as stop, Signals():
+            os.kill(os.getpid(), number)
+        assert stop.value.code == 128 + number
+
+    def test_one_that_comes_just_before_the_wait_is_passed_on(self):
+        # As one does that does not interrupt the wait, for another thread has taken it.
+        script = """
+            import os, signal, time
+            signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+            os.kill(os.getppid(), signal.SIGUSR1)
+            time.sleep(10)
+        """
+        over = threading.Event()
+        taker = threading.Thread(target=take_signals, args=(signal.SIGUSR1, over))
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        try:
+            taker.start()
+            assert execute([sys.executable, "-c", textwrap.dedent(script)]) == 7
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+            over.set()
+            taker.join(30)
+
+    @pytest.mark.fault(4)
+    @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
+    def test_after_the_command_none_cuts_the_drain_short(self, number):
+        told = []
+        with Signals(at_once=told.append) as signals:
+            assert signals.execute(["/bin/true"], {}) == 0
+            os.kill(os.getpid(), number)
+        assert told == ["still making sure that everything is in the bucket"]
+
+    def test_of_the_drain_a_second_interrupt_does_and_nothing_else(self):
+        told = []
+        with Signals(at_once=told.append) as signals:
+            signals.execute(["/bin/true"], {})
+            with signals.draining():
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert told == ["still making sure that everything is in the bucket"] * 2
+                with pytest.raises(KeyboardInterrupt):
+                    os.kill(os.getpid(), signal.SIGINT)
+        assert told[2:] == ["not waiting any longer; unmounting, which takes a few seconds"]
+
+    def test_also_where_a_module_is_being_imported(self):
+        class Field:
+            def __set_name__(self, *_: object) -> None:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with Signals() as signals:
+            signals.execute(["/bin/true"], {})
+            with pytest.raises(KeyboardInterrupt), signals.draining():
+                # Python 3.11 and earlier makes a RuntimeError of what breaks this off.
+                type("Model", (), {"field": Field()})
+
+    def test_another_error_of_the_drain_stays_what_it_is(self):
+        with Signals() as signals:
+            signals.execute(["/bin/true"], {})
+            with pytest.raises(RuntimeError), signals.draining():
+                raise RuntimeError
+
+    def test_two_interrupts_before_the_drain_has_begun_end_it(self):
+        with Signals() as signals:
+            signals.execute(["/bin/true"], {})
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt), signals.draining():
+                pytest.fail("it drained")
+
+    @pytest.mark.fault(5)
+    @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
+    def test_none_cuts_the_unmount_short(self, number):
+        told = []
+        with Signals(at_once=told.append) as signals:
+            signals.execute(["/bin/true"], {})
+            with signals.draining():
+                pass
+            for _ in range(3):
+                os.kill(os.getpid(), number)
+        assert told == ["unmounting; this takes a few seconds"] * 3
+
+    @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
+    def test_a_second_one_does_not_cut_short_what_the_first_ended(self, number):
+        with Signals():
+            with pytest.raises(SystemExit) as stop:
+                os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
+        assert stop.value.code == 128 + number
+
+    def test_nor_does_one_after_a_command_that_cannot_be_run(self):
+        with Signals() as signals:
+            with pytest.raises(UsageError):
+                signals.execute(["/no/such/program"], {})
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class TestGrace:
+    def test_a_command_that_does_not_end_is_ended_in_time_for_the_drain(self):
+        said = []
+        with Signals(2.0, said.append) as signals:
+            # It tells us to end, and does not listen to what we pass on.
+            script = "trap '' TERM; kill -TERM $PPID; while :; do sleep 60; done"
+            assert signals.execute(["/bin/sh", "-c", script], {}) == 128 + signal.SIGKILL
+        assert len(said) == 1
+        assert "did not end" in said[0]
+        assert signals.deadline.left is not None
+
+    def test_one_that_ends_in_time_is_left_alone(self):
+        said = []
+        with Signals(1000.0, said.append) as signals:
+            script = "trap 'exit 4' TERM; kill -TERM $PPID; while :; do sleep 0.01; done"
+            assert signals.execute(["/bin/sh", "-c", script], {}) == 4
+        assert said == []
+        assert 0 < signals.deadline.left < 1000.0
+
+    def test_a_signal_that_does_not_ask_for_the_end_sets_no_deadline(self):
+        with Signals(1000.0) as signals:
+            script = "trap : USR1; kill -USR1 $PPID; exit 3"
+            assert signals.execute(["/bin/sh", "-c", script], {}) in {3, 128 + signal.SIGUSR1}
+        assert signals.deadline.left is None
+
+    def test_without_a_grace_there_is_no_deadline(self):
+        with Signals() as signals:
+            signals.execute(["/bin/sh", "-c", "trap : TERM; kill -TERM $PPID; exit 3"], {})
+        assert signals.deadline.left is None
+
+
+class Ending:
+    """A session whose drain and whose unmount each find something that is not proven."""
+
+    def __init__(self, mount: FakeMount, say: Callable[[str], None], fails: bool) -> None:
+        self.mount = mount
+        self._say = say
+        self._fails = fails
+        finished = SimpleNamespace(wait=lambda _: True)
+        self.supervisor = SimpleNamespace(finished=finished, record=SimpleNamespace(lost=()))
+
+    def unmounted_from_outside(self) -> bool:
+        return False
+
+    def finish(self, _, *, drained=lambda _: None, **__) -> DrainReport:
+        first = DrainReport(0, (), (Unproven("log", 3, "it is away"),))
+        drained(first)
+        self._say("unmount")
+        if self._fails:
+            raise MountUnavailableError("It stays mounted.")
+        late = Unproven("late", 4, "it was written after the drain had ended")
+        return DrainReport(0, (), (*first.unproven, late))
+
+
+class TestNaming:
+    def run(self, mount, *, fails=False) -> tuple[int, list[str]]:
+        said: list[str] = []
+        ending = Ending(mount, said.append, fails)
+        code = entrypoint.run(
+            mount.spec,
+            settings.load(),
+            ["/bin/true"],
+            said.append,
+            said.append,
+            said.append,
+            lambda *_: ending,
+        )
+        after = said.index("the command ended; making sure that everything is in the bucket")
+        return code, said[after + 1 :]
+
+    def test_before_the_unmount_what_the_drain_found_and_once(self, tmp_path):
+        code, said = self.run(FakeMount(tmp_path))
+        assert code == 75
+        assert said[:3] == [
+            "not proven: log (3 bytes): it is away",
+            "unmount",
+            "not proven: late (4 bytes): it was written after the drain had ended",
+        ]
+        assert [line for line in said[3:] if line.startswith("not proven: ")] == []
+
+    def test_also_where_the_unmount_fails(self, tmp_path):
+        code, said = self.run(FakeMount(tmp_path), fails=True)
+        assert code == 75
+        assert said[:3] == ["not proven: log (3 bytes): it is away", "unmount", "It stays mounted."]
+
+    def test_so_does_a_supervisor(self, tmp_path, capsys):
+        ending, over = Ending(FakeMount(tmp_path), console.say, False), threading.Event()
+        with pytest.raises(NotDurableError) as caught:
+            stay(ending, lambda _: None, over.set, over, Deadline())
+        said = capsys.readouterr().err.splitlines()
+        assert [line.partition(" (")[0] for line in said[1:]] == [
+            "mountkit: not proven: log",
+            "mountkit: unmount",
+            "mountkit: not proven: late",
+        ]
+        assert "log" not in caught.value.message
+        assert len(caught.value.unproven) == 2
+
+
+@pytest.mark.fault(7)
+@pytest.mark.parametrize(("code", "lost", "told"), [(3, 1, True), (3, -60, False), (0, 1, False)])
+def test_after_a_loss_it_says_how_a_run_that_failed_goes_on(tmp_path, code, lost, told):
+    said: list[str] = []
+    mount = FakeMount(tmp_path)
+    ending = Ending(mount, said.append, False)
+    ending.supervisor.record.lost = (time.time() + lost,)
+    command = ["/bin/sh", "-c", f"exit {code}"]
+    tell = said.append
+    entrypoint.run(mount.spec, settings.load(), command, tell, tell, tell, lambda *_: ending)
+    again = "run it again, from the newest proven checkpoint: mountkit latest s3://bucket/run"
+    assert any(line.endswith(again) for line in said) is told
+
+
+RUN = """
+import sys
+from mountkit.runner.run import execute
+sys.exit(execute(sys.argv[1:]))
+"""
+TRAP = """
+for name in TERM HUP USR1 USR2 INT; do trap "echo got $name; exit 5" $name; done
+echo ready
+while :; do sleep 60 & wait $!; done
+"""
+
+
+def line_of(child: subprocess.Popen[bytes]) -> bytes:
+    """The next line it prints; none in 10 s is a failure and not a test that hangs."""
+    assert select.select([child.stdout], [], [], 10)[0], "it said nothing"
+    return child.stdout.readline()
+
+
+@pytest.fixture
+def running():
+    started = []
+
+    def start(script: str) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", RUN, "/bin/sh", "-c", script],
+            env={"PYTHONPATH": str(Path(mountkit.__file__).parents[1]), "PATH": os.defpath},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        started.append(child)
+        assert line_of(child) == b"ready\n"
+        return child
+
+    yield start
+    for child in started:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        child.wait(30)
+        child.stdout.close()
+
+
+def test_an_interrupt_that_was_caught_does_not_decide_how_python_ends(tmp_path):
+    script = """
+        import sys
+        from mountkit.runner.run import forget_interrupt
+        try:
+            exec("raise KeyboardInterrupt")
+        except KeyboardInterrupt:
+            forget_interrupt()
+        sys.exit(75)
+    """
+    (tmp_path / "interrupted.py").write_text(textwrap.dedent(script))
+    paths = os.pathsep.join([str(tmp_path), str(Path(mountkit.__file__).parent.parent)])
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 75
+
+
+@pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
+def test_a_signal_goes_to_the_command_whose_answer_counts(running, number):
+    child = running(TRAP)
+    child.send_signal(number)
+    assert line_of(child) == f"got {number.name[3:]}\n".encode()
+    assert child.wait(30) == 5
+
+
+def test_a_command_that_dies_of_the_signal(running):
+    child = running("echo ready; exec sleep 60")
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(30) == 128 + signal.SIGTERM

@@ -1,0 +1,272 @@
+"""What was saved at a step by somebody else, when a training is about to save there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mountkit.checkpoints import catalog, lineage
+from mountkit.config.settings import Limits
+from mountkit.errors import NotDurableError, PermissionDeniedError
+from mountkit.events import Trouble
+from mountkit.proof.committer import Prover
+from support.fakes import FakeMount
+
+if TYPE_CHECKING:
+    from mountkit.training.callback import CheckpointCallback
+
+pytest.importorskip("transformers", reason="transformers is not installed")
+
+LIMITS = Limits(stall=0.05, drain=60.0, repair=0.05)
+
+
+class Place:
+    """A mount in which others saved before, and the training that begins in it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from mountkit.training import callback as trainer
+
+        self.mount = FakeMount(folder)
+        self.mount.begin()
+        self.mount.source = "s3://bucket/run"
+        self.mount.wait_until_serving = lambda _: None
+        self.mount.relative = lambda path: Path(path).relative_to(self.mount.path).as_posix()
+        self.events: list = []
+        self.prover = Prover(self.mount, "out", LIMITS, self.events.append)
+        for module, name in (
+            (trainer.writers, "install"),
+            (trainer.doctor, "essential"),
+            (trainer.save_retry, "watch"),
+            (trainer.save_end, "watch"),
+            (trainer.save_total_limit, "watch"),
+        ):
+            monkeypatch.setattr(module, name, lambda *_: None)
+        self._callback = trainer.CheckpointCallback
+
+    def earlier(self, *steps: int) -> None:
+        """Another training saved at these steps, and is over."""
+        callback = self.train()
+        for step in steps:
+            self.save(callback, step)
+        self.age()
+        self.events.clear()
+
+    def save(self, callback: CheckpointCallback, step: int, best: int | None = None) -> None:
+        """A training saves, and the checkpoint is proven."""
+        callback.begin_save(step)
+        self.mount.save(f"out/checkpoint-{step}/model")
+        top = Path(self.mount.path) / f"out/checkpoint-{step}"
+        top.mkdir(parents=True, exist_ok=True)
+        (top / "model").touch()
+        path = None if best is None else f"{self.mount.path}/out/checkpoint-{best}"
+        callback.on_save(None, SimpleNamespace(global_step=step, best_model_checkpoint=path), None)
+        callback.on_train_end(None, None, None)
+
+    @property
+    def latest(self) -> int | None:
+        found = catalog.latest(self.prover.store)
+        return found.step if found else None
+
+    @property
+    def steps(self) -> list[int]:
+        return [each.step for each in catalog.scan(self.prover.store)]
+
+    @property
+    def words(self) -> str:
+        return "\n".join(each.reason for each in self.events if isinstance(each, Trouble))
+
+    def prove(self, step: int, *names: str) -> None:
+        """Have a checkpoint in the store and in its cache, a while ago."""
+        top = f"out/checkpoint-{step}"
+        for name in names:
+            self.mount.save(f"{top}/{name}")
+        self.prover.prove(f"checkpoint-{step}", step, names)
+        self.age()
+
+    def age(self) -> None:
+        listed = self.mount.daemon.listed
+        listed.update({path: replace(file, modified=1.0) for path, file in listed.items()})
+
+    def train(self, step: int = 0, limit: int | None = None) -> CheckpointCallback:
+        """A training begins; at a later step, it was resumed."""
+        callback = self._callback(self.mount, on_event=self.events.append)
+        arguments = SimpleNamespace(
+            output_dir=f"{self.mount.path}/out",
+            world_size=1,
+            fsdp="",
+            fsdp_config=None,
+            report_to=[],
+            deepspeed=None,
+            save_total_limit=limit,
+        )
+        state = SimpleNamespace(is_hyper_param_search=False, global_step=step)
+        callback.on_train_begin(arguments, state, None)
+        self.mount.bucket.requests.clear()
+        return callback
+
+    def left(self) -> list[str]:
+        return sorted(key.removeprefix("run/out/") for key in self.mount.bucket.objects)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Place:
+    return Place(tmp_path, monkeypatch)
+
+
+@pytest.mark.fault(7, 20)
+class TestForeign:
+    def test_a_proven_one_goes_as_a_whole_its_manifest_first(self, place):
+        place.prove(3, "model", "scaler.pt")
+        place.prove(30, "model")
+        assert place.train().begin_save(3)
+        assert place.left() == ["checkpoint-30/model", "checkpoint-30/mountkit-manifest.json"]
+        first, *_ = place.mount.bucket.asked("delete")
+        assert first == "run/out/checkpoint-3/mountkit-manifest.json"
+        assert any("saved anew" in e.reason for e in place.events if isinstance(e, Trouble))
+
+    def test_so_does_one_that_is_torn(self, place):
+        place.mount.bucket.objects["run/out/checkpoint-3/scaler.pt"] = b"torn"
+        assert place.train().begin_save(3)
+        assert place.left() == []
+
+    def test_and_what_waits_for_its_upload(self, place):
+        place.mount.write("out/checkpoint-3/scaler.pt", dirty=True)
+        place.age()
+        top = Path(place.mount.path) / "out/checkpoint-3"
+        top.mkdir(parents=True)
+        assert place.train().begin_save(3)
+        assert not top.exists()
+
+    def test_but_for_what_was_written_there_since(self, place):
+        place.prove(3, "model")
+        callback = place.train()
+        place.mount.save("out/checkpoint-3/adapter")
+        assert callback.begin_save(3)
+        assert place.left() == ["checkpoint-3/adapter", "checkpoint-3/model"]
+        assert any("before the save" in e.reason for e in place.events if isinstance(e, Trouble))
+
+    @pytest.mark.parametrize("proven", [True, False])
+    def test_the_one_it_was_resumed_from_stays(self, place, proven):
+        if proven:
+            place.prove(3, "model")
+        else:
+            place.mount.bucket.objects["run/out/checkpoint-3/model"] = b"1"
+        before = place.left()
+        assert place.train(3).begin_save(3) is not proven
+        assert place.left() == before
+
+    def test_what_this_training_saved_stays_when_it_is_saved_once_more(self, place):
+        callback = place.train()
+        assert callback.begin_save(3)
+        place.mount.save("out/checkpoint-3/model")
+        assert callback.begin_save(3)
+        assert place.left() == ["checkpoint-3/model"]
+
+    def test_where_nobody_saved_it_costs_no_request(self, place):
+        place.prove(3, "model")
+        assert place.train().begin_save(6)
+        assert place.mount.bucket.requests == []
+
+    def test_once_is_enough(self, place):
+        place.prove(3, "model")
+        callback = place.train()
+        callback.begin_save(3)
+        place.mount.bucket.requests.clear()
+        callback.begin_save(3)
+        assert place.mount.bucket.requests == []
+
+    def test_a_store_that_refuses_ends_it(self, place):
+        place.mount.bucket.objects["run/out/checkpoint-3/scaler.pt"] = b"torn"
+        callback = place.train()
+
+        def refuse(key: str) -> None:
+            raise PermissionDeniedError(f"{key} may not be deleted.")
+
+        place.mount.bucket.before_delete = refuse
+        with pytest.raises(PermissionDeniedError):
+            callback.begin_save(3)
+
+    def test_a_mount_that_is_lost_each_time_ends_it_with_the_name(self, place):
+        place.prove(3, "model")
+        callback = place.train()
+        place.mount.alive = False
+        with pytest.raises(NotDurableError, match="checkpoint-3 holds files of an earlier"):
+            callback.begin_save(3)
+        assert "checkpoint-3/model" in place.left()
+
+
+@pytest.mark.fault(48)
+class TestAnotherTraining:
+    """Checkpoints of a training from which this one does not descend."""
+
+    def test_from_the_start_its_own_come_first(self, place):
+        place.earlier(8, 10)
+        callback = place.train(limit=2)
+        assert "checkpoint-8, checkpoint-10" in place.words
+        assert "begun from the start, does not descend" in place.words
+        assert "save_total_limit=2" in place.words
+        # Until it has proven one, the other's is what there is.
+        assert (place.latest, place.steps) == (10, [8, 10])
+        place.save(callback, 2)
+        assert (place.latest, place.steps) == (2, [2, 10])
+        assert "checkpoint-8 of another training is removed" in place.words
+        place.save(callback, 4)
+        assert (place.latest, place.steps) == (4, [2, 4])
+        place.save(callback, 6)
+        assert (place.latest, place.steps) == (6, [4, 6])
+
+    def test_without_a_limit_nothing_goes_and_its_own_are_the_latest(self, place):
+        place.earlier(2, 8, 10)
+        callback = place.train()
+        assert "None of them is removed" in place.words
+        place.save(callback, 2)
+        assert (place.latest, place.steps) == (2, [2, 8, 10])
+
+    def test_from_the_middle_the_branch_that_was_left_goes_first(self, place):
+        place.earlier(2, 4, 8, 10)
+        callback = place.train(4, limit=3)
+        assert "resumed at step 4, does not descend: checkpoint-8, checkpoint-10." in place.words
+        place.save(callback, 6)
+        assert (place.latest, place.steps) == (6, [2, 4, 6])
+        place.save(callback, 8)
+        assert (place.latest, place.steps) == (8, [4, 6, 8])
+
+    def test_from_the_newest_nothing_is_said(self, place):
+        place.earlier(2, 4)
+        callback = place.train(4, limit=2)
+        place.save(callback, 6)
+        assert place.words == ""
+        assert (place.latest, place.steps) == (6, [4, 6])
+
+    def test_the_best_stays_and_so_does_the_one_resumed_from(self, place):
+        place.earlier(2, 4, 8, 10)
+        callback = place.train(4, limit=1)
+        place.save(callback, 5, best=2)
+        assert (place.latest, place.steps) == (5, [2, 4, 5])
+
+    def test_a_third_one_goes_on_from_the_second(self, place):
+        place.earlier(8, 10)
+        place.earlier(2, 4)
+        callback = place.train(4, limit=2)
+        assert "checkpoint-8, checkpoint-10" in place.words
+        place.save(callback, 6)
+        assert (place.latest, place.steps) == (6, [4, 6])
+
+    @pytest.mark.fault(35)
+    def test_a_clock_that_is_behind_changes_nothing(self, place, monkeypatch):
+        place.earlier(4)
+        monkeypatch.setattr(lineage.time, "time", lambda: 1000.0)
+        place.save(place.train(4), 6)
+        assert place.latest == 6
+
+    def test_what_is_proven_once_more_keeps_its_place(self, place):
+        place.earlier(2, 4)
+        place.train(4)
+        store = place.prover.store
+        again = catalog.scan(store)[0]
+        place.prover.prove("checkpoint-2", 2, ["model"], saved=again.saved)
+        assert place.latest == 4
