@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from mountkit import writers
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.verification import Verdict, verify
-from mountkit.config.settings import Settings, cache_root, load, state_root
+from mountkit.config.directories import cache_root, state_root
+from mountkit.config.settings import Settings, load
 from mountkit.errors import UsageError
 from mountkit.events import Observer, silent
 from mountkit.lifecycle.session import Session
 from mountkit.mounts import waiting_caches, working_directory
-from mountkit.mounts.mount import Mount, Place
+from mountkit.mounts.location import Place
 from mountkit.mounts.resolve_spec import specify
 from mountkit.proof.committer import not_proven
-from mountkit.state.record import State
+from mountkit.state.registry import State
 from mountkit.store.s3.store import S3Store
 from mountkit.writers import startup_hook
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
 
+    from mountkit.mounts.mount import Mount
     from mountkit.spec import MountSpec
 
 logger = logging.getLogger("mountkit")

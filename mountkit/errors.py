@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from mountkit.spec import Unproven
+from mountkit.formatting import printable
 
 
 class MountkitError(Exception):
@@ -70,3 +70,19 @@ class ConfigurationError(MountkitError):
     """A setting is missing or wrong: no credentials, no such bucket, a bucket in another region."""
 
     exit_code = 78
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """A file that the store has not attested. ``size`` in bytes, as written."""
+
+    path: str
+    size: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)} ({self.size:,} bytes): {self.reason}"
+
+
+class TimeUpError(NotDurableError):
+    """The time for a proof was up in the middle of it."""

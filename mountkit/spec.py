@@ -7,18 +7,6 @@ from dataclasses import dataclass, field
 
 from mountkit.errors import UsageError
 
-MANIFEST_NAME = "mountkit-manifest.json"
-TRAINER_STATE = "trainer_state.json"
-# Write-back by the kernel may date a file a little later than the one written after it.
-SAME_SAVE_SECONDS = 2.0
-# Begins the name of an object that mountkit writes to see whether it may, and removes.
-PROBE_NAME = ".mountkit-probe-"
-# And of every directory in which the doctor tries what a save does.
-DOCTOR_NAME = ".mountkit-doctor-"
-
-# Where a daemon listens, in the private directory of its mount.
-SOCKET_NAME = "rc.sock"
-
 # Enough for the optimizer of a model of 12 billion parameters in one file.
 LARGEST_FILE_BYTES = 150_000_000_000
 
@@ -86,42 +74,6 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen. Port 0 is any that is free."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read ``[HOST:]PORT``; without a host only this machine can connect.
-
-        Raises
-        ------
-        ValueError
-            If it is something else.
-        """
-        host, colon, port = text.rpartition(":")
-        if not (port.isascii() and port.isdigit() and int(port) < 65536):
-            raise ValueError("it is not [HOST:]PORT, with a port below 65536")
-        if colon and not host:
-            raise ValueError(f"name a host: 0.0.0.0:{port} for every address of this machine")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise ValueError(f"an IPv6 address goes into brackets: [{host}]:{port}")
-        return cls(host or "127.0.0.1", int(port))
-
-    @property
-    def url(self) -> str:
-        """What a client asks."""
-        return f"http://{self}"
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
 class StoreOptions:
     """How the store is reached. Credentials are never here: they stay in the environment."""
 
@@ -164,28 +116,3 @@ def mount_id(source: Source, target: str, store: StoreOptions) -> str:
     """Name a mount after what decides where its bytes go, so that a restart finds its cache."""
     words = "\0".join((source.url, target, store.endpoint_url or "", store.profile or ""))
     return hashlib.sha256(words.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True, slots=True)
-class Unproven:
-    """A file that the store has not attested. ``size`` in bytes, as written."""
-
-    path: str
-    size: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{printable(self.path)} ({self.size:,} bytes): {self.reason}"
-
-
-def is_trial(path: str) -> bool:
-    """Whether mountkit itself put it there, to see what works: nobody loses anything with it.
-
-    rclone may keep a record of a file that was removed while it tried to upload it.
-    """
-    return any(part.startswith((PROBE_NAME, DOCTOR_NAME)) for part in path.split("/"))
-
-
-def printable(name: str) -> str:
-    """A name as people can read it: quoted if it holds newlines or the like (F39)."""
-    return name if name.isprintable() else repr(name)

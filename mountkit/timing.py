@@ -1,18 +1,19 @@
-"""A moment by which all has to be over, and that nobody knows before a signal comes."""
+"""How long to wait: a deadline that a signal may set, and the loop that polls."""
 
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from mountkit.errors import NotDurableError
+from mountkit.errors import TimeUpError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 # So many waits one after the other may be in vain before a deadline.
 WAITS = 4
 SHORTEST_SECONDS = 1.0
-
-
-class TimeUpError(NotDurableError):
-    """The time for a proof was up in the middle of it."""
 
 
 class Deadline:
@@ -61,3 +62,16 @@ class Deadline:
                 "The time was up before all of it was proven to be in the store.",
                 hint="What waits for its upload is uploaded when the same mount is made again.",
             )
+
+
+POLL_SECONDS = 0.1
+
+
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Poll a cheap condition until it holds or ``timeout`` seconds have gone by."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True

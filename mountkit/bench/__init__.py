@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from mountkit.bench.benchmark import Bench
 from mountkit.bench.report import Figures, Missed, Recommendation, Report, Round
-from mountkit.config.settings import Settings, search_path
-from mountkit.linux import paths
+from mountkit.config.environment import search_path
+from mountkit.linux import fusermount
 from mountkit.spec import Source
 from mountkit.store.s3.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mountkit.config.settings import Settings
 
 __all__ = ["Figures", "Missed", "Recommendation", "Report", "Round", "measure"]
 
@@ -56,7 +58,7 @@ def measure(
         If no backend could be measured: why the first one could not.
     """
     place = Source.parse(source)
-    paths.fusermount(search_path())
+    fusermount.fusermount(search_path())
     S3Store(place, settings.store).check()
     bench = Bench(place, settings, size, tell, doing)
     left: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mountkit.bench import timed_save
 from mountkit.bench.report import Round
 from mountkit.bench.timed_save import SaveError
-from mountkit.config import settings as config
+from mountkit.config import directories, timeouts
 from mountkit.doctor import file_operations
 from mountkit.doctor.quick_check import FORBIDDEN
 from mountkit.errors import MountkitError, MountUnavailableError, PermissionDeniedError
@@ -21,7 +21,7 @@ from mountkit.lifecycle.session import Session
 from mountkit.linux import mount_table
 from mountkit.proof.committer import Prover
 from mountkit.state import record
-from mountkit.state.record import StateDirectory
+from mountkit.state.mount_directory import StateDirectory
 from mountkit.supervision.restart_policy import FLAPPING_SECONDS
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mountkit.bench.timed_save import Saved
+    from mountkit.config.settings import Settings
     from mountkit.spec import MountSpec, Source
 
 # A store that takes less than this is no place for checkpoints; a save is not waited for longer.
@@ -39,7 +40,7 @@ REMOVE_SECONDS = 30.0
 POLL_SECONDS = 0.02
 
 
-def longest(settings: config.Settings, size: int) -> float:
+def longest(settings: Settings, size: int) -> float:
     """Seconds after which a save of ``size`` bytes, or its proof, is given up."""
     return settings.stall_timeout + size / SLOWEST_BYTES_PER_SECOND
 
@@ -55,7 +56,7 @@ class Candidate:
     version: str
     place: Source
     spec: MountSpec
-    settings: config.Settings
+    settings: Settings
     size: int
 
     @property
@@ -76,7 +77,7 @@ class Candidate:
     @property
     def log(self) -> Path:
         """What the daemon said."""
-        return StateDirectory(config.state_root(self.settings) / self.spec.id).log
+        return StateDirectory(directories.state_root(self.settings) / self.spec.id).log
 
     def forget(self, *, failed: bool) -> None:
         """Remove the cache, and, unless the log tells of a failure, the private directory."""
@@ -108,7 +109,7 @@ class Trial:
         self._recovered_at = 0.0
         self._session = Session.open(candidate.spec, candidate.settings)
         self._ended = False
-        limits = config.limits(candidate.settings)
+        limits = timeouts.limits(candidate.settings)
         limits = replace(limits, drain=min(limits.drain, candidate.limit))
         self._prover = Prover(self._session.mount, "", limits, silent)
 

@@ -13,7 +13,8 @@ from mountkit import backends
 from mountkit.bench import cleanup, timed_save
 from mountkit.bench.backend_run import Candidate, Trial, longest
 from mountkit.bench.report import Figures, Missed, Report, Round, seconds
-from mountkit.config.settings import Settings, cache_root, search_path
+from mountkit.config.directories import cache_root
+from mountkit.config.environment import search_path
 from mountkit.doctor import disk_space, machine
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.linux import mount_table
@@ -23,6 +24,7 @@ from mountkit.store.s3.store import S3Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mountkit.config.settings import Settings
     from mountkit.spec import Source
 
 #: Begins the name of the directory that everything is written to.

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mountkit.store import checksums
-from mountkit.store.s3.errors import ObjectChangedError, ObjectMissingError
+from mountkit.store.base import ObjectChangedError, ObjectMissingError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from mountkit.store.base import Attestation, Store
     from mountkit.store.checksums import FileDigest
-    from mountkit.store.s3.head_object import Attestation
-    from mountkit.store.s3.store import Store
     from mountkit.timing import Deadline
 
 #: Full-object checksums, the preferred first.

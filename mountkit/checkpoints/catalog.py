@@ -1,4 +1,4 @@
-"""Which checkpoints there are, which is the newest proven one, and which may go."""
+"""Which checkpoints there are, and which is the newest proven one."""
 
 from __future__ import annotations
 
@@ -7,30 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mountkit.checkpoints import lineage
-from mountkit.checkpoints.manifest import Manifest, step_of
-from mountkit.checkpoints.verification import inside, listing, read_manifest, verify_file
-from mountkit.errors import UsageError, VerificationError
-from mountkit.spec import MANIFEST_NAME
-from mountkit.store.s3.store import WORKERS
+from mountkit.checkpoints.manifest import Manifest
+from mountkit.checkpoints.verification import listing, read_manifest, verify_file
+from mountkit.errors import VerificationError
+from mountkit.names import step_of
+from mountkit.store.base import WORKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable
     from datetime import datetime
 
     from mountkit.checkpoints.attestation import FileVerdict
     from mountkit.checkpoints.manifest import FileEntry
-    from mountkit.store.s3.store import ObjectInfo, Store
-
-__all__ = [
-    "Candidate",
-    "Proven",
-    "latest",
-    "remove",
-    "retention",
-    "scan",
-    "step_of",
-    "top_of",
-]
+    from mountkit.store.base import ObjectInfo, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +57,6 @@ def scan(store: Store) -> tuple[Candidate, ...]:
         else Candidate(step, name, proven=read is not None)
         for step, name, read in _manifests(store)
     )
-
-
-def top_of(path: str) -> str:
-    """The checkpoint that a file lies in, below the source; "" if it lies in none."""
-    parts = path.split("/")[:-1]
-    for count, part in enumerate(parts, 1):
-        if step_of(part) is not None:
-            return "/".join(parts[:count])
-    return ""
 
 
 def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -> Proven | None:
@@ -122,56 +102,6 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
 
 def _other_training(newest: int) -> str:
     return f"it is of a training that checkpoint-{newest}, saved later, does not descend from"
-
-
-def retention(
-    proven: Iterable[int],
-    keep: int | None,
-    protected: Collection[int] = (),
-    foreign: Collection[int] = (),
-) -> tuple[int, ...]:
-    """The steps that may go, the oldest first.
-
-    Parameters
-    ----------
-    proven:
-        The steps of proven checkpoints.
-    keep:
-        How many of the newest stay. All do for None, and for 0 or less, as Trainer reads its
-        ``save_total_limit`` (transformers 5.23, ``trainer_utils.py``, rotate_checkpoints).
-    protected:
-        Steps that stay in any case, such as the best and the one resumed from. They do not count
-        towards ``keep``.
-    foreign:
-        Those of trainings that this one does not descend from. They go before all others, as this
-        training's own take their places.
-
-    """
-    if keep is None or keep <= 0:
-        return ()
-    old = sorted(set(proven), key=lambda step: (step not in foreign, step))[:-keep]
-    return tuple(step for step in old if step not in protected)
-
-
-def remove(store: Store, name: str) -> None:
-    """Delete a checkpoint from the store: its manifest first, so that no torn one looks proven.
-
-    Raises
-    ------
-    UsageError
-        If ``name`` is not that of a checkpoint.
-    PermissionDeniedError
-        If the store refuses.
-
-    """
-    if step_of(name) is None:
-        raise UsageError(
-            f"{name!r} is not the name of a checkpoint, so it is not deleted.",
-            hint="Name a directory such as checkpoint-30.",
-        )
-    own = inside(name, MANIFEST_NAME)
-    store.delete([own])
-    store.delete(item.path for item in store.list(name, markers=True) if item.path != own)
 
 
 def _by_step(store: Store) -> tuple[tuple[int, str], ...]:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from mountkit.errors import VerificationError
-from mountkit.spec import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME
 from mountkit.store import checksums
 
 FORMAT = 1
 LAST_YEAR = 9000
-
-_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 _HINT = "It cannot be trusted; resume from an older checkpoint: mountkit latest URL"
-
-
-def step_of(name: str) -> int | None:
-    """The step in a directory's name, such as 30 in ``checkpoint-30``; None if it has none."""
-    found = _CHECKPOINT.fullmatch(name)
-    return int(found[1]) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mountkit.checkpoints.attestation import FileVerdict, compared, missing, read_back, wrong_size
-from mountkit.checkpoints.manifest import Manifest, step_of
+from mountkit.checkpoints.manifest import Manifest
 from mountkit.errors import UsageError, VerificationError
-from mountkit.spec import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME, step_of
 from mountkit.store.checksums import REFERENCE, FileDigest
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mountkit.checkpoints.manifest import FileEntry
-    from mountkit.store.s3.head_object import Attestation
-    from mountkit.store.s3.store import ObjectInfo, Store
+    from mountkit.store.base import Attestation, ObjectInfo, Store
 
 LEVELS = frozenset({"attest", "readback"})
 

@@ -51,7 +51,7 @@ def command(
     from mountkit import doctor
     from mountkit.cli.console import say
     from mountkit.config.settings import load
-    from mountkit.runner.run import Signals
+    from mountkit.runner.signals import Signals
 
     settings = load(**flags)
     size = None if model_size is None else _bytes(model_size)

@@ -24,7 +24,7 @@ def command(path_or_url: str, output: str, **flags: Any) -> None:
     from mountkit.checkpoints import catalog
     from mountkit.cli.console import say
     from mountkit.config import settings
-    from mountkit.mounts.mount import Place
+    from mountkit.mounts.location import Place
     from mountkit.store.s3.store import S3Store
 
     place = Place.find(path_or_url, settings.load(**flags))

@@ -41,11 +41,12 @@ def command(
 
     from mountkit.cli import console
     from mountkit.cli.console import say
-    from mountkit.config.settings import cache_root, load, state_root
+    from mountkit.config.directories import cache_root, state_root
+    from mountkit.config.settings import load
     from mountkit.mounts import waiting_caches, working_directory
     from mountkit.mounts.resolve_spec import specify
     from mountkit.runner.serve import leave_behind
-    from mountkit.state.record import State
+    from mountkit.state.registry import State
 
     console.use_early(flags["log_format"])
     settings = load(**flags)
@@ -93,7 +94,7 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     from mountkit.cli.console import Console
     from mountkit.lifecycle.session import Session
     from mountkit.mounts.inventory import first_look_apart
-    from mountkit.runner.run import UNMOUNT_SHARE
+    from mountkit.runner.signals import UNMOUNT_SHARE
     from mountkit.timing import Deadline
 
     ended, deadline = threading.Event(), Deadline()

@@ -41,10 +41,12 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
 
     from mountkit.cli import console
     from mountkit.cli.console import Console, at_once, say
-    from mountkit.config.settings import load, search_path
+    from mountkit.config.environment import search_path
+    from mountkit.config.settings import load
     from mountkit.errors import UsageError
     from mountkit.mounts.resolve_spec import specify
-    from mountkit.runner.run import HANDLED, execute, run
+    from mountkit.runner.run import execute, run
+    from mountkit.runner.signals import HANDLED
 
     console.use_early(flags["log_format"])
     words = click.get_current_context().meta.get("command") or []

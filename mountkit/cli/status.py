@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from mountkit.monitoring.snapshot import Overview
-    from mountkit.state.record import State
+    from mountkit.state.registry import State
 
 REFRESH_SECONDS = 1.0
 
@@ -59,10 +59,12 @@ def command(target: str | None, watch: bool, output: str, **flags: Any) -> None:
     from dataclasses import asdict
 
     from mountkit.cli.console import say
-    from mountkit.config.settings import cache_root, load, state_root
+    from mountkit.config.directories import cache_root, state_root
+    from mountkit.config.settings import load
     from mountkit.linux import paths
     from mountkit.mounts import waiting_caches
-    from mountkit.state.record import FAILED, State
+    from mountkit.state.record import FAILED
+    from mountkit.state.registry import State
 
     settings = load(**flags)
     known = State(state_root(settings))

@@ -30,8 +30,8 @@ def command(path_or_url: str, level: str, output: str, **flags: Any) -> None:
     from mountkit.checkpoints.verification import verify
     from mountkit.cli.console import say
     from mountkit.config import settings
-    from mountkit.mounts.mount import Place
-    from mountkit.spec import printable
+    from mountkit.formatting import printable
+    from mountkit.mounts.location import Place
     from mountkit.store.s3.store import S3Store
 
     place = Place.find(path_or_url, settings.load(**flags))

@@ -1,14 +1,11 @@
-"""Settings, and everything else that comes from the environment. The only reader of os.environ."""
+"""What a user can set, and where it is read from."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-import time
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -18,36 +15,14 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from mountkit.config.address import Address
 from mountkit.errors import ConfigurationError
-from mountkit.linux import paths
-from mountkit.spec import LARGEST_FILE_BYTES, Address, StoreOptions
-from mountkit.supervision import health
-from mountkit.timing import Deadline
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from mountkit.linux import mount_table
+from mountkit.spec import LARGEST_FILE_BYTES, StoreOptions
 
 logger = logging.getLogger("mountkit")
 
 FILE_NAME = "mountkit.toml"
-
-# A store that takes longer for one request is not slow, but away.
-SLOW_STORE_SECONDS = 15.0
-
-# What a daemon gets to see. Everything else, RCLONE_* above all, could change where bytes go.
-DAEMON_VARIABLES = re.compile(
-    r"AWS_.*|PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR"
-    r"|(?:HTTP|HTTPS|NO|ALL)_PROXY|(?:http|https|no|all)_proxy|MOUNTKIT_TEST_RUN"
-)
-
-# Of these, what names a file. A daemon runs in /, and so does a supervisor in the background.
-FILE_VARIABLES = (
-    "AWS_CONFIG_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CA_BUNDLE",
-    "SSL_CERT_FILE",
-)
 
 
 class Settings(BaseSettings):
@@ -134,57 +109,6 @@ class Settings(BaseSettings):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long to wait for what, in seconds; a plain value for modules that read no settings.
-
-    ``deadline`` is that of a signal, or of a whole drain; it ends every wait for the store.
-    """
-
-    stall: float
-    drain: float
-    repair: float
-    grace: float | None = None
-    deadline: Deadline = field(default_factory=Deadline, compare=False)
-
-    @property
-    def patience(self) -> float:
-        """How long one request may go unanswered, retries included.
-
-        Where a signal may come, it must not find one under way that outlasts the grace; nor must a
-        store that is only slow be given up for that.
-        """
-        if self.grace is None:
-            return self.stall
-        return min(self.stall, max(SLOW_STORE_SECONDS, self.grace / 2))
-
-    def over(self, began: float) -> bool:
-        """Whether a drain or a proof that began then, on the monotonic clock, has to end."""
-        return self.deadline.passed or time.monotonic() - began > self.drain
-
-    def until(self, deadline: Deadline) -> Limits:
-        """The same, to be over by ``deadline``: no single request may use up the time left."""
-        return replace(self, stall=deadline.cut(self.stall), deadline=deadline)
-
-    def begun(self) -> Limits:
-        """The same for something that begins now: all that it does is over by one moment."""
-        deadline = Deadline(within=self.deadline)
-        deadline.set(self.drain)
-        return replace(self, deadline=deadline)
-
-
-def health_limits(settings: Settings) -> health.Limits:
-    """When a mount counts as hung."""
-    return health.Limits(settings.probe_interval, settings.probe_timeout, settings.hang_timeout)
-
-
-def limits(settings: Settings) -> Limits:
-    """The waits of the proof and the drain."""
-    return Limits(
-        settings.stall_timeout, settings.drain_timeout, settings.repair_timeout, settings.grace
-    )
-
-
 def load(**flags: Any) -> Settings:
     """Read the settings. A flag that is None was not given and masks nothing.
 
@@ -223,7 +147,7 @@ def _file() -> Path | None:
     except FileNotFoundError:
         # It was removed, or is a mount that was taken away.
         return None
-    if paths.mount_around(str(here)) is not None:
+    if mount_table.mount_around(str(here)) is not None:
         return None
     path = here / FILE_NAME
     try:
@@ -251,76 +175,3 @@ def absolute(path: Path) -> Path:
         raise ValueError("it is relative, and the current directory is gone") from error
     except RuntimeError as error:
         raise ValueError("there is no such home") from error
-
-
-def cache_root(settings: Settings) -> Path:
-    """The directory below which each mount has a cache of its own."""
-    if settings.cache_dir is not None:
-        return settings.cache_dir
-    base = _standard("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return base / "mountkit" / "mounts"
-
-
-def state_root(settings: Settings) -> Path:
-    """The private directory that says what is mounted; short, for it holds sockets."""
-    if settings.state_dir is not None:
-        return settings.state_dir
-    runtime = _standard("XDG_RUNTIME_DIR")
-    if runtime is not None and runtime.is_dir():
-        return runtime / "mountkit"
-    return Path(f"/tmp/mountkit-{os.getuid()}")  # noqa: S108 - owner and mode are checked on use
-
-
-def _standard(name: str) -> Path | None:
-    """A standard directory. A relative one is to be ignored (XDG Base Directory Specification)."""
-    path = Path(os.environ.get(name, "")).expanduser()
-    return path if path.is_absolute() else None
-
-
-def leave_directory() -> None:
-    """Go to /, and let no variable that names a file mean another one from there."""
-    for name in FILE_VARIABLES:
-        if os.environ.get(name):
-            os.environ[name] = _from_here(os.environ[name])
-    os.chdir("/")
-
-
-def _from_here(path: str) -> str:
-    try:
-        return str(absolute(Path(path)))
-    except ValueError:
-        # Whoever opens it says that it is not there.
-        return path
-
-
-def daemon_environment(store: StoreOptions) -> dict[str, str]:
-    """The explicit environment of a daemon: credentials and the network, nothing else."""
-    env = {name: value for name, value in os.environ.items() if DAEMON_VARIABLES.fullmatch(name)}
-    env.update({name: _from_here(env[name]) for name in FILE_VARIABLES if env.get(name)})
-    if store.profile:
-        env["AWS_PROFILE"] = store.profile
-    return env
-
-
-def command_environment(settings: Settings | None = None) -> Mapping[str, str]:
-    """The environment for the user's own command: all of ours.
-
-    With ``settings``, it also finds the mount if it goes to another directory, or if they came
-    from ``mountkit.toml`` or a flag.
-    """
-    env = dict(os.environ)
-    for name in ("cache_dir", "state_dir"):
-        place = getattr(settings, name, None)
-        if place is not None:
-            env[f"MOUNTKIT_{name.upper()}"] = str(place)
-    return env
-
-
-def tensorboard_directory() -> str:
-    """Where transformers has TensorBoard write, or "" for a folder below ``output_dir``."""
-    return os.environ.get("TENSORBOARD_LOGGING_DIR", "")
-
-
-def search_path() -> str:
-    """Where programs are looked for."""
-    return os.environ.get("PATH", os.defpath)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 import mountkit
-from mountkit.config import settings
+from mountkit.config import environment
 from mountkit.linux import mount_table
 from mountkit.linux.process import tail
-from mountkit.state.record import SERVING, State
+from mountkit.state.record import SERVING
+from mountkit.state.registry import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ class Stage:
         """Run all further commands with these variables for the store, and none of the user's."""
         kept = {
             name: value
-            for name, value in settings.command_environment().items()
+            for name, value in environment.command_environment().items()
             if not name.startswith(OWN_VARIABLES)
         }
         package = str(Path(mountkit.__file__).resolve().parent.parent)

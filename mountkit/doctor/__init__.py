@@ -10,25 +10,28 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.backends import selection
-from mountkit.config import settings as config
+from mountkit.config import directories, environment
 from mountkit.doctor import bucket, machine, mount_check
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.doctor.mount_check import Tried
 from mountkit.doctor.quick_check import essential
 from mountkit.errors import MountUnavailableError
 from mountkit.mounts.resolve_spec import specify
-from mountkit.spec import DOCTOR_NAME, Source
+from mountkit.names import DOCTOR_NAME
+from mountkit.spec import Source
 from mountkit.store.s3.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from mountkit.config.settings import Settings
 
 
 __all__ = ["Diagnosis", "Finding", "OperationResult", "essential", "examine"]
 
 
 def examine(
-    settings: config.Settings,
+    settings: Settings,
     source: str | None = None,
     target: str | None = None,
     *,
@@ -84,9 +87,9 @@ def examine(
     )
 
 
-def _machine(settings: config.Settings, checkpoint: int | None) -> tuple[str, tuple[Finding, ...]]:
+def _machine(settings: Settings, checkpoint: int | None) -> tuple[str, tuple[Finding, ...]]:
     """The backend, "" if there is none to be had, and what was found on this machine."""
-    search_path, cache_root = config.search_path(), config.cache_root(settings)
+    search_path, cache_root = environment.search_path(), directories.cache_root(settings)
     backend = settings.backend
     if backend == "auto":
         try:

@@ -11,7 +11,7 @@ from mountkit.doctor.bounded import within
 from mountkit.doctor.disk_space import Disk
 from mountkit.doctor.findings import UNAVAILABLE, Finding
 from mountkit.errors import MountUnavailableError
-from mountkit.linux import paths
+from mountkit.linux import fusermount
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def examine(
     """
     return (
         _binary(backend, search_path),
-        _device(paths.FUSE_DEVICE),
+        _device(fusermount.FUSE_DEVICE),
         _fusermount(search_path),
         disk_space.judge(look_at_disk(cache_root), backend.name, checkpoint),
     )

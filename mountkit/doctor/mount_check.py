@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.backends.file_operations import OPERATIONS
-from mountkit.config.settings import Settings, state_root
+from mountkit.config.directories import state_root
 from mountkit.doctor import file_operations, upload_check
 from mountkit.doctor.findings import Finding, OperationResult, judge_operations
 from mountkit.errors import MountkitError, MountUnavailableError
@@ -18,11 +18,13 @@ from mountkit.lifecycle.session import Session
 from mountkit.linux import mount_table
 from mountkit.linux.process import tail
 from mountkit.mounts.mount import Mount
-from mountkit.state.record import State, StateDirectory
+from mountkit.state.mount_directory import StateDirectory
+from mountkit.state.registry import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mountkit.config.settings import Settings
     from mountkit.spec import MountSpec
 
 TRIAL_SECONDS = 30.0

@@ -11,7 +11,7 @@ from mountkit.backends.file_operations import OPERATIONS
 from mountkit.doctor import file_operations, upload_check
 from mountkit.doctor.findings import NO_ROOM
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
-from mountkit.spec import DOCTOR_NAME
+from mountkit.names import DOCTOR_NAME
 
 if TYPE_CHECKING:
     from mountkit.doctor.findings import OperationResult

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mountkit.checkpoints.attestation import READ_BACK, attest_file
 from mountkit.doctor.findings import Finding
 from mountkit.errors import MountkitError, PermissionDeniedError, VerificationError
-from mountkit.store import checksums
+from mountkit.store import base, checksums
 from mountkit.store.s3 import error_codes, errors
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Rights:
                 answer = self._store.client().get_object(Bucket=self._bucket, Key=self._key(path))
                 with closing(answer["Body"]) as body:
                     data = body.read()
-        except errors.ObjectMissingError:
+        except base.ObjectMissingError:
             if there:
                 return self._wrong("get", f"{self._store.url(path)} was written and is not there.")
             return self._allowed("get", tried=False)
@@ -174,7 +174,7 @@ class Rights:
                 )
         except PermissionDeniedError as error:
             return self._judge("abort", error)
-        except errors.ObjectMissingError:
+        except base.ObjectMissingError:
             pass  # Another way to say that there is no such upload.
         except MountkitError as error:
             return Finding.of("abort", TITLES["abort"], error)

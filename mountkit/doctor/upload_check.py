@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mountkit.mounts.mount import Mount
-    from mountkit.store.s3.store import Store
+    from mountkit.store.base import Store
 
 STEP_SECONDS = 10.0
 SECONDS = 20.0

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.checkpoints.catalog import top_of
 from mountkit.errors import ConfigurationError, MountUnavailableError
 from mountkit.events import Observer, Trouble
-from mountkit.linux import mount_table, paths
+from mountkit.formatting import printable
+from mountkit.linux import mount_table
+from mountkit.linux.fusermount import unmount
 from mountkit.linux.process import ProcessIdentity
-from mountkit.spec import MountSpec, printable
+from mountkit.names import top_of
 from mountkit.state import upload_tag
-from mountkit.state.record import FAILED, MOUNTING, SERVING, MountRecord, State, now
+from mountkit.state.record import FAILED, MOUNTING, SERVING, MountRecord, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mountkit.mounts.inventory import FirstLook
     from mountkit.mounts.mounter import Mounter
+    from mountkit.spec import MountSpec
+    from mountkit.state.registry import State
 
 
 # A daemon refuses a directory that is not empty.
@@ -151,7 +154,7 @@ def clear_others(spec: MountSpec, known: State, fusermount: str) -> None:
                 f"{record.spec.source.url} is mounted at {spec.target} already.",
                 hint=f"Unmount it first: mountkit umount {spec.target}",
             )
-        problem = paths.unmount(fusermount, spec.target, lazy=True) if mounted else ""
+        problem = unmount(fusermount, spec.target, lazy=True) if mounted else ""
         if problem:
             raise MountUnavailableError(
                 f"A dead mount at {spec.target} cannot be taken away: {problem}.",

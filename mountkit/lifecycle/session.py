@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.config import settings as config
-from mountkit.errors import MountkitError
+from mountkit.config import directories, environment, timeouts
+from mountkit.errors import MountkitError, Unproven
 from mountkit.events import Observer, silent
 from mountkit.lifecycle.open import (
     clear_others,
@@ -18,7 +18,7 @@ from mountkit.lifecycle.open import (
     refuse_waiting_in,
     same_daemon,
 )
-from mountkit.linux import paths as targets
+from mountkit.linux.fusermount import fusermount
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring.listener import begin
 from mountkit.mounts.inventory import FirstLook, first_look
@@ -26,9 +26,10 @@ from mountkit.mounts.mount import Mount
 from mountkit.mounts.mounter import Mounter
 from mountkit.proof.drain import drain
 from mountkit.proof.report import DrainReport, checked_again
-from mountkit.spec import Unproven
 from mountkit.state import cache_lock
-from mountkit.state.record import FAILED, SERVING, State
+from mountkit.state.record import FAILED, SERVING
+from mountkit.state.registry import State
+from mountkit.supervision import health
 from mountkit.supervision.supervisor import Supervisor
 from mountkit.timing import Deadline
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from filelock import FileLock
 
+    from mountkit.config.settings import Settings
     from mountkit.monitoring.listener import Listener
     from mountkit.spec import MountSpec
     from mountkit.state.record import MountRecord
@@ -58,7 +60,7 @@ class Session:
         mounter: Mounter,
         supervisor: Supervisor,
         lock: FileLock,
-        limits: config.Limits,
+        limits: timeouts.Limits,
         listener: Listener,
         drain: Callable[..., DrainReport] = drain,
     ) -> None:
@@ -74,7 +76,7 @@ class Session:
     def open(
         cls,
         spec: MountSpec,
-        settings: config.Settings,
+        settings: Settings,
         observer: Observer = silent,
         look: Callable[[Mount], FirstLook] = first_look,
     ) -> Session:
@@ -87,11 +89,11 @@ class Session:
         PermissionDeniedError, ConfigurationError
             The store refused the credentials, or has no such bucket.
         """
-        fusermount = targets.fusermount(config.search_path())
+        program = fusermount(environment.search_path())
         backend = backends.load(spec.backend)
-        binary = backend.binary(config.search_path())
+        binary = backend.binary(environment.search_path())
         refuse_waiting_elsewhere(spec)
-        known = State(config.state_root(settings))
+        known = State(directories.state_root(settings))
         directory = known.directory(spec.id)
         mount = Mount(spec, directory)
         found = look(mount)
@@ -101,10 +103,10 @@ class Session:
             cache_lock.sign(spec)
             listener = begin(settings.address, mount, observer)
             undo.callback(listener.close)
-            env = config.daemon_environment(spec.store)
-            mounter = Mounter(spec, backend, binary, directory, fusermount, env)
+            env = environment.daemon_environment(spec.store)
+            mounter = Mounter(spec, backend, binary, directory, program, env)
             undo.callback(mounter.release)
-            clear_others(spec, known, fusermount)
+            clear_others(spec, known, program)
             earlier = directory.read()
             refuse_waiting_in(directory.unfinished(), spec)
             same = earlier is not None and same_daemon(earlier.spec, spec)
@@ -120,12 +122,12 @@ class Session:
             record,
             attempts=settings.remount_attempts,
             mount_timeout=settings.mount_timeout,
-            limits=config.health_limits(settings),
+            limits=health.health_limits(settings),
             observer=listener.counting(observer),
         )
         supervisor.start()
         listener.watch(supervisor)
-        return cls(mount, mounter, supervisor, lock, config.limits(settings), listener)
+        return cls(mount, mounter, supervisor, lock, timeouts.limits(settings), listener)
 
     def finish(
         self,

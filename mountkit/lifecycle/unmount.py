@@ -6,21 +6,25 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mountkit import backends
-from mountkit.config.settings import Settings, limits, search_path, state_root
-from mountkit.errors import MountUnavailableError, NotDurableError
-from mountkit.linux import paths
+from mountkit import backends, timing
+from mountkit.config.directories import state_root
+from mountkit.config.environment import search_path
+from mountkit.config.timeouts import limits
+from mountkit.errors import MountUnavailableError, NotDurableError, Unproven
+from mountkit.linux import fusermount, paths
+from mountkit.mounts import mount_point
 from mountkit.mounts.mount import Mount
 from mountkit.mounts.mounter import Mounter
 from mountkit.mounts.shadowed_files import lying
 from mountkit.proof.committer import not_proven
 from mountkit.proof.drain import drain
 from mountkit.proof.report import DrainReport, checked_again
-from mountkit.spec import Unproven
 from mountkit.state import cache_lock
-from mountkit.state.record import FAILED, State
+from mountkit.state.record import FAILED
+from mountkit.state.registry import State
 
 if TYPE_CHECKING:
+    from mountkit.config.settings import Settings
     from mountkit.events import Observer
     from mountkit.state.record import MountRecord
 
@@ -96,7 +100,7 @@ def _take_away(mount: Mount, record: MountRecord) -> None:
         backends.load(record.spec.backend),
         None,
         mount.directory,
-        paths.fusermount(search_path()),
+        fusermount.fusermount(search_path()),
         {},
     )
     mounter.device = record.device
@@ -123,7 +127,7 @@ def _looked_again(mount: Mount, record: MountRecord, report: DrainReport) -> Dra
     """The report, with what was written after the drain, or never reached the mount."""
     report = checked_again(mount, report, record)
     named = {problem.path for problem in report.unproven}
-    left = [(path, size) for path, size in paths.bare_files(mount.path) if path not in named]
+    left = [(path, size) for path, size in mount_point.bare_files(mount.path) if path not in named]
     if left:
         reason = f"it never reached the mount, and lies on the local disk, in {mount.path}"
         problems = tuple(Unproven(path, size, reason) for path, size in left)
@@ -148,7 +152,7 @@ def _let_supervisor_stop(mount: Mount) -> None:
         record = mount.record()
         return record is None or record.state == FAILED
 
-    stopped = paths.wait_until(ended, STOP_SECONDS)
+    stopped = timing.wait_until(ended, STOP_SECONDS)
     record = mount.record()
     if record is not None and record.state == FAILED:
         raise MountUnavailableError(
@@ -163,4 +167,4 @@ def _let_supervisor_stop(mount: Mount) -> None:
             hint=f"Read its log: less {mount.directory.supervisor_log}",
         )
     # A supervisor in the background gives the cache back at once.
-    paths.wait_until(lambda: cache_lock.is_free(mount.spec), RELEASE_SECONDS)
+    timing.wait_until(lambda: cache_lock.is_free(mount.spec), RELEASE_SECONDS)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TABLE = Path("/proc/self/mountinfo")
 OCTAL = re.compile(r"\\([0-7]{3})")
@@ -58,3 +62,28 @@ def read() -> tuple[MountEntry, ...]:
 def at(target: str) -> MountEntry | None:
     """What is mounted exactly at ``target``, the topmost if several are; None if nothing is."""
     return next((entry for entry in reversed(read()) if entry.target == target), None)
+
+
+# As what the mounts of the backends show in the mount table.
+BACKENDS = re.compile(r"mountkit-.+|mountpoint-s3")
+
+
+def mount_around(path: str, table: Iterable[MountEntry] | None = None) -> str | None:
+    """Where the mount of a backend is that an absolute path is or lies in, by the table alone.
+
+    Not every FUSE mount counts: the root of a container may be one, or a home, and there links and
+    settings are meant as anywhere else.
+    """
+    entries = read() if table is None else table
+    around = [target for target in backend_targets(entries) if lies_in(path, target)]
+    return max(around, key=len, default=None)
+
+
+def backend_targets(table: Iterable[MountEntry]) -> tuple[str, ...]:
+    """Where the backends have mounted."""
+    return tuple(entry.target for entry in table if BACKENDS.fullmatch(entry.source))
+
+
+def lies_in(path: str, target: str) -> bool:
+    """Whether an absolute path is a directory, or lies below it, by its letters."""
+    return path == target or path.startswith(f"{target.rstrip('/')}/")

@@ -12,11 +12,11 @@ from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from mountkit.config.address import Address
 from mountkit.events import Event, Listening, MountLost, Observer, Remounted
 from mountkit.monitoring import metrics
 from mountkit.monitoring.http_server import Answer, bind
 from mountkit.monitoring.snapshot import look
-from mountkit.spec import Address
 from mountkit.state.proof_stats import Tally, moment
 from mountkit.state.record import FAILED, SERVING
 

@@ -17,7 +17,7 @@ from mountkit.errors import ConfigurationError, MountkitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mountkit.spec import Address
+    from mountkit.config.address import Address
 
 logger = logging.getLogger("mountkit")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from mountkit.config.address import Address
     from mountkit.events import Observer
     from mountkit.mounts.mount import Mount
-    from mountkit.spec import Address
     from mountkit.supervision.supervisor import Supervisor
 
 

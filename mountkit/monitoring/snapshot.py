@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError
 from mountkit.linux import mount_table
-from mountkit.spec import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME
 from mountkit.state.proof_stats import Complaint, moment, timestamp
 from mountkit.state.record import REPAIRING, SERVING
 

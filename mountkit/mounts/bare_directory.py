@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit.mounts.bypassed_files import Stray
+from mountkit.state.bypassed_files import Stray
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from mountkit import backends
 from mountkit.errors import MountUnavailableError
 from mountkit.linux.isolated import apart
-from mountkit.spec import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from mountkit.backends.base import WrittenFile
     from mountkit.mounts.mount import Mount
-    from mountkit.store.s3.store import Store
+    from mountkit.store.base import Store
 
 # The look itself ends after some seconds; listing a large bucket takes longer.
 LOOK_SECONDS = 300.0
@@ -50,7 +50,7 @@ def first_look(mount: Mount) -> FirstLook:
     Raises
     ------
     MountkitError
-        What ``preflight.check`` raises.
+        What ``access_check.check`` raises.
     """
     from mountkit.checkpoints import catalog
 
@@ -97,8 +97,8 @@ def _further_down(
 
     Only those: the directories of a bucket may be many. What still waits is brought in any case.
     """
-    from mountkit.checkpoints.catalog import top_of
     from mountkit.checkpoints.verification import inside
+    from mountkit.names import top_of
 
     tops = {top_of(file.path) for file in files if not file.dirty} - {"", *known}
     manifests = {top: inside(top, MANIFEST_NAME) for top in sorted(tops)}
@@ -124,7 +124,7 @@ def _outdated(
     file of a checkpoint go all that are here.
     """
     from mountkit.checkpoints.attestation import attest_file
-    from mountkit.checkpoints.catalog import top_of
+    from mountkit.names import top_of
 
     waiting = [file for file in files if file.dirty]
     there = store.attest_many(file.path for file in waiting)

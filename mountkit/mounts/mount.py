@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.config.settings import Settings, load, state_root
+from mountkit.config.directories import state_root
+from mountkit.config.settings import load
 from mountkit.errors import ConfigurationError, MountUnavailableError
 from mountkit.linux import mount_io, mount_table
 from mountkit.linux.paths import resolve
-from mountkit.proof import symbolic_links
-from mountkit.spec import Source, StoreOptions
-from mountkit.state.record import FAILED, SERVING, State, StateDirectory
+from mountkit.mounts import link_names
+from mountkit.state.record import FAILED, SERVING
+from mountkit.state.registry import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mountkit.backends.base import Control
     from mountkit.linux.mount_table import MountEntry
     from mountkit.spec import MountSpec
+    from mountkit.state.mount_directory import StateDirectory
     from mountkit.state.record import MountRecord
     from mountkit.store.s3.store import S3Store
     from mountkit.timing import Deadline
@@ -141,7 +143,7 @@ class Mount:
             return frozenset()
         seconds = PROBE_SECONDS if deadline is None else deadline.cut(PROBE_SECONDS)
         suffix = backends.load(self.spec.backend).links
-        names = {path: symbolic_links.shown(path, suffix) or path for path in paths}
+        names = {path: link_names.shown(path, suffix) or path for path in paths}
         gone = mount_io.missing(self.path, sorted({*names, *names.values()}), seconds)
         return frozenset(path for path, name in names.items() if path in gone and name in gone)
 
@@ -192,38 +194,3 @@ class Mount:
 
         newest = catalog.latest(self.store())
         return None if newest is None else str(Path(self.path) / newest.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A path or a URL given by a user: where it is in the store, and how to print what is in it."""
-
-    source: Source
-    store: StoreOptions
-    prefix: str
-
-    @classmethod
-    def find(cls, path_or_url: str, settings: Settings) -> Place:
-        """Understand a mounted path or a URL.
-
-        Raises
-        ------
-        ConfigurationError
-            If it is a path in no mount, or leads out of it.
-        """
-        if "://" in path_or_url:
-            source = Source.parse(path_or_url)
-            return cls(source, settings.store, source.url)
-        mount = Mount.covering(path_or_url, State(state_root(settings)))
-        if mount is None:
-            raise ConfigurationError(
-                f"{path_or_url} lies in no mount of mountkit.",
-                hint="Mount the bucket first, or give its URL: s3://bucket/prefix",
-            )
-        inside = symbolic_links.followed(mount, mount.relative(path_or_url))
-        prefix = str(Path(mount.path) / inside)
-        return cls(mount.spec.source.child(inside), mount.spec.store, prefix)
-
-    def child(self, name: str) -> str:
-        """The path or URL of something directly below."""
-        return f"{self.prefix}/{name}"

@@ -8,12 +8,16 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from mountkit import timing
 from mountkit.errors import MountUnavailableError
-from mountkit.linux import fuse_connection, mount_io, mount_table, paths
-from mountkit.linux.process import AdoptedDaemon, Daemon, ProcessIdentity
+from mountkit.linux import fuse_connection, mount_io, mount_table
+from mountkit.linux.daemon import AdoptedDaemon, Daemon
+from mountkit.linux.fusermount import unmount
+from mountkit.linux.mount_table import mount_around
+from mountkit.mounts import mount_point
 from mountkit.mounts.bare_directory import Underneath
-from mountkit.mounts.bypassed_files import Stray, unnamed
-from mountkit.spec import is_trial
+from mountkit.names import is_trial
+from mountkit.state.bypassed_files import Stray, unnamed
 from mountkit.state.proof_stats import moment
 from mountkit.state.record import SERVING
 
@@ -23,9 +27,11 @@ if TYPE_CHECKING:
 
     from mountkit.backends.base import Backend, Binary, Control
     from mountkit.linux.mount_table import MountEntry
+    from mountkit.linux.process import ProcessIdentity
     from mountkit.mounts.inventory import FirstLook
     from mountkit.spec import MountSpec
-    from mountkit.state.record import MountRecord, StateDirectory
+    from mountkit.state.mount_directory import StateDirectory
+    from mountkit.state.record import MountRecord
 
 logger = logging.getLogger("mountkit")
 
@@ -101,7 +107,7 @@ class Mounter:
                 entry = self.entry()
                 if entry is not None and not self.backend.owns(entry, self.spec.id, self.device):
                     # Its end would unmount by path, and take away what lies above.
-                    raise paths.refuse_foreign(self.spec.target, entry)
+                    raise mount_point.refuse_foreign(self.spec.target, entry)
                 daemon.stop()
         was_ours = self._was_adopted
         # Stacked mounts are possible; each turn takes one away, and the table is short.
@@ -110,7 +116,7 @@ class Mounter:
             if entry is None:
                 break
             if not self.backend.owns(entry, self.spec.id, self.device):
-                raise paths.refuse_foreign(self.spec.target, entry)
+                raise mount_point.refuse_foreign(self.spec.target, entry)
             self.detach()
             was_ours = True
         for daemon in earlier:
@@ -125,14 +131,14 @@ class Mounter:
             # The bare directory was covered until now; what is in it was written meanwhile.
             self._underneath.hold()
             self._underneath.keep()
-        around = paths.mount_around(self.spec.target)
+        around = mount_around(self.spec.target)
         if around is not None and not mount_io.ask(around, PROBE_SECONDS).alive:
             # Whoever touched the target would wait for that mount, and for ever.
             raise MountUnavailableError(
                 f"{self.spec.target} lies in the mount at {around}, which does not answer.",
                 hint=f"Give a directory elsewhere, or see what it is: mountkit status {around}",
             )
-        paths.make_ready(self.spec.target)
+        mount_point.make_ready(self.spec.target)
         self._underneath.hold()
 
     def _unmounted_daemon(self) -> ProcessIdentity | None:
@@ -258,7 +264,7 @@ class Mounter:
     def detach(self) -> None:
         """Take a mount of ours off the path at once, dead or alive."""
         self._uncover()
-        problem = paths.unmount(self._fusermount, self.spec.target, lazy=True)
+        problem = unmount(self._fusermount, self.spec.target, lazy=True)
         if problem and self.mounted():
             raise MountUnavailableError(
                 f"{self.spec.target} cannot be unmounted: {problem}.",
@@ -320,10 +326,10 @@ class Mounter:
             if not self.mounted():
                 return True
             self._uncover()
-            problem = paths.unmount(self._fusermount, self.spec.target)
+            problem = unmount(self._fusermount, self.spec.target)
             return not self.mounted()
 
-        if not paths.wait_until(gone, BUSY_SECONDS):
+        if not timing.wait_until(gone, BUSY_SECONDS):
             self.detach()
         if self._covered():
             self._end_covered(daemon)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.backends import selection
-from mountkit.config.settings import Settings, cache_root, search_path
+from mountkit.config.directories import cache_root
+from mountkit.config.environment import search_path
 from mountkit.errors import UsageError
 from mountkit.linux import paths
 from mountkit.spec import MountSpec, Source, mount_id
@@ -14,6 +15,8 @@ from mountkit.spec import MountSpec, Source, mount_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from mountkit.config.settings import Settings
 
 
 def specify(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mountkit.linux.process import ProcessIdentity
-    from mountkit.mounts.bypassed_files import Stray
     from mountkit.mounts.mount import Mount
+    from mountkit.state.bypassed_files import Stray
 
 MOUNT_ID = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 

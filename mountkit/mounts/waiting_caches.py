@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.errors import MountUnavailableError
-from mountkit.spec import is_trial, printable
+from mountkit.formatting import printable
+from mountkit.names import is_trial
 from mountkit.state import cache_lock
 from mountkit.state.proof_stats import timestamp
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from mountkit.backends.base import WrittenFile
     from mountkit.spec import MountSpec, Source
-    from mountkit.state.record import State
+    from mountkit.state.registry import State
 
 logger = logging.getLogger("mountkit")
 

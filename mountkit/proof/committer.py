@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.checkpoints import catalog
+from mountkit.checkpoints import retention
 from mountkit.checkpoints.manifest import FileEntry, Manifest
 from mountkit.checkpoints.verification import listing
-from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError
+from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError, Unproven
 from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
-from mountkit.mounts.bypassed_files import explained
 from mountkit.mounts.disk_space import shortage
 from mountkit.mounts.shadowed_files import missed
+from mountkit.names import MANIFEST_NAME
 from mountkit.proof import symbolic_links
+from mountkit.proof.bypassed_report import explained
 from mountkit.proof.upload_waiter import Uploads
-from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.state.proof_stats import Proven
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from mountkit.config.settings import Limits
+    from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
 
 NAMED = 5
@@ -234,7 +234,7 @@ class Prover:
                     shutil.rmtree(Path(self._mount.path) / self._below / name)
             except OSError as error:
                 self._observer(Trouble(f"{name} stays in the cache for now: {error}"))
-        self._patiently(lambda: catalog.remove(self.store, name))
+        self._patiently(lambda: retention.remove(self.store, name))
         self._mount.directory.strays.note_removed(self._path(name))
         self.refresh("")
         return True

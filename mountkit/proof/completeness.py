@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from mountkit.names import SAME_SAVE_SECONDS, TRAINER_STATE
 from mountkit.proof.committer import straddles
-from mountkit.spec import SAME_SAVE_SECONDS, TRAINER_STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mountkit.backends.base import WrittenFile
     from mountkit.mounts.mount import Mount
-    from mountkit.store.s3.store import Store
+    from mountkit.store.base import Store
 
 # Lies in a checkpoint that Trainer saves on a signal, until all of it is saved (transformers 5.24,
 # ``trainer_jit_checkpoint.py``).

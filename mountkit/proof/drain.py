@@ -14,19 +14,20 @@ from mountkit.errors import (
     MountkitError,
     MountUnavailableError,
     NotDurableError,
+    Unproven,
     VerificationError,
 )
 from mountkit.events import Observer, Trouble
-from mountkit.mounts.bypassed_files import explained
 from mountkit.mounts.shadowed_files import missed
+from mountkit.names import MANIFEST_NAME, TRAINER_STATE, step_of, top_of
 from mountkit.proof import symbolic_links
+from mountkit.proof.bypassed_report import explained
 from mountkit.proof.committer import Prover
 from mountkit.proof.completeness import finished
 from mountkit.proof.hidden_objects import hidden, unseen
 from mountkit.proof.lost_files import forgotten, taken
 from mountkit.proof.report import DrainReport, written
 from mountkit.proof.upload_waiter import Uploads
-from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mountkit.backends.base import WrittenFile
-    from mountkit.config.settings import Limits
+    from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
 
 RETRY_SECONDS = 1.0
@@ -134,7 +135,7 @@ class _Drain:
 
     def ask_again(self, changed: Iterable[str]) -> None:
         """Files that changed while they were looked at have their turn once more."""
-        tops = {*changed, *(catalog.top_of(path) for path in changed)}
+        tops = {*changed, *(top_of(path) for path in changed)}
         self.settled.difference_update(changed)
         self._unproven = {
             path: problem for path, problem in self._unproven.items() if path not in tops
@@ -167,13 +168,13 @@ class _Drain:
         self._unseen.update(unseen(self._mount, self._store, paths, self._limits.deadline))
         groups, loose = _group(files)
         whole: list[_Whole] = []
-        astray = {catalog.top_of(stray.path) for stray in missed(self._mount)}
+        astray = {top_of(stray.path) for stray in missed(self._mount)}
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
             open_members = [file for file in members if file.path not in self.settled]
             if not any(self._concerns(file) for file in open_members):
                 continue
-            step = catalog.step_of(top.rpartition("/")[2])
+            step = step_of(top.rpartition("/")[2])
             manifest = self._manifest(top)
             if manifest is not None and top in astray:
                 # It was proven before the rest of it missed the mount.
@@ -287,7 +288,7 @@ class _Drain:
 
     def _saved_by_others(self, below: str) -> tuple[datetime | None, ...]:
         """When each checkpoint of a directory was saved that this run did not save."""
-        ours = {catalog.top_of(file.path) for file in written(self._mount) if self._new(file)}
+        ours = {top_of(file.path) for file in written(self._mount) if self._new(file)}
         found = catalog.scan(self._provers[below].store)
         names = {each: "/".join(filter(None, (below, each.name))) for each in found}
         return tuple(each.saved for each in found if names[each] not in ours)
@@ -386,7 +387,7 @@ def _group(
     groups: dict[str, list[WrittenFile]] = {}
     loose = []
     for file in written:
-        top = catalog.top_of(file.path)
+        top = top_of(file.path)
         if top:
             groups.setdefault(top, []).append(file)
         else:

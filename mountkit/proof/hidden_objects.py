@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mountkit import backends
+from mountkit.errors import Unproven
+from mountkit.names import is_trial
 from mountkit.proof.upload_waiter import renamed
-from mountkit.spec import Unproven, is_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mountkit.mounts.mount import Mount
-    from mountkit.store.s3.store import Store
+    from mountkit.store.base import Store
     from mountkit.timing import Deadline
 
 REASON = (

@@ -9,17 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.checkpoints.catalog import top_of
-from mountkit.errors import MountUnavailableError
+from mountkit.errors import MountUnavailableError, Unproven
+from mountkit.names import MANIFEST_NAME, TRAINER_STATE, is_trial, top_of
 from mountkit.proof.upload_waiter import renamed
-from mountkit.spec import MANIFEST_NAME, TRAINER_STATE, Unproven, is_trial
 from mountkit.state import upload_tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mountkit.mounts.mount import Mount
-    from mountkit.store.s3.store import ObjectInfo, Store
+    from mountkit.store.base import ObjectInfo, Store
     from mountkit.timing import Deadline
 
 REASON = "it left the local cache before anybody proved it"

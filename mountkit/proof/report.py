@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mountkit.errors import MountUnavailableError
-from mountkit.mounts.bypassed_files import explained, new_strays
-from mountkit.spec import Unproven, is_trial
+from mountkit.errors import MountUnavailableError, Unproven
+from mountkit.mounts.bypassed_files import new_strays
+from mountkit.names import is_trial
+from mountkit.proof.bypassed_report import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -6,52 +6,22 @@ as any other file.
 
 from __future__ import annotations
 
-import os
 import posixpath
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.errors import ConfigurationError
-from mountkit.spec import Unproven, printable
+from mountkit.errors import Unproven
+from mountkit.formatting import printable
+from mountkit.mounts.link_names import leaves, shown, twice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from mountkit.mounts.mount import Mount
-    from mountkit.store.s3.store import Store
+    from mountkit.store.base import Store
     from mountkit.timing import Deadline
 
 LONGEST_TARGET = 4096
-
-
-def shown(path: str, suffix: str) -> str:
-    """The name under which the mount shows a link, by its object's; "" if that is no link's."""
-    name = path.removesuffix(suffix) if suffix else path
-    return name if name != path and not name.endswith("/") else ""
-
-
-def leaves(target: str, path: str, top: str = "") -> bool:
-    """Whether a link at ``path`` leads out of the directory ``top``, both relative to the mount.
-
-    An absolute one does, for it leads elsewhere once the bucket is mounted at another place. So
-    does what nobody can tell by its letters: one that goes up after it has gone down.
-    """
-    if target.startswith("/"):
-        return True
-    depth = path.count("/") - (top.count("/") + 1 if top else 0)
-    parts = [part for part in target.split("/") if part not in {"", "."}]
-    down = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
-    return down > depth or ".." in parts[down:]
-
-
-def twice(paths: Collection[str], suffix: str) -> Iterator[tuple[str, str]]:
-    """What is there both as a file and as a link: the one path and the other."""
-    there = frozenset(paths)
-    for path in sorted(there):
-        name = shown(path, suffix)
-        if name and name in there:
-            yield name, path
 
 
 def refused(
@@ -153,47 +123,3 @@ def leading_out(mount: Mount, paths: Iterable[str], deadline: Deadline) -> tuple
                 "what it leads to is not in the bucket"
             )
     return tuple(said)
-
-
-def walk(top: Path, suffix: str) -> tuple[str, ...]:
-    """Every file below a directory of a mount, relative to it; a link by its object's name.
-
-    Raises
-    ------
-    OSError
-        If one cannot be listed.
-    """
-    found, folders = [], [""]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(top / folder) as entries:
-            for entry in entries:
-                inside = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_symlink():
-                    found.append(f"{inside}{suffix}")
-                elif entry.is_dir():
-                    folders.append(inside)
-                else:
-                    found.append(inside)
-    return tuple(sorted(found))
-
-
-def followed(mount: Mount, path: str) -> str:
-    """Where a path of the mount leads, relative to the mount and without links.
-
-    As it is where no link is in it, or where the mount does not answer.
-
-    Raises
-    ------
-    ConfigurationError
-        If it leads out of the mount: nothing that is saved there would reach the bucket.
-    """
-    if not backends.load(mount.spec.backend).links:
-        return path
-    real = mount.real(path)
-    if real == mount.path or real.startswith(f"{mount.path}/"):
-        return real[len(mount.path) + 1 :]
-    raise ConfigurationError(
-        f"{mount.path}/{path} is a link that leads out of the mount, to {real}.",
-        hint=f"Save below {mount.path}, or remove the link: rm '{mount.path}/{path}'",
-    )

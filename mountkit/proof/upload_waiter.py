@@ -14,18 +14,23 @@ from typing import TYPE_CHECKING
 from mountkit import backends
 from mountkit.checkpoints.attestation import attest_file
 from mountkit.checkpoints.manifest import FileEntry
-from mountkit.errors import MountUnavailableError, NotDurableError, PermissionDeniedError
+from mountkit.errors import (
+    MountUnavailableError,
+    NotDurableError,
+    PermissionDeniedError,
+    TimeUpError,
+    Unproven,
+)
 from mountkit.events import Observer, Trouble, Waiting
-from mountkit.spec import Unproven, printable
+from mountkit.formatting import printable
 from mountkit.store import checksums
-from mountkit.timing import TimeUpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mountkit.backends.base import Pending, Reference, WrittenFile
     from mountkit.checkpoints.attestation import FileVerdict
-    from mountkit.config.settings import Limits
+    from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
 
 WORKERS = 8

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mountkit.spec import printable
+from mountkit.formatting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from mountkit import errors
-from mountkit.config import settings
+from mountkit.config import environment
 from mountkit.errors import MountkitError, MountUnavailableError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _become_daemon(log: Path) -> None:
     os.dup2(nothing, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    settings.leave_directory()
+    environment.leave_directory()
 
 
 def _child(

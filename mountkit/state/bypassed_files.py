@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from mountkit.mounts.bypassed_files import Stray
 from mountkit.state import json_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import os
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
+
 
 STRAYS_NAME = "strays.json"
 LOCK_SECONDS = 10.0
@@ -124,3 +125,47 @@ def over(path: str, at: float, moments: Mapping[str, float]) -> bool:
             return True
         directory = directory.rpartition("/")[0]
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """One time that a file missed the mount; the next time under the same name is another one.
+
+    ``path`` is relative to the mount, ``size`` in bytes. ``at`` is when the kernel says that it
+    came to the bare directory, which nobody can choose, in seconds since the epoch. ``mark`` tells
+    two of the same name apart; it is empty where a mountkit that knew only names noted it.
+    ``covered`` and ``until`` say since when and until when the mount lay over the directory, as far
+    as whoever found the file knew. A ``torn`` one was left by a daemon that died.
+    """
+
+    path: str
+    size: int = 0
+    at: float = 0.0
+    mark: str = ""
+    covered: float | None = None
+    until: float | None = None
+    torn: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        path: str,
+        status: os.stat_result,
+        covered: tuple[float | None, float | None] = (None, None),
+        *,
+        torn: bool = False,
+    ) -> Stray:
+        """The file with that status; a copy of the same size and date is another one."""
+        mark = f"{status.st_ino:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
+        return cls(path, status.st_size, status.st_ctime, mark, *covered, torn)
+
+    @property
+    def occurrence(self) -> tuple[str, str]:
+        """What a record keeps of it."""
+        return self.path, self.mark
+
+
+def unnamed(found: Iterable[Stray], before: Collection[tuple[str, str]]) -> tuple[Stray, ...]:
+    """Those of which no earlier run has told, the last of each name."""
+    last = {stray.path: stray for stray in found if stray.occurrence not in before}
+    return tuple(last[path] for path in sorted(last))

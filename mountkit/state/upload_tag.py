@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mountkit.state.record import StateDirectory
+    from mountkit.state.mount_directory import StateDirectory
 
 RUN_NAME = "run"
 

@@ -10,6 +10,10 @@ import errno
 import os
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mountkit.config.settings import Settings
 
 #: What a mount answers when nobody serves it any more, or when its daemon cut it off.
 BROKEN = frozenset(
@@ -117,3 +121,8 @@ def _unanswered(sight: Sight, limits: Limits) -> Verdict:
     if sight.unanswered >= PATIENCE * limits.hang:
         return Verdict(Health.BROKEN, Cause.HUNG, silence)
     return Verdict(Health.SLOW, Cause.NONE, f"{silence}; its daemon works")
+
+
+def health_limits(settings: Settings) -> Limits:
+    """When a mount counts as hung."""
+    return Limits(settings.probe_interval, settings.probe_timeout, settings.hang_timeout)

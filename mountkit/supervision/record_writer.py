@@ -13,7 +13,8 @@ from mountkit.events import Trouble
 
 if TYPE_CHECKING:
     from mountkit.events import Observer
-    from mountkit.state.record import MountRecord, StateDirectory
+    from mountkit.state.mount_directory import StateDirectory
+    from mountkit.state.record import MountRecord
 
 logger = logging.getLogger("mountkit")
 

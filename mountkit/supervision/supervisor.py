@@ -1,7 +1,7 @@
 """Keep a mount alive: see its daemon die or hang, and mount again.
 
-What is the matter is judged in ``health``, what is done about it in ``policy``. Both do no I/O. The
-supervisor's thread never touches the mount.
+What is the matter is judged in ``health``, what is done about it in ``restart_policy``. Both do no
+I/O. The supervisor's thread never touches the mount.
 """
 
 from __future__ import annotations

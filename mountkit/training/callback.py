@@ -13,21 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers import Trainer, TrainerCallback
 
-from mountkit import backends, doctor, writers
+from mountkit import backends, doctor, names, writers
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.lineage import Clock
-from mountkit.config import settings
-from mountkit.errors import (
-    ConfigurationError,
-    MountkitError,
-    NotDurableError,
-    UsageError,
-)
+from mountkit.config import environment, settings, timeouts
+from mountkit.errors import ConfigurationError, MountkitError, NotDurableError, UsageError
 from mountkit.events import Observer, Trouble, Waiting, silent
 from mountkit.linux import paths
-from mountkit.mounts import working_directory
+from mountkit.mounts import link_names, location, working_directory
 from mountkit.mounts.mount import Mount
-from mountkit.proof import symbolic_links
 from mountkit.proof.committer import Prover
 from mountkit.training import requirements, save_end, save_retry, save_total_limit
 from mountkit.training.retention import Retention
@@ -104,7 +98,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._mount = mount
         self._on_failure = on_failure
         self._on_event = on_event
-        self._limits = settings.limits(settings.load())
+        self._limits = timeouts.limits(settings.load())
         self.limit = SaveTotalLimit()
         self._prover: Prover | None = None
         self._output_dir = ""
@@ -166,7 +160,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         mount.wait_until_serving(self._limits.repair)
         working_directory.refuse_below(mount.path, args.output_dir)
         # A link to this run's directory, perhaps; what is saved through it has the key behind it.
-        below = symbolic_links.followed(mount, mount.relative(args.output_dir))
+        below = location.followed(mount, mount.relative(args.output_dir))
         self._output_dir = str(Path(mount.path) / below)
         doctor.essential(mount)
         self._mount = mount
@@ -296,12 +290,12 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             below = mount.relative(top)
             return tuple(file.path[len(below) + 1 :] for file in mount.control().files(below))
         try:
-            return symbolic_links.walk(top, backend.links)
+            return link_names.walk(top, backend.links)
         except OSError:
             # The daemon died just after the save; what was written waits in its cache.
             mount.wait_until_serving(self._limits.repair)
         try:
-            return symbolic_links.walk(top, backend.links)
+            return link_names.walk(top, backend.links)
         except OSError as error:
             strays = [path for path in mount.directory.strays.paths() if f"{top.name}/" in path]
             raise NotDurableError(
@@ -361,7 +355,7 @@ def _run(args: Any, mount: Mount) -> requirements.Run:
     asked = (args.fsdp_config or {}).get("state_dict_type", "") if args.fsdp else ""
     events = ""
     if "tensorboard" in args.report_to:
-        place = Path(settings.tensorboard_directory() or args.output_dir)
+        place = Path(environment.tensorboard_directory() or args.output_dir)
         events = str(place) if Path(paths.resolve(place)).is_relative_to(mount.path) else ""
     return requirements.Run(
         sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
@@ -373,4 +367,4 @@ def _run(args: Any, mount: Mount) -> requirements.Run:
 def _best(state: Any) -> int | None:
     """The step of the best checkpoint so far, if Trainer keeps track of one."""
     best = state.best_model_checkpoint
-    return catalog.step_of(Path(best).name) if best else None
+    return names.step_of(Path(best).name) if best else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mountkit.checkpoints import catalog, lineage
+from mountkit.checkpoints import lineage, retention
 from mountkit.errors import MountUnavailableError
 from mountkit.events import CheckpointRemoved, Observer, Trouble
 
@@ -96,7 +96,7 @@ class Retention:
             self._observer(Trouble(f"Older checkpoints stay for now: {error.message}"))
 
     def _beyond(self, protected: Collection[int]) -> Iterable[int]:
-        return catalog.retention(
+        return retention.retention(
             self.known, self._keep, protected, foreign=frozenset(self._foreign)
         )
 

@@ -10,19 +10,18 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mountkit.errors import MountUnavailableError, NotDurableError
+from mountkit.errors import MountUnavailableError, NotDurableError, Unproven
 from mountkit.events import Observer, Trouble
-from mountkit.linux.paths import wait_until
 from mountkit.proof.upload_waiter import REFUSALS
-from mountkit.spec import Unproven
 from mountkit.state.record import SERVING
+from mountkit.timing import wait_until
 from mountkit.training import permanent_errors
 from mountkit.training.trainer_hooks import Call, hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mountkit.config.settings import Limits
+    from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
     from mountkit.proof.committer import Prover
 

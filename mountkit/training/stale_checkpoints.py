@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit.checkpoints import catalog
+from mountkit import names
 from mountkit.errors import NotDurableError
 from mountkit.events import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from mountkit.config.settings import Limits
+    from mountkit.config.timeouts import Limits
     from mountkit.events import Observer
     from mountkit.mounts.mount import Mount
     from mountkit.training.save_retry import Resaver
@@ -77,5 +77,5 @@ class EarlierSaves:
         below = self._mount.relative(self._output_dir)
         cut = len(below) + 1 if below else 0
         files = self._mount.control(self._limits.deadline).files(below)
-        steps = (catalog.step_of(file.path[cut:].partition("/")[0]) for file in files)
+        steps = (names.step_of(file.path[cut:].partition("/")[0]) for file in files)
         return {step for step in steps if step is not None}

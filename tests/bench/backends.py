@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import mountkit
 from mountkit import backends
-from mountkit.config import settings
+from mountkit.config import settings, timeouts
 from mountkit.proof.committer import Prover
 from support.versity import Versity
 
@@ -52,7 +52,7 @@ def round_of(number: int, size: int, scratch: Path) -> dict[str, tuple[float, fl
     seconds = write(scratch / f"local-{number}", size, sync=True)
     shutil.rmtree(scratch / f"local-{number}")
     taken["local"] = (seconds, seconds)
-    limits = settings.limits(settings.load())
+    limits = timeouts.limits(settings.load())
     for backend in backends.NAMES:
         target = scratch / f"mnt-{backend}-{number}"
         source = f"s3://{BUCKET}/{backend}-{number}"

@@ -30,13 +30,14 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mountkit import backends
-from mountkit.config import settings
+from mountkit.config import directories, environment, settings
 from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.linux import mount_io, mount_table
-from mountkit.linux.paths import fusermount
+from mountkit.linux.fusermount import fusermount
 from mountkit.mounts.mounter import Mounter
 from mountkit.mounts.resolve_spec import specify
-from mountkit.state.record import SERVING, State
+from mountkit.state.record import SERVING
+from mountkit.state.registry import State
 from support.versity import Versity
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ class Bench:
         spec = specify(f"s3://{BUCKET}/bare-{number}", target, self.settings)
         backend = backends.load(self.backend)
         binary = backend.binary(os.environ["PATH"])
-        directory = State(settings.state_root(self.settings)).directory(spec.id)
-        env = settings.daemon_environment(spec.store)
+        directory = State(directories.state_root(self.settings)).directory(spec.id)
+        env = environment.daemon_environment(spec.store)
         mounter = Mounter(spec, backend, binary, directory, fusermount(os.environ["PATH"]), env)
         mounter.clear_target(None)
         command = backend.command(spec, binary, directory.path, env)
@@ -139,7 +140,7 @@ class Bench:
         target = self.scratch / "mnt"
         self.mountkit("mount", f"s3://{BUCKET}/run", str(target))
         try:
-            yield target, State(settings.state_root(self.settings))
+            yield target, State(directories.state_root(self.settings))
         finally:
             self.mountkit("umount", str(target))
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from light import checkpoint
 
-from mountkit.spec import PROBE_NAME
+from mountkit.names import PROBE_NAME
 from support.assertions import assert_proven
 from support.proxy import Fault
 from support.rig import assert_same, eventually

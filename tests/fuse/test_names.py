@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mountkit.spec import printable
+from mountkit.formatting import printable
 from support.rig import assert_same
 
 if TYPE_CHECKING:

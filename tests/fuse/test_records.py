@@ -11,7 +11,7 @@ from light import checkpoint, safetensors
 
 from mountkit.linux import mount_table
 from mountkit.mounts.mount import Mount
-from mountkit.state.record import State
+from mountkit.state.registry import State
 from support.assertions import assert_proven
 from support.proxy import Fault
 from support.rig import assert_same, eventually

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from light import checkpoint, write
 
-from mountkit.spec import SAME_SAVE_SECONDS
+from mountkit.names import SAME_SAVE_SECONDS
 from support.assertions import assert_proven
 from support.rig import eventually
 from support.runs import kill_all

@@ -8,11 +8,7 @@ import time
 import pytest
 
 from mountkit.demo.s3_server import EmbeddedS3
-from mountkit.errors import (
-    ConfigurationError,
-    MountUnavailableError,
-    PermissionDeniedError,
-)
+from mountkit.errors import ConfigurationError, MountUnavailableError, PermissionDeniedError
 from mountkit.spec import Source, StoreOptions
 from mountkit.store.s3.access_check import PROBE_NAME
 from mountkit.store.s3.store import S3Store

@@ -8,8 +8,8 @@ import pytest
 
 from mountkit.checkpoints.attestation import attest_file
 from mountkit.store import checksums
+from mountkit.store.base import Attestation
 from mountkit.store.checksums import FileDigest
-from mountkit.store.s3.head_object import Attestation
 from support.stores import PART, Answer, until
 
 

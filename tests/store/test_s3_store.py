@@ -13,7 +13,7 @@ import pytest
 from mountkit.errors import MountUnavailableError, PermissionDeniedError, VerificationError
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import checksums
-from mountkit.store.s3.errors import ObjectChangedError, ObjectMissingError
+from mountkit.store.base import ObjectChangedError, ObjectMissingError
 from mountkit.store.s3.store import S3Store
 from support.stores import BUCKET, EMPTY_LIST, PART, REGION, Answer, until
 
@@ -259,7 +259,7 @@ def test_part_sizes_as_the_store_lists_them(scripted, scripted_store):
             {"Content-Type": "application/xml"},
         )
 
-    from mountkit.store.s3.head_object import Attestation
+    from mountkit.store.base import Attestation
 
     scripted.script = script
     seen = Attestation(19, "0" * 32 + "-3", parts=3)

@@ -8,11 +8,13 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from mountkit.checkpoints.catalog import latest, remove, scan
+from mountkit.checkpoints.catalog import latest, scan
 from mountkit.checkpoints.manifest import FileEntry, Manifest
+from mountkit.checkpoints.retention import remove
 from mountkit.checkpoints.verification import verify
 from mountkit.errors import UsageError, VerificationError
-from mountkit.spec import MANIFEST_NAME, Source
+from mountkit.names import MANIFEST_NAME
+from mountkit.spec import Source
 from mountkit.store import checksums
 from mountkit.store.s3.store import S3Store
 from support.stores import until

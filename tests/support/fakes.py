@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from mountkit.backends.base import Pending, Reference, WrittenFile
 from mountkit.linux.process import ProcessIdentity
-from mountkit.mounts.bypassed_files import Stray
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state.record import SERVING, MountRecord, StateDirectory, now
+from mountkit.state.bypassed_files import Stray
+from mountkit.state.mount_directory import StateDirectory
+from mountkit.state.record import SERVING, MountRecord, now
 from mountkit.store import checksums
+from mountkit.store.base import Attestation, ObjectInfo
 from mountkit.store.checksums import digest_file
 from mountkit.store.s3.access_check import StoreFacts
-from mountkit.store.s3.head_object import Attestation
-from mountkit.store.s3.store import ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,7 +57,7 @@ class Bucket:
 
 
 class FakeStore:
-    """A store in memory that attests CRC64NVME; see :class:`mountkit.store.s3.store.Store`."""
+    """A store in memory that attests CRC64NVME; see :class:`mountkit.store.base.Store`."""
 
     def __init__(self, bucket: Bucket, source: Source) -> None:
         self._bucket = bucket

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mountkit.backends.rclone.cache import RcloneCache
-from mountkit.backends.rclone.control import (
-    RcloneControl,
-)
+from mountkit.backends.rclone.control import RcloneControl
 
 if TYPE_CHECKING:
     from collections.abc import Callable

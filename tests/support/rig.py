@@ -27,7 +27,8 @@ import psutil
 import mountkit
 from mountkit import backends
 from mountkit.linux import mount_table
-from mountkit.state.record import FAILED, SERVING, State
+from mountkit.state.record import FAILED, SERVING
+from mountkit.state.registry import State
 from mountkit.supervision import probe_child
 from support.gate import Gate
 from support.proxy import Proxy

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountkit.config.address import Address
 from mountkit.errors import UsageError
-from mountkit.spec import Address, Source, StoreOptions, mount_id, printable
+from mountkit.formatting import printable
+from mountkit.spec import Source, StoreOptions, mount_id
 
 segments = st.text(
     st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=10

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mountkit.timing import SHORTEST_SECONDS, WAITS, Deadline, TimeUpError
+from mountkit.errors import TimeUpError
+from mountkit.timing import SHORTEST_SECONDS, WAITS, Deadline
 
 
 def test_not_set_it_never_passes():

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from mountkit.backends.base import Pending, Reference, WrittenFile
 from mountkit.backends.mountpoint import upload_log
-from mountkit.checkpoints.catalog import top_of
 from mountkit.errors import MountUnavailableError
+from mountkit.formatting import printable
 from mountkit.linux import mount_io
-from mountkit.spec import PROBE_NAME, SAME_SAVE_SECONDS, TRAINER_STATE, is_trial, printable
+from mountkit.names import PROBE_NAME, SAME_SAVE_SECONDS, TRAINER_STATE, is_trial, top_of
 from mountkit.state.bypassed_files import over
-from mountkit.state.record import StateDirectory
+from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.write_journal import UNFINISHED, Journal
 from mountkit.store import checksums
 from mountkit.store.checksums import Digester, FileDigest
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mountkit.backends.mountpoint.upload_log import Uploaded
     from mountkit.spec import MountSpec, Source, StoreOptions
     from mountkit.state.write_journal import Written
-    from mountkit.store.s3.store import Store
+    from mountkit.store.base import Store
     from mountkit.timing import Deadline
 
 LOOK_SECONDS = 10.0

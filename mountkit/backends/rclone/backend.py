@@ -14,7 +14,7 @@ from mountkit.backends.rclone import names
 from mountkit.backends.rclone.cache import RcloneCache
 from mountkit.backends.rclone.control import RcloneControl
 from mountkit.errors import UsageError
-from mountkit.spec import SOCKET_NAME
+from mountkit.names import SOCKET_NAME
 from mountkit.state import upload_tag
 
 if TYPE_CHECKING:

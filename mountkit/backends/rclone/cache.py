@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mountkit.backends.base import WrittenFile
 from mountkit.errors import MountUnavailableError
-from mountkit.spec import SAME_SAVE_SECONDS, TRAINER_STATE
+from mountkit.names import SAME_SAVE_SECONDS, TRAINER_STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -19,7 +19,7 @@ from mountkit.backends.rclone import refusals
 from mountkit.backends.rclone.cache_identity import CacheRoots
 from mountkit.backends.rclone.names import stored
 from mountkit.errors import MountUnavailableError
-from mountkit.spec import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME
 from mountkit.store import checksums
 from mountkit.timing import Deadline
 
@@ -179,7 +179,7 @@ class RcloneControl:
         only added to: it is named until it is removed, or another one takes its place.
         """
         from mountkit.state.bypassed_files import over
-        from mountkit.state.record import StateDirectory
+        from mountkit.state.mount_directory import StateDirectory
 
         state = StateDirectory(self._socket.parent)
         found = {}
@@ -213,7 +213,7 @@ class RcloneControl:
     def explain(self, path: str) -> str:
         """Whether the disk was full, by its log; other errors come with its queue, see ``push``."""
         from mountkit.linux.process import tail
-        from mountkit.state.record import StateDirectory
+        from mountkit.state.mount_directory import StateDirectory
 
         said = tail(StateDirectory(self._socket.parent).log, LOG_BYTES)
         places = (self._cache.data / path, self._cache.meta / path)
@@ -223,7 +223,7 @@ class RcloneControl:
     def last_error(self) -> tuple[float, str] | None:
         """The last error in its log: what it could not upload, and the store's own words."""
         from mountkit.linux.process import tail
-        from mountkit.state.record import StateDirectory
+        from mountkit.state.mount_directory import StateDirectory
 
         found = LOGGED.findall(tail(StateDirectory(self._socket.parent).log, LOG_BYTES))
         at = refusals.seconds(found[-1][0]) if found else 0.0

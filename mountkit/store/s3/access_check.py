@@ -16,7 +16,7 @@ from mountkit.errors import (
     PermissionDeniedError,
 )
 from mountkit.linux import unanswered
-from mountkit.spec import PROBE_NAME
+from mountkit.names import PROBE_NAME
 from mountkit.store.s3 import error_codes, errors
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import TypeVar
 
-    from mountkit.store.s3.store import S3Store
+    from mountkit.store.s3.client import Connection
 
     Answer = TypeVar("Answer")
 
@@ -50,7 +50,7 @@ class StoreFacts:
     dated: datetime | None = None
 
 
-def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
+def check(store: Connection, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
     """Try every request a save will make, and say what is wrong with the first that fails.
 
     Parameters
@@ -109,7 +109,7 @@ def check(store: S3Store, *, write: bool = True, seconds: float = 6.0) -> StoreF
 class _Trial:
     """One preflight; ``doing`` is what it is at, for the message if it never comes back."""
 
-    def __init__(self, store: S3Store, *, write: bool) -> None:
+    def __init__(self, store: Connection, *, write: bool) -> None:
         self._store = store
         self._write = write
         self._started = time.monotonic()

@@ -1,6 +1,6 @@
 """Clients for a bucket: credentials, time limits, and the one place where their errors become ours.
 
-With ``store_errors`` the only importer of boto3 and botocore, which it loads on first use.
+With ``errors`` the only importer of boto3 and botocore, which it loads on first use.
 """
 
 from __future__ import annotations

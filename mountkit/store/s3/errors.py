@@ -14,7 +14,8 @@ from mountkit.errors import (
     PermissionDeniedError,
     VerificationError,
 )
-from mountkit.spec import printable
+from mountkit.formatting import printable
+from mountkit.store.base import ObjectChangedError, ObjectMissingError
 from mountkit.store.s3 import error_codes
 
 if TYPE_CHECKING:
@@ -26,14 +27,6 @@ _SET_CREDENTIALS = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where it is needed), "
     "or name a profile: --profile NAME"
 )
-
-
-class ObjectMissingError(VerificationError):
-    """An object that was read is not in the bucket (any more)."""
-
-
-class ObjectChangedError(VerificationError):
-    """An object was replaced while it was being read."""
 
 
 def error_code(error: BaseException) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mountkit.store import checksums
+from mountkit.store.base import Attestation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
 _CHECKSUM_FIELDS: Mapping[str, str] = MappingProxyType(
     {
@@ -21,27 +20,6 @@ _CHECKSUM_FIELDS: Mapping[str, str] = MappingProxyType(
         "sha1": "ChecksumSHA1",
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Attestation:
-    """What the store itself says about one object.
-
-    ``checksums`` are base64 by algorithm, of the whole object, or where ``composite`` is set, of
-    the checksums of its parts. ``parts`` is None for an object uploaded in one piece.
-    ``etag_is_md5`` is False where encryption makes the ETag something else. ``metadata`` is what
-    whoever uploaded it has noted beside it, its names in lower case;
-    ``modified`` is when, by the store's clock.
-    """
-
-    size: int
-    etag: str
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    composite: bool = False
-    parts: int | None = None
-    etag_is_md5: bool = True
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    modified: datetime | None = None
 
 
 def attestation_of(response: Mapping[str, Any]) -> Attestation:

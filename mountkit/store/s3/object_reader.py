@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from mountkit.errors import MountUnavailableError
-from mountkit.store.s3 import errors
+from mountkit.store import base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from mountkit.store.s3.client import Connection
 
-CHUNK_BYTES = 8 * 1024 * 1024
 READ_ATTEMPTS = 4
 READ_RETRY_SECONDS = 120.0
 
@@ -91,7 +90,7 @@ class _Reading:
         # Some stores ignore the condition, and some the range.
         etag = response.get("ETag", "")
         if self._offset and etag != self._etag:
-            raise errors.ObjectChangedError(
+            raise base.ObjectChangedError(
                 f"{self._connection.url(self._path)} was replaced while it was being read.",
                 hint="See who else writes there, then: mountkit verify "
                 f"{self._connection.source.url}",

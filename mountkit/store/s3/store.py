@@ -1,6 +1,6 @@
 """The bucket, asked directly: what it holds, and what it attests of it. Never through a mount.
 
-Nothing of boto3 is loaded before the first request (see ``s3client``).
+Nothing of boto3 is loaded before the first request (see ``client``).
 """
 
 from __future__ import annotations
@@ -9,30 +9,25 @@ import base64
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mountkit.errors import VerificationError
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import checksums
+from mountkit.store.base import CHUNK_BYTES, SMALL_OBJECT_BYTES, WORKERS, Attestation, ObjectInfo
 from mountkit.store.s3 import error_codes, errors, object_reader
 from mountkit.store.s3.client import PATIENCE_SECONDS, Connection
-from mountkit.store.s3.head_object import Attestation, attestation_of
-from mountkit.store.s3.object_reader import CHUNK_BYTES
+from mountkit.store.s3.head_object import attestation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
 
     from mountkit.store.s3.access_check import StoreFacts
     from mountkit.timing import Deadline
 
-MIB = 1024 * 1024
-SMALL_OBJECT_BYTES = 64 * MIB
 BATCH = 1000
-WORKERS = 16
 
 # Stores that have no batched deletion say so with one of these.
 _NO_BATCH_DELETE = frozenset(
@@ -40,71 +35,10 @@ _NO_BATCH_DELETE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """An object as a listing shows it.
-
-    ``path`` is relative to the source, ``size`` in bytes, ``etag`` without quotes, ``modified``
-    with a time zone.
-    """
-
-    path: str
-    size: int
-    etag: str
-    modified: datetime
-
-
-class Store(Protocol):
-    """What the rest of mountkit asks of a store. Paths are relative to ``source``."""
-
-    @property
-    def source(self) -> Source:
-        """The place all paths are relative to."""
-        ...
-
-    def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
-        """All objects below a directory, sorted by key."""
-        ...
-
-    def directories(self, prefix: str = "") -> tuple[str, ...]:
-        """The names of the directories directly below a directory."""
-        ...
-
-    def attest(self, path: str) -> Attestation | None:
-        """What the store says about an object, or None if it is not there."""
-        ...
-
-    def attest_many(
-        self, paths: Iterable[str], workers: int = WORKERS
-    ) -> Mapping[str, Attestation | None]:
-        """The same for many objects at a time."""
-        ...
-
-    def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:
-        """The sizes of an object's parts in bytes, or None if the store cannot say."""
-        ...
-
-    def chunks(self, path: str, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-        """The bytes of an object, read back in order."""
-        ...
-
-    def get(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> bytes | None:
-        """The bytes of a small object, or None if it is not there."""
-        ...
-
-    def put(self, path: str, data: bytes) -> None:
-        """Write a small object."""
-        ...
-
-    def delete(self, paths: Iterable[str]) -> None:
-        """Delete objects; one that is not there is no error."""
-        ...
-
-
 class S3Store(Connection):
     """A bucket on S3, or on a store that speaks its protocol. May be shared by threads.
 
-    Every method raises what ``store_errors.translate`` makes of a failure: ConfigurationError,
+    Every method raises what ``errors.translate`` makes of a failure: ConfigurationError,
     PermissionDeniedError, MountUnavailableError or VerificationError. TimeUpError once the
     ``deadline`` has passed, also between the pages of a listing and the chunks of an object.
     """
@@ -310,7 +244,7 @@ class S3Store(Connection):
     def check(self, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
         """Try everything a save will need, and say what is wrong, within ``seconds``.
 
-        See ``preflight.check``.
+        See ``access_check.check``.
         """
         from mountkit.store.s3 import access_check
 

@@ -132,7 +132,7 @@ class Prove:
     """Saves as CheckpointCallback does: repeats what was torn, proves beside the next save."""
 
     def __init__(self, options: argparse.Namespace, log: Log) -> None:
-        from mountkit.config import settings
+        from mountkit.config import settings, timeouts
         from mountkit.mounts.mount import Mount
         from mountkit.proof.committer import Prover
         from mountkit.training.save_retry import Resaver
@@ -140,7 +140,7 @@ class Prove:
         mount = Mount.covering(options.output)
         assert mount is not None
         self.mount = mount
-        self.limits = settings.limits(settings.load())
+        self.limits = timeouts.limits(settings.load())
         self.output = options.output
         self.size = options.size
         self.keep = options.keep

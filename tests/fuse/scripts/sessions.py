@@ -13,7 +13,8 @@ import traceback
 from pathlib import Path
 
 from mountkit import backends
-from mountkit.config.settings import command_environment, load
+from mountkit.config.environment import command_environment
+from mountkit.config.settings import load
 from mountkit.errors import MountkitError
 from mountkit.lifecycle.session import Session
 from mountkit.mounts.inventory import first_look

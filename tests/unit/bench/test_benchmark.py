@@ -398,7 +398,7 @@ class TestMeasure:
             swept.append((store.source.url, broken_off))
             return ("s3://b/left: it stays",)
 
-        monkeypatch.setattr(measure.paths, "fusermount", lambda _: "fusermount3")
+        monkeypatch.setattr(measure.fusermount, "fusermount", lambda _: "fusermount3")
         monkeypatch.setattr(measure, "S3Store", Store)
         monkeypatch.setattr(benchmark, "S3Store", Store)
         monkeypatch.setattr(benchmark, "Trial", FakeTrial)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.checkpoints.manifest import FileEntry, Manifest, check_path, step_of
+from mountkit.checkpoints.manifest import FileEntry, Manifest, check_path
 from mountkit.errors import VerificationError
-from mountkit.spec import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME, step_of
 from mountkit.store import checksums
 
 CRC = "r4sUhgp5mIg="

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.checkpoints.catalog import retention
+from mountkit.checkpoints.retention import retention
 
 
 @pytest.mark.fault(20)

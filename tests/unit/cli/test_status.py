@@ -29,7 +29,8 @@ from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring.snapshot import BROKEN, Amount, Overview
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.proof_stats import Complaint, Proven, Tally, timestamp
-from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING, MountRecord, State, now
+from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING, MountRecord, now
+from mountkit.state.registry import State
 
 NOW = 1_704_067_200.0
 LIMIT = 20.0

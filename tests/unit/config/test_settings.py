@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.config import settings as config
+from mountkit.config import directories, environment, timeouts
+from mountkit.config import settings as settings_module
+from mountkit.config.address import Address
 from mountkit.config.settings import Settings
 from mountkit.errors import ConfigurationError
 from mountkit.linux import mount_table
 from mountkit.linux.mount_table import MountEntry
-from mountkit.spec import Address, StoreOptions
+from mountkit.spec import StoreOptions
 
 DURATIONS = [
     name
@@ -33,25 +35,25 @@ def elsewhere(tmp_path, monkeypatch):
 
 class TestPrecedence:
     def test_each_source_masks_the_next(self, elsewhere, monkeypatch):
-        assert config.load().region is None
+        assert settings_module.load().region is None
         (elsewhere / "mountkit.toml").write_text('region = "from-file"\nprofile = "from-file"\n')
-        assert config.load().region == "from-file"
+        assert settings_module.load().region == "from-file"
         monkeypatch.setenv("MOUNTKIT_REGION", "from-env")
-        assert config.load().region == "from-env"
-        assert config.load(region="from-flag").region == "from-flag"
-        assert config.load(region="from-flag").profile == "from-file"
+        assert settings_module.load().region == "from-env"
+        assert settings_module.load(region="from-flag").region == "from-flag"
+        assert settings_module.load(region="from-flag").profile == "from-file"
 
     def test_a_flag_that_was_not_given_masks_nothing(self, monkeypatch):
         monkeypatch.setenv("MOUNTKIT_REGION", "from-env")
-        assert config.load(region=None).region == "from-env"
+        assert settings_module.load(region=None).region == "from-env"
 
     def test_the_standard_variables_come_last(self, monkeypatch):
         monkeypatch.setenv("AWS_REGION", "aws")
         monkeypatch.setenv("AWS_PROFILE", "aws")
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://aws")
-        assert config.load().store == StoreOptions("http://aws", "aws", "aws")
+        assert settings_module.load().store == StoreOptions("http://aws", "aws", "aws")
         monkeypatch.setenv("MOUNTKIT_ENDPOINT_URL", "http://ours")
-        assert config.load(region="ours", profile="ours").store == StoreOptions(
+        assert settings_module.load(region="ours", profile="ours").store == StoreOptions(
             "http://ours", "ours", "ours"
         )
 
@@ -64,15 +66,15 @@ class TestPrecedence:
     )
     def test_of_two_standard_variables_the_closer_one(self, monkeypatch, first, second, field):
         monkeypatch.setenv(second, "second")
-        assert getattr(config.load().store, field) == "second"
+        assert getattr(settings_module.load().store, field) == "second"
         monkeypatch.setenv(first, "first")
-        assert getattr(config.load().store, field) == "first"
+        assert getattr(settings_module.load().store, field) == "first"
         monkeypatch.setenv(first, "")
-        assert getattr(config.load().store, field) == "second"
+        assert getattr(settings_module.load().store, field) == "second"
 
     def test_an_empty_variable_is_not_set(self, monkeypatch):
         monkeypatch.setenv("MOUNTKIT_SOURCE", "")
-        assert config.load().source is None
+        assert settings_module.load().source is None
 
 
 class TestBadValues:
@@ -80,7 +82,7 @@ class TestBadValues:
     def test_the_setting_and_its_value_are_named(self, monkeypatch, value):
         monkeypatch.setenv("MOUNTKIT_STALL_TIMEOUT", value)
         with pytest.raises(ConfigurationError) as caught:
-            config.load()
+            settings_module.load()
         assert "stall_timeout" in caught.value.message
         assert "MOUNTKIT_STALL_TIMEOUT" in caught.value.hint
         assert caught.value.exit_code == 78
@@ -91,27 +93,27 @@ class TestBadValues:
         # A request with a time limit of inf fails at once, and a deadline of inf is past.
         monkeypatch.setenv(f"MOUNTKIT_{name.upper()}", value)
         with pytest.raises(ConfigurationError) as caught:
-            config.load()
+            settings_module.load()
         assert name in caught.value.message
         assert caught.value.exit_code == 78
 
     @pytest.mark.parametrize("name", DURATIONS)
     def test_nor_is_it_in_the_file_or_a_flag(self, elsewhere, name):
         with pytest.raises(ConfigurationError, match=name):
-            config.load(**{name: float("inf")})
+            settings_module.load(**{name: float("inf")})
         (elsewhere / "mountkit.toml").write_text(f"{name} = inf\n")
         with pytest.raises(ConfigurationError, match=name):
-            config.load()
+            settings_module.load()
 
     def test_a_file_that_is_no_toml(self, elsewhere):
         (elsewhere / "mountkit.toml").write_text("region = [")
         with pytest.raises(ConfigurationError, match=r"mountkit\.toml cannot be read"):
-            config.load()
+            settings_module.load()
 
     def test_a_value_of_the_wrong_kind_in_the_file(self, elsewhere):
         (elsewhere / "mountkit.toml").write_text("region = [1]\n")
         with pytest.raises(ConfigurationError, match="region"):
-            config.load()
+            settings_module.load()
 
 
 class TestTheFile:
@@ -122,13 +124,13 @@ class TestTheFile:
         (elsewhere / "mountkit.toml").write_text('region = "from-file"\n')
         inside = MountEntry(str(elsewhere), "fuse.rclone", "mountkit-1", 52)
         monkeypatch.setattr(mount_table, "read", lambda: (inside,))
-        assert config.load().region is None
+        assert settings_module.load().region is None
 
     def test_a_directory_that_is_gone_has_none(self, elsewhere, monkeypatch):
         (elsewhere / "gone").mkdir()
         monkeypatch.chdir(elsewhere / "gone")
         (elsewhere / "gone").rmdir()
-        assert config.load().region is None
+        assert settings_module.load().region is None
 
     def test_one_that_cannot_be_looked_for_is_passed_over_by_name(
         self, elsewhere, monkeypatch, caplog
@@ -138,7 +140,7 @@ class TestTheFile:
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "stat", stat)
-            assert config.load().region is None
+            assert settings_module.load().region is None
         assert f"{elsewhere}/mountkit.toml is passed over: Transport" in caplog.text
 
     def test_one_that_cannot_be_read_is_an_error(self, elsewhere, monkeypatch):
@@ -149,30 +151,32 @@ class TestTheFile:
 
         monkeypatch.setattr(Path, "open", open_)
         with pytest.raises(ConfigurationError, match=r"mountkit\.toml cannot be read: .*denied"):
-            config.load()
+            settings_module.load()
 
 
 class TestRoots:
     def test_the_cache_goes_where_it_is_told(self, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        assert config.cache_root(config.load()) == tmp_path / "mountkit" / "mounts"
-        assert config.cache_root(config.load(cache_dir="here")) == tmp_path / "here"
+        assert directories.cache_root(settings_module.load()) == tmp_path / "mountkit" / "mounts"
+        assert directories.cache_root(settings_module.load(cache_dir="here")) == tmp_path / "here"
 
     def test_without_xdg_it_is_in_the_home(self, monkeypatch):
         monkeypatch.delenv("XDG_CACHE_HOME")
         expected = Path(os.environ["HOME"]) / ".cache" / "mountkit" / "mounts"
-        assert config.cache_root(config.load()) == expected
+        assert directories.cache_root(settings_module.load()) == expected
 
     def test_a_tilde_in_a_setting_is_the_home(self, monkeypatch):
         monkeypatch.setenv("MOUNTKIT_CACHE_DIR", "~/cache")
-        assert config.cache_root(config.load()) == Path(os.environ["HOME"]) / "cache"
+        assert directories.cache_root(settings_module.load()) == Path(os.environ["HOME"]) / "cache"
 
     def test_the_state_goes_to_the_runtime_directory_if_it_is_there(self, tmp_path, monkeypatch):
         monkeypatch.delenv("MOUNTKIT_STATE_DIR")
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-        assert config.state_root(config.load()) == tmp_path / "mountkit"
+        assert directories.state_root(settings_module.load()) == tmp_path / "mountkit"
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
-        assert config.state_root(config.load()) == Path(f"/tmp/mountkit-{os.getuid()}")
+        assert directories.state_root(settings_module.load()) == Path(
+            f"/tmp/mountkit-{os.getuid()}"
+        )
 
     @pytest.mark.parametrize("name", ["state_dir", "cache_dir"])
     @pytest.mark.parametrize("how", ["flag", "environment", "file"])
@@ -184,16 +188,16 @@ class TestRoots:
             monkeypatch.setenv(f"MOUNTKIT_{name.upper()}", "here")
         elif how == "file":
             (elsewhere / "mountkit.toml").write_text(f'{name} = "here"\n')
-        settings = config.load(**({name: "here"} if how == "flag" else {}))
+        settings = settings_module.load(**({name: "here"} if how == "flag" else {}))
         monkeypatch.chdir("/")
-        root = config.state_root if name == "state_dir" else config.cache_root
+        root = directories.state_root if name == "state_dir" else directories.cache_root
         assert root(settings) == elsewhere / "here"
-        env = config.command_environment(settings)
+        env = environment.command_environment(settings)
         assert env[f"MOUNTKIT_{name.upper()}"] == str(elsewhere / "here")
 
     def test_what_was_not_set_is_not_handed_on(self, monkeypatch):
         monkeypatch.delenv("MOUNTKIT_STATE_DIR")
-        env = config.command_environment(config.load())
+        env = environment.command_environment(settings_module.load())
         assert not {"MOUNTKIT_STATE_DIR", "MOUNTKIT_CACHE_DIR"} & env.keys()
 
     def test_without_a_current_directory_a_relative_one_is_refused(self, elsewhere, monkeypatch):
@@ -201,28 +205,30 @@ class TestRoots:
         monkeypatch.chdir(elsewhere / "gone")
         (elsewhere / "gone").rmdir()
         with pytest.raises(ConfigurationError, match="the current directory is gone"):
-            config.load(state_dir="here")
-        assert config.load(state_dir="/there").state_dir == Path("/there")
+            settings_module.load(state_dir="here")
+        assert settings_module.load(state_dir="/there").state_dir == Path("/there")
 
     def test_the_home_of_nobody_is_refused(self):
         with pytest.raises(ConfigurationError, match="no such home"):
-            config.load(cache_dir="~nobody-of-that-name/cache")
+            settings_module.load(cache_dir="~nobody-of-that-name/cache")
 
     def test_a_relative_standard_directory_is_ignored(self, elsewhere, monkeypatch):
         (elsewhere / "here").mkdir()
         monkeypatch.delenv("MOUNTKIT_STATE_DIR")
         monkeypatch.setenv("XDG_RUNTIME_DIR", "here")
         monkeypatch.setenv("XDG_CACHE_HOME", "here")
-        assert config.state_root(config.load()) == Path(f"/tmp/mountkit-{os.getuid()}")
+        assert directories.state_root(settings_module.load()) == Path(
+            f"/tmp/mountkit-{os.getuid()}"
+        )
         cache = Path(os.environ["HOME"]) / ".cache" / "mountkit" / "mounts"
-        assert config.cache_root(config.load()) == cache
+        assert directories.cache_root(settings_module.load()) == cache
 
 
 class TestEnvironments:
     def test_a_daemon_gets_credentials_and_the_network(self, monkeypatch):
         for name in ("AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE"):
             monkeypatch.setenv(name, f"/value of {name}")
-        seen = config.daemon_environment(StoreOptions())
+        seen = environment.daemon_environment(StoreOptions())
         for name in ("AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE"):
             assert seen[name] == f"/value of {name}"
         assert seen["PATH"] == os.environ["PATH"]
@@ -236,13 +242,13 @@ class TestEnvironments:
         meant = meant.format(here=elsewhere, home=os.environ["HOME"])
         monkeypatch.setenv("AWS_CONFIG_FILE", given)
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "v2/x")
-        seen = config.daemon_environment(StoreOptions())
+        seen = environment.daemon_environment(StoreOptions())
         assert seen["AWS_CONFIG_FILE"] == meant
         assert seen["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] == "v2/x"
 
     def test_one_that_leads_nowhere_is_left_to_whoever_opens_it(self, monkeypatch):
         monkeypatch.setenv("AWS_CA_BUNDLE", "~nobody-of-that-name/ca.pem")
-        seen = config.daemon_environment(StoreOptions())
+        seen = environment.daemon_environment(StoreOptions())
         assert seen["AWS_CA_BUNDLE"] == "~nobody-of-that-name/ca.pem"
 
     @pytest.mark.fault(13)
@@ -251,28 +257,28 @@ class TestEnvironments:
     )
     def test_nothing_else_reaches_it(self, monkeypatch, name):
         monkeypatch.setenv(name, "0")
-        assert name not in config.daemon_environment(StoreOptions())
+        assert name not in environment.daemon_environment(StoreOptions())
 
     @given(st.text(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ_"), max_size=12))
     def test_no_rclone_variable_ever_passes(self, tail):
-        assert not config.DAEMON_VARIABLES.fullmatch(f"RCLONE_{tail}")
+        assert not environment.DAEMON_VARIABLES.fullmatch(f"RCLONE_{tail}")
 
     def test_a_profile_given_as_a_flag_reaches_it(self, monkeypatch):
         monkeypatch.setenv("AWS_PROFILE", "other")
-        assert config.daemon_environment(StoreOptions(profile="mine"))["AWS_PROFILE"] == "mine"
+        assert environment.daemon_environment(StoreOptions(profile="mine"))["AWS_PROFILE"] == "mine"
 
     def test_the_users_command_gets_all_of_ours(self, monkeypatch):
         monkeypatch.setenv("RCLONE_X", "1")
-        assert config.command_environment()["RCLONE_X"] == "1"
+        assert environment.command_environment()["RCLONE_X"] == "1"
 
     def test_programs_are_looked_for_even_without_a_path(self, monkeypatch):
         monkeypatch.delenv("PATH")
-        assert config.search_path() == os.defpath
+        assert environment.search_path() == os.defpath
 
 
 def test_limits_are_those_of_the_settings():
-    settings = config.load(stall_timeout=1, drain_timeout=2, repair_timeout=3)
-    assert config.limits(settings) == config.Limits(1.0, 2.0, 3.0)
+    settings = settings_module.load(stall_timeout=1, drain_timeout=2, repair_timeout=3)
+    assert timeouts.limits(settings) == timeouts.Limits(1.0, 2.0, 3.0)
 
 
 @pytest.mark.fault(5)
@@ -280,33 +286,33 @@ def test_limits_are_those_of_the_settings():
     ("grace", "patience"), [(None, 120.0), (600, 120.0), (60, 30.0), (30, 15.0), (4, 15.0)]
 )
 def test_a_request_does_not_outlast_the_grace(grace, patience):
-    assert config.limits(config.load(grace=grace)).patience == patience
+    assert timeouts.limits(settings_module.load(grace=grace)).patience == patience
 
 
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
-        config.load().region = "other"
+        settings_module.load().region = "other"
 
 
 def test_a_default_is_documented_for_every_setting():
-    assert all(field.description for field in config.Settings.model_fields.values())
+    assert all(field.description for field in settings_module.Settings.model_fields.values())
 
 
 class TestListen:
     def test_nobody_listens_unless_told(self):
-        assert config.load().address is None
+        assert settings_module.load().address is None
 
     def test_each_way_to_say_it(self, elsewhere, monkeypatch):
         (elsewhere / "mountkit.toml").write_text("listen = 9090\n")
-        assert config.load().address == Address("127.0.0.1", 9090)
+        assert settings_module.load().address == Address("127.0.0.1", 9090)
         monkeypatch.setenv("MOUNTKIT_LISTEN", "0.0.0.0:9091")
-        assert config.load().address == Address("0.0.0.0", 9091)
-        assert config.load(listen="9092").address == Address("127.0.0.1", 9092)
+        assert settings_module.load().address == Address("0.0.0.0", 9091)
+        assert settings_module.load(listen="9092").address == Address("127.0.0.1", 9092)
 
     def test_a_bad_one_says_what_to_write(self, monkeypatch):
         monkeypatch.setenv("MOUNTKIT_LISTEN", ":9090")
         with pytest.raises(ConfigurationError) as caught:
-            config.load()
+            settings_module.load()
         expected = "listen cannot be ':9090': name a host: 0.0.0.0:9090 for every address of this"
         assert caught.value.message.startswith(expected)
         assert "MOUNTKIT_LISTEN" in caught.value.hint
@@ -314,10 +320,10 @@ class TestListen:
 
 class TestLogFormat:
     def test_for_people_unless_told(self, monkeypatch):
-        assert config.load().log_format == "human"
+        assert settings_module.load().log_format == "human"
         monkeypatch.setenv("MOUNTKIT_LOG_FORMAT", "json")
-        assert config.load().log_format == "json"
+        assert settings_module.load().log_format == "json"
 
     def test_there_is_no_other(self):
         with pytest.raises(ConfigurationError, match="'human' or 'json'"):
-            config.load(log_format="xml")
+            settings_module.load(log_format="xml")

@@ -27,7 +27,7 @@ from mountkit.doctor.file_operations import Trial
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
 from mountkit.mounts.resolve_spec import specify
-from mountkit.spec import DOCTOR_NAME
+from mountkit.names import DOCTOR_NAME
 from support.fakes import FakeMount
 
 NAME = ".mountkit-doctor-x"
@@ -93,7 +93,7 @@ class TestMachine:
         device = tmp_path / "fuse"
         if problem == "a folder":
             device.mkdir()
-        monkeypatch.setattr(machine.paths, "FUSE_DEVICE", device)
+        monkeypatch.setattr(machine.fusermount, "FUSE_DEVICE", device)
         found = self.look(tmp_path)["device"]
         assert (found.status, found.exit_code) == ("failed", 69)
         assert str(device) in found.detail
@@ -101,7 +101,7 @@ class TestMachine:
 
     def test_a_device_that_opens(self, tmp_path, monkeypatch):
         before = len(list(Path("/proc/self/fd").iterdir()))
-        monkeypatch.setattr(machine.paths, "FUSE_DEVICE", Path("/dev/null"))
+        monkeypatch.setattr(machine.fusermount, "FUSE_DEVICE", Path("/dev/null"))
         assert self.look(tmp_path)["device"].status == "ok"
         assert len(list(Path("/proc/self/fd").iterdir())) == before
 

@@ -15,13 +15,7 @@ from mountkit.backends.file_operations import OPERATIONS
 from mountkit.backends.rclone.backend import MOUNT_FLAGS
 from mountkit.doctor import credentials, disk_space
 from mountkit.doctor.disk_space import Disk
-from mountkit.doctor.findings import (
-    Finding,
-    OperationResult,
-    describe,
-    diagnose,
-    judge_operations,
-)
+from mountkit.doctor.findings import Finding, OperationResult, describe, diagnose, judge_operations
 from mountkit.doctor.observed import Observed, judge_clock, judge_region
 
 OK = Finding("a", "a", "ok", "fine")

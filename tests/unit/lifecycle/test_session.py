@@ -7,12 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from mountkit.config import settings
-from mountkit.errors import MountUnavailableError
+from mountkit.config import timeouts
+from mountkit.errors import MountUnavailableError, Unproven
 from mountkit.lifecycle.session import Session
 from mountkit.linux.process import ProcessIdentity
 from mountkit.proof.report import DrainReport
-from mountkit.spec import Unproven
 from mountkit.state import cache_lock
 from support.fakes import FakeMount
 
@@ -67,7 +66,7 @@ class Ending:
             self.mounter,
             self.supervisor,
             cache_lock.acquire(self.mount.spec),
-            settings.Limits(1.0, 1.0, 1.0),
+            timeouts.Limits(1.0, 1.0, 1.0),
             SimpleNamespace(close=lambda: None),
             self._drain,
         )

@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from mountkit.errors import MountUnavailableError, NotDurableError, PermissionDeniedError
+from mountkit.errors import MountUnavailableError, NotDurableError, PermissionDeniedError, Unproven
 from mountkit.linux.isolated import apart
-from mountkit.spec import Unproven
 
 
 def test_what_it_returns_comes_back_and_nothing_else_stays():

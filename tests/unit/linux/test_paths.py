@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from mountkit import backends
+from mountkit import backends, timing
 from mountkit.backends.rclone.backend import device_name
 from mountkit.errors import MountUnavailableError, UsageError
-from mountkit.linux import mount_table, paths
-from mountkit.linux.mount_table import MountEntry
+from mountkit.linux import fusermount, mount_table, paths
+from mountkit.linux.mount_table import MountEntry, mount_around
+from mountkit.mounts import mount_point
 from mountkit.spec import MountSpec, Source, StoreOptions
 
 
@@ -71,28 +72,28 @@ class TestMountAround:
     @pytest.mark.parametrize("source", ["mountkit-1", "mountpoint-s3"])
     def test_a_backends_mount_and_what_is_below(self, source):
         table = [entry(Path("/"), "overlay", "overlay"), entry(Path("/mnt/a"), source)]
-        assert paths.mount_around("/mnt/a", table) == "/mnt/a"
-        assert paths.mount_around("/mnt/a/b/c", table) == "/mnt/a"
-        assert paths.mount_around("/mnt/a-2", table) is None
-        assert paths.mount_around("/mnt", table) is None
+        assert mount_around("/mnt/a", table) == "/mnt/a"
+        assert mount_around("/mnt/a/b/c", table) == "/mnt/a"
+        assert mount_around("/mnt/a-2", table) is None
+        assert mount_around("/mnt", table) is None
 
     def test_the_innermost_of_several(self):
         table = [entry(Path(target)) for target in ("/a", "/a/b/c", "/a/b")]
-        assert paths.mount_around("/a/b/c/d", table) == "/a/b/c"
+        assert mount_around("/a/b/c/d", table) == "/a/b/c"
 
     def test_the_root_of_a_container_and_a_home_are_as_anywhere_else(self):
         table = [
             entry(Path("/"), "fuse-overlayfs", "fuse.fuse-overlayfs"),
             entry(Path("/home"), "me@far:", "fuse.sshfs"),
         ]
-        assert paths.mount_around("/home/me", table) is None
+        assert mount_around("/home/me", table) is None
 
     def test_what_the_backends_mount_is_known_by_its_name(self):
         spec = MountSpec(Source("s3", "b", ""), "/mnt", "rclone", StoreOptions(), "/c")
         for name, source in {"rclone": device_name(spec.id), "mountpoint": "mountpoint-s3"}.items():
             there = entry(Path("/mnt"), source)
             assert backends.load(name).owns(there, spec.id, there.minor)
-            assert paths.mount_around("/mnt", [there]) == "/mnt"
+            assert mount_around("/mnt", [there]) == "/mnt"
         assert set(backends.NAMES) == {"rclone", "mountpoint"}
 
 
@@ -142,17 +143,17 @@ class TestResolveInAMount:
 
 class TestMakeReady:
     def test_a_new_directory_is_made_with_its_parents(self, tmp_path):
-        paths.make_ready(str(tmp_path / "a" / "b"))
+        mount_point.make_ready(str(tmp_path / "a" / "b"))
         assert (tmp_path / "a" / "b").is_dir()
 
     def test_an_empty_one_is_taken(self, tmp_path):
-        paths.make_ready(str(tmp_path))
+        mount_point.make_ready(str(tmp_path))
 
     @pytest.mark.fault(9)
     def test_one_that_holds_something_is_refused_and_kept(self, tmp_path):
         (tmp_path / "mine").write_text("x")
         with pytest.raises(MountUnavailableError) as caught:
-            paths.make_ready(str(tmp_path))
+            mount_point.make_ready(str(tmp_path))
         assert "not empty" in caught.value.message
         assert "mine" in caught.value.message
         assert (tmp_path / "mine").read_text() == "x"
@@ -161,17 +162,17 @@ class TestMakeReady:
     def test_a_file_is_named(self, tmp_path, below):
         (tmp_path / "file").write_text("")
         with pytest.raises(MountUnavailableError, match="is a file") as caught:
-            paths.make_ready(str(tmp_path / "file" / below))
+            mount_point.make_ready(str(tmp_path / "file" / below))
         assert str(tmp_path / "file") in caught.value.message
 
     def test_a_dangling_link_is_refused(self, tmp_path):
         (tmp_path / "link").symlink_to("nowhere")
         with pytest.raises(MountUnavailableError):
-            paths.make_ready(str(tmp_path / "link"))
+            mount_point.make_ready(str(tmp_path / "link"))
 
     def test_one_that_cannot_be_made(self):
         with pytest.raises(MountUnavailableError, match="cannot be made"):
-            paths.make_ready("/proc/mountkit")
+            mount_point.make_ready("/proc/mountkit")
 
 
 class TestFusermount:
@@ -179,11 +180,11 @@ class TestFusermount:
         if not os.access("/dev/fuse", os.R_OK | os.W_OK):
             pytest.skip("/dev/fuse is missing or closed")
         path = program(tmp_path / "fusermount3", "exit 0")
-        assert paths.fusermount(str(tmp_path)) == path
+        assert fusermount.fusermount(str(tmp_path)) == path
 
     def test_without_it_or_the_device_there_is_no_mount(self, tmp_path):
         with pytest.raises(MountUnavailableError) as caught:
-            paths.fusermount(str(tmp_path))
+            fusermount.fusermount(str(tmp_path))
         assert caught.value.hint
         assert caught.value.exit_code == 69
 
@@ -191,8 +192,8 @@ class TestFusermount:
 class TestUnmount:
     def test_what_it_is_asked(self, tmp_path):
         path = program(tmp_path / "f", f'printf "%s\\n" "$@" >> {tmp_path}/asked')
-        assert paths.unmount(path, "/mnt/a b") == ""
-        assert paths.unmount(path, "/mnt/a b", lazy=True) == ""
+        assert fusermount.unmount(path, "/mnt/a b") == ""
+        assert fusermount.unmount(path, "/mnt/a b", lazy=True) == ""
         words = (tmp_path / "asked").read_text().splitlines()
         assert words == ["-u", "/mnt/a b", "-u", "-z", "/mnt/a b"]
 
@@ -200,13 +201,13 @@ class TestUnmount:
         ("script", "said"), [("echo busy >&2; exit 1", "busy"), ("exit 1", "fusermount3 failed")]
     )
     def test_what_it_said(self, tmp_path, script, said):
-        assert paths.unmount(program(tmp_path / "f", script), "/mnt") == said
+        assert fusermount.unmount(program(tmp_path / "f", script), "/mnt") == said
 
 
 def test_a_foreign_mount_is_named_and_never_unmounted():
     entry = mount_table.at("/proc")
     assert entry is not None
-    error = paths.refuse_foreign("/proc", entry)
+    error = mount_point.refuse_foreign("/proc", entry)
     assert "proc" in error.message
     assert "never unmounts" in error.hint
 
@@ -214,12 +215,12 @@ def test_a_foreign_mount_is_named_and_never_unmounted():
 class TestWaiting:
     def test_the_condition_is_asked_once_if_it_holds(self):
         asked = []
-        assert paths.wait_until(lambda: not asked.append(1), 0.0)
+        assert timing.wait_until(lambda: not asked.append(1), 0.0)
         assert asked == [1]
 
     def test_it_is_asked_again_until_it_holds(self):
         answers = iter([False, False, True])
-        assert paths.wait_until(lambda: next(answers), 10.0)
+        assert timing.wait_until(lambda: next(answers), 10.0)
 
     def test_it_has_an_end(self):
-        assert not paths.wait_until(lambda: False, 0.05)
+        assert not timing.wait_until(lambda: False, 0.05)

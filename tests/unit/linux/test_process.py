@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from mountkit.errors import MountUnavailableError
 from mountkit.linux import process
-from mountkit.linux.process import AdoptedDaemon, Daemon, ProcessIdentity, describe_exit
+from mountkit.linux.daemon import AdoptedDaemon, Daemon
+from mountkit.linux.process import ProcessIdentity, describe_exit
 from support.fakes import open_descriptors
 
 SLEEP = ("/bin/sleep", "60")

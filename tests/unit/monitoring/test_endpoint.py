@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mountkit import events
+from mountkit.config.address import Address
 from mountkit.errors import ConfigurationError
 from mountkit.events import Listening, MountLost, Remounted
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring import endpoint, http_server
 from mountkit.monitoring.endpoint import Endpoint, health, readiness
-from mountkit.spec import Address, MountSpec, Source, StoreOptions
+from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.proof_stats import Proven
 from mountkit.state.record import (
     FAILED,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mountkit.mounts.bypassed_files import Stray, unnamed, why
+from mountkit.proof.bypassed_report import why
+from mountkit.state.bypassed_files import Stray, unnamed
 
 BEGAN = 100.0
 STANDING = "by a process whose working directory"

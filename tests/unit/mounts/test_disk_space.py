@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mountkit.backends.base import WrittenFile
-from mountkit.config.settings import Limits
+from mountkit.config.timeouts import Limits
 from mountkit.errors import MountUnavailableError
 from mountkit.events import Trouble
 from mountkit.mounts.disk_space import available, shortage

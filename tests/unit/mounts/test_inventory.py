@@ -7,7 +7,7 @@ import pytest
 from mountkit.errors import MountUnavailableError
 from mountkit.linux.process import ProcessIdentity
 from mountkit.mounts.inventory import first_look
-from mountkit.spec import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME
 from mountkit.state.proof_stats import Proven
 from support.fakes import FakeMount
 

@@ -11,9 +11,11 @@ import pytest
 from mountkit.config.settings import load
 from mountkit.errors import ConfigurationError, MountUnavailableError, UsageError
 from mountkit.linux.process import ProcessIdentity
-from mountkit.mounts.mount import FLUSH_SECONDS, Mount, Place, backends, mount_io, mount_table
+from mountkit.mounts.location import Place
+from mountkit.mounts.mount import FLUSH_SECONDS, Mount, backends, mount_io, mount_table
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING, MountRecord, State, now
+from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING, MountRecord, now
+from mountkit.state.registry import State
 from mountkit.timing import Deadline
 
 

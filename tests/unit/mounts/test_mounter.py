@@ -18,11 +18,13 @@ import pytest
 from mountkit.backends.base import Binary, DaemonCommand
 from mountkit.errors import MountUnavailableError
 from mountkit.linux import mount_io, mount_table
+from mountkit.linux.daemon import Daemon
 from mountkit.linux.mount_table import MountEntry
-from mountkit.linux.process import Daemon, ProcessIdentity
+from mountkit.linux.process import ProcessIdentity
 from mountkit.mounts.mounter import Mounter
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state.record import SERVING, MountRecord, StateDirectory, now
+from mountkit.state.mount_directory import StateDirectory
+from mountkit.state.record import SERVING, MountRecord, now
 from support.fakes import FakeControl, open_descriptors
 
 if TYPE_CHECKING:

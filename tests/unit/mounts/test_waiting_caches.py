@@ -11,7 +11,7 @@ import pytest
 from mountkit.mounts import waiting_caches
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import cache_lock
-from mountkit.state.record import State
+from mountkit.state.registry import State
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit.checkpoints.manifest import Manifest
-from mountkit.config.settings import Limits
+from mountkit.config.timeouts import Limits
 from mountkit.errors import (
     MountUnavailableError,
     NotDurableError,
     PermissionDeniedError,
+    Unproven,
     UsageError,
 )
 from mountkit.events import CheckpointProven, FileProven, SaveStarted, Trouble
 from mountkit.proof.committer import NAMED, Prover, not_proven
-from mountkit.spec import Unproven
 from mountkit.store import checksums
 from support.fakes import FakeMount, astray
 

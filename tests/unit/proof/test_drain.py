@@ -17,15 +17,15 @@ from mountkit import timing
 from mountkit.backends.base import Pending, WrittenFile
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.manifest import Manifest
-from mountkit.config import settings
-from mountkit.config.settings import Limits
-from mountkit.errors import MountkitError, MountUnavailableError
+from mountkit.config import timeouts
+from mountkit.config.timeouts import Limits
+from mountkit.errors import MountkitError, MountUnavailableError, Unproven
 from mountkit.events import Trouble
+from mountkit.names import MANIFEST_NAME
 from mountkit.proof import committer, upload_waiter
 from mountkit.proof import drain as drains
 from mountkit.proof.drain import _group, drain
 from mountkit.proof.report import DrainReport
-from mountkit.spec import MANIFEST_NAME, Unproven
 from mountkit.store.s3.errors import translate
 from mountkit.timing import Deadline
 from support.fakes import FakeMount, FakeStore, astray
@@ -688,7 +688,7 @@ class Clock:
 class TestTimeUp:
     def test_all_of_it_is_over_by_one_moment(self, mount, events, monkeypatch):
         clock = Clock()
-        for module in (settings, timing, drains, committer, upload_waiter):
+        for module in (timeouts, timing, drains, committer, upload_waiter):
             monkeypatch.setattr(module, "time", clock)
         for step in range(1, 6):
             finished(mount, f"checkpoint-{step}", step)

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from mountkit.config.settings import Limits
+from mountkit.config.timeouts import Limits
 from mountkit.errors import ConfigurationError, NotDurableError
+from mountkit.mounts import link_names, location
 from mountkit.proof import symbolic_links
 from mountkit.proof.committer import Prover
 from mountkit.timing import Deadline
@@ -36,8 +37,8 @@ def mount(tmp_path) -> FakeMount:
     ],
 )
 def test_the_name_under_which_a_link_is_shown(path, name):
-    assert symbolic_links.shown(path, SUFFIX) == name
-    assert symbolic_links.shown(path, "") == ""
+    assert link_names.shown(path, SUFFIX) == name
+    assert link_names.shown(path, "") == ""
 
 
 @pytest.mark.parametrize(
@@ -57,8 +58,8 @@ def test_the_name_under_which_a_link_is_shown(path, name):
     ],
 )
 def test_whether_a_link_leads_out_of_a_checkpoint(target, path, out):
-    assert symbolic_links.leaves(target, path, "top") is out
-    assert symbolic_links.leaves(target, f"runs/{path}", "runs/top") is out
+    assert link_names.leaves(target, path, "top") is out
+    assert link_names.leaves(target, f"runs/{path}", "runs/top") is out
 
 
 def test_the_files_of_a_directory_and_its_links_by_their_objects(tmp_path):
@@ -70,9 +71,9 @@ def test_the_files_of_a_directory_and_its_links_by_their_objects(tmp_path):
     expected = sorted(
         ["sub/a", *(f"{name}{SUFFIX}" for name in ("folder", "sub/file", "gone", "up"))]
     )
-    assert symbolic_links.walk(tmp_path, SUFFIX) == tuple(expected)
+    assert link_names.walk(tmp_path, SUFFIX) == tuple(expected)
     with pytest.raises(FileNotFoundError):
-        symbolic_links.walk(tmp_path / "none", SUFFIX)
+        link_names.walk(tmp_path / "none", SUFFIX)
 
 
 class TestCheckpoint:
@@ -146,10 +147,10 @@ def test_only_what_leads_out_of_the_mount_is_told(mount):
 def test_where_a_path_of_the_mount_leads(mount):
     where = {"current": f"{mount.path}/run-3", "top": mount.path, "away": f"{mount.path}-2/x"}
     mount.real = lambda path: where[path]
-    assert symbolic_links.followed(mount, "current") == "run-3"
-    assert symbolic_links.followed(mount, "top") == ""
+    assert location.followed(mount, "current") == "run-3"
+    assert location.followed(mount, "top") == ""
     with pytest.raises(ConfigurationError, match="leads out of the mount"):
-        symbolic_links.followed(mount, "away")
+        location.followed(mount, "away")
 
 
 def test_an_error_names_its_files_and_the_call():

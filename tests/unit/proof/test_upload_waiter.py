@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit.backends.base import Pending, WrittenFile
-from mountkit.config.settings import Limits
+from mountkit.config.timeouts import Limits
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
 from mountkit.events import Trouble, Waiting
 from mountkit.proof import upload_waiter
 from mountkit.proof.upload_waiter import REFUSALS, Uploads, _Work
 from mountkit.store import checksums
-from mountkit.store.s3.head_object import Attestation
+from mountkit.store.base import Attestation
 from mountkit.timing import Deadline
 from support.fakes import FakeMount, FakeStore
 

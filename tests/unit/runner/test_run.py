@@ -20,11 +20,11 @@ import mountkit
 from mountkit.cli import console
 from mountkit.cli.mount import stay
 from mountkit.config import settings
-from mountkit.errors import MountUnavailableError, NotDurableError, UsageError
+from mountkit.errors import MountUnavailableError, NotDurableError, Unproven, UsageError
 from mountkit.proof.report import DrainReport
 from mountkit.runner import run as entrypoint
-from mountkit.runner.run import FORWARDED, Signals, execute
-from mountkit.spec import Unproven
+from mountkit.runner.run import execute
+from mountkit.runner.signals import FORWARDED, Signals
 from mountkit.timing import Deadline
 from support.fakes import FakeMount
 

@@ -16,21 +16,13 @@ from hypothesis import strategies as st
 
 from mountkit.errors import ConfigurationError
 from mountkit.linux.process import ProcessIdentity
-from mountkit.mounts.bypassed_files import unnamed
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import json_file
+from mountkit.state.bypassed_files import unnamed
+from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.proof_stats import Tally
-from mountkit.state.record import (
-    FAILED,
-    LONGEST_DIRECTORY,
-    RECORD_NAME,
-    REPAIRING,
-    SERVING,
-    MountRecord,
-    State,
-    StateDirectory,
-    now,
-)
+from mountkit.state.record import FAILED, RECORD_NAME, REPAIRING, SERVING, MountRecord, now
+from mountkit.state.registry import LONGEST_DIRECTORY, State
 from support.fakes import astray
 
 TEXT = st.text(max_size=20)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.errors import UsageError
+from mountkit.errors import TimeUpError, UsageError
 from mountkit.store import checksums
-from mountkit.timing import Deadline, TimeUpError
+from mountkit.timing import Deadline
 
 CHECK = b"123456789"
 

@@ -17,11 +17,13 @@ import pytest
 
 from mountkit.errors import MountUnavailableError
 from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
+from mountkit.linux.daemon import Daemon
 from mountkit.linux.mount_table import MountEntry
-from mountkit.linux.process import Daemon, ProcessIdentity
+from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import record as state
-from mountkit.state.record import MountRecord, StateDirectory
+from mountkit.state.mount_directory import StateDirectory
+from mountkit.state.record import MountRecord
 from mountkit.supervision.health import Limits
 from mountkit.supervision.monitor import longest_silence
 from mountkit.supervision.prober import Answered, Guarded

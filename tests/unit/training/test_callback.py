@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mountkit.checkpoints import catalog, lineage
-from mountkit.config.settings import Limits
+from mountkit.config.timeouts import Limits
 from mountkit.errors import NotDurableError, PermissionDeniedError
 from mountkit.events import Trouble
 from mountkit.proof.committer import Prover

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mountkit.config.settings import Limits
+from mountkit.config.timeouts import Limits
 from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.events import Trouble
 from mountkit.state.record import REPAIRING, SERVING

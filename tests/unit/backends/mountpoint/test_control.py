@@ -12,10 +12,11 @@ from mountkit.backends.mountpoint import control
 from mountkit.backends.mountpoint.control import MountpointControl
 from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state.record import SERVING, MountRecord, StateDirectory
+from mountkit.state.mount_directory import StateDirectory
+from mountkit.state.record import SERVING, MountRecord
 from mountkit.state.write_journal import Journal
+from mountkit.store.base import Attestation
 from mountkit.store.checksums import digest_bytes
-from mountkit.store.s3.head_object import Attestation
 from support.fakes import Bucket, FakeStore
 
 if TYPE_CHECKING:

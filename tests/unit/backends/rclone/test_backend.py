@@ -17,7 +17,7 @@ from mountkit.errors import UsageError
 from mountkit.linux.mount_table import MountEntry
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import upload_tag
-from mountkit.state.record import StateDirectory
+from mountkit.state.mount_directory import StateDirectory
 
 BACKEND = RcloneBackend()
 BINARY = Binary("/opt/rclone", (1, 75, 2))

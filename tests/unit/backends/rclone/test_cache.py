@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mountkit.backends.base import WrittenFile
 from mountkit.backends.rclone.cache import RcloneCache, _seconds
 from mountkit.errors import MountUnavailableError
-from mountkit.spec import SAME_SAVE_SECONDS
+from mountkit.names import SAME_SAVE_SECONDS
 
 
 class Cache(RcloneCache):

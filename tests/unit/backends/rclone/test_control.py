@@ -18,9 +18,9 @@ from mountkit.backends.rclone.control import (
     RcloneControl,
     _UnixConnection,
 )
-from mountkit.errors import MountUnavailableError
+from mountkit.errors import MountUnavailableError, TimeUpError
 from mountkit.state.bypassed_files import Strays
-from mountkit.timing import Deadline, TimeUpError
+from mountkit.timing import Deadline
 from support.fakes import open_descriptors
 
 

@@ -6,7 +6,8 @@ import pytest
 from botocore import exceptions as known
 
 from mountkit.errors import MountkitError, UsageError
-from mountkit.store.s3.errors import ObjectChangedError, ObjectMissingError, safe_url, translate
+from mountkit.store.base import ObjectChangedError, ObjectMissingError
+from mountkit.store.s3.errors import safe_url, translate
 
 WHERE = "s3://bucket/run/file"
 

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from mountkit.errors import TimeUpError
 from mountkit.spec import Source, StoreOptions
 from mountkit.store.s3.store import S3Store
-from mountkit.timing import Deadline, TimeUpError
+from mountkit.timing import Deadline
 
 
 @pytest.fixture

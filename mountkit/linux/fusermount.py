@@ -1,0 +1,61 @@
+"""The program that mounts and unmounts for ordinary users."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from mountkit.errors import MountUnavailableError
+
+FUSE_DEVICE = Path("/dev/fuse")
+UNMOUNT_SECONDS = 5.0
+
+
+def fusermount(search_path: str) -> str:
+    """The program that mounts and unmounts for ordinary users.
+
+    Raises
+    ------
+    MountUnavailableError
+        If it, or the device, is missing.
+    """
+    if not FUSE_DEVICE.exists():
+        raise MountUnavailableError(
+            f"{FUSE_DEVICE} is missing: this machine or container has no FUSE.",
+            hint="Load it with 'modprobe fuse', or start the container with "
+            "--device /dev/fuse --cap-add SYS_ADMIN.",
+        )
+    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+        raise MountUnavailableError(
+            f"{FUSE_DEVICE} may not be opened by this user.",
+            hint="Have it made readable and writable: chmod 666 /dev/fuse",
+        )
+    path = shutil.which("fusermount3", path=search_path)
+    if path is None:
+        raise MountUnavailableError(
+            "There is no fusermount3 on PATH.", hint="Install it: apt-get install fuse3"
+        )
+    return path
+
+
+def unmount(fusermount_path: str, target: str, *, lazy: bool = False) -> str:
+    """Unmount; returns "" when done, or what fusermount3 said.
+
+    A lazy unmount takes the mount away from the path at once; open files keep it alive.
+    """
+    try:
+        answer = subprocess.run(
+            [fusermount_path, "-u", *(["-z"] if lazy else []), target],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=UNMOUNT_SECONDS,
+            stdin=subprocess.DEVNULL,
+            # Ours may lie in that very mount.
+            cwd="/",
+        )
+    except subprocess.TimeoutExpired:
+        return f"fusermount3 did not come back within {UNMOUNT_SECONDS:.0f} s"
+    return "" if answer.returncode == 0 else (answer.stderr.strip() or "fusermount3 failed")

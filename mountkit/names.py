@@ -1,0 +1,43 @@
+"""Names that mean something: files, directories and objects that mountkit knows by name."""
+
+from __future__ import annotations
+
+import re
+
+MANIFEST_NAME = "mountkit-manifest.json"
+TRAINER_STATE = "trainer_state.json"
+# Write-back by the kernel may date a file a little later than the one written after it.
+SAME_SAVE_SECONDS = 2.0
+# Begins the name of an object that mountkit writes to see whether it may, and removes.
+PROBE_NAME = ".mountkit-probe-"
+# And of every directory in which the doctor tries what a save does.
+DOCTOR_NAME = ".mountkit-doctor-"
+
+# Where a daemon listens, in the private directory of its mount.
+SOCKET_NAME = "rc.sock"
+
+
+def is_trial(path: str) -> bool:
+    """Whether mountkit itself put it there, to see what works: nobody loses anything with it.
+
+    rclone may keep a record of a file that was removed while it tried to upload it.
+    """
+    return any(part.startswith((PROBE_NAME, DOCTOR_NAME)) for part in path.split("/"))
+
+
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
+
+
+def step_of(name: str) -> int | None:
+    """The step in a directory's name, such as 30 in ``checkpoint-30``; None if it has none."""
+    found = _CHECKPOINT.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def top_of(path: str) -> str:
+    """The checkpoint that a file lies in, below the source; "" if it lies in none."""
+    parts = path.split("/")[:-1]
+    for count, part in enumerate(parts, 1):
+        if step_of(part) is not None:
+            return "/".join(parts[:count])
+    return ""

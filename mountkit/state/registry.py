@@ -1,0 +1,115 @@
+"""All mounts of this user on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from mountkit.errors import ConfigurationError
+from mountkit.names import SOCKET_NAME
+from mountkit.state.mount_directory import StateDirectory
+from mountkit.state.record import FAILED, MountRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+logger = logging.getLogger("mountkit")
+
+# A unix socket's path has room for 107 bytes (man 7 unix).
+LONGEST_DIRECTORY = 107 - len(f"/{SOCKET_NAME}")
+
+
+class State:
+    """All mounts of this user on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def directory(self, mount_id: str) -> StateDirectory:
+        """The private directory of a mount, made if it is not there yet.
+
+        Raises
+        ------
+        ConfigurationError
+            If it cannot be made private, or its path is too long for a socket.
+        """
+        path = self.root / mount_id
+        if len(os.fsencode(path)) > LONGEST_DIRECTORY:
+            raise ConfigurationError(
+                f"The state directory {self.root} is too long a path for a unix socket.",
+                hint="Set MOUNTKIT_STATE_DIR to a shorter one.",
+            )
+        for folder in (self.root, path):
+            _make_private(folder)
+        return StateDirectory(path)
+
+    def records(self) -> tuple[MountRecord, ...]:
+        """Every mount that has a record, by target."""
+        if not self.root.is_dir():
+            return ()
+        found = [self._read(path) for path in sorted(self.root.iterdir()) if path.is_dir()]
+        return tuple(
+            sorted((record for record in found if record), key=lambda record: record.spec.target)
+        )
+
+    def left(self) -> tuple[MountRecord, ...]:
+        """Every mount that is there, or came to no end, or to one before all was proven."""
+        if not self.root.is_dir():
+            return ()
+        folders = [path for path in sorted(self.root.iterdir()) if path.is_dir()]
+        found = [self._read(path, StateDirectory.unfinished) for path in folders]
+        return tuple(record for record in found if record)
+
+    @staticmethod
+    def _read(
+        path: Path, read: Callable[[StateDirectory], MountRecord | None] = StateDirectory.read
+    ) -> MountRecord | None:
+        try:
+            return read(StateDirectory(path))
+        except ConfigurationError as error:
+            # One broken record must not hide the other mounts.
+            logger.warning("mountkit: %s", error)
+            return None
+
+    def at(self, target: str) -> MountRecord | None:
+        """The mount at exactly that path: the one that lives, if a dead one has left its record."""
+        there = [record for record in self.records() if record.spec.target == target]
+        return max(there, key=_liveness, default=None)
+
+    def covering(self, path: str) -> MountRecord | None:
+        """The mount that a path lies in: the innermost, if several are nested."""
+        inside = [
+            record
+            for record in self.records()
+            if path == record.spec.target or path.startswith(record.spec.target + "/")
+        ]
+        return max(
+            inside, key=lambda record: (len(record.spec.target), *_liveness(record)), default=None
+        )
+
+
+def _liveness(record: MountRecord) -> tuple[bool, bool, bool, str]:
+    """The greater, the likelier it is that this mount is in the table."""
+    daemon = record.daemon is not None and record.daemon.alive()
+    return record.state != FAILED, record.supervisor.alive(), daemon, record.since
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The state directory {folder} cannot be made: {error.strerror}.",
+            hint="Set MOUNTKIT_STATE_DIR to a directory of your own.",
+        ) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise ConfigurationError(
+            f"The state directory {folder} belongs to somebody else.",
+            hint="Set MOUNTKIT_STATE_DIR to a directory of your own.",
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        folder.chmod(0o700)
