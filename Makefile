@@ -34,11 +34,12 @@ test: lint ## Run the linters and all tests
 	PATH="$$tools:$$PATH" exec "$$python" -m pytest -n 4 --dist worksteal \
 		-o cache_dir='$(CHECKS)/pytest' $(ARGS)
 
-lint: ## Check style and types
+lint: ## Check style, types, and which folder imports which
 	@python="$$(.ci/setup)"; \
 	"$$python" -m ruff check $(CODE); \
 	"$$python" -m ruff format --check $(CODE); \
-	"$$python" -m mypy
+	"$$python" -m mypy; \
+	"$$(dirname "$$python")/lint-imports" --no-logo --cache-dir '$(CHECKS)/imports'
 
 venv: ## Make the virtual environment and print where it is
 	@python="$$(.ci/setup)"; echo "$${python%/bin/python}"
