@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.config.address import Address
 from mountkit.errors import UsageError
-from mountkit.formatting import printable
 from mountkit.spec import Source, StoreOptions, mount_id
 
 segments = st.text(
@@ -101,47 +98,3 @@ def test_a_mount_is_named_after_what_decides_where_bytes_go():
     }
     assert name not in others
     assert len(others) == 4
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"), [("plain", "plain"), ("ünï 検", "ünï 検"), ("a\nb", r"'a\nb'")]
-)
-def test_printable(name, shown):
-    assert printable(name) == shown
-
-
-class TestAddress:
-    @pytest.mark.parametrize(
-        ("text", "host", "port", "shown"),
-        [
-            ("9090", "127.0.0.1", 9090, "127.0.0.1:9090"),
-            ("0", "127.0.0.1", 0, "127.0.0.1:0"),
-            ("0.0.0.0:9090", "0.0.0.0", 9090, "0.0.0.0:9090"),
-            ("localhost:65535", "localhost", 65535, "localhost:65535"),
-            ("[::1]:80", "::1", 80, "[::1]:80"),
-        ],
-    )
-    def test_where_to_listen(self, text, host, port, shown):
-        address = Address.parse(text)
-        assert address == Address(host, port)
-        assert str(address) == shown
-        assert Address.parse(shown) == address
-        assert address.url == f"http://{shown}"
-
-    @pytest.mark.parametrize(
-        ("text", "says"),
-        [
-            ("", "not [HOST:]PORT"),
-            ("host", "not [HOST:]PORT"),
-            ("host:", "not [HOST:]PORT"),
-            ("65536", "below 65536"),
-            ("-1", "not [HOST:]PORT"),
-            ("٣", "not [HOST:]PORT"),
-            ("9090/metrics", "not [HOST:]PORT"),
-            (":9090", "0.0.0.0:9090"),
-            ("::1:9090", "[::1]:9090"),
-        ],
-    )
-    def test_what_is_none(self, text, says):
-        with pytest.raises(ValueError, match=re.escape(says)):
-            Address.parse(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mountkit import timing
 from mountkit.errors import TimeUpError
 from mountkit.timing import SHORTEST_SECONDS, WAITS, Deadline
 
@@ -66,3 +67,17 @@ def test_whatever_reads_on_ends_with_it():
     deadline.set(0.0)
     with pytest.raises(TimeUpError, match="time was up"):
         deadline.check()
+
+
+class TestWaiting:
+    def test_the_condition_is_asked_once_if_it_holds(self):
+        asked = []
+        assert timing.wait_until(lambda: not asked.append(1), 0.0)
+        assert asked == [1]
+
+    def test_it_is_asked_again_until_it_holds(self):
+        answers = iter([False, False, True])
+        assert timing.wait_until(lambda: next(answers), 10.0)
+
+    def test_it_has_an_end(self):
+        assert not timing.wait_until(lambda: False, 0.05)

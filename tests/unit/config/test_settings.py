@@ -7,10 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mountkit.config import directories, environment, timeouts
 from mountkit.config import settings as settings_module
 from mountkit.config.address import Address
 from mountkit.config.settings import Settings
@@ -24,13 +21,6 @@ DURATIONS = [
     for name, field in Settings.model_fields.items()
     if field.annotation in {float, float | None}
 ]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """A directory without a mountkit.toml."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 class TestPrecedence:
@@ -152,141 +142,6 @@ class TestTheFile:
         monkeypatch.setattr(Path, "open", open_)
         with pytest.raises(ConfigurationError, match=r"mountkit\.toml cannot be read: .*denied"):
             settings_module.load()
-
-
-class TestRoots:
-    def test_the_cache_goes_where_it_is_told(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        assert directories.cache_root(settings_module.load()) == tmp_path / "mountkit" / "mounts"
-        assert directories.cache_root(settings_module.load(cache_dir="here")) == tmp_path / "here"
-
-    def test_without_xdg_it_is_in_the_home(self, monkeypatch):
-        monkeypatch.delenv("XDG_CACHE_HOME")
-        expected = Path(os.environ["HOME"]) / ".cache" / "mountkit" / "mounts"
-        assert directories.cache_root(settings_module.load()) == expected
-
-    def test_a_tilde_in_a_setting_is_the_home(self, monkeypatch):
-        monkeypatch.setenv("MOUNTKIT_CACHE_DIR", "~/cache")
-        assert directories.cache_root(settings_module.load()) == Path(os.environ["HOME"]) / "cache"
-
-    def test_the_state_goes_to_the_runtime_directory_if_it_is_there(self, tmp_path, monkeypatch):
-        monkeypatch.delenv("MOUNTKIT_STATE_DIR")
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-        assert directories.state_root(settings_module.load()) == tmp_path / "mountkit"
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
-        assert directories.state_root(settings_module.load()) == Path(
-            f"/tmp/mountkit-{os.getuid()}"
-        )
-
-    @pytest.mark.parametrize("name", ["state_dir", "cache_dir"])
-    @pytest.mark.parametrize("how", ["flag", "environment", "file"])
-    def test_they_stay_where_they_were_whoever_goes_elsewhere(
-        self, elsewhere, monkeypatch, name, how
-    ):
-        monkeypatch.delenv("MOUNTKIT_STATE_DIR")
-        if how == "environment":
-            monkeypatch.setenv(f"MOUNTKIT_{name.upper()}", "here")
-        elif how == "file":
-            (elsewhere / "mountkit.toml").write_text(f'{name} = "here"\n')
-        settings = settings_module.load(**({name: "here"} if how == "flag" else {}))
-        monkeypatch.chdir("/")
-        root = directories.state_root if name == "state_dir" else directories.cache_root
-        assert root(settings) == elsewhere / "here"
-        env = environment.command_environment(settings)
-        assert env[f"MOUNTKIT_{name.upper()}"] == str(elsewhere / "here")
-
-    def test_what_was_not_set_is_not_handed_on(self, monkeypatch):
-        monkeypatch.delenv("MOUNTKIT_STATE_DIR")
-        env = environment.command_environment(settings_module.load())
-        assert not {"MOUNTKIT_STATE_DIR", "MOUNTKIT_CACHE_DIR"} & env.keys()
-
-    def test_without_a_current_directory_a_relative_one_is_refused(self, elsewhere, monkeypatch):
-        (elsewhere / "gone").mkdir()
-        monkeypatch.chdir(elsewhere / "gone")
-        (elsewhere / "gone").rmdir()
-        with pytest.raises(ConfigurationError, match="the current directory is gone"):
-            settings_module.load(state_dir="here")
-        assert settings_module.load(state_dir="/there").state_dir == Path("/there")
-
-    def test_the_home_of_nobody_is_refused(self):
-        with pytest.raises(ConfigurationError, match="no such home"):
-            settings_module.load(cache_dir="~nobody-of-that-name/cache")
-
-    def test_a_relative_standard_directory_is_ignored(self, elsewhere, monkeypatch):
-        (elsewhere / "here").mkdir()
-        monkeypatch.delenv("MOUNTKIT_STATE_DIR")
-        monkeypatch.setenv("XDG_RUNTIME_DIR", "here")
-        monkeypatch.setenv("XDG_CACHE_HOME", "here")
-        assert directories.state_root(settings_module.load()) == Path(
-            f"/tmp/mountkit-{os.getuid()}"
-        )
-        cache = Path(os.environ["HOME"]) / ".cache" / "mountkit" / "mounts"
-        assert directories.cache_root(settings_module.load()) == cache
-
-
-class TestEnvironments:
-    def test_a_daemon_gets_credentials_and_the_network(self, monkeypatch):
-        for name in ("AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE"):
-            monkeypatch.setenv(name, f"/value of {name}")
-        seen = environment.daemon_environment(StoreOptions())
-        for name in ("AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE"):
-            assert seen[name] == f"/value of {name}"
-        assert seen["PATH"] == os.environ["PATH"]
-
-    @pytest.mark.parametrize(
-        ("given", "meant"), [("mine/config", "{here}/mine/config"), ("~/c", "{home}/c"), ("", "")]
-    )
-    def test_a_file_that_a_variable_names_is_the_same_for_a_daemon(
-        self, elsewhere, monkeypatch, given, meant
-    ):
-        meant = meant.format(here=elsewhere, home=os.environ["HOME"])
-        monkeypatch.setenv("AWS_CONFIG_FILE", given)
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "v2/x")
-        seen = environment.daemon_environment(StoreOptions())
-        assert seen["AWS_CONFIG_FILE"] == meant
-        assert seen["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] == "v2/x"
-
-    def test_one_that_leads_nowhere_is_left_to_whoever_opens_it(self, monkeypatch):
-        monkeypatch.setenv("AWS_CA_BUNDLE", "~nobody-of-that-name/ca.pem")
-        seen = environment.daemon_environment(StoreOptions())
-        assert seen["AWS_CA_BUNDLE"] == "~nobody-of-that-name/ca.pem"
-
-    @pytest.mark.fault(13)
-    @pytest.mark.parametrize(
-        "name", ["RCLONE_VFS_WRITE_BACK", "RCLONE_CONFIG_MOUNTKIT_TYPE", "LD_PRELOAD", "XPATH"]
-    )
-    def test_nothing_else_reaches_it(self, monkeypatch, name):
-        monkeypatch.setenv(name, "0")
-        assert name not in environment.daemon_environment(StoreOptions())
-
-    @given(st.text(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ_"), max_size=12))
-    def test_no_rclone_variable_ever_passes(self, tail):
-        assert not environment.DAEMON_VARIABLES.fullmatch(f"RCLONE_{tail}")
-
-    def test_a_profile_given_as_a_flag_reaches_it(self, monkeypatch):
-        monkeypatch.setenv("AWS_PROFILE", "other")
-        assert environment.daemon_environment(StoreOptions(profile="mine"))["AWS_PROFILE"] == "mine"
-
-    def test_the_users_command_gets_all_of_ours(self, monkeypatch):
-        monkeypatch.setenv("RCLONE_X", "1")
-        assert environment.command_environment()["RCLONE_X"] == "1"
-
-    def test_programs_are_looked_for_even_without_a_path(self, monkeypatch):
-        monkeypatch.delenv("PATH")
-        assert environment.search_path() == os.defpath
-
-
-def test_limits_are_those_of_the_settings():
-    settings = settings_module.load(stall_timeout=1, drain_timeout=2, repair_timeout=3)
-    assert timeouts.limits(settings) == timeouts.Limits(1.0, 2.0, 3.0)
-
-
-@pytest.mark.fault(5)
-@pytest.mark.parametrize(
-    ("grace", "patience"), [(None, 120.0), (600, 120.0), (60, 30.0), (30, 15.0), (4, 15.0)]
-)
-def test_a_request_does_not_outlast_the_grace(grace, patience):
-    assert timeouts.limits(settings_module.load(grace=grace)).patience == patience
 
 
 def test_settings_cannot_be_changed():

@@ -1,0 +1,49 @@
+"""The program that mounts and unmounts."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mountkit.errors import MountUnavailableError
+from mountkit.linux import fusermount
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def program(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+class TestFusermount:
+    def test_it_is_found_on_the_given_path(self, tmp_path):
+        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            pytest.skip("/dev/fuse is missing or closed")
+        path = program(tmp_path / "fusermount3", "exit 0")
+        assert fusermount.fusermount(str(tmp_path)) == path
+
+    def test_without_it_or_the_device_there_is_no_mount(self, tmp_path):
+        with pytest.raises(MountUnavailableError) as caught:
+            fusermount.fusermount(str(tmp_path))
+        assert caught.value.hint
+        assert caught.value.exit_code == 69
+
+
+class TestUnmount:
+    def test_what_it_is_asked(self, tmp_path):
+        path = program(tmp_path / "f", f'printf "%s\\n" "$@" >> {tmp_path}/asked')
+        assert fusermount.unmount(path, "/mnt/a b") == ""
+        assert fusermount.unmount(path, "/mnt/a b", lazy=True) == ""
+        words = (tmp_path / "asked").read_text().splitlines()
+        assert words == ["-u", "/mnt/a b", "-u", "-z", "/mnt/a b"]
+
+    @pytest.mark.parametrize(
+        ("script", "said"), [("echo busy >&2; exit 1", "busy"), ("exit 1", "fusermount3 failed")]
+    )
+    def test_what_it_said(self, tmp_path, script, said):
+        assert fusermount.unmount(program(tmp_path / "f", script), "/mnt") == said
