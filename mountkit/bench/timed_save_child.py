@@ -2,7 +2,7 @@
 
 ::
 
-    python -I -S save.py DIRECTORY SIZE [--fsync]
+    python -I -S timed_save_child.py DIRECTORY SIZE [--fsync]
 
 Makes DIRECTORY and writes the files of a checkpoint there, one after the other and each from start
 to end, as Trainer does: a weight file of SIZE bytes that nothing can compress, and two small ones.

@@ -2,9 +2,9 @@
 
 ::
 
-    python -I -S trial.py DIRECTORY [OPERATION...]
-    python -I -S trial.py --leave DIRECTORY
-    python -I -S trial.py --remove DIRECTORY
+    python -I -S file_operations_child.py DIRECTORY [OPERATION...]
+    python -I -S file_operations_child.py --leave DIRECTORY
+    python -I -S file_operations_child.py --remove DIRECTORY
 
 The first form makes DIRECTORY, tries each operation in it, reads back what it wrote, and removes
 DIRECTORY again. It prints one JSON object a line. For each operation: ``operation``, ``works``,

@@ -76,7 +76,7 @@ def doctored(bucket: Bucket) -> list[str]:
 
 def trying(rig: Rig) -> bool:
     """Whether the helper that tries the operations runs."""
-    return any("trial.py" in words for words in rig.processes().values())
+    return any("file_operations_child.py" in words for words in rig.processes().values())
 
 
 def works(rig: Rig, answer: Answer) -> None:
