@@ -252,6 +252,9 @@ class _Work:
 
     def failed(self, problem: Unproven) -> None:
         """The store was asked and does not (yet) hold the file as written."""
+        if problem.path in self._held:
+            # It has bytes that wait for its close, which is all there is to say.
+            return
         self._problems[problem.path] = problem
         self._complained.setdefault(problem.path, time.monotonic())
 
@@ -280,8 +283,7 @@ class _Work:
                 continue
             problem = self._problems.get(path)
             held = "a program still has it open; close it" if path in self._held else ""
-            problem_text = problem.reason if problem else ""
-            reasons = (held or problem_text, self.errors.get(path), self.trouble)
+            reasons = (problem.reason if problem else held, self.errors.get(path), self.trouble)
             text = "; ".join(filter(None, reasons)) or self._unfinished()
             unproven.append(Unproven(path, self.sizes.get(path, 0), text))
         proven = tuple(self._entries[path] for path in self._order if path in self._entries)
