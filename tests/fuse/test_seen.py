@@ -28,13 +28,13 @@ JSON_LOG = ("--log-format", "json")
 # What the callback does in the process of the training, without the training.
 PROVE = """
 import sys
-from mountkit import config
+from mountkit.config import settings, timeouts
 from mountkit.events import silent
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
 
 target, step, *files = sys.argv[1:]
-limits = config.limits(config.load())
+limits = timeouts.limits(settings.load())
 Prover(Mount.covering(target), "", limits, silent).prove(f"checkpoint-{step}", int(step), files)
 """
 
