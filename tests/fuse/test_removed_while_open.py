@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -155,8 +156,9 @@ def python(rig: Rig, code: str, *below: str) -> list[str]:
 def records(rig: Rig) -> dict[str, dict]:
     found = {}
     for path in rig.cache.rglob("vfsMeta/**/*"):
-        if path.is_file() and (text := path.read_text()):
-            found[path.name] = json.loads(text)
+        # rclone rewrites a record in place: what is read in the middle of that says nothing.
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            found[path.name] = json.loads(path.read_text() if path.is_file() else "")
     return found
 
 
