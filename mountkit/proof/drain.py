@@ -69,7 +69,7 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
         if isinstance(result, DrainReport):
             seen = work.snapshot()
             changed = [path for path in seen if seen[path] != before.get(path)]
-            # Where something is not proven, a change may be why; what it was waited for, took long.
+            # A change may be why a file is not proven; each round of those waits long, so one more.
             last = ROUNDS if result.complete else ROUNDS_UNPROVEN
             if not changed or rounds >= last:
                 return work.end(result, seen, changed)

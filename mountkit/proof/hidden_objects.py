@@ -16,6 +16,7 @@ from mountkit.proof.upload_waiter import renamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from mountkit.mounts.mount import Mount
     from mountkit.store.base import Store
@@ -46,8 +47,7 @@ def unseen(mount: Mount, store: Store, known: Iterable[str], deadline: Deadline)
         info.path
         for info in store.list()
         if info.path not in files
-        # Stores date objects to the second.
-        and info.modified.timestamp() <= record.store_began
+        and _from_before(info.modified, record.store_began)
         and not is_trial(info.path)
         and not renamed(info.path, mount.spec.backend)
     )
@@ -66,11 +66,19 @@ def hidden(
     MountkitError
         If the store cannot be asked, or rclone does not answer.
     """
+    record = mount.last_record()
     left = sorted(set(paths).difference(known))
-    if not left:
+    if record is None or not left:
         return ()
     found = store.attest_many(left)
-    there = {path: info for path in left if (info := found[path]) is not None}
+    there = {
+        path: info
+        for path in left
+        # Another program may have put another object there meanwhile.
+        if (info := found[path]) is not None
+        and info.modified is not None
+        and _from_before(info.modified, record.store_began)
+    }
     if not there:
         return ()
     control = mount.control(deadline)
@@ -78,3 +86,8 @@ def hidden(
         control.refresh(directory)
     shown = there.keys() - mount.missing(sorted(there), deadline)
     return tuple(Unproven(path, there[path].size, REASON) for path in sorted(shown))
+
+
+def _from_before(modified: datetime, store_began: float) -> bool:
+    """Whether an object may be older than the mount; stores date objects to the second."""
+    return modified.timestamp() <= store_began

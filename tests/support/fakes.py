@@ -104,6 +104,7 @@ class FakeStore:
             "etag-" + values["crc64nvme"],
             values,
             metadata=self._bucket.metadata.get(key, {}),
+            modified=self._bucket.modified.get(key, datetime.now(timezone.utc)),
         )
 
     def attest_many(

@@ -1,0 +1,71 @@
+"""Objects that a program removed, and that come back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from mountkit.proof.hidden_objects import hidden, unseen
+from mountkit.timing import Deadline
+from support.fakes import FakeMount
+
+BEGAN = datetime(2024, 5, 6, tzinfo=timezone.utc)
+
+pytestmark = pytest.mark.fault(44)
+
+
+@pytest.fixture
+def mount(tmp_path) -> FakeMount:
+    found = FakeMount(tmp_path)
+    found.begin(store_began=BEGAN.timestamp())
+    return found
+
+
+def put(mount: FakeMount, path: str, after: float) -> None:
+    key = mount.spec.source.key(path)
+    mount.bucket.objects[key] = b"12345"
+    mount.bucket.modified[key] = BEGAN + timedelta(seconds=after)
+
+
+def look(mount: FakeMount, known: tuple[str, ...] = ()) -> frozenset[str]:
+    return unseen(mount, mount.store(), known, Deadline())
+
+
+def shown(mount: FakeMount, paths: frozenset[str], known: tuple[str, ...] = ()) -> list[str]:
+    return [one.path for one in hidden(mount, mount.store(), paths, known, Deadline())]
+
+
+def test_what_a_directory_read_anew_brings_back_is_named(mount):
+    put(mount, "a/x", -60.0)
+    put(mount, "a/same-second", 0.0)
+    mount.lacks = frozenset({"a/x", "a/same-second"})
+    paths = look(mount)
+    mount.lacks = frozenset()
+    assert shown(mount, paths) == ["a/same-second", "a/x"]
+    assert mount.daemon.refreshed == ["a"]
+
+
+def test_what_the_mount_shows_or_still_does_not_is_not(mount):
+    put(mount, "there", -60.0)
+    put(mount, "unshowable", -60.0)
+    mount.lacks = frozenset({"unshowable"})
+    assert shown(mount, look(mount)) == []
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_another_programs_object_is_no_concern_of_this_run(mount, when):
+    put(mount, "x", 5.0 if when == "before" else -60.0)
+    mount.lacks = frozenset({"x"})
+    paths = look(mount)
+    put(mount, "x", 5.0)
+    mount.lacks = frozenset()
+    assert shown(mount, paths) == []
+
+
+def test_what_was_written_again_meanwhile_is_proven_elsewhere(mount):
+    put(mount, "x", -60.0)
+    mount.lacks = frozenset({"x"})
+    paths = look(mount)
+    mount.lacks = frozenset()
+    assert shown(mount, paths, ("x",)) == []
