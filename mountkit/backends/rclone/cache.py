@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from mountkit.backends.base import WrittenFile
 from mountkit.errors import MountUnavailableError
+from mountkit.linux import sparse_files
 from mountkit.names import SAME_SAVE_SECONDS, TRAINER_STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-BLOCK_BYTES = 512
 DRAFT_NAME = "record.draft"
 REWRITE_TRIES = 50
 REWRITE_SECONDS = 0.01
@@ -32,9 +32,15 @@ GO_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\
 class RcloneCache:
     """The two trees of one mount's cache: ``data`` has the bytes, ``meta`` a record for each."""
 
-    def __init__(self, data: Path, meta: Path) -> None:
+    def __init__(
+        self,
+        data: Path,
+        meta: Path,
+        has_hole: Callable[[Path, Path], bool] = sparse_files.has_hole,
+    ) -> None:
         self.data = data
         self.meta = meta
+        self._has_hole = has_hole
         # The directory of the mount's cache: what lies there is mountkit's, and not rclone's.
         self.top = Path(os.path.commonpath([data, meta]))
 
@@ -134,9 +140,8 @@ class RcloneCache:
         if local is not None or not info:
             return local
         try:
-            with data.open("rb") as stream:
-                size = os.fstat(stream.fileno()).st_size
-                solid = size > 0 and os.lseek(stream.fileno(), 0, os.SEEK_HOLE) == size
+            size = data.stat().st_size
+            solid = size > 0 and not self._has_hole(data, self.top)
         except FileNotFoundError:
             return None
         return data if solid and info.get("Size", -1) == size else None
@@ -202,7 +207,7 @@ class RcloneCache:
                 nameless.append(path)
             if info and (not info.get("Dirty", True) or _whole(info, status.st_size)):
                 continue
-            torn = status.st_blocks * BLOCK_BYTES < status.st_size or _unfetched(info or {})
+            torn = self._has_hole(data, self.top) or _unfetched(info or {})
             if torn or (info or {}).get("Size", 0) > status.st_size:
                 self.set_aside(aside, [path])
                 moved.append(path)

@@ -11,7 +11,9 @@ import tempfile
 import threading
 import time
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 from mountkit.backends.base import WrittenFile
 from mountkit.backends.rclone.cache import RcloneCache, _seconds
 from mountkit.errors import MountUnavailableError
+from mountkit.linux.sparse_files import has_hole
 from mountkit.names import SAME_SAVE_SECONDS
 
 
@@ -45,6 +48,15 @@ def info(size: int, *, dirty: bool = False, ranges: Any = ...) -> dict[str, Any]
         "Rs": whole if ranges is ... else ranges,
         "Dirty": dirty,
     }
+
+
+def compressed(descriptor: int) -> SimpleNamespace:
+    """What ZFS says of a file that it has compressed."""
+    return SimpleNamespace(st_size=os.fstat(descriptor).st_size, st_blocks=1)
+
+
+def refuse(*_: int) -> int:
+    raise OSError(errno.EINVAL, "Invalid argument")
 
 
 @pytest.fixture
@@ -276,6 +288,24 @@ class TestAudit:
         assert (tmp_path / "aside" / "d" / "torn").read_bytes().endswith(b"the end")
         assert not (cache.data / "d" / "torn").exists()
         assert cache.files() == ()
+
+    @pytest.mark.parametrize("meta", [b"", info(1, dirty=True)])
+    def test_a_whole_file_of_a_file_system_that_compresses_is_not(self, tmp_path, meta):
+        compresses = partial(has_hole, fstat=compressed)
+        cache = Cache(tmp_path / "vfs", tmp_path / "vfsMeta", compresses)
+        data = b"x" * 300_000
+        cache.put("d/whole", data, meta)
+        assert cache.audit(tmp_path / "aside") == ()
+        assert cache.local("d/whole") == cache.data / "d" / "whole"
+        # Nor is it kept from being compared, whatever its record says of its ranges.
+        cache.put("d/read", data, info(len(data), ranges=[{"Pos": 0, "Size": 1}]))
+        assert cache.comparable("d/read") == cache.data / "d" / "read"
+
+    def test_a_file_system_that_cannot_tell_of_holes_leaves_nothing_unread(self, tmp_path):
+        cannot = partial(has_hole, lseek=refuse)
+        cache = Cache(tmp_path / "vfs", tmp_path / "vfsMeta", cannot)
+        cache.put("d/read", b"12345", info(5, ranges=[{"Pos": 0, "Size": 1}]))
+        assert cache.comparable("d/read") == cache.data / "d" / "read"
 
     @pytest.mark.fault(11)
     @pytest.mark.parametrize("dirty", [True, False])
