@@ -17,6 +17,12 @@ class MountkitError(Exception):
         What happened, naming the file, the mount or the bucket it happened to.
     hint:
         What to do next, best of all a command to run.
+
+    Attributes
+    ----------
+    may_pass:
+        Of a refusal of the store: for how many seconds it may be one that passes by itself. 0 where
+        it is final.
     """
 
     exit_code: ClassVar[int] = 70
@@ -25,6 +31,7 @@ class MountkitError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.may_pass = 0.0
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message

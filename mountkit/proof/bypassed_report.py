@@ -5,13 +5,35 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from mountkit.errors import Unproven
+from mountkit.errors import MountkitError, Unproven
+from mountkit.mounts.shadowed_files import missed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mountkit.mounts.mount import Mount
     from mountkit.state.bypassed_files import Stray
+
+
+def astray(mount: Mount) -> tuple[Unproven, ...]:
+    """What may lie on a disk of this machine, and was never in the mount; what is not known of it.
+
+    The mount stands for files that nobody can name.
+    """
+    found: list[Unproven] = []
+    try:
+        found += [explained(mount, stray) for stray in missed(mount)]
+        record = mount.last_record()
+        covered = mount.covered() or (record.covered if record else "")
+    except MountkitError as error:
+        return (*found, Unproven(mount.path, 0, error.message))
+    except OSError as error:
+        reason = f"what was written beside the mount is not known: {error}"
+        return (*found, Unproven(mount.path, 0, reason))
+    if covered:
+        reason = f"{covered}; what was written meanwhile went there, if anything was"
+        found.append(Unproven(mount.path, 0, reason))
+    return tuple(found)
 
 
 def explained(mount: Mount, stray: Stray) -> Unproven:

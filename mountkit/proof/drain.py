@@ -7,36 +7,33 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mountkit import backends
 from mountkit.checkpoints import catalog, lineage
 from mountkit.checkpoints.manifest import Manifest
 from mountkit.checkpoints.verification import listing
-from mountkit.errors import (
-    MountkitError,
-    MountUnavailableError,
-    NotDurableError,
-    Unproven,
-    VerificationError,
-)
+from mountkit.errors import MountkitError, NotDurableError, Unproven, VerificationError
 from mountkit.events import Observer, Trouble
 from mountkit.mounts.shadowed_files import missed
 from mountkit.names import MANIFEST_NAME, TRAINER_STATE, step_of, top_of
 from mountkit.proof import symbolic_links
-from mountkit.proof.bypassed_report import explained
+from mountkit.proof.asking_again import Endurance
+from mountkit.proof.bypassed_report import astray
 from mountkit.proof.committer import Prover
 from mountkit.proof.completeness import finished
 from mountkit.proof.hidden_objects import hidden, unseen
 from mountkit.proof.lost_files import forgotten, taken
-from mountkit.proof.report import DrainReport, written
+from mountkit.proof.report import DrainReport, unknown, unreadable, written
 from mountkit.proof.upload_waiter import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
     from datetime import datetime
 
     from mountkit.backends.base import WrittenFile
     from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
+    from mountkit.store.base import ObjectInfo
 
 RETRY_SECONDS = 1.0
 ROUNDS = 5
@@ -61,26 +58,19 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
     # One moment for all of it, and not so long for each checkpoint and each of its waits.
     limits = limits.begun()
     work = _Drain(mount, limits, observer, ended_well=ended_well)
-    moved, settled, said, rounds = time.monotonic(), 0, "", 1
+    endurance, said, rounds = Endurance(limits.stall), "", 1
     while True:
-        work.flush()
-        before = work.snapshot()
         result = work.attempt()
         if isinstance(result, DrainReport):
-            seen = work.snapshot()
-            changed = [path for path in seen if seen[path] != before.get(path)]
             # A change may be why a file is not proven; each round of those waits long, so one more.
             last = ROUNDS if result.complete else ROUNDS_UNPROVEN
-            if not changed or rounds >= last:
-                return work.end(result, seen, changed)
+            if not work.changed or rounds >= last:
+                return work.end(result)
             # Something still writes; what it wrote meanwhile has its turn.
             rounds += 1
-            work.ask_again(changed)
+            work.ask_again()
             continue
-        now = time.monotonic()
-        if len(work.settled) > settled:
-            moved, settled = now, len(work.settled)
-        if now - moved > limits.stall or limits.deadline.passed:
+        if endurance.ends(result, len(work.settled)) or limits.deadline.passed:
             return work.give_up(result)
         mount.directory.tally.complain(result.message)
         if result.message != said:
@@ -106,6 +96,8 @@ class _Drain:
         self, mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool
     ) -> None:
         self.settled: set[str] = set()
+        #: What changed during the last attempt that came to its end.
+        self.changed: tuple[str, ...] = ()
         self._mount = mount
         self._limits = limits
         self._observer = observer
@@ -123,52 +115,57 @@ class _Drain:
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """What was written through a mapping is only in memory, and lost with the mount."""
         problem = self._mount.flush(self._limits.deadline)
         if problem:
             self._observer(Trouble(f"The mount at {self._mount.path} is not flushed: {problem}"))
 
-    def snapshot(self) -> dict[str, tuple[int, float, str]]:
+    def _snapshot(self) -> dict[str, tuple[int, float, str]]:
         """Size, time and version of every file that was written."""
         return {file.path: file.stamp for file in written(self._mount)}
 
-    def ask_again(self, changed: Iterable[str]) -> None:
+    def ask_again(self) -> None:
         """Files that changed while they were looked at have their turn once more."""
-        tops = {*changed, *(top_of(path) for path in changed)}
-        self.settled.difference_update(changed)
+        tops = {*self.changed, *(top_of(path) for path in self.changed)}
+        self.settled.difference_update(self.changed)
         self._unproven = {
             path: problem for path, problem in self._unproven.items() if path not in tops
         }
 
-    def end(
-        self,
-        report: DrainReport,
-        seen: Mapping[str, tuple[int, float, str]],
-        changed: Iterable[str],
-    ) -> DrainReport:
+    def end(self, report: DrainReport) -> DrainReport:
         """The last report, with what something is still writing."""
-        busy = [Unproven(path, seen[path][0], "something is still writing it") for path in changed]
-        return replace(report, unproven=(*report.unproven, *busy), seen=dict(seen))
+        sizes = {path: report.seen[path][0] for path in self.changed}
+        busy = [Unproven(path, sizes[path], "something is still writing it") for path in sizes]
+        return replace(report, unproven=(*report.unproven, *busy))
 
-    def attempt(self) -> DrainReport | MountUnavailableError:
-        """The report, or why the store cannot be asked right now."""
+    def attempt(self) -> DrainReport | MountkitError:
+        """The report, or why there is none yet."""
         try:
-            return self._once()
-        except MountUnavailableError as error:
-            return error
+            self._flush()
+            before = self._snapshot()
+            report = self._once()
+            seen = self._snapshot()
         except MountkitError as error:
-            return self.give_up(error)
+            return error
+        except OSError as error:
+            return unreadable(self._mount, error)
+        self.changed = tuple(path for path in seen if seen[path] != before.get(path))
+        return replace(report, seen=seen)
 
     def _once(self) -> DrainReport:
         files = written(self._mount)
         paths = [file.path for file in files]
         self._note(taken(self._mount, paths, self._limits.deadline))
+        # One listing for all who ask what the bucket has, for it may be long. What they find in it
+        # they ask about once more.
+        caches = backends.load(self._mount.spec.backend).caches
+        listed = tuple(self._store.list()) if caches else ()
         # A proof has directories read anew, and then the mount shows what it hid.
-        self._unseen.update(unseen(self._mount, self._store, paths, self._limits.deadline))
+        self._unseen.update(unseen(self._mount, listed, paths, self._limits.deadline))
         groups, loose = _group(files)
         whole: list[_Whole] = []
-        astray = {top_of(stray.path) for stray in missed(self._mount)}
+        bypassed = {top_of(stray.path) for stray in missed(self._mount)}
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
             open_members = [file for file in members if file.path not in self.settled]
@@ -176,13 +173,20 @@ class _Drain:
                 continue
             step = step_of(top.rpartition("/")[2])
             manifest = self._manifest(top)
-            if manifest is not None and top in astray:
+            if manifest is not None and top in bypassed:
                 # It was proven before the rest of it missed the mount.
                 self._store.delete([f"{top}/{MANIFEST_NAME}"])
                 manifest = None
             if manifest is not None and self._covers(manifest, top, members):
                 self.settled.update(file.path for file in members)
-            elif step is None or top in astray or not self._finished(top, step, members):
+                continue
+            try:
+                whole_save = top not in bypassed and self._finished(top, step, members)
+            except VerificationError as error:
+                # One object of it, which cannot be read, is no reason to give up the others.
+                self._note([Unproven(top, 0, error.message)])
+                continue
+            if step is None or not whole_save:
                 self._observer(Trouble(f"{top} is not a finished checkpoint: it gets no manifest"))
                 loose.extend(file for file in members if self._concerns(file))
             else:
@@ -190,20 +194,24 @@ class _Drain:
         self._prove_all(whole)
         self._attest(loose)
         self._name_left_over()
-        self._note(forgotten(self._mount, self._store, paths))
+        self._note(forgotten(self._mount, self._store, listed, paths))
         self._note(hidden(self._mount, self._store, self._unseen, paths, self._limits.deadline))
-        self._note_links(file.path for file in files if self._concerns(file))
-        self._note_astray()
+        self._note_links(listed, (file.path for file in files if self._concerns(file)))
+        self._note(astray(self._mount))
         return self._report()
 
     def give_up(self, error: MountkitError) -> DrainReport:
         """Name everything that is not settled, and why."""
-        self._note(
-            Unproven(file.path, file.size, error.message)
-            for file in written(self._mount)
-            if file.path not in self.settled and self._concerns(file)
-        )
-        self._note_astray()
+        try:
+            self._note(
+                Unproven(file.path, file.size, error.message)
+                for file in written(self._mount)
+                if file.path not in self.settled and self._concerns(file)
+            )
+        except (MountkitError, OSError) as problem:
+            # Nobody knows which files those are: the mount stands for them.
+            self._note([unknown(self._mount, problem)])
+        self._note(astray(self._mount))
         if not self._unproven:
             self._note([Unproven(self._mount.path, 0, error.message)])
         return self._report()
@@ -267,9 +275,10 @@ class _Drain:
             self._provers[below].prove(
                 name, whole.step, sorted(names), since=since, saved=saved, before=manifest
             )
-        except NotDurableError as error:
+        except (NotDurableError, VerificationError) as error:
             # A manifest that was damaged on its way is no file of this checkpoint, and names none.
-            return error.unproven or (Unproven(whole.top, 0, error.message),)
+            named = error.unproven if isinstance(error, NotDurableError) else ()
+            return named or (Unproven(whole.top, 0, error.message),)
         return ()
 
     def _saved(self, whole: _Whole) -> datetime | None:
@@ -304,8 +313,8 @@ class _Drain:
         self.settled.update(paths)
 
     def _manifest(self, top: str) -> Manifest | None:
-        data = self._store.get(f"{top}/{MANIFEST_NAME}")
         try:
+            data = self._store.get(f"{top}/{MANIFEST_NAME}")
             return None if data is None else Manifest.from_bytes(data)
         except VerificationError:
             # One that cannot be read makes no checkpoint; a new one replaces it.
@@ -327,15 +336,15 @@ class _Drain:
             for file in members
         )
 
-    def _finished(self, top: str, step: int, members: Sequence[WrittenFile]) -> bool:
-        return finished(
+    def _finished(self, top: str, step: int | None, members: Sequence[WrittenFile]) -> bool:
+        return step is not None and finished(
             self._mount, top, step, members, ended_well=self._ended_well, store=self._store
         )
 
-    def _note_links(self, paths: Iterable[str]) -> None:
+    def _note_links(self, listed: Sequence[ObjectInfo], paths: Iterable[str]) -> None:
         """What a later mount would show as something else, or does not lead into the bucket."""
         written, deadline = sorted(paths), self._limits.deadline
-        self._note(symbolic_links.doubtful(self._mount, self._store, written, deadline))
+        self._note(symbolic_links.doubtful(self._mount, self._store, listed, written, deadline))
         for said in symbolic_links.leading_out(self._mount, written, deadline):
             if said not in self._said:
                 self._said.add(said)
@@ -352,18 +361,6 @@ class _Drain:
                         "of no checkpoint: remove it"
                     )
                 )
-
-    def _note_astray(self) -> None:
-        """What may lie on a disk of this machine, and was never in the mount."""
-        record = self._mount.last_record()
-        try:
-            self._note(explained(self._mount, stray) for stray in missed(self._mount))
-        except NotDurableError as error:
-            self._note([Unproven(self._mount.path, 0, error.message)])
-        covered = self._mount.covered() or (record.covered if record else "")
-        if covered:
-            reason = f"{covered}; what was written meanwhile went there, if anything was"
-            self._note([Unproven(self._mount.path, 0, reason)])
 
     def _note(self, problems: Iterable[Unproven]) -> None:
         for problem in problems:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mountkit.mounts.mount import Mount
-    from mountkit.store.base import Store
+    from mountkit.store.base import ObjectInfo, Store
     from mountkit.timing import Deadline
 
 REASON = (
@@ -28,16 +28,15 @@ REASON = (
 )
 
 
-def unseen(mount: Mount, store: Store, known: Iterable[str], deadline: Deadline) -> frozenset[str]:
+def unseen(
+    mount: Mount, listed: Iterable[ObjectInfo], known: Iterable[str], deadline: Deadline
+) -> frozenset[str]:
     """Objects from before this mount that it does not show, as long as it has not read them anew.
+
+    ``listed`` is what the store has.
 
     To be asked before a proof, which has directories read anew. What another program has put there
     since is younger, and no concern of this run.
-
-    Raises
-    ------
-    MountkitError
-        If the store cannot be asked.
     """
     record = mount.last_record()
     if record is None or not backends.load(mount.spec.backend).caches:
@@ -45,7 +44,7 @@ def unseen(mount: Mount, store: Store, known: Iterable[str], deadline: Deadline)
     files = frozenset(known)
     older = sorted(
         info.path
-        for info in store.list()
+        for info in listed
         if info.path not in files
         and _from_before(info.modified, record.store_began)
         and not is_trial(info.path)

@@ -25,8 +25,13 @@ REASON = "it left the local cache before anybody proved it"
 TAKEN = "it waits for its upload, and the local cache does not have it any more"
 
 
-def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unproven, ...]:
+def forgotten(
+    mount: Mount, store: Store, listed: Sequence[ObjectInfo], known: Iterable[str]
+) -> tuple[Unproven, ...]:
     """Whole checkpoints, and single files, that are in the store and not among the ``known``.
+
+    ``listed`` is what the store had when the ``known`` files were looked for. What was written and
+    uploaded since is the next look's; what was removed or proven since is not missed.
 
     Of single files, and of checkpoints further down, those that the daemon uploaded, by the mark
     that it puts on them, since the mount was made, by the store's own clock. What another program
@@ -49,7 +54,6 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     before = record.unproven_before if record else ()
     since = record.store_began if record else 0.0
     files = frozenset(known)
-    listed = list(store.list())
     proven = {_place(info): _seconds(info) for info in listed if _name(info) == MANIFEST_NAME}
     left = [
         info
@@ -63,12 +67,15 @@ def forgotten(mount: Mount, store: Store, known: Iterable[str]) -> tuple[Unprove
     passed_over = {"", *before, *map(top_of, files)}
     # Without its state it is what a deletion and an upload left between them.
     states = {info for info in left if _is_state(info) and _place(info) not in passed_over}
-    whole = {
-        _place(info)
-        for info in states
-        # Of those with a manifest, nobody has looked which were whole before: the mark tells.
-        if "/" not in _place(info) and _place(info) not in proven
-    }
+    whole = _still_unproven(
+        store,
+        {
+            _place(info)
+            for info in states
+            # Of those with a manifest, nobody has looked which were whole before: the mark tells.
+            if "/" not in _place(info) and _place(info) not in proven
+        },
+    )
     young = [info for info in left if _seconds(info) > since and top_of(info.path) not in whole]
     ours = _marked(store, young, mark, upload_tag.value(mount.directory.path, mount.spec.id))
     whole.update(_place(info) for info in ours if info in states)
@@ -118,6 +125,19 @@ def _marked(
         for info in objects
         if (told := found[info.path]) is not None and told.metadata.get(mark) == value
     )
+
+
+def _still_unproven(store: Store, tops: Iterable[str]) -> set[str]:
+    """Those that have their state, and no manifest, by now as well."""
+    names = {top: (f"{top}/{TRAINER_STATE}", f"{top}/{MANIFEST_NAME}") for top in sorted(tops)}
+    if not names:
+        return set()
+    found = store.attest_many(path for pair in names.values() for path in pair)
+    return {
+        top
+        for top, (state, manifest) in names.items()
+        if found[state] is not None and found[manifest] is None
+    }
 
 
 def _is_state(info: ObjectInfo) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mountkit.errors import MountUnavailableError, Unproven
+from mountkit.errors import MountkitError, MountUnavailableError, Unproven
 from mountkit.mounts.bypassed_files import new_strays
 from mountkit.names import is_trial
 from mountkit.proof.bypassed_report import explained
@@ -58,9 +58,8 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
     """
     try:
         report = report.checked_again(written(mount))
-    except (MountUnavailableError, OSError) as error:
-        unknown = Unproven(mount.path, 0, f"what was written at the very end is not known: {error}")
-        report = replace(report, unproven=(*report.unproven, unknown))
+    except (MountkitError, OSError) as error:
+        report = replace(report, unproven=(*report.unproven, unknown(mount, error)))
     named = {problem.path for problem in report.unproven}
     late = [stray for stray in new_strays(mount, record) if stray.path not in named]
     return replace(report, unproven=(*report.unproven, *(explained(mount, one) for one in late)))
@@ -69,3 +68,18 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
 def written(mount: Mount) -> list[WrittenFile]:
     """All that was written, but for what mountkit tried."""
     return [file for file in mount.control().files() if not is_trial(file.path)]
+
+
+def unreadable(mount: Mount, error: OSError) -> MountUnavailableError:
+    """What this machine knows of a mount cannot be read, so nobody can say what was written."""
+    return MountUnavailableError(
+        f"What was written through the mount at {mount.path} is not known: {error}.",
+        hint=f"See what became of its private directory: ls -la {mount.directory.path}",
+    )
+
+
+def unknown(mount: Mount, error: MountkitError | OSError) -> Unproven:
+    """The mount, in place of files that nobody can name, and the next command."""
+    found = unreadable(mount, error) if isinstance(error, OSError) else error
+    reason = f"what was written through it is not known: {found.message} {found.hint}"
+    return Unproven(mount.path, 0, reason.rstrip())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from mountkit.mounts.mount import Mount
-    from mountkit.store.base import Store
+    from mountkit.store.base import ObjectInfo, Store
     from mountkit.timing import Deadline
 
 LONGEST_TARGET = 4096
@@ -80,12 +80,16 @@ def disguised(mount: Mount, paths: Iterable[str], deadline: Deadline) -> Iterato
 
 
 def doubtful(
-    mount: Mount, store: Store, paths: Iterable[str], deadline: Deadline
+    mount: Mount,
+    store: Store,
+    listed: Iterable[ObjectInfo],
+    paths: Iterable[str],
+    deadline: Deadline,
 ) -> tuple[Unproven, ...]:
     """What a later mount would not show as it is: written as a file and as a link, or disguised.
 
     rclone renames a link onto a file, or a file onto a link, and leaves the other one in the
-    bucket.
+    bucket. ``listed`` is what the store had before the proof, which brings the rest of ``paths``.
 
     Raises
     ------
@@ -97,8 +101,11 @@ def doubtful(
     if not suffix or not written:
         return ()
     found = list(disguised(mount, written, deadline))
-    for name, link in twice([info.path for info in store.list()], suffix):
-        if name in written or link in written:
+    there = {*written, *(info.path for info in listed)}
+    pairs = [pair for pair in twice(sorted(there), suffix) if not written.isdisjoint(pair)]
+    stored = store.attest_many(sorted({path for pair in pairs for path in pair}))
+    for name, link in pairs:
+        if stored[name] is not None and stored[link] is not None:
             reason = (
                 "the bucket has both, the file and the link, of which one was to take the place of "
                 "the other, and a later mount shows either; remove the older one from the bucket"

@@ -20,6 +20,7 @@ from mountkit.errors import (
     PermissionDeniedError,
     TimeUpError,
     Unproven,
+    VerificationError,
 )
 from mountkit.events import Observer, Trouble, Waiting
 from mountkit.formatting import printable
@@ -160,6 +161,10 @@ class Uploads:
             return None, None
         except OSError as error:
             return None, Unproven(path, size, f"it cannot be read back: {error.strerror}")
+        except VerificationError as error:
+            # Its object was replaced or removed while it was read. The next round asks once more.
+            work.references.pop(path, None)
+            return None, Unproven(path, size, error.message)
         except (MountUnavailableError, NotDurableError) as error:
             # The store is ill or out of reach: no verdict. The stall timeout bounds the wait.
             self._mount.directory.tally.complain(error.message)

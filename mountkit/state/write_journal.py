@@ -103,17 +103,13 @@ class Journal:
             If there is a journal and it cannot be read.
         """
         try:
-            stream = self._file.open("rb")
+            seen, fresh = self._read_on()
         except FileNotFoundError:
             return {}
-        with stream:
-            seen = self._seen
-            # Another process may have cleared it, and the new file may have the old one's inode.
-            # Its first line has another time in it, though.
-            if stream.read(len(seen.head)) != seen.head:
-                seen = _Seen()
-            stream.seek(seen.offset)
-            fresh = stream.read()
+        except OSError as error:
+            # What fails once it is open does not say which file it was.
+            error.filename = str(self._file)
+            raise
         complete = fresh.rfind(b"\n") + 1
         words = dict(seen.words)
         for line in fresh[:complete].split(b"\n"):
@@ -122,6 +118,17 @@ class Journal:
         head = seen.head + fresh[: max(0, min(complete, _HEAD_BYTES - len(seen.head)))]
         self._seen = _Seen(seen.offset + complete, head, words)
         return dict(words)
+
+    def _read_on(self) -> tuple[_Seen, bytes]:
+        """What was read before of the same journal, and all that has come since."""
+        with self._file.open("rb") as stream:
+            seen = self._seen
+            # Another process may have cleared it, and the new file may have the old one's inode.
+            # Its first line has another time in it, though.
+            if stream.read(len(seen.head)) != seen.head:
+                seen = _Seen()
+            stream.seek(seen.offset)
+            return seen, stream.read()
 
     def clear(self) -> None:
         """Forget everything, as when a mount is made anew."""

@@ -22,6 +22,7 @@ from mountkit.state.bypassed_files import over
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.write_journal import UNFINISHED, Journal
 from mountkit.store import checksums
+from mountkit.store.base import ObjectChangedError, ObjectMissingError
 from mountkit.store.checksums import Digester, FileDigest
 from mountkit.store.s3.store import S3Store
 
@@ -120,6 +121,16 @@ class MountpointControl:
         return self._last
 
     def _look(self) -> _Known:
+        try:
+            return self._account()
+        except OSError as error:
+            raise MountUnavailableError(
+                f"What was written through the mount at {self._spec.target} cannot be read: "
+                f"{error}.",
+                hint=f"See what became of it: ls -la {self._state.path}",
+            ) from error
+
+    def _account(self) -> _Known:
         uploads = self._log.read()
         journal = self._journal.read()
         top = self._spec.source.key("")
@@ -203,8 +214,14 @@ class MountpointControl:
 
     def _read_back(self, path: str) -> FileDigest:
         digester = Digester()
-        for chunk in self._store.chunks(path):
-            digester.update(chunk)
+        try:
+            for chunk in self._store.chunks(path):
+                digester.update(chunk)
+        except ObjectMissingError as error:
+            raise FileNotFoundError(errno.ENOENT, "the store does not have it", path) from error
+        except ObjectChangedError as error:
+            reason = "the store has another object than was uploaded"
+            raise OSError(errno.ESTALE, reason, path) from error
         return digester.result()
 
     def content(self, path: str) -> bytes | None:  # noqa: ARG002

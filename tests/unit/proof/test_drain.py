@@ -19,13 +19,20 @@ from mountkit.checkpoints import catalog
 from mountkit.checkpoints.manifest import Manifest
 from mountkit.config import timeouts
 from mountkit.config.timeouts import Limits
-from mountkit.errors import MountkitError, MountUnavailableError, Unproven
+from mountkit.errors import (
+    ConfigurationError,
+    MountkitError,
+    MountUnavailableError,
+    Unproven,
+    VerificationError,
+)
 from mountkit.events import Trouble
 from mountkit.names import MANIFEST_NAME
 from mountkit.proof import committer, upload_waiter
 from mountkit.proof import drain as drains
 from mountkit.proof.drain import _group, drain
 from mountkit.proof.report import DrainReport
+from mountkit.store.base import ObjectChangedError, ObjectMissingError
 from mountkit.store.s3.errors import translate
 from mountkit.timing import Deadline
 from support.fakes import FakeMount, FakeStore, astray
@@ -670,6 +677,150 @@ class TestStoreTrouble:
         report = drain(mount, limits, events.append, ended_well=True)
         assert unproven(report) == ["log"]
         assert "AccessDenied" in report.unproven[0].reason
+
+
+class TestUnreadable:
+    """What this machine knows of a mount cannot be read: nobody can say what was written."""
+
+    @pytest.mark.parametrize(
+        ("error", "says"),
+        [
+            (MountUnavailableError("The journal is gone.", hint="See: ls"), "is gone. See: ls"),
+            (IsADirectoryError(21, "Is a directory", "/state/strays.json"), "/state/strays.json"),
+            (OSError(116, "Stale file handle"), "Stale file handle"),
+            (ConfigurationError("strays.json holds no record.", hint="Remove it"), "no record"),
+        ],
+    )
+    def test_the_mount_is_named_with_the_next_command(self, mount, events, error, says):
+        def fail(_=""):
+            raise error
+
+        mount.daemon.files = fail
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == [mount.path]
+        assert says in report.unproven[0].reason
+
+    def test_only_for_a_moment_it_is_read_once_more(self, mount, events):
+        mount.save("log")
+        files, failing = mount.daemon.files, iter([OSError(116, "Stale file handle")])
+
+        def fail_once(below=""):
+            for error in failing:
+                raise error
+            return files(below)
+
+        mount.daemon.files = fail_once
+        limits = replace(LIMITS, stall=3600.0)
+        report = drain(mount, limits, events.append, ended_well=True)
+        assert (report.files, report.unproven) == (1, ())
+        assert any("Stale file handle" in e.reason for e in events if isinstance(e, Trouble))
+
+    def test_what_bypassed_the_mount_is_known_no_more(self, mount, events):
+        mount.save("log")
+        (mount.directory.path / "strays.json").mkdir()
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert mount.path in unproven(report)
+        assert any("strays.json" in problem.reason for problem in report.unproven)
+
+
+class TestOneObject:
+    """What is wrong with one object leaves the others as they are."""
+
+    def break_reading(self, mount, monkeypatch, error, name):
+        get = FakeStore.get
+
+        def fail(store, path, **more):
+            if path.endswith(name):
+                raise error
+            return get(store, path, **more)
+
+        monkeypatch.setattr(FakeStore, "get", fail)
+
+    @pytest.mark.fault(32)
+    @pytest.mark.parametrize("error", [ObjectChangedError, ObjectMissingError])
+    def test_one_that_changes_while_it_is_read_back(self, mount, events, monkeypatch, error):
+        finished(mount)
+        mount.save("log")
+        mount.save("moved")
+        reference = mount.daemon.reference
+
+        def changed(path):
+            if path == "moved":
+                raise error("run/moved was replaced while it was being read.")
+            return reference(path)
+
+        mount.daemon.reference = changed
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ["moved"]
+        assert "while it was being read" in report.unproven[0].reason
+        assert (report.files, report.checkpoints) == (3, ("checkpoint-3",))
+
+    @pytest.mark.parametrize("name", ["mountkit-manifest.json", "checkpoint-is-incomplete.txt"])
+    def test_one_that_is_too_big_for_what_it_is(self, mount, events, monkeypatch, name):
+        finished(mount)
+        finished(mount, "checkpoint-4", 4)
+        mount.save("log")
+        error = VerificationError("It is bigger than 67108864 bytes.")
+        self.break_reading(mount, monkeypatch, error, f"checkpoint-3/{name}")
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        if name == MANIFEST_NAME:
+            # As one that cannot be read for another reason: a new one replaces it.
+            assert (unproven(report), len(report.checkpoints)) == ([], 2)
+        else:
+            assert (unproven(report), report.checkpoints) == (["checkpoint-3"], ("checkpoint-4",))
+            assert "is bigger than" in report.unproven[0].reason
+
+
+class TestListing:
+    """The whole bucket is listed once in each try."""
+
+    def test_once_for_all_who_ask_what_it_has(self, mount, events):
+        mount.begin()
+        mount.save("log")
+        mount.save("latest.rclonelink")
+        mount.bucket.objects["run/older"] = b"1"
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+        assert mount.bucket.asked("list").count("run") == 1
+
+    def test_and_once_more_when_the_store_is_asked_again(self, mount, events, monkeypatch):
+        monkeypatch.setattr(drains, "RETRY_SECONDS", 0.0)
+        mount.save("log")
+        # Another one's, which has to be asked about.
+        mount.bucket.objects["run/older"] = b"1"
+        failing = iter([MountUnavailableError("The store gave no answer.")])
+
+        def fail_once(key):
+            if key == "run/older":
+                for error in failing:
+                    raise error
+
+        mount.bucket.before_attest = fail_once
+        limits = replace(LIMITS, stall=3600.0)
+        assert drain(mount, limits, events.append, ended_well=True).complete
+        assert mount.bucket.asked("list").count("run") == 2
+
+    def test_not_at_all_where_nothing_waits_on_this_machine(self, mount, events):
+        mount.spec = replace(mount.spec, backend="mountpoint")
+        mount.save("log")
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+        assert mount.bucket.asked("list").count("run") == 0
+
+    @pytest.mark.parametrize("became", ["proven", "removed"])
+    def test_what_another_process_did_meanwhile_counts(self, mount, events, became):
+        mount.save("log")
+        state = "run/checkpoint-7/trainer_state.json"
+        mount.bucket.objects[state] = b"1"
+
+        def meanwhile(key):
+            if key != "run/log":
+                return
+            if became == "removed":
+                mount.bucket.objects.pop(state, None)
+            else:
+                mount.bucket.objects[f"run/checkpoint-7/{MANIFEST_NAME}"] = b"1"
+
+        mount.bucket.before_attest = meanwhile
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
 
 
 class Clock:

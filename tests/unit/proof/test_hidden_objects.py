@@ -29,7 +29,7 @@ def put(mount: FakeMount, path: str, after: float) -> None:
 
 
 def look(mount: FakeMount, known: tuple[str, ...] = ()) -> frozenset[str]:
-    return unseen(mount, mount.store(), known, Deadline())
+    return unseen(mount, mount.store().list(), known, Deadline())
 
 
 def shown(mount: FakeMount, paths: frozenset[str], known: tuple[str, ...] = ()) -> list[str]:

@@ -118,9 +118,9 @@ class TestCheckpoint:
 
 class TestDoubtful:
     def found(self, mount, *paths):
-        return [
-            each.path for each in symbolic_links.doubtful(mount, mount.store(), paths, Deadline())
-        ]
+        store = mount.store()
+        doubtful = symbolic_links.doubtful(mount, store, tuple(store.list()), paths, Deadline())
+        return [each.path for each in doubtful]
 
     def test_a_file_and_a_link_of_one_name(self, mount):
         for path in ("one", "one.rclonelink", "two", "other", "other.rclonelink"):
@@ -130,8 +130,22 @@ class TestDoubtful:
         assert self.found(mount, "two") == []
 
     def test_where_nothing_was_written_the_store_is_not_asked(self, mount):
+        mount.save("old")
+        mount.save("old.rclonelink")
         assert self.found(mount) == []
-        assert mount.bucket.requests == []
+        assert mount.bucket.asked("attest") == []
+
+    def test_the_one_may_come_to_the_store_after_it_was_listed_and_the_other_be_gone(self, mount):
+        listed = []
+        for name in ("late", "gone"):
+            mount.save(name)
+        listed += mount.store().list()
+        for name in ("late.rclonelink", "gone.rclonelink"):
+            mount.save(name)
+        del mount.bucket.objects["run/gone"]
+        paths = sorted(mount.daemon.listed)
+        found = symbolic_links.doubtful(mount, mount.store(), listed, paths, Deadline())
+        assert [each.path for each in found] == ["late and late.rclonelink"]
 
 
 def test_only_what_leads_out_of_the_mount_is_told(mount):

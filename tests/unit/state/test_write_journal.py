@@ -68,6 +68,16 @@ class TestWords:
         )
         assert before <= word.at <= time.time()
 
+    @pytest.mark.parametrize("how", ["opened", "read"])
+    def test_one_that_cannot_be_read_is_named(self, journal, tmp_path, how):
+        if how == "opened":
+            file_of(tmp_path).mkdir()
+        else:
+            # Nothing is mapped at its beginning.
+            file_of(tmp_path).symlink_to("/proc/self/mem")
+        with pytest.raises(OSError, match=JOURNAL_NAME):
+            journal.read()
+
     def test_a_failure_says_why(self, journal):
         journal.begin("a")
         journal.failed("a", "it could not be uploaded: access denied")

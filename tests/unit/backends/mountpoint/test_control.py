@@ -10,12 +10,13 @@ import pytest
 
 from mountkit.backends.mountpoint import control
 from mountkit.backends.mountpoint.control import MountpointControl
+from mountkit.errors import MountUnavailableError
 from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import SERVING, MountRecord
 from mountkit.state.write_journal import Journal
-from mountkit.store.base import Attestation
+from mountkit.store.base import Attestation, ObjectChangedError, ObjectMissingError
 from mountkit.store.checksums import digest_bytes
 from support.fakes import Bucket, FakeStore
 
@@ -311,6 +312,21 @@ class TestReference:
         with pytest.raises(OSError, match="another object than was uploaded"):
             place.reference("x")
 
+    @pytest.mark.fault(32)
+    @pytest.mark.parametrize("error", [ObjectChangedError, ObjectMissingError])
+    def test_one_that_is_replaced_or_removed_while_it_is_read_back(self, place, error):
+        place.store.checksums = False
+        place.save("x", b"stored")
+
+        def chunks(*_, **__):
+            yield b"st"
+            raise error("run/x")
+
+        place.store.chunks = chunks
+        with pytest.raises(OSError, match="the store") as caught:
+            place.reference("x")
+        assert caught.value.filename == "x"
+
     def test_a_rename_that_the_store_did_not_do(self, place):
         place.save("tmp", b"weights")
         place.log(
@@ -327,6 +343,20 @@ class TestReference:
         place.bucket.objects.clear()
         with pytest.raises(FileNotFoundError, match="the store does not have it"):
             place.reference("x")
+
+
+@pytest.mark.parametrize("name", ["written.jsonl", "daemon.log", "strays.json"])
+def test_what_cannot_be_read_is_named_with_the_mount_and_the_next_command(place, name):
+    place.save("x")
+    place.control.files()
+    (place.folder / name).unlink(missing_ok=True)
+    (place.folder / name).mkdir()
+    for look in (place.control.files, place.control.push, place.control.last_error):
+        with pytest.raises(MountUnavailableError) as caught:
+            look()
+        assert name in caught.value.message
+        assert place.spec.target in caught.value.message
+        assert str(place.folder) in caught.value.hint
 
 
 def test_the_reason_an_operation_failed(place):
