@@ -44,7 +44,7 @@ def mount_anew(
     mounter.clear_target(earlier.daemon if earlier else None)
     before = directory.unfinished()
     takes_over = directory.begin()
-    upload_tag.begin(directory)
+    upload_tag.begin(directory, Path(mounter.spec.cache_dir))
     aside = mounter.reconcile(found)
     if found.outdated:
         observer(

@@ -35,7 +35,7 @@ def forgotten(
 
     Of single files, and of checkpoints further down, those that the daemon uploaded, by the mark
     that it puts on them, since the mount was made, by the store's own clock. What another program
-    put there is not this run's concern.
+    put there, or another machine that mounts the same place, is not this run's concern.
 
     Nor is what this run has only renamed: the store copies it, and the copy is young and keeps the
     mark of its source. With the mark of another run it has not one byte that was written in this
@@ -68,6 +68,7 @@ def forgotten(
     # Without its state it is what a deletion and an upload left between them.
     states = {info for info in left if _is_state(info) and _place(info) not in passed_over}
     whole = _still_unproven(
+        mount,
         store,
         {
             _place(info)
@@ -127,8 +128,12 @@ def _marked(
     )
 
 
-def _still_unproven(store: Store, tops: Iterable[str]) -> set[str]:
-    """Those that have their state, and no manifest, by now as well."""
+def _still_unproven(mount: Mount, store: Store, tops: Iterable[str]) -> set[str]:
+    """Those that have their state, and no manifest, by now as well, and are not another machine's.
+
+    A state without a mark may be anybody's: not every store keeps what is noted beside an object.
+    """
+    mark = backends.load(mount.spec.backend).mark
     names = {top: (f"{top}/{TRAINER_STATE}", f"{top}/{MANIFEST_NAME}") for top in sorted(tops)}
     if not names:
         return set()
@@ -136,7 +141,9 @@ def _still_unproven(store: Store, tops: Iterable[str]) -> set[str]:
     return {
         top
         for top, (state, manifest) in names.items()
-        if found[state] is not None and found[manifest] is None
+        if (told := found[state]) is not None
+        and found[manifest] is None
+        and not upload_tag.is_foreign(told.metadata.get(mark, ""), mount.spec, mount.directory.path)
     }
 
 

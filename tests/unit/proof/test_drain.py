@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
@@ -32,6 +33,7 @@ from mountkit.proof import committer, upload_waiter
 from mountkit.proof import drain as drains
 from mountkit.proof.drain import _group, drain
 from mountkit.proof.report import DrainReport
+from mountkit.state import upload_tag
 from mountkit.store.base import ObjectChangedError, ObjectMissingError
 from mountkit.store.s3.errors import translate
 from mountkit.timing import Deadline
@@ -434,6 +436,28 @@ class TestUnwitnessed:
         mount.bucket.objects["run/checkpoint-7/trainer_state.json"] = b"1"
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-7"]
+
+    @pytest.mark.fault(15, 36)
+    @pytest.mark.parametrize(
+        "whose", ["another's", "ours", "an earlier run's", "before", "nobody's"]
+    )
+    def test_not_one_that_another_machine_saves_meanwhile(self, mount, events, whose):
+        # It mounts the same place at the same path: its mount has the same id.
+        cache = Path(mount.spec.cache_dir)
+        upload_tag.begin(mount.directory, cache)
+        mount.begin()
+        mine = upload_tag.value(mount.directory.path, mount.spec.id)
+        marks = {
+            "another's": f"{'0' * 32}-0123456789ab",
+            "ours": mine,
+            "an earlier run's": f"{mine.partition('-')[0]}-0123456789ab",
+            "before": f"{mount.spec.id}-0123456789ab",
+        }
+        state = "run/checkpoint-7/trainer_state.json"
+        mount.bucket.objects[state] = b"1"
+        mount.bucket.metadata[state] = {"mountkit": marks[whose]} if whose in marks else {}
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert unproven(report) == ([] if whose == "another's" else ["checkpoint-7"])
 
     def test_not_if_it_was_there_before(self, mount, events):
         mount.bucket.objects["run/checkpoint-7/model"] = b"1"

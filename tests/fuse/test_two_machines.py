@@ -1,0 +1,39 @@
+"""The same place, mounted on two machines: neither takes the other's uploads for its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from light import checkpoint
+
+from support.assertions import assert_proven
+from support.rig import eventually
+
+if TYPE_CHECKING:
+    from support.rig import Bucket, Rig
+
+
+@pytest.mark.fault(15, 36)
+def test_what_another_machine_saves_meanwhile_is_not_missed(rig: Rig, bucket: Bucket) -> None:
+    source, there = f"s3://{bucket.name}/run", rig.work / "there"
+    # A machine is what it knows, and what it has not uploaded yet.
+    other = {
+        "MOUNTKIT_STATE_DIR": str(rig.work / "other" / "state"),
+        "MOUNTKIT_CACHE_DIR": str(rig.work / "other" / "cache"),
+    }
+    job = rig.begin(source, rig.light("save:5", "say:saved", "wait:go"))
+    rig.await_word("saved", job)
+    made = rig.mountkit("mount", source, there, *rig.how(), **other)
+    assert made.code == 0, made
+    rig.script("save:10", target=there)
+    state = bucket.disk / "run/checkpoint-10/trainer_state.json"
+    eventually(state.exists, "uploaded by the other machine")
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    assert "checkpoint-10" not in answer.err
+    ended = rig.mountkit("umount", there, **other)
+    assert ended.code == 0, ended
+    for step in (5, 10):
+        assert_proven(bucket, f"run/checkpoint-{step}", checkpoint(step))
