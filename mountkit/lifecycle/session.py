@@ -92,14 +92,16 @@ class Session:
         program = fusermount(environment.search_path())
         backend = backends.load(spec.backend)
         binary = backend.binary(environment.search_path())
-        refuse_waiting_elsewhere(spec)
         known = State(directories.state_root(settings))
         directory = known.directory(spec.id)
         mount = Mount(spec, directory)
-        found = look(mount)
         with contextlib.ExitStack() as undo:
             lock = cache_lock.acquire(spec)
             undo.callback(lock.release)
+            # Only now: whoever had the cache until then may have written, proven and removed. And
+            # before the listener has a thread, for ``look`` may fork.
+            refuse_waiting_elsewhere(spec)
+            found = look(mount)
             cache_lock.sign(spec)
             listener = begin(settings.address, mount, observer)
             undo.callback(listener.close)
