@@ -29,7 +29,19 @@ class FailingTurns:
         self._attempts = attempts
         self._observer = observer
         self._said = ""
+        self._unasked = ""
         self._failures = 0
+
+    def unasked(self, problem: str) -> None:
+        """Nobody can ask the mount, and why; "" if somebody can."""
+        if problem and not self._unasked:
+            self._observer(
+                Trouble(
+                    f"Whether the mount at {self._target} hangs is not known: {problem}. See what "
+                    "ends it, such as a limit of memory or processes: dmesg"
+                )
+            )
+        self._unasked = problem
 
     def lacking(self, error: OSError | MemoryError) -> float:
         """The machine lacks something just now; seconds until the next turn."""

@@ -206,6 +206,7 @@ class Supervisor:
         self._mind_the_clock()
         self._keeper.write_down()
         verdict = self._lookout.look()
+        self._failing.unasked(self._lookout.unasked)
         asked = self._mounter.directory.asked_to_stop()
         action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
         if action is Action.STOP:

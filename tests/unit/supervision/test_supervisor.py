@@ -136,6 +136,7 @@ class SilentProber:
         self.error = 0
         self.answered: Answered | None = None
         self.cut_off = 0.0
+        self.problem = ""
         self.guarded: Guarded | None = None
         self.renewed = 0
 
