@@ -86,9 +86,10 @@ def mount(
     spec = specify(source, str(target), settings, pairs)
     _tell_what_waits(spec, settings)
     place = working_directory.place_in(spec.target)
-    session = Session.open(spec, settings, on_event)
-    writers.install(session.mount)
+    opened: list[Session] = []
     try:
+        session = Session.open(spec, settings, on_event, keep=opened.append)
+        writers.install(session.mount)
         with (
             working_directory.stepped_into(spec.target, place),
             startup_hook.handed_on(session.mount),
@@ -96,19 +97,22 @@ def mount(
             yield session.mount
     except SystemExit as error:
         # sys.exit(0) in the body is a good end, and must not hide what is not proven.
-        if error.code not in {None, 0}:
-            _finish_after_error(session, on_event)
-        else:
-            _finish(session, on_event)
+        for each in opened:
+            if error.code not in {None, 0}:
+                _finish_after_error(each, on_event)
+            else:
+                _finish(each, on_event)
         raise
     except BaseException:
-        _finish_after_error(session, on_event)
+        for each in opened:
+            _finish_after_error(each, on_event)
         raise
     else:
         _finish(session, on_event)
     finally:
-        writers.uninstall(session.mount)
-        _tell_what_waits(spec, settings)
+        for each in opened:
+            writers.uninstall(each.mount)
+            _tell_what_waits(spec, settings)
 
 
 def _tell_what_waits(spec: MountSpec, settings: Settings) -> None:

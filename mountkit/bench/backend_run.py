@@ -95,6 +95,8 @@ class Trial:
     ----------
     candidate:
         What to measure.
+    keep:
+        Given the trial as soon as it is mounted, to be ended.
 
     Raises
     ------
@@ -102,13 +104,20 @@ class Trial:
         If it cannot be mounted.
     """
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(
+        self, candidate: Candidate, keep: Callable[[Trial], object] = lambda _: None
+    ) -> None:
         self.candidate = candidate
         #: Whether a save may have been cut short.
         self.broken_off = False
         self._recovered_at = 0.0
-        self._session = Session.open(candidate.spec, candidate.settings)
-        self._ended = False
+        self._session: Session
+
+        def own(session: Session) -> None:
+            self._session, self._ended = session, False
+            keep(self)
+
+        Session.open(candidate.spec, candidate.settings, keep=own)
         limits = timeouts.limits(candidate.settings)
         limits = replace(limits, drain=min(limits.drain, candidate.limit))
         self._prover = Prover(self._session.mount, "", limits, silent)

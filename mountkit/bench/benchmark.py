@@ -173,8 +173,7 @@ class Bench:
 
     def _mount(self, candidate: Candidate) -> None:
         try:
-            trial = Trial(candidate)
-            self._trials.append(trial)
+            trial = Trial(candidate, self._trials.append)
             trial.warm_up()
         except (MountkitError, OSError) as error:
             self._give_up(candidate, error)

@@ -98,11 +98,13 @@ def _serving(spec: MountSpec, settings: Settings) -> Iterator[_Serving]:
         yield _Serving(mount, lent=True, seconds=0.0)
         return
     began = time.monotonic()
-    session = Session.open(spec, settings)
+    opened: list[Session] = []
     try:
+        session = Session.open(spec, settings, keep=opened.append)
         yield _Serving(session.mount, lent=False, seconds=time.monotonic() - began)
     finally:
-        session.close()
+        for each in opened:
+            each.close()
 
 
 def _existing(spec: MountSpec, settings: Settings) -> Mount | None:

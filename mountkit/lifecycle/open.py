@@ -13,6 +13,7 @@ from mountkit.events import Observer, Trouble
 from mountkit.formatting import printable
 from mountkit.linux import mount_table
 from mountkit.linux.fusermount import unmount
+from mountkit.linux.held_signals import held_back
 from mountkit.linux.process import ProcessIdentity
 from mountkit.names import top_of
 from mountkit.state import upload_tag
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from mountkit.spec import MountSpec
     from mountkit.state.registry import State
 
+
+# In the record of a mount that was left in place: whoever finds it may take it over.
+NOBODY = ProcessIdentity(0, 0, "")
 
 # A daemon refuses a directory that is not empty.
 TRIES = 5
@@ -93,10 +97,32 @@ def mount_anew(
         directory.write(record)
     except BaseException:
         # Nobody would look after a daemon that this process gives up.
-        mounter.kill()
-        directory.clear(unproven=takes_over)
+        with held_back():
+            mounter.kill()
+            directory.clear(unproven=takes_over)
         raise
     return record
+
+
+def abandon(mounter: Mounter) -> None:
+    """The mount that this process has just made, or taken over, is not wanted any more after all.
+
+    One that served before stays as it was, for whoever takes it over next. Nothing is done where
+    ``mount_anew`` has cleaned up itself.
+    """
+    record = mounter.directory.read()
+    if record is None or record.supervisor != ProcessIdentity.mine():
+        return
+    if mounter.daemon is None and record.state != MOUNTING:
+        # An earlier mount of this process, which failed.
+        return
+    with held_back():
+        if mounter.adopted:
+            mounter.directory.write(replace(record, supervisor=NOBODY))
+            return
+        mounter.kill()
+        # Somebody may have written through it already.
+        mounter.directory.clear(unproven=True)
 
 
 def _start(mounter: Mounter, timeout: float, seen: Callable[[], None], *, tries: int) -> None:

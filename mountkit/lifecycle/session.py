@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.config import directories, environment, timeouts
-from mountkit.errors import MountkitError, Unproven
+from mountkit.errors import MountkitError, MountUnavailableError, Unproven
 from mountkit.events import Observer, silent
 from mountkit.lifecycle.open import (
+    NOBODY,
+    abandon,
     clear_others,
     mount_anew,
     refuse_waiting_elsewhere,
@@ -19,6 +21,7 @@ from mountkit.lifecycle.open import (
     same_daemon,
 )
 from mountkit.linux.fusermount import fusermount
+from mountkit.linux.held_signals import held_back
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring.listener import begin
 from mountkit.mounts.inventory import FirstLook, first_look
@@ -45,8 +48,8 @@ if TYPE_CHECKING:
     from mountkit.state.record import MountRecord
 
 
-# In the record of a mount that was left in place: whoever finds it may take it over.
-NOBODY = ProcessIdentity(0, 0, "")
+# For the thread of a supervisor whose mount was taken away meanwhile.
+UNMOUNTED_SECONDS = 10.0
 
 logger = logging.getLogger("mountkit")
 
@@ -79,8 +82,12 @@ class Session:
         settings: Settings,
         observer: Observer = silent,
         look: Callable[[Mount], FirstLook] = first_look,
+        keep: Callable[[Session], object] = lambda _: None,
     ) -> Session:
         """Check everything, mount, and start to supervise. Returns when the mount serves.
+
+        ``keep`` is given the session as soon as there is one to close. A signal's exception that
+        comes between this and the caller's own ``try`` then leaves nothing behind.
 
         Raises
         ------
@@ -92,20 +99,23 @@ class Session:
         program = fusermount(environment.search_path())
         backend = backends.load(spec.backend)
         binary = backend.binary(environment.search_path())
-        refuse_waiting_elsewhere(spec)
         known = State(directories.state_root(settings))
         directory = known.directory(spec.id)
         mount = Mount(spec, directory)
-        found = look(mount)
         with contextlib.ExitStack() as undo:
             lock = cache_lock.acquire(spec)
             undo.callback(lock.release)
+            # Only now: whoever had the cache until then may have written, proven and removed. And
+            # before the listener has a thread, for ``look`` may fork.
+            refuse_waiting_elsewhere(spec)
+            found = look(mount)
             cache_lock.sign(spec)
             listener = begin(settings.address, mount, observer)
             undo.callback(listener.close)
             env = environment.daemon_environment(spec.store)
             mounter = Mounter(spec, backend, binary, directory, program, env)
             undo.callback(mounter.release)
+            undo.callback(abandon, mounter)
             clear_others(spec, known, program)
             earlier = directory.read()
             refuse_waiting_in(directory.unfinished(), spec)
@@ -116,18 +126,22 @@ class Session:
                 directory.write(record)
             else:
                 record = mount_anew(mounter, earlier, found, settings.mount_timeout, observer)
-            undo.pop_all()
-        supervisor = Supervisor(
-            mounter,
-            record,
-            attempts=settings.remount_attempts,
-            mount_timeout=settings.mount_timeout,
-            limits=health.health_limits(settings),
-            observer=listener.counting(observer),
-        )
-        supervisor.start()
-        listener.watch(supervisor)
-        return cls(mount, mounter, supervisor, lock, timeouts.limits(settings), listener)
+            supervisor = Supervisor(
+                mounter,
+                record,
+                attempts=settings.remount_attempts,
+                mount_timeout=settings.mount_timeout,
+                limits=health.health_limits(settings),
+                observer=listener.counting(observer),
+            )
+            limits = timeouts.limits(settings)
+            session = cls(mount, mounter, supervisor, lock, limits, listener)
+            with held_back():
+                supervisor.start()
+                listener.watch(supervisor)
+                undo.pop_all()
+                keep(session)
+        return session
 
     def finish(
         self,
@@ -198,14 +212,31 @@ class Session:
     def _unmount(self) -> None:
         try:
             self._listener.close()
-            self.supervisor.stop()
+            ended = self.supervisor.stop()
             self._mounter.unmount()
+            if not ended:
+                # Without its mount, what the supervisor waited for may have come to an end.
+                self._await_supervisor()
+                self._mounter.unmount()
         except BaseException:
-            if self._mounter.mounted():
-                self._leave()
-            else:
-                self._release(purge=False, unproven=True)
+            self.supervisor.halt()
+            self.supervisor.at_end(self._give_up)
             raise
+
+    def _await_supervisor(self) -> None:
+        if not self.supervisor.stop(UNMOUNTED_SECONDS):
+            raise MountUnavailableError(
+                f"The supervisor of {self.mount.path} is still repairing the mount, and does not "
+                f"end. {self.mount.spec.cache_dir} stays locked until it does, or this process "
+                "ends.",
+                hint=f"See what it waits for: mountkit status {self.mount.path}",
+            )
+
+    def _give_up(self) -> None:
+        if self._mounter.mounted():
+            self._leave()
+        else:
+            self._release(purge=False, unproven=True)
 
     def _leave(self) -> None:
         """It is still mounted: its record stays, by which it is found, unmounted or taken over."""

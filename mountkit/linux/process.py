@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -13,18 +14,31 @@ from mountkit.errors import MountUnavailableError
 
 TAIL_BYTES = 8192
 KILL_GRACE_SECONDS = 5.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """What tells this start of the machine from every other one; "" where the kernel hides it."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
     """A process, told from a stranger that got the same PID later (F38).
 
-    ``started`` is in clock ticks since boot, which no step of the wall clock moves.
+    ``started`` is in clock ticks since boot, which no step of the wall clock moves. ``boot`` tells
+    which boot that was; it is empty where the kernel hides it, and in records of earlier versions,
+    of which only the rest is compared.
     """
 
     pid: int
     started: int
     executable: str
+    boot: str = ""
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity | None:
@@ -37,7 +51,7 @@ class ProcessIdentity:
                 return None
             # A program that was upgraded under it is the same process all the same.
             executable = str((place / "exe").readlink()).removesuffix(" (deleted)")
-            return cls(pid, int(fields[19]), executable)
+            return cls(pid, int(fields[19]), executable, boot_id())
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
 
@@ -53,7 +67,11 @@ class ProcessIdentity:
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
-        return ProcessIdentity.of(self.pid) == self
+        return self.of_this_boot() and ProcessIdentity.of(self.pid) == replace(self, boot=boot_id())
+
+    def of_this_boot(self) -> bool:
+        """Whether the machine was not restarted since, as far as is known."""
+        return not self.boot or not boot_id() or self.boot == boot_id()
 
     def send(self, number: signal.Signals) -> bool:
         """Signal this very process. Returns False if it no longer runs."""

@@ -6,6 +6,7 @@ request can change nothing, starts no process and asks the mount nothing.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from mountkit.config.address import Address
-from mountkit.events import Event, Listening, MountLost, Observer, Remounted
+from mountkit.events import Event, Listening, MountLost, Observer, Remounted, Trouble
 from mountkit.monitoring import metrics
 from mountkit.monitoring.http_server import Answer, bind
 from mountkit.monitoring.snapshot import look
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
     from mountkit.state.record import MountRecord
     from mountkit.supervision.supervisor import Supervisor
 
+logger = logging.getLogger("mountkit")
+
 LONGEST_REASON = 300
+# Of a server that fails, and what it waits before the next one.
+SERVE_TRIES = 5
+SERVE_PAUSE_SECONDS = 1.0
 # How long the end of a run waits for the server to notice.
 END_SECONDS = 0.1
 OK = Answer(HTTPStatus.OK, "ok\n")
@@ -61,8 +67,10 @@ def _no(reason: str) -> Answer:
 class Endpoint:
     """The server of one mount: a :class:`mountkit.monitoring.listener.Listener`."""
 
-    def __init__(self, address: Address, mount: Mount) -> None:
+    def __init__(self, address: Address, mount: Mount, observer: Observer) -> None:
         self._mount = mount
+        self._observer = observer
+        self._closing = threading.Event()
         self._remounts: Counter[str] = Counter()
         self._cause = ""
         self._supervisor: Supervisor | None = None
@@ -73,12 +81,7 @@ class Endpoint:
         }
         self._server = bind(address, answers)
         self.address = Address(address.host, self._server.server_port)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            args=[END_SECONDS],
-            name="mountkit-endpoint",
-            daemon=True,
-        )
+        self._thread = threading.Thread(target=self._serve, name="mountkit-endpoint", daemon=True)
 
     @classmethod
     def open(cls, address: Address, mount: Mount, observer: Observer) -> Endpoint:
@@ -89,7 +92,7 @@ class Endpoint:
         ConfigurationError
             If nobody can listen there.
         """
-        endpoint = cls(address, mount)
+        endpoint = cls(address, mount, observer)
         endpoint._thread.start()
         try:
             observer(Listening(endpoint.address.url))
@@ -115,8 +118,33 @@ class Endpoint:
         """The mount is made, and this is who looks after it."""
         self._supervisor = supervisor
 
+    def _serve(self) -> None:
+        """Answer until the end. That nobody is answered any more is told: nobody would notice."""
+        for left in reversed(range(SERVE_TRIES)):
+            try:
+                self._server.serve_forever(END_SECONDS)
+            except Exception as error:
+                logger.exception("mountkit: the server at %s failed", self.address.url)
+                goes_on = "it goes on" if left else "nobody is answered there any more"
+                self._tell(
+                    f"The server at {self.address.url} failed, and {goes_on}; the mount is looked "
+                    f"after as before: {type(error).__name__}: {error}. See: mountkit status "
+                    f"{self._mount.path}"
+                )
+            else:
+                return
+            if self._closing.wait(SERVE_PAUSE_SECONDS):
+                return
+
+    def _tell(self, reason: str) -> None:
+        try:
+            self._observer(Trouble(reason))
+        except Exception:
+            logger.exception("mountkit: Trouble could not be told")
+
     def close(self) -> None:
         """Stop to listen. Answers under way are not waited for."""
+        self._closing.set()
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()

@@ -115,6 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
         except (MountkitError, OSError) as error:
             text = error.message if isinstance(error, MountkitError) else str(error)
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{text}\n")
+        except Exception as error:
+            # A bug of ours: whoever asks must not wait for its time limit to learn of it.
+            logger.exception("mountkit: a request could not be answered")
+            return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}\n")
 
     def _send(self, answer: Answer, *, body: bool) -> None:
         data = answer.text.encode()

@@ -13,9 +13,11 @@ from mountkit.errors import MountUnavailableError
 from mountkit.linux import fuse_connection, mount_io, mount_table
 from mountkit.linux.daemon import AdoptedDaemon, Daemon
 from mountkit.linux.fusermount import unmount
+from mountkit.linux.held_signals import held_back
 from mountkit.linux.mount_table import mount_around
 from mountkit.mounts import mount_point
 from mountkit.mounts.bare_directory import Underneath
+from mountkit.mounts.start_gate import StartGate
 from mountkit.names import is_trial
 from mountkit.state.bypassed_files import Stray, unnamed
 from mountkit.state.proof_stats import moment
@@ -58,6 +60,7 @@ class Mounter:
         self.directory = directory
         self.daemon: Daemon | AdoptedDaemon | None = None
         self.device: int | None = None
+        self.starts = StartGate(spec)
         #: Files that a daemon which died had not written to their end, and that were set aside.
         self.torn: tuple[Stray, ...] = ()
         self._binary = binary
@@ -65,6 +68,11 @@ class Mounter:
         self._environment = environment
         self._underneath = Underneath(spec.target, spec.cache_dir, directory.strays)
         self._was_adopted = False
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the daemon is one that another process started and left."""
+        return isinstance(self.daemon, AdoptedDaemon)
 
     @property
     def control(self) -> Control:
@@ -201,8 +209,9 @@ class Mounter:
         Raises
         ------
         MountUnavailableError
-            With the end of the daemon's log, if it does not come up.
+            With the end of the daemon's log, if it does not come up; or once ``starts`` is shut.
         """
+        self.starts.check()
         binary = self._binary or self.backend.binary(self._environment.get("PATH", ""))
         command = self.backend.command(self.spec, binary, self.directory.path, self._environment)
         for name, text in command.files.items():
@@ -218,9 +227,11 @@ class Mounter:
             self.torn += torn
             self.directory.strays.add(torn)
         deadline = time.monotonic() + timeout
-        daemon = Daemon.start(command.argv, command.env, self.directory.log)
-        self.daemon = daemon
+        daemon = None
         try:
+            with self.starts.making():
+                daemon = Daemon.start(command.argv, command.env, self.directory.log)
+                self.daemon = daemon
             seen()
             self._wait_until_mounted(daemon, deadline)
             self._underneath.covered = (time.time(), None)
@@ -228,13 +239,15 @@ class Mounter:
             self._wait_until_serving(daemon, deadline)
         except BaseException:
             # The reason why it did not come up is worth more than why it cannot be taken away.
-            with contextlib.suppress(MountUnavailableError):
-                self.kill()
+            with held_back(), contextlib.suppress(MountUnavailableError):
+                if daemon is not None:
+                    self.kill()
             raise
 
     def _wait_until_mounted(self, daemon: Daemon, deadline: float) -> None:
         began = time.monotonic()
         while not self.mounted():
+            self.starts.check()
             ended = daemon.ended()
             if ended:
                 raise self._failed(f"ended with {ended}", daemon)
@@ -246,6 +259,7 @@ class Mounter:
         answer = mount_io.ask(self.spec.target, max(1.0, deadline - time.monotonic()))
         if not answer.alive:
             raise self._failed(f"mounted, but the mount answers: {answer}", daemon)
+        self.starts.check()
         self.control.confirm()
 
     def _failed(self, what: str, daemon: Daemon) -> MountUnavailableError:

@@ -57,8 +57,9 @@ def run(
         for text in sorted(before):
             say(text)
         place = working_directory.place_in(spec.target)
-        session = begin(spec, settings, observer, first_look_apart)
+        opened: list[Session] = []
         try:
+            session = begin(spec, settings, observer, first_look_apart, opened.append)
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
             env = leftover_processes.marked(command_environment(settings))
             if "rename" in backends.load(spec.backend).refuses:
@@ -68,7 +69,8 @@ def run(
             code = signals.execute(command, env, inside)
         except BaseException:
             signals.only_answer()
-            session.close()
+            for each in opened:
+                each.close()
             raise
         say("the command ended; making sure that everything is in the bucket")
         naming = Naming(say)

@@ -29,7 +29,8 @@ def acquire(spec: MountSpec) -> FileLock:
     cache = Path(spec.cache_dir)
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(cache / LOCK_NAME, mode=0o600)
+        # Given back by the thread that used the cache last, whichever that is.
+        lock = FileLock(cache / LOCK_NAME, mode=0o600, thread_local=False)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise MountUnavailableError(

@@ -39,7 +39,8 @@ class MountRecord:
     since: str
     supervisor: ProcessIdentity
     daemon: ProcessIdentity | None = None
-    # The minor number of the mount's device: what the mount table knows it by.
+    # The minor number of the mount's device: what the mount table knows it by. None also once the
+    # machine was restarted, which gives the number to somebody else's mount.
     device: int | None = None
     remounts: int = 0
     reason: str = ""
@@ -82,7 +83,8 @@ def parse(content: dict[str, Any], place: Path) -> MountRecord:
     """
     try:
         spec = content["spec"]
-        daemon = content["daemon"]
+        supervisor = ProcessIdentity(**content["supervisor"])
+        daemon = ProcessIdentity(**content["daemon"]) if content["daemon"] else None
         return MountRecord(
             spec=MountSpec(
                 source=Source(**spec["source"]),
@@ -96,9 +98,9 @@ def parse(content: dict[str, Any], place: Path) -> MountRecord:
             ),
             state=content["state"],
             since=content["since"],
-            supervisor=ProcessIdentity(**content["supervisor"]),
-            daemon=ProcessIdentity(**daemon) if daemon else None,
-            device=content["device"],
+            supervisor=supervisor,
+            daemon=daemon,
+            device=content["device"] if (daemon or supervisor).of_this_boot() else None,
             remounts=content["remounts"],
             reason=content["reason"],
             began=content["began"],

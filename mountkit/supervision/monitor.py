@@ -70,6 +70,11 @@ class Lookout:
         overdue = unanswered if unanswered >= self._limits.probe else 0.0
         return max(overdue, self._prober.cut_off, self._unwatched())
 
+    @property
+    def unasked(self) -> str:
+        """Why nobody can ask the mount; "" if somebody can."""
+        return self._prober.problem
+
     def not_ours(self) -> float:
         """For how many seconds what is mounted there was not seen to be ours."""
         return time.monotonic() - self._ours_at

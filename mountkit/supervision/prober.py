@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mountkit.linux.process import describe_exit
 from mountkit.supervision import probe_child
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # Its text, read once: the helpers of a long run go with it when another version is installed.
 LOOP = Path(probe_child.__file__).read_text()
 END_SECONDS = 1.0
+# Helpers in a row that ended without an answer: the next one will, too.
+ENDED_HELPERS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Prober:
         self._asked: float | None = None
         self._guarded: Guarded | None = None
         self._cut_off: float | None = None
+        self._ended, self._how = 0, ""
         #: The errno of the last answer, 0 for a good one.
         self.error = 0
         #: The last answer; None while there is none.
@@ -74,6 +78,13 @@ class Prober:
         self._take()
         return 0.0 if self._cut_off is None else time.monotonic() - self._cut_off
 
+    @property
+    def problem(self) -> str:
+        """Why nobody can ask the mount, so that a hang would not be seen; "" if somebody can."""
+        if self._ended < ENDED_HELPERS:
+            return ""
+        return f"the helper that asks it ends each time, the last one with {self._how}"
+
     def ask(self, guarded: Guarded | None = None) -> None:
         """Take in an answer that is there, and ask anew if none is outstanding. Never waits.
 
@@ -87,12 +98,16 @@ class Prober:
             self.attend()
             return
         helper = self._helper
-        if helper is None or helper.poll() is not None:
+        if helper is not None and helper.poll() is not None:
+            self._note_end(helper)
+            helper = None
+        if helper is None:
             helper = self._start()
         try:
             os.write(self._questions(helper), probe_child.ASK)
         except OSError:
             # It is gone; the next look starts another.
+            self._note_end(helper)
             self.renew()
             return
         self._asked = time.monotonic()
@@ -121,6 +136,14 @@ class Prober:
                     stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             helper.wait(END_SECONDS)
+
+    def _note_end(self, helper: subprocess.Popen[bytes]) -> None:
+        """It ended by itself: nobody was told to end it."""
+        self._ended += 1
+        try:
+            self._how = describe_exit(helper.wait(END_SECONDS))
+        except subprocess.TimeoutExpired:
+            self._how = "an unknown status"
 
     def _waited(self) -> float:
         return 0.0 if self._asked is None else time.monotonic() - self._asked
@@ -158,6 +181,7 @@ class Prober:
             return
         told = os.read(descriptor, 4096)
         if not told:
+            self._note_end(self._helper)
             self.renew()
             return
         # A line is written in one piece, and is too short for a pipe to part it.
@@ -166,6 +190,7 @@ class Prober:
             if word == probe_child.CUT_OFF:
                 self._cut_off = float(seconds)
             elif self._asked is not None:
+                self._ended = 0
                 self.error = int(word)
                 self.answered = Answered(self.error == 0, float(seconds), self._asked)
                 self._asked = None

@@ -12,12 +12,14 @@ import random
 import select
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError
 from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
 from mountkit.state.record import FAILED, REPAIRING, SERVING
+from mountkit.supervision.failing_turns import FailingTurns
 from mountkit.supervision.health import Cause, Health, Limits, Verdict
 from mountkit.supervision.monitor import LOOK_SECONDS, Lookout, longest_silence
 from mountkit.supervision.prober import Answered, Prober
@@ -78,7 +80,7 @@ class Supervisor:
         self._lookout = Lookout(mounter, limits, prober or Prober(record.spec.target))
         self._keeper = RecordKeeper(mounter.directory, record, self._tell)
         self._slow = False
-        self._hindered = ""
+        self._failing = FailingTurns(record.spec.target, attempts, self._tell)
         self._failures = 0
         self._loss: Loss | None = None
         self._strays_at: float | None = None
@@ -89,7 +91,8 @@ class Supervisor:
         self.finished = threading.Event()
         self.stopped = False
         self.error: Exception | None = None
-        self._closed = False
+        self._closed = self._over = False
+        self._ending, self._at_end = threading.Lock(), ExitStack()
         self._thread = threading.Thread(
             target=self._run, name=f"mountkit-supervisor-{record.spec.id}", daemon=True
         )
@@ -120,44 +123,82 @@ class Supervisor:
         """Begin to watch."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the watch; the mount stays as it is. Waits for a remount under way."""
+    def halt(self) -> None:
+        """End the watch as soon as may be, without waiting for it. No daemon is started any more.
+
+        A remount under way is given up.
+        """
+        if not self._closed:
+            self._halt.set()
+            os.write(self._wake_writer, b"x")
+            self._mounter.starts.shut()
+
+    def stop(self, seconds: float | None = None) -> bool:
+        """End the watch; the mount stays as it is. Whether the watch has ended by then.
+
+        Waits for what is done to the mount just now, ``seconds`` at most. Where that takes longer,
+        the mount, its cache and its record are still in use: see ``at_end``.
+        """
         if self._closed:
-            return
-        self._halt.set()
-        os.write(self._wake_writer, b"x")
+            return True
+        self.halt()
         if self._thread.is_alive():
             # A start under way is bounded by the mount timeout, and so is this.
-            self._thread.join(self._mount_timeout + LONGEST_PAUSE_SECONDS)
+            longest = self._mount_timeout + LONGEST_PAUSE_SECONDS
+            self._thread.join(longest if seconds is None else seconds)
         if not self._thread.is_alive():
             self._closed = True
             os.close(self._wake_reader)
             os.close(self._wake_writer)
+        return self._closed
+
+    def at_end(self, work: Callable[[], object]) -> None:
+        """Do it once nothing of the mount is in use here any more: now, or in the thread's end."""
+        with self._ending:
+            if self._thread.is_alive() and not self._over:
+                self._at_end.callback(work)
+                return
+        work()
 
     def _run(self) -> None:
         try:
-            while not self._halt.is_set() and self._go_on():
-                pass
-        finally:
-            self._lookout.close()
+            try:
+                while not self._halt.is_set() and self._go_on():
+                    pass
+            finally:
+                self._lookout.close()
             self.finished.set()
-        # What is read after the end, such as a loss, must get there as well.
-        while self.record.state == FAILED and not self._keeper.write_down():
-            if self._halt.wait(LOOK_SECONDS):
-                return
+            # What is read after the end, such as a loss, must get there as well.
+            while self.record.state == FAILED and not self._keeper.write_down():
+                if self._halt.wait(LOOK_SECONDS):
+                    break
+        except Exception as error:
+            target = self.record.spec.target
+            logger.exception("mountkit: the supervisor of %s ended", target)
+            self._tell(MountGivenUp(self._failing.reason(error)))
+        finally:
+            self.finished.set()
+            with self._ending:
+                self._over = True
+            try:
+                self._at_end.close()
+            except Exception:
+                logger.exception("mountkit: the mount could not be let go of")
 
     def _go_on(self) -> bool:
-        """One turn; where processes, memory or descriptors run out, the next one may do better."""
+        """One turn; after one that failed, the next one may do better."""
         try:
             going = self._turn()
-        except OSError as error:
-            hindered = str(error)
-            if hindered != self._hindered:
-                target = self.record.spec.target
-                self._tell(Trouble(f"The mount at {target} cannot be watched now: {hindered}"))
-            self._hindered = hindered
-            return not self._halt.wait(LOOK_SECONDS)
-        self._hindered = ""
+        except (OSError, MemoryError) as error:
+            return not self._halt.wait(self._failing.lacking(error))
+        except Exception as error:  # noqa: BLE001 - said, logged and counted there
+            pause = self._failing.unforeseen(error)
+            if pause is None:
+                self.error = error
+                self._fail(self._failing.reason(error))
+                return False
+            return not self._halt.wait(pause)
+        self._failing.over()
         return going
 
     def _turn(self) -> bool:
@@ -165,6 +206,7 @@ class Supervisor:
         self._mind_the_clock()
         self._keeper.write_down()
         verdict = self._lookout.look()
+        self._failing.unasked(self._lookout.unasked)
         asked = self._mounter.directory.asked_to_stop()
         action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
         if action is Action.STOP:
@@ -207,8 +249,7 @@ class Supervisor:
             self._mounter.unmount()
         except MountkitError as error:
             self.error = error
-            self._keeper.write(self.record.change(FAILED, reason=error.message))
-            self._tell(MountGivenUp(error.message))
+            self._fail(error.message)
             return
         self.stopped = True
         # It may have been given up (--discard), and not drained.
@@ -259,7 +300,12 @@ class Supervisor:
             self._mounter.keep_strays()
             self._mounter.clear_target(None)
             self._mounter.start(self._mount_timeout, self._note_daemon)
-        except (MountkitError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - counted: the next attempt may do better
+            if self._halt.is_set():
+                # Given up because the mount is about to be taken away.
+                return
+            if not isinstance(error, (MountkitError, OSError)):
+                self._failing.unforeseen(error)
             self._failures += 1
             self.error = error
             return
@@ -343,6 +389,8 @@ class Supervisor:
         self._keeper.must_be_written()
 
     def _give_up(self) -> None:
-        reason = f"{self._attempts} attempts failed, the last one: {self.error}"
+        self._fail(f"{self._attempts} attempts failed, the last one: {self.error}")
+
+    def _fail(self, reason: str) -> None:
         self._keeper.write(self.record.change(FAILED, reason=reason))
         self._tell(MountGivenUp(reason))

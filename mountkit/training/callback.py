@@ -217,11 +217,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             except MountkitError as error:
                 # What counts is the save that begins now, and its own proof.
                 self._tell(Trouble(error.message))
-        if step in self._kept.known and self._prover is not None:
+        if self._prover is not None and self._kept.holds(step):
             if self._saving != step and step in self._kept.own:
                 self._skipped = step
                 return False
-            self._prover.withdraw(self._kept.forget(step))
+            self._withdraw(self._prover, step)
         if self._earlier is not None:
             self._earlier.clear(step)
         return True
@@ -250,10 +250,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         """The same, after a save at the end of an epoch."""
         self.settle()
 
+    def _withdraw(self, prover: Prover, step: int) -> None:
+        name = self._kept.forget(step)
+        if name is not None:
+            prover.withdraw(name)
+
     def _note(self, prover: Prover, state: Any) -> None:
         step = state.global_step
-        if step in self._kept.known:
-            prover.withdraw(self._kept.forget(step))
+        self._withdraw(prover, step)
         began = time.monotonic() if self._began is None else self._began
         self._began = None
         self._saved = _Saved(step, began, _best(state), self._clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from mountkit.checkpoints import lineage, retention
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 class Retention:
     """The proven checkpoints of one place, while one training saves there.
+
+    The training forgets those that it is about to write anew, while the thread of the proofs adds
+    and removes others.
 
     Parameters
     ----------
@@ -37,12 +41,14 @@ class Retention:
         keep: int | None,
         observer: Observer,
     ) -> None:
-        self.known = {each.step: each.name for each in found if each.proven}
+        # Held while a checkpoint is removed: a save at its step begins once that is over.
+        self._lock = threading.Lock()
+        self._known = {each.step: each.name for each in found if each.proven}
         # What this training saved itself, or was resumed from.
         self.own = {began_at} if began_at else set()
         self._protected = frozenset(self.own)
         saved = {each.step: each.saved for each in found if each.proven}
-        self._foreign = self.known.keys() - {*lineage.descent(saved, began_at)}
+        self._foreign = self._known.keys() - {*lineage.descent(saved, began_at)}
         self._began_at = began_at
         self._keep = keep
         self._observer = observer
@@ -67,16 +73,29 @@ class Retention:
             )
         )
 
-    def forget(self, step: int) -> str:
-        """It is written anew or removed, and no longer proven."""
+    def holds(self, step: int) -> bool:
+        """Whether there is a proven checkpoint of that step. Waits while one is being removed."""
+        with self._lock:
+            return step in self._known
+
+    def forget(self, step: int) -> str | None:
+        """It is written anew, and no longer proven: its name, None if there is none of that step.
+
+        Waits while one is being removed: the removal would take files of the save with it.
+        """
+        with self._lock:
+            return self._drop(step)
+
+    def _drop(self, step: int) -> str | None:
         self._foreign.discard(step)
-        return self.known.pop(step)
+        return self._known.pop(step, None)
 
     def proved(self, step: int, name: str) -> None:
         """A checkpoint of this training is proven."""
-        self.known[step] = name
-        self.own.add(step)
-        self._foreign.discard(step)
+        with self._lock:
+            self._known[step] = name
+            self.own.add(step)
+            self._foreign.discard(step)
 
     def enforce(self, prover: Prover, newest: int, best: int | None) -> None:
         """Remove proven checkpoints beyond the limit; only ever after a newer proof."""
@@ -85,20 +104,24 @@ class Retention:
             protected.add(best)
         try:
             for step in self._beyond(protected):
-                foreign = step in self._foreign
-                if prover.remove(self.known[step]):
-                    name = self.forget(step)
-                    if foreign:
-                        self._observer(Trouble(f"{name} of another training is removed"))
+                with self._lock:
+                    foreign, name = step in self._foreign, self._known.get(step)
+                    # The training may be writing it anew by now.
+                    gone = name is not None and prover.remove(name)
+                    if gone:
+                        self._drop(step)
+                if gone and foreign:
+                    self._observer(Trouble(f"{name} of another training is removed"))
+                if gone:
                     self._observer(CheckpointRemoved(step))
         except MountUnavailableError as error:
             # The newest one is proven; the older ones go after the next.
             self._observer(Trouble(f"Older checkpoints stay for now: {error.message}"))
 
     def _beyond(self, protected: Collection[int]) -> Iterable[int]:
-        return retention.retention(
-            self.known, self._keep, protected, foreign=frozenset(self._foreign)
-        )
+        with self._lock:
+            known, foreign = tuple(self._known), frozenset(self._foreign)
+        return retention.retention(known, self._keep, protected, foreign=foreign)
 
 
 def _listed(steps: Iterable[int]) -> str:

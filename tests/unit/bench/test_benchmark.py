@@ -352,9 +352,10 @@ class FakeTrial:
     script: dict[str, list[Round | BaseException]]
     ended: list[str]
 
-    def __init__(self, candidate) -> None:
+    def __init__(self, candidate, keep) -> None:
         self.candidate = candidate
         self.broken_off = False
+        keep(self)
         self._next = iter(self.script[candidate.backend])
 
     def warm_up(self) -> None:

@@ -59,7 +59,11 @@ class Ending:
         self.report = DrainReport(0, (), ())
         self.cut_short: BaseException | None = None
         self.supervisor = SimpleNamespace(
-            stop=lambda: None, stopped=False, record=self.mount.record()
+            stop=lambda: True,
+            halt=lambda: None,
+            at_end=lambda work: work(),
+            stopped=False,
+            record=self.mount.record(),
         )
         self.session = Session(
             self.mount,
@@ -169,3 +173,79 @@ def test_what_was_given_up_from_outside_stays_known_to_the_next_mount(tmp_path, 
     ending.mount.directory.clear(unproven=left)
     ending.session.close()
     assert (ending.mount.directory.unfinished() is not None) == left
+
+
+class Remounting:
+    """A supervisor whose thread is at work in the mount, and ends after so many waits, or later."""
+
+    def __init__(self, record, ends_after: int = 99) -> None:
+        self.record = record
+        self.stopped = False
+        self.waits = 0
+        self.halted = False
+        self.why: BaseException | None = None
+        self._ends_after = ends_after
+        self._last = []
+
+    def halt(self) -> None:
+        self.halted = True
+
+    def stop(self, _: float | None = None) -> bool:
+        self.halted = True
+        self.waits += 1
+        if self.why is not None:
+            raise self.why
+        return self.waits > self._ends_after
+
+    def at_end(self, work) -> None:
+        self._last.append(work)
+
+    def end(self) -> None:
+        """The thread comes to its end."""
+        for work in self._last:
+            work()
+
+
+@pytest.mark.fault(4, 40)
+class TestASupervisorThatDoesNotEnd:
+    def test_the_cache_stays_locked_and_the_mount_known_until_it_does(self, ending):
+        remounting = ending.session.supervisor = Remounting(ending.mount.record())
+        with pytest.raises(MountUnavailableError) as caught:
+            ending.session.close()
+        assert ending.mount.spec.cache_dir in caught.value.message
+        assert f"mountkit status {ending.mount.path}" in caught.value.hint
+        assert not cache_lock.is_free(ending.mount.spec)
+        assert ending.mount.record() is not None
+        assert not ending.mounter.released
+        remounting.end()
+        assert ending.mount.record() is None
+        assert ending.mount.directory.unfinished() is not None
+        assert ending.let_go()
+
+    def test_one_whose_mount_is_there_again_is_left_to_be_taken_over(self, ending):
+        remounting = ending.session.supervisor = Remounting(ending.mount.record())
+        with pytest.raises(MountUnavailableError):
+            ending.session.finish(ended_well=True)
+        ending.mounter.there = True
+        remounting.end()
+        assert not ending.mount.record().supervisor.alive()
+        assert ending.let_go()
+
+    def test_one_that_only_waited_for_the_mount_is_no_failure(self, ending):
+        ending.session.supervisor = Remounting(ending.mount.record(), ends_after=1)
+        assert ending.session.finish(ended_well=True) == ending.report
+        # Once more: it may have mounted meanwhile.
+        assert ending.mounter.seen == ["drain", "unmount", "unmount"]
+        assert ending.mount.record() is None
+        assert ending.let_go()
+
+    @pytest.mark.parametrize("why", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
+    def test_nor_is_the_cache_given_back_where_the_wait_is_cut_short(self, ending, why):
+        remounting = ending.session.supervisor = Remounting(ending.mount.record())
+        remounting.why = why
+        with pytest.raises(type(why)):
+            ending.session.close()
+        assert remounting.halted
+        assert not cache_lock.is_free(ending.mount.spec)
+        remounting.end()
+        assert ending.let_go()

@@ -71,6 +71,27 @@ class TestIdentity:
         assert stranger.stop()
         assert daemon.poll() is None
 
+    @pytest.mark.fault(38)
+    def test_the_same_pid_and_start_after_a_restart_of_the_machine_is_a_stranger(self, start):
+        daemon = start()
+        before = replace(daemon.identity, boot="6f1d2c3e-another-boot")
+        assert not before.alive()
+        assert not before.send(signal.SIGKILL)
+        assert before.wait(0)
+        assert before.stop()
+        AdoptedDaemon(before, daemon.log).kill(0.1)
+        assert AdoptedDaemon(before, daemon.log).ended()
+        assert daemon.poll() is None
+
+    @pytest.mark.fault(38)
+    def test_one_of_an_earlier_version_is_known_by_the_rest(self, start):
+        daemon = start()
+        assert daemon.identity.boot
+        earlier = replace(daemon.identity, boot="")
+        assert earlier.alive()
+        assert not replace(earlier, started=1).alive()
+        assert earlier.send(signal.SIGCONT)
+
     def test_a_zombie_is_dead(self, start):
         daemon = start()
         identity = daemon.identity

@@ -415,7 +415,52 @@ def test_a_bug_is_logged_and_does_not_end_the_server(served, caplog):
     served.made()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeMount, "record", lambda _: 1 / 0)
-        with pytest.raises((ConnectionError, http.client.HTTPException)):
-            served.ask("/healthz")
+        assert served.ask("/healthz")[:2] == (500, "ZeroDivisionError: division by zero\n")
     assert "could not be answered" in caplog.text
     assert served.ask("/healthz")[0] == 200
+
+
+class TestAServerThatFails:
+    def test_it_is_told_and_goes_on(self, served, caplog):
+        def fail() -> None:
+            del served.endpoint._server.service_actions
+            raise ValueError("file descriptor cannot be a negative integer (-1)")
+
+        served.endpoint._server.service_actions = fail
+        until(lambda: len(served.told) > 1)
+        (told,) = served.told[1:]
+        assert "failed, and it goes on" in told.reason
+        assert "ValueError: file descriptor" in told.reason
+        assert f"mountkit status {served.mount.path}" in told.reason
+        assert "Traceback" in caplog.text
+        assert served.ask("/healthz")[0] == 200
+
+    def test_one_that_fails_each_time_is_given_up_aloud(self, served, monkeypatch):
+        monkeypatch.setattr(endpoint, "SERVE_PAUSE_SECONDS", 0.0)
+        served.endpoint._server.service_actions = lambda: 1 / 0
+        until(lambda: not served.endpoint._thread.is_alive())
+        assert len(served.told) == 1 + endpoint.SERVE_TRIES
+        assert "nobody is answered there any more" in served.told[-1].reason
+
+    def test_it_ends_also_in_its_pause(self, served):
+        served.endpoint._server.service_actions = lambda: 1 / 0
+        until(lambda: len(served.told) > 1)
+        served.endpoint.close()
+        assert not served.endpoint._thread.is_alive()
+
+    def test_nor_does_one_who_cannot_be_told_end_it(self, served, caplog):
+        def deaf(_) -> None:
+            raise BrokenPipeError
+
+        served.endpoint._observer = deaf
+        served.endpoint._server.service_actions = lambda: 1 / 0
+        until(lambda: "could not be told" in caplog.text)
+        del served.endpoint._server.service_actions
+        until(lambda: served.endpoint._thread.is_alive() and served.ask("/healthz")[0] == 200)
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

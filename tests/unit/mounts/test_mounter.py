@@ -155,6 +155,22 @@ class TestStart:
             mounter.start(0.05, nobody)
         assert mounter.daemon.poll() is not None
 
+    @pytest.mark.fault(4, 40)
+    def test_none_is_started_for_a_mount_that_is_taken_away(self, machine):
+        mounter = machine.mounter(target=ON_EVERY_MACHINE)
+        mounter.starts.shut()
+        with pytest.raises(MountUnavailableError, match="being taken away"):
+            mounter.start(30.0, nobody)
+        assert mounter.daemon is None
+
+    @pytest.mark.fault(4, 40)
+    @pytest.mark.parametrize("target", [None, ON_EVERY_MACHINE], ids=["not mounted", "mounted"])
+    def test_one_that_comes_up_meanwhile_is_ended(self, machine, target):
+        mounter = machine.mounter(target=target)
+        with pytest.raises(MountUnavailableError, match="being taken away"):
+            mounter.start(30.0, mounter.starts.shut)
+        assert mounter.daemon.poll() is not None
+
     def test_the_reason_is_told_even_if_it_cannot_be_taken_away(self, machine):
         mounter = machine.mounter(target=ON_EVERY_MACHINE, answer="exit 1")
 

@@ -74,6 +74,33 @@ class TestRecord:
         directory.write(record)
         assert directory.read() == record
 
+    @pytest.mark.fault(37, 38)
+    def test_one_of_a_version_that_noted_no_boot_is_read(self, known):
+        directory = known.directory("1")
+        me = ProcessIdentity.mine()
+        directory.write(replace(record_at("/mnt"), daemon=me, device=40))
+        written = json.loads((directory.path / RECORD_NAME).read_text())
+        for process in ("supervisor", "daemon"):
+            del written[process]["boot"]
+        json_file.replace(directory.path / RECORD_NAME, written)
+        record = directory.read()
+        assert record.supervisor.alive()
+        assert record.daemon.alive()
+        assert record.device == 40
+
+    @pytest.mark.fault(9, 38)
+    @pytest.mark.parametrize("daemon", [True, False], ids=["with a daemon", "before there was one"])
+    def test_after_a_restart_its_device_is_another_ones(self, known, daemon):
+        directory = known.directory("1")
+        before = replace(ProcessIdentity.mine(), boot="6f1d2c3e-another-boot")
+        record = replace(record_at("/mnt"), supervisor=before, device=40)
+        directory.write(replace(record, daemon=before) if daemon else record)
+        assert directory.read().device is None
+        assert not directory.read().supervisor.alive()
+        # Also where it is looked for by whoever takes over what that one left.
+        directory.clear(unproven=True)
+        assert directory.unfinished().device is None
+
     def test_a_change_keeps_the_rest_and_takes_the_time(self):
         before = record_at("/mnt")
         after = before.change(REPAIRING, reason="it died")

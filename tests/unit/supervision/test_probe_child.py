@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -125,3 +127,23 @@ class TestDaemon:
 def test_paths_of_the_mount_table(path):
     kept = "".join(f"\\{ord(sign):03o}" if sign in " \t\n\\#" else sign for sign in path)
     assert probe_child.unescaped(kept.encode()) == path.encode()
+
+
+@pytest.mark.fault(8)
+def test_one_whose_thread_fails_ends_and_does_not_let_the_mount_seem_to_hang(tmp_path):
+    text = Path(probe_child.__file__).read_text()
+    words = [sys.executable, "-I", "-S", "-c", text, str(tmp_path), str(os.getpid())]
+    # Nobody can be answered: an error of another kind than a supervisor that is gone.
+    helper = subprocess.Popen(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *words],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        helper.stdin.write(probe_child.ASK)
+        helper.stdin.flush()
+        assert helper.wait(LIMIT) == 1
+    finally:
+        helper.kill()
+        helper.wait()
+        helper.stdin.close()

@@ -18,7 +18,7 @@ from mountkit.linux import fuse_connection
 from mountkit.linux.process import ProcessIdentity
 from mountkit.supervision import probe_child
 from mountkit.supervision.health import Limits
-from mountkit.supervision.prober import Guarded, Prober
+from mountkit.supervision.prober import ENDED_HELPERS, Guarded, Prober
 from support.fakes import open_descriptors
 
 LIMIT = 20.0
@@ -129,6 +129,26 @@ def test_a_helper_that_died_is_replaced(prober):
     prober.answered = None
     until(lambda: answered(prober))
     assert prober._helper is not helper
+
+
+@pytest.mark.fault(8)
+def test_helpers_that_end_each_time_are_told_of(prober):
+    prober.ask()
+    for _ in range(ENDED_HELPERS):
+        assert prober.problem == ""
+        prober._helper.kill()
+        prober._helper.wait()
+        prober.ask()
+    assert prober.problem.endswith("killed by SIGKILL")
+    until(lambda: answered(prober))
+    assert prober.problem == ""
+
+
+def test_one_that_we_end_ourselves_is_no_problem(prober):
+    for _ in range(ENDED_HELPERS + 1):
+        prober.ask()
+        prober.renew()
+    assert prober.problem == ""
 
 
 def test_nothing_of_it_is_left(tmp_path):

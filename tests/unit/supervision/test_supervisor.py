@@ -20,6 +20,7 @@ from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
 from mountkit.linux.daemon import Daemon
 from mountkit.linux.mount_table import MountEntry
 from mountkit.linux.process import ProcessIdentity
+from mountkit.mounts.start_gate import StartGate
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import record as state
 from mountkit.state.mount_directory import StateDirectory
@@ -39,6 +40,8 @@ LIMITS = Limits(interval=0.01, probe=0.05, hang=0.2)
 # With these no silence of a busy machine counts.
 PATIENT = Limits(interval=0.01, probe=1000.0, hang=2000.0)
 
+SPEC = MountSpec(Source("s3", "b", "p"), "/mnt", "fake", StoreOptions(), "/cache")
+
 
 class FakeMounter:
     """Starts a real process for each mount, and says that what runs is mounted."""
@@ -47,16 +50,19 @@ class FakeMounter:
         (folder / "state").mkdir()
         self.directory = StateDirectory(folder / "state")
         self.backend = SimpleNamespace(name="fake")
+        self.starts = StartGate(SPEC)
         self.daemon: Daemon | None = None
         self.device = 7
         self.table = True
         self.stranger: MountEntry | None = None
         self.requests: int | None = None
         self.calls: list[str] = []
-        self.start_errors: list[MountUnavailableError] = []
+        self.start_errors: list[Exception] = []
         self.stray_errors: list[OSError | None] = []
         self.name_errors: list[OSError] = []
         self.unmount_error: MountUnavailableError | None = None
+        self.clearing: Callable[[], None] = lambda: None
+        self.starting: Callable[[], None] = lambda: None
         self.confirm: Callable[[], None] = lambda: None
         self.unmounting: Callable[[], None] = lambda: None
         self.left = False
@@ -95,14 +101,17 @@ class FakeMounter:
 
     def clear_target(self, leftover: ProcessIdentity | None) -> bool:
         self.calls.append("clear")
+        self.clearing()
         return True
 
     def start(self, timeout: float, seen: Callable[[], None] = lambda: None) -> None:
         self.calls.append("start")
         if self.start_errors:
             raise self.start_errors.pop(0)
+        self.starting()
+        with self.starts.making():
+            self.daemon = Daemon.start(["/bin/sleep", "600"], {}, self.directory.log)
         self.table = True
-        self.daemon = Daemon.start(["/bin/sleep", "600"], {}, self.directory.log)
         try:
             seen()
             self.confirm()
@@ -127,6 +136,7 @@ class SilentProber:
         self.error = 0
         self.answered: Answered | None = None
         self.cut_off = 0.0
+        self.problem = ""
         self.guarded: Guarded | None = None
         self.renewed = 0
 
@@ -157,9 +167,8 @@ class Watch:
         self.mounter = FakeMounter(folder)
         self.mounter.start(1.0)
         self.mounter.calls.clear()
-        spec = MountSpec(Source("s3", "b", "p"), "/mnt", "fake", StoreOptions(), "/cache")
         daemon = self.mounter.daemon.identity
-        self.record = MountRecord(spec, state.SERVING, state.now(), ProcessIdentity.mine(), daemon)
+        self.record = MountRecord(SPEC, state.SERVING, state.now(), ProcessIdentity.mine(), daemon)
         self.mounter.directory.write(self.record)
         self.events: queue.SimpleQueue = queue.SimpleQueue()
         self.supervisor: Supervisor | None = None
