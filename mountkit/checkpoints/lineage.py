@@ -12,14 +12,14 @@ it finds, however the clocks of two machines differ.
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # Of a manifest that does not say: it is older than one that does, and goes by its step.
-_UNKNOWN = datetime.min.replace(tzinfo=timezone.utc)
+_UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
 
 def descent(saved: Mapping[int, datetime | None], end: int | None = None) -> tuple[int, ...]:
@@ -59,7 +59,7 @@ def after(moment: float, began: float, others: Iterable[datetime | None]) -> dat
         When the checkpoints that it did not save were saved.
 
     """
-    own = datetime.fromtimestamp(moment, timezone.utc)
+    own = datetime.fromtimestamp(moment, UTC)
     known = [each for each in others if each]
     if not known:
         return own

@@ -215,9 +215,7 @@ def _whole(value: object) -> bool:
 
 
 def _time(text: str, where: str) -> datetime:
-    # Python 3.10 does not read the "Z" that RFC 3339 allows.
-    plain = text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text
     try:
-        return datetime.fromisoformat(plain)
+        return datetime.fromisoformat(text.upper())
     except ValueError as error:
         raise VerificationError(f"{where} has no valid time: {text!r}.", hint=_HINT) from error

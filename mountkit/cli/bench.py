@@ -13,9 +13,9 @@ from mountkit.cli.options import output_format, store_options
 
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Self
 
     from rich.table import Table
-    from typing_extensions import Self
 
     from mountkit.bench import Report
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 READY_SECONDS = 15.0
 POLL_SECONDS = 0.02

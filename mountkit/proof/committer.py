@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,7 +158,7 @@ class Prover:
         _refuse_empty(top, entries)
         manifest = Manifest(
             step=step,
-            created=datetime.now(timezone.utc),
+            created=datetime.now(UTC),
             source=self._mount.spec.source.child(top).url,
             files=tuple(sorted(entries, key=lambda entry: entry.path)),
             saved=saved,

@@ -18,8 +18,7 @@ from mountkit.timing import Deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
-
-    from typing_extensions import Self
+    from typing import Self
 
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -123,13 +123,12 @@ class Ledger:
 
 def moment(at: str) -> float:
     """A time as RFC 3339, in seconds since the epoch."""
-    # Python 3.10 does not read the Z.
-    return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
+    return datetime.fromisoformat(at).timestamp()
 
 
 def timestamp(seconds: float) -> str:
     """A moment in seconds since the epoch as RFC 3339, in UTC."""
-    at = datetime.fromtimestamp(seconds, timezone.utc)
+    at = datetime.fromtimestamp(seconds, UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -186,7 +186,7 @@ class Hooks:
     def _replace(self, module: str) -> None:
         make = MAKERS.get(module, _serialize_file)
         for home, name in FUNCTIONS[module]:
-            holder = _holder(home)
+            holder = sys.modules.get(home)
             current = getattr(holder, name, None)
             if holder is None or current is None or self._has(holder, name):
                 continue
@@ -214,13 +214,6 @@ class Hooks:
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
-
-
-def _holder(home: str) -> Any:
-    """A module, or what is in one ("module:name"), if it is imported."""
-    module, _, inner = home.partition(":")
-    found = sys.modules.get(module)
-    return getattr(found, inner, None) if inner else found
 
 
 def _serialize_file(hooks: Hooks, original: Function) -> Function:

@@ -19,8 +19,7 @@ from mountkit.store.checksums import REFERENCE, Digester
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from mountkit.state.write_journal import Journal
 

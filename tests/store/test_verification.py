@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -19,7 +19,7 @@ from mountkit.store import checksums
 from mountkit.store.s3.store import S3Store
 from support.stores import until
 
-NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 FILES = {
     "model.safetensors": os.urandom(100_000),
     "optimizer.pt": os.urandom(50_000),

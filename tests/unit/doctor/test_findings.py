@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ FULL = Finding("room", "room", "failed", "The disk is full.", "--cache-dir DIR",
 NOTHING: frozenset[str] = frozenset()
 ALL = tuple(operation.name for operation in OPERATIONS)
 OTHERS = {"steady": NOTHING, "picky": frozenset({"write", "rename"})}
-NOW = datetime(2026, 5, 1, 12, 0, tzinfo=timezone.utc)
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
 
 def results(**failed: int) -> tuple[OperationResult, ...]:

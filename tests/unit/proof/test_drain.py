@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
@@ -395,7 +395,7 @@ class TestCovered:
         listed = proven.daemon.listed
         file = listed["checkpoint-3/model"]
         if change == "later":
-            hour = datetime.now(timezone.utc) + timedelta(hours=1)
+            hour = datetime.now(UTC) + timedelta(hours=1)
             for path in tuple(listed):
                 listed[path] = replace(listed[path], modified=hour.timestamp())
         elif change == "bigger":
@@ -442,7 +442,7 @@ class TestUnwitnessed:
     @pytest.mark.fault(15, 20)
     @pytest.mark.parametrize("ours", [True, False])
     def test_an_older_manifest_says_nothing_of_what_was_written_over_it(self, mount, events, ours):
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         mount.begin(store_began=(now - timedelta(hours=1 if ours else -1)).timestamp())
         for name in ("mountkit-manifest.json", "model", "trainer_state.json"):
             mount.bucket.objects[f"run/checkpoint-7/{name}"] = b"1"
@@ -525,7 +525,7 @@ class TestUnwitnessed:
     @pytest.mark.parametrize("ahead", [-0.1, 0, 0.1], ids=["before", "with", "after"])
     def test_only_what_is_younger_than_the_mount_by_the_store_s_clock(self, mount, events, ahead):
         # That clock is days ahead of ours.
-        made = datetime.now(timezone.utc) + timedelta(days=3)
+        made = datetime.now(UTC) + timedelta(days=3)
         mount.begin(store_began=made.timestamp())
         mount.bucket.objects["run/model"] = b"123"
         mount.bucket.metadata["run/model"] = {"mountkit": mount.spec.id}
