@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +22,12 @@ from mountkit.demo.environment import Stage, StoryError
 from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.errors import ConfigurationError
 from mountkit.linux import fusermount
+from mountkit.linux.signals import ENDING, handled, leave
 from mountkit.names import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from mountkit.demo.environment import Life
 
@@ -65,7 +66,9 @@ def run_demo(keep: bool, data_dir: Path | None) -> int:
     fusermount.fusermount(environment.search_path())
     binary = backends.load("rclone").binary(environment.search_path()).path
     account, facts, plan = Account(), Facts(), Plan()
-    with _signals_as_exceptions(), _stage(data_dir, keep) as (stage, data, run):
+    # SIGTERM and SIGHUP clear up just as Ctrl-C does.
+    clearing_up = handled((signal.SIGTERM, signal.SIGHUP), leave)
+    with clearing_up, _stage(data_dir, keep) as (stage, data, run):
         story = Story(account, stage, facts, plan, data / BUCKET / run)
         try:
             with EmbeddedS3(data=data, buckets=[BUCKET], binary=binary) as server:
@@ -284,35 +287,6 @@ def _stage(data_dir: Path | None, keep: bool) -> Iterator[tuple[Stage, Path, str
         stage.remove()
 
 
-@contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """Clear up on SIGTERM and SIGHUP just as on Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, leave) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
+def _undisturbed() -> AbstractContextManager[None]:
     """Let a second Ctrl-C not cut short the clearing up, which is bounded anyway."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+    return handled(ENDING, signal.SIG_IGN)

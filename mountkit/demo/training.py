@@ -11,12 +11,12 @@ import hashlib
 import json
 import sysconfig
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import mountkit
 from mountkit import events
+from mountkit.timing import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,11 +150,9 @@ def make_narrator(journal: Journal, pauses: Sequence[int], gates: Path) -> Train
                 return
             journal.wait_for_proof(self.saved, PAUSE_SECONDS)
             journal.write("pause", step=state.global_step, saved=self.saved)
-            deadline = time.monotonic() + PAUSE_SECONDS
-            while not (gates / f"go-{state.global_step}").exists():
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"Nobody ended the pause at step {state.global_step}.")
-                time.sleep(0.02)
+            gate = gates / f"go-{state.global_step}"
+            if not wait_until(gate.exists, PAUSE_SECONDS, 0.02):
+                raise TimeoutError(f"Nobody ended the pause at step {state.global_step}.")
 
     return Narrator()
 

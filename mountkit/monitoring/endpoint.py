@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from mountkit.config.address import Address
 from mountkit.events import Event, Listening, MountLost, Observer, Remounted
+from mountkit.formatting import moment
 from mountkit.monitoring import metrics
 from mountkit.monitoring.http_server import Answer, bind
 from mountkit.monitoring.snapshot import look
-from mountkit.state.proof_stats import Tally, moment
+from mountkit.state.proof_stats import Tally
 from mountkit.state.record import FAILED, SERVING
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import timing
 from mountkit.errors import MountUnavailableError
+from mountkit.formatting import moment
 from mountkit.linux import fuse_connection, mount_io, mount_table
 from mountkit.linux.daemon import AdoptedDaemon, Daemon
 from mountkit.linux.fusermount import unmount
@@ -18,7 +19,6 @@ from mountkit.mounts import mount_point
 from mountkit.mounts.bare_directory import Underneath
 from mountkit.names import is_trial
 from mountkit.state.bypassed_files import Stray, unnamed
-from mountkit.state.proof_stats import moment
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
@@ -233,14 +233,12 @@ class Mounter:
             raise
 
     def _wait_until_mounted(self, daemon: Daemon, deadline: float) -> None:
-        began = time.monotonic()
-        while not self.mounted():
-            ended = daemon.ended()
-            if ended:
-                raise self._failed(f"ended with {ended}", daemon)
-            if time.monotonic() > deadline:
-                raise self._failed(f"did not mount within {deadline - began:.0f} s", daemon)
-            time.sleep(POLL_SECONDS)
+        left = deadline - time.monotonic()
+        timing.wait_until(lambda: self.mounted() or daemon.ended(), left, POLL_SECONDS)
+        ended = daemon.ended()
+        if not self.mounted():
+            what = f"ended with {ended}" if ended else f"did not mount within {left:.0f} s"
+            raise self._failed(what, daemon)
 
     def _wait_until_serving(self, daemon: Daemon, deadline: float) -> None:
         answer = mount_io.ask(self.spec.target, max(1.0, deadline - time.monotonic()))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.errors import NotDurableError
+from mountkit.formatting import moment
 from mountkit.linux import mount_table
 from mountkit.mounts.bare_directory import strays_in
 from mountkit.mounts.bypassed_files import new_strays
-from mountkit.state.proof_stats import moment
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
