@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -104,14 +104,7 @@ class Manifest:
             **({"saved": self.saved.isoformat()} if self.saved else {}),
             "source": self.source,
             "files": [
-                {
-                    "path": entry.path,
-                    "size": entry.size,
-                    "crc64nvme": entry.crc64nvme,
-                    "reference": entry.reference,
-                    "attested_by": entry.attested_by,
-                    **({"etag": entry.etag} if entry.etag else {}),
-                }
+                {name: value for name, value in asdict(entry).items() if value or name != "etag"}
                 for entry in self.files
             ],
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mountkit.checkpoints.attestation import FileVerdict, compared, missing, read_back, wrong_size
@@ -64,17 +64,7 @@ class Verdict:
             "step": self.step,
             "url": self.url,
             "created": self.created.isoformat(),
-            "files": [
-                {
-                    "path": file.path,
-                    "problem": file.problem,
-                    "expected": file.expected,
-                    "found": file.found,
-                    "attested_by": file.attested_by,
-                    "etag": file.etag,
-                }
-                for file in self.files
-            ],
+            "files": [asdict(file) for file in self.files],
             "extra": list(self.extra),
         }
 

@@ -86,16 +86,6 @@ class Diagnosis:
     verdict: str
     exit_code: int
 
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """What does not keep the run from saving, and should be known."""
-        return tuple(finding for finding in self.findings if finding.status == "warning")
-
-    @property
-    def failures(self) -> tuple[Finding, ...]:
-        """What keeps the run from saving, the most important first."""
-        return tuple(finding for finding in self.findings if finding.status == "failed")
-
     def to_json(self) -> dict[str, Any]:
         """The object that ``--format json`` prints; see the command's help."""
         known = {operation.name: operation for operation in OPERATIONS}

@@ -60,7 +60,7 @@ def _no(reason: str) -> Answer:
 
 
 class Endpoint:
-    """The server of one mount: a :class:`mountkit.monitoring.listener.Listener`."""
+    """The server of one mount; see :class:`mountkit.monitoring.listener.Nobody`."""
 
     def __init__(self, address: Address, mount: Mount) -> None:
         self._mount = mount

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from mountkit.mounts.disk_space import shortage
 from mountkit.mounts.shadowed_files import missed
 from mountkit.names import MANIFEST_NAME
 from mountkit.proof import symbolic_links
-from mountkit.proof.bypassed_report import explained
+from mountkit.proof.report import explained
 from mountkit.proof.upload_waiter import Uploads
 from mountkit.state.proof_stats import Proven
 
@@ -150,7 +151,9 @@ class Prover:
 
         known = self._still_proven(name, before)
         asked = [f"{top}/{path}" for path in listed if path not in known]
-        entries = [_relative(entry, top) for entry in self._attest(top, asked, proven)]
+        cut = len(top) + 1
+        attested = self._attest(top, asked, proven)
+        entries = [replace(entry, path=entry.path[cut:]) for entry in attested]
         entries += [known[path] for path in listed if path in known]
         self._refuse_strays(top)
         self._refuse_links(top, listed)
@@ -323,15 +326,4 @@ def not_proven(what: str, unproven: Sequence[Unproven]) -> NotDurableError:
         "\n".join([f"{what} is not proven to be in the store: {count}.", *lines]),
         hint="See the mount and its last error: mountkit status",
         unproven=tuple(unproven),
-    )
-
-
-def _relative(entry: FileEntry, top: str) -> FileEntry:
-    return FileEntry(
-        path=entry.path[len(top) + 1 :],
-        size=entry.size,
-        crc64nvme=entry.crc64nvme,
-        reference=entry.reference,
-        attested_by=entry.attested_by,
-        etag=entry.etag,
     )

@@ -9,7 +9,7 @@ from mountkit.errors import MountUnavailableError
 from mountkit.events import CheckpointRemoved, Observer, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from mountkit.checkpoints.catalog import Candidate
     from mountkit.proof.committer import Prover
@@ -51,7 +51,7 @@ class Retention:
         """Say by name what others have left there, and what will become of it."""
         if not self._foreign:
             return
-        names = _listed(self._foreign)
+        names = ", ".join(f"checkpoint-{step}" for step in sorted(self._foreign))
         start = f"resumed at step {self._began_at}" if self._began_at else "begun from the start"
         fate = (
             "None of them is removed"
@@ -84,22 +84,13 @@ class Retention:
         if best is not None:
             protected.add(best)
         try:
-            for step in self._beyond(protected):
-                foreign = step in self._foreign
+            foreign = frozenset(self._foreign)
+            for step in retention.retention(self.known, self._keep, protected, foreign):
                 if prover.remove(self.known[step]):
                     name = self.forget(step)
-                    if foreign:
+                    if step in foreign:
                         self._observer(Trouble(f"{name} of another training is removed"))
                     self._observer(CheckpointRemoved(step))
         except MountUnavailableError as error:
             # The newest one is proven; the older ones go after the next.
             self._observer(Trouble(f"Older checkpoints stay for now: {error.message}"))
-
-    def _beyond(self, protected: Collection[int]) -> Iterable[int]:
-        return retention.retention(
-            self.known, self._keep, protected, foreign=frozenset(self._foreign)
-        )
-
-
-def _listed(steps: Iterable[int]) -> str:
-    return ", ".join(f"checkpoint-{step}" for step in sorted(steps))
