@@ -53,10 +53,7 @@ class Deadline:
     def check(self) -> None:
         """Go on only while there is time; for whatever reads on and on.
 
-        Raises
-        ------
-        TimeUpError
-            If there is none left.
+        Raises TimeUpError if there is none left.
         """
         if self.passed:
             raise TimeUpError(

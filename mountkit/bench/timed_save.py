@@ -32,19 +32,10 @@ class SaveError(OSError):
 def save(directory: str, size: int, *, fsync: bool, limit: float) -> Saved:
     """Save a checkpoint to ``directory``, which is not there yet.
 
-    Parameters
-    ----------
-    size:
-        Of the weight file, in bytes.
-    fsync:
-        Whether each file is synced before it is closed.
-    limit:
-        When to give up, in seconds.
+    ``size``: Of the weight file, in bytes. ``fsync``: Whether each file is synced before it is
+    closed. ``limit``: When to give up, in seconds.
 
-    Raises
-    ------
-    SaveError
-        If a call fails, or it takes longer than ``limit``.
+    Raises SaveError if a call fails, or it takes longer than ``limit``.
     """
     words = [directory, str(size), *(["--fsync"] if fsync else [])]
     ended = helper.run([str(SCRIPT), *words], limit)

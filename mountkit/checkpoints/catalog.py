@@ -67,18 +67,11 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
     has begun anew below it. One request for each manifest, 16 at a time, and one per 1,000 files
     for sizes and ETags. Only files whose ETag differs are looked at more closely.
 
-    Parameters
-    ----------
-    store:
-        Its source is the directory that holds the checkpoints.
-    on_skip:
-        Called with the name of each directory of a higher step that was passed over, and why.
+    ``store``: Its source is the directory that holds the checkpoints. ``on_skip``: Called with the
+    name of each directory of a higher step that was passed over, and why.
 
-    Raises
-    ------
-    MountkitError
-        If the store cannot be asked. A broken checkpoint is passed over, a broken store is not.
-
+    Raises MountkitError if the store cannot be asked. A broken checkpoint is passed over, a broken
+    store is not.
     """
     read = _manifests(store)
     proven = {step: (name, found) for step, name, found in read if isinstance(found, Manifest)}

@@ -51,13 +51,9 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """The verdict as a JSON object.
 
-        Returns
-        -------
-        dict
-            ``ok`` (bool), ``step`` (int), ``url``, ``created`` (RFC 3339), ``files`` (a list of
-            ``path``, ``problem`` (null, "missing", "size" or "altered"), ``expected``, ``found``,
-            ``attested_by``, ``etag``), and ``extra`` (a list of paths).
-
+        Returns ``ok`` (bool), ``step`` (int), ``url``, ``created`` (RFC 3339), ``files`` (a list of
+        ``path``, ``problem`` (null, "missing", "size" or "altered"), ``expected``, ``found``,
+        ``attested_by``, ``etag``), and ``extra`` (a list of paths).
         """
         return {
             "ok": self.ok,
@@ -72,11 +68,7 @@ class Verdict:
 def read_manifest(store: Store, directory: str) -> Manifest | None:
     """The manifest of a directory, or None if it has none.
 
-    Raises
-    ------
-    VerificationError
-        If it cannot be trusted, or is that of another step.
-
+    Raises VerificationError if it cannot be trusted, or is that of another step.
     """
     path = inside(directory, MANIFEST_NAME)
     data = store.get(path)
@@ -118,14 +110,8 @@ def verify(
     on_file:
         Called with each file's verdict as it comes, from this thread, in the manifest's order.
 
-    Raises
-    ------
-    VerificationError
-        If there is no manifest, or none that can be trusted. A file that is not intact is no
-        error but a verdict.
-    UsageError
-        If ``level`` is neither of the two.
-
+    Raises VerificationError if there is no manifest, or none that can be trusted; UsageError if
+    ``level`` is neither of the two. A file that is not intact is no error but a verdict.
     """
     if level not in LEVELS:
         raise UsageError(f"{level!r} is not a level.", hint="Use attest or readback.")
@@ -166,15 +152,8 @@ def verify_file(
 ) -> FileVerdict:
     """Whether one file of a manifest is intact.
 
-    Parameters
-    ----------
-    store, directory, level:
-        As for ``verify``.
-    entry:
-        What the manifest says.
-    present:
-        What a listing shows of the object, or None if it does not list it.
-
+    ``store``, ``directory``, ``level``: As for ``verify``. ``entry``: What the manifest says.
+    ``present``: What a listing shows of the object, or None if it does not list it.
     """
     reference = FileDigest(entry.size, {REFERENCE: entry.crc64nvme})
     path = inside(directory, entry.path)

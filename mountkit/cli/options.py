@@ -68,10 +68,7 @@ service_options = _stack(
 def size_of(flag: str, text: str, example: str, least: int = 0) -> int:
     """The bytes that a flag such as ``--size 256MB`` asks for.
 
-    Raises
-    ------
-    UsageError
-        If it is no size, or less than ``least``.
+    Raises UsageError if it is no size, or less than ``least``.
     """
     from pydantic import ByteSize, TypeAdapter, ValidationError
 

@@ -60,11 +60,7 @@ class Life:
     def events(self) -> Iterator[dict[str, Any] | None]:
         """Yield every event as it comes, and None while there is none, until the job has ended.
 
-        Raises
-        ------
-        StoryError
-            If the job has not ended after fifteen minutes.
-
+        Raises StoryError if the job has not ended after fifteen minutes.
         """
         deadline = time.monotonic() + LIFE_SECONDS
         rest = b""

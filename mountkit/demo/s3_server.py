@@ -44,13 +44,8 @@ class EmbeddedS3:
     ready_seconds:
         How long to wait until it serves.
 
-    Raises
-    ------
-    UsageError
-        If a key has characters that cannot be handed over.
-    MountUnavailableError
-        From ``start``, if it cannot be started or does not serve in time.
-
+    Raises UsageError if a key has characters that cannot be handed over; MountUnavailableError,
+    from ``start``, if it cannot be started or does not serve in time.
     """
 
     def __init__(

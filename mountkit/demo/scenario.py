@@ -46,16 +46,9 @@ def run_demo(keep: bool, data_dir: Path | None) -> int:
     data_dir:
         The directory of the buckets. None for a temporary one.
 
-    Returns
-    -------
-    int
-        0 if every claim held, else 1.
+    Returns 0 if every claim held, else 1.
 
-    Raises
-    ------
-    MountkitError
-        If the demo cannot begin: no torch, no rclone, no FUSE.
-
+    Raises MountkitError if the demo cannot begin: no torch, no rclone, no FUSE.
     """
     for module in ("torch", "transformers"):
         if importlib.util.find_spec(module) is None:
@@ -115,11 +108,7 @@ class Story:
     def play(self, source: str, server: EmbeddedS3) -> None:
         """Play all acts.
 
-        Raises
-        ------
-        StoryError
-            If one cannot be played to its end.
-
+        Raises StoryError if one cannot be played to its end.
         """
         endpoint = server.endpoint_url
         self.account.tell("mount", f"{source} at {self.stage.target}")

@@ -56,11 +56,7 @@ class Journal:
     def wait_for_proof(self, step: int, timeout: float) -> None:
         """Wait until the checkpoint of ``step`` is proven.
 
-        Raises
-        ------
-        TimeoutError
-            If it is not, after ``timeout`` seconds.
-
+        Raises TimeoutError if it is not, after ``timeout`` seconds.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: step in self._proven, timeout):

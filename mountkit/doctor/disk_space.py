@@ -44,14 +44,8 @@ def judge(disk: Disk, backend: str, checkpoint: int | None) -> Finding:
     copies of its files are all there is to compare the store with, so one checkpoint must fit
     beside what the backend keeps free. The copies of earlier ones stay while there is room.
 
-    Parameters
-    ----------
-    disk:
-        Where files wait for their upload.
-    backend:
-        The backend's name.
-    checkpoint:
-        Bytes of the largest checkpoint; None if nobody said.
+    ``disk``: Where files wait for their upload. ``backend``: The backend's name. ``checkpoint``:
+    Bytes of the largest checkpoint; None if nobody said.
     """
     name, title = "room", "room for the cache"
     kept = KEPT_FREE.get(backend)

@@ -149,15 +149,9 @@ def judge_operations(
 ) -> tuple[Finding, ...]:
     """One finding for all that is well, and one for each operation that should work and does not.
 
-    Parameters
-    ----------
-    results:
-        What was tried.
-    backend, refused:
-        The backend, and the operations it is known to refuse: what a save needs of those, mountkit
-        goes about in another way.
-    others:
-        Each other backend, and what that refuses.
+    ``results``: What was tried. ``backend``, ``refused``: The backend, and the operations it is
+    known to refuse: what a save needs of those, mountkit goes about in another way. ``others``:
+    Each other backend, and what that refuses.
     """
     known = {operation.name: operation for operation in OPERATIONS}
     working = [result for result in results if result.works]

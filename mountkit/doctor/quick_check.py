@@ -25,19 +25,10 @@ FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 def essential(mount: Mount, seconds: float = SECONDS) -> None:
     """Try on a mount what every save does there. Takes well under a second, and leaves nothing.
 
-    Parameters
-    ----------
-    mount:
-        One that serves.
-    seconds:
-        When to give up on a mount that hangs.
+    ``mount``: One that serves. ``seconds``: When to give up on a mount that hangs.
 
-    Raises
-    ------
-    PermissionDeniedError
-        If an operation is not allowed there.
-    MountUnavailableError
-        If one fails in another way, or hangs.
+    Raises PermissionDeniedError if an operation is not allowed there; MountUnavailableError if one
+    fails in another way, or hangs.
     """
     refused = backends.load(mount.spec.backend).refuses
     wanted = {

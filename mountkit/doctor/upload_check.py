@@ -82,10 +82,7 @@ def _failed(detail: str, mount: Mount) -> Finding:
 def sweep(store: Store, names: Sequence[str]) -> None:
     """Delete what is in the bucket below these directories.
 
-    Raises
-    ------
-    MountkitError
-        If the store does not answer, or refuses.
+    Raises MountkitError if the store does not answer, or refuses.
     """
     found = [item.path for name in names for item in store.list(name, markers=True)]
     if found:

@@ -23,14 +23,9 @@ BLOCK_BYTES = 65536
 def apart(work: Callable[[], Result], timeout: float) -> Result:
     """What ``work`` returns, done in a forked child; only while this process has one thread.
 
-    Raises
-    ------
-    MountkitError
-        Whatever ``work`` raises of ours.
-    MountUnavailableError
-        If it takes more than ``timeout`` seconds, or ends without a word.
-    RuntimeError
-        For whatever else ``work`` raises: its kind and text, caused by its traceback.
+    Raises what ``work`` raises of ours; MountUnavailableError if it takes more than ``timeout``
+    seconds, or ends without a word; RuntimeError for whatever else ``work`` raises, with its kind
+    and text, caused by its traceback.
     """
     reader, writer = os.pipe()
     child = os.fork()

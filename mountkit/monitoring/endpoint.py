@@ -85,10 +85,7 @@ class Endpoint:
     def open(cls, address: Address, mount: Mount, observer: Observer) -> Endpoint:
         """Listen and answer from now on.
 
-        Raises
-        ------
-        ConfigurationError
-            If nobody can listen there.
+        Raises ConfigurationError if nobody can listen there.
         """
         endpoint = cls(address, mount)
         endpoint._thread.start()

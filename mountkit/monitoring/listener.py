@@ -32,10 +32,7 @@ class Nobody:
 def begin(address: Address | None, mount: Mount, observer: Observer) -> Listener:
     """Listen at an address, if there is one.
 
-    Raises
-    ------
-    ConfigurationError
-        If nobody can listen there.
+    Raises ConfigurationError if nobody can listen there.
     """
     if address is None:
         return Nobody()

@@ -95,11 +95,9 @@ class Mounter:
         ``leftover`` is the daemon that a record of ours names, if there is one. What it had not
         uploaded waits in the cache.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the target holds files, is a file, or somebody else mounted something there; if an
-            earlier daemon does not end; or if it lies in another mount that does not answer.
+        Raises MountUnavailableError if the target holds files, is a file, or somebody else mounted
+        something there; if an earlier daemon does not end; or if it lies in another mount that does
+        not answer.
         """
         earlier = [daemon for daemon in (leftover, self._unmounted_daemon()) if daemon is not None]
         for daemon in earlier:
@@ -198,10 +196,7 @@ class Mounter:
         ``seen`` is called as soon as ``daemon`` is known, and again with ``device``: whoever writes
         them down then can tell the mount for ours, if this process is killed before it serves.
 
-        Raises
-        ------
-        MountUnavailableError
-            With the end of the daemon's log, if it does not come up.
+        Raises MountUnavailableError, with the end of the daemon's log, if it does not come up.
         """
         binary = self._binary or self.backend.binary(self._environment.get("PATH", ""))
         command = self.backend.command(self.spec, binary, self.directory.path, self._environment)
@@ -312,10 +307,7 @@ class Mounter:
         nothing is lost when the mount is taken from under it. ``daemon`` is the one to wait for
         when another process started it.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the mount is still in the table afterwards.
+        Raises MountUnavailableError if the mount is still in the table afterwards.
         """
         problem = ""
 

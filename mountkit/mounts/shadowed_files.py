@@ -33,10 +33,7 @@ MOUNT_ID = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 def missed(mount: Mount) -> tuple[Stray, ...]:
     """What missed the mount since it was made, and of which no earlier run has told.
 
-    Raises
-    ------
-    NotDurableError
-        If that cannot be written down: then nobody would know of it later.
+    Raises NotDurableError if that cannot be written down: then nobody would know of it later.
     """
     try:
         mount.directory.strays.add(lying(mount))

@@ -103,12 +103,8 @@ class Prover:
             The manifest that it has. It still speaks for an object that is the same one and whose
             file is not on this machine any more.
 
-        Raises
-        ------
-        NotDurableError
-            Naming the files that the store has not attested; no manifest is written.
-        PermissionDeniedError
-            If the store refuses the uploads.
+        Raises NotDurableError, naming the files that the store has not attested; no manifest is
+        written; PermissionDeniedError if the store refuses the uploads.
         """
         started = time.monotonic() if began is None else began
         top = self._path(name)
@@ -216,15 +212,9 @@ class Prover:
     def remove(self, name: str) -> bool:
         """Delete a checkpoint: its manifest first, then its files in the mount and the store.
 
-        Returns
-        -------
-        bool
-            Whether it is gone; not while the mount is being repaired.
+        Returns whether it is gone; not while the mount is being repaired.
 
-        Raises
-        ------
-        PermissionDeniedError
-            If the store refuses.
+        Raises PermissionDeniedError if the store refuses.
         """
         if not self._mount.serving():
             self._observer(Trouble(f"{name} stays for now: the mount is being repaired"))

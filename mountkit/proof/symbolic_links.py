@@ -87,10 +87,7 @@ def doubtful(
     rclone renames a link onto a file, or a file onto a link, and leaves the other one in the
     bucket.
 
-    Raises
-    ------
-    MountkitError
-        If the store cannot be asked.
+    Raises MountkitError if the store cannot be asked.
     """
     suffix = backends.load(mount.spec.backend).links
     written = frozenset(paths)

@@ -89,12 +89,8 @@ class Signals:
 
         ``inside`` is its working directory, where that is not ours.
 
-        Raises
-        ------
-        UsageError
-            If it cannot be started.
-        MountUnavailableError
-            If it cannot be started there.
+        Raises UsageError if it cannot be started; MountUnavailableError if it cannot be started
+        there.
         """
         self._phase = Phase.STARTING
         try:

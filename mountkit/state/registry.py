@@ -31,10 +31,8 @@ class State:
     def directory(self, mount_id: str) -> StateDirectory:
         """The private directory of a mount, made if it is not there yet.
 
-        Raises
-        ------
-        ConfigurationError
-            If it cannot be made private, or its path is too long for a socket.
+        Raises ConfigurationError if it cannot be made private, or its path is too long for a
+        socket.
         """
         path = self.root / mount_id
         if len(os.fsencode(path)) > LONGEST_DIRECTORY:

@@ -27,7 +27,6 @@ class Retention:
         from, which stays. It descends from that one, and from what led to it.
     keep:
         ``save_total_limit``.
-
     """
 
     def __init__(

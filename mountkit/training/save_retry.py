@@ -62,14 +62,8 @@ class Resaver:
 
         ``hidden`` tells the error that ``work`` met when it was done last, also one it swallowed.
 
-        Raises
-        ------
-        NotDurableError
-            If it is torn each time.
-        MountkitError
-            If the mount or the store does not come back.
-        Exception
-            Whatever ``work`` raises for another reason.
+        Raises NotDurableError if it is torn each time; MountkitError if the mount or the store does
+        not come back; and whatever ``work`` raises for another reason.
         """
         reason = ""
         error: Exception | None = None
@@ -100,10 +94,7 @@ class Resaver:
     def clear(self, name: str) -> bool:
         """Remove what there is of a checkpoint; False if the mount is lost each time.
 
-        Raises
-        ------
-        MountkitError
-            If the mount or the store does not come back, or the store refuses.
+        Raises MountkitError if the mount or the store does not come back, or the store refuses.
         """
         for _ in range(REPEATS):
             self._mount.wait_until_serving(self._limits.repair)
@@ -160,10 +151,7 @@ class Resaver:
     def _store_was_away(self) -> bool:
         """Whether the store is out of reach; waits for it to come back then.
 
-        Raises
-        ------
-        MountUnavailableError
-            If it stays away for the stall timeout.
+        Raises MountUnavailableError if it stays away for the stall timeout.
         """
         deadline = time.monotonic() + self._limits.stall
         problem = self._ask()

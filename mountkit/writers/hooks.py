@@ -91,10 +91,7 @@ class Target:
     def open(self) -> SequentialFile:
         """Begin to write it.
 
-        Raises
-        ------
-        OSError
-            If it cannot be opened, or its beginning not be noted.
+        Raises OSError if it cannot be opened, or its beginning not be noted.
         """
         journal = Journal(self.place.directory)
         place = self.place

@@ -79,22 +79,13 @@ class Layout:
 def layout(tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Layout:
     """Decide what the file for ``tensors`` holds, without a copy of any.
 
-    Parameters
-    ----------
-    tensors:
-        What ``safetensors.serialize_file`` is given: by name a ``TensorSpec``, or before 0.8 a
-        dict of ``dtype``, ``shape`` and ``data``.
-    metadata:
-        As in ``safetensors.serialize_file``.
+    ``tensors``: What ``safetensors.serialize_file`` is given: by name a ``TensorSpec``, or before
+    0.8 a dict of ``dtype``, ``shape`` and ``data``. ``metadata``: As in
+    ``safetensors.serialize_file``.
 
-    Raises
-    ------
-    SafetensorError, TypeError, OverflowError, UnicodeError
-        What the library raises for them, by itself.
-    ValueError
-        If a tensor has a length but no memory.
-    RuntimeError
-        If the library's header is not one that is understood here.
+    Raises what the library raises for them, by itself: SafetensorError, TypeError, OverflowError or
+    UnicodeError; ValueError if a tensor has a length but no memory; RuntimeError if the
+    library's header is not one that is understood here.
     """
     import safetensors
 
@@ -130,10 +121,7 @@ def layout(tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 def write(content: Layout, file: SequentialFile) -> None:
     """Write a file that was decided on.
 
-    Raises
-    ------
-    OSError
-        If the file does not take it.
+    Raises OSError if the file does not take it.
     """
     file.write(content.header)
     for view in content.views:

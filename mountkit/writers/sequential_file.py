@@ -127,11 +127,8 @@ class SequentialFile:
     calls:
         The system calls.
 
-    Raises
-    ------
-    OSError
-        From every method, if the file cannot be opened, written, uploaded or closed; with the
-        ``errno`` of the system call, ``filename``, and a sentence.
+    Raises OSError, from every method, if the file cannot be opened, written, uploaded or closed;
+    with the ``errno`` of the system call, ``filename``, and a sentence.
     """
 
     def __init__(

@@ -198,10 +198,7 @@ class MountpointLog:
     def read(self) -> Uploads:
         """What is known of each key now. A log that is not there yet says nothing.
 
-        Raises
-        ------
-        OSError
-            If it is there and cannot be read.
+        Raises OSError if it is there and cannot be read.
         """
         with self._lock:
             try:

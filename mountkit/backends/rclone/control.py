@@ -66,11 +66,8 @@ class RcloneControl:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One remote-control call, such as ``vfs/queue``; returns the JSON object it answers.
 
-        Raises
-        ------
-        MountUnavailableError
-            If rclone does not answer within 10 s, less where a deadline is near, or answers with
-            an error.
+        Raises MountUnavailableError if rclone does not answer within 10 s, less where a deadline is
+        near, or answers with an error.
         """
         connection = _UnixConnection(str(self._socket), self._deadline.cut(TIMEOUT_SECONDS))
         try:
@@ -151,10 +148,8 @@ class RcloneControl:
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """Every file in the cache below a directory, but for what was removed past the mount.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the cache cannot be read, or was taken away since the mount was made.
+        Raises MountUnavailableError if the cache cannot be read, or was taken away since the mount
+        was made.
         """
         removed = self._state.strays.removed()
         files = self._cache.files(below)
