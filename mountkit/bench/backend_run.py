@@ -91,8 +91,6 @@ class Candidate:
 class Trial:
     """A backend that is mounted, and being measured. Making one mounts.
 
-    ``candidate``: What to measure.
-
     Raises MountkitError if it cannot be mounted.
     """
 

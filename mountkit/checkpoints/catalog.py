@@ -89,12 +89,9 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
         if newest is not None and step <= newest.step:
             break
         if on_skip:
-            on_skip(name, why[step] if step in why else _other_training(line[0]))
+            other = f"checkpoint-{line[0]}, saved later, does not descend from" if line else ""
+            on_skip(name, why.get(step) or f"it is of a training that {other}")
     return newest
-
-
-def _other_training(newest: int) -> str:
-    return f"it is of a training that checkpoint-{newest}, saved later, does not descend from"
 
 
 def _by_step(store: Store) -> tuple[tuple[int, str], ...]:

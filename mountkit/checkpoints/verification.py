@@ -13,7 +13,7 @@ from mountkit.names import MANIFEST_NAME, step_of
 from mountkit.store.checksums import REFERENCE, FileDigest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from mountkit.checkpoints.manifest import FileEntry
@@ -86,14 +86,7 @@ def read_manifest(store: Store, directory: str) -> Manifest | None:
     return manifest
 
 
-def verify(
-    store: Store,
-    directory: str,
-    level: str = "attest",
-    *,
-    workers: int = WORKERS,
-    on_file: Callable[[FileVerdict], None] | None = None,
-) -> Verdict:
+def verify(store: Store, directory: str, level: str = "attest") -> Verdict:
     """Hold a checkpoint's manifest against the store.
 
     Parameters
@@ -105,10 +98,6 @@ def verify(
     level:
         ``attest`` compares the store's own CRC64NVME with the manifest, else takes an unchanged
         ETag for an unchanged object, else reads it. ``readback`` reads every byte.
-    workers:
-        How many files at a time.
-    on_file:
-        Called with each file's verdict as it comes, from this thread, in the manifest's order.
 
     Raises VerificationError if there is no manifest, or none that can be trusted; UsageError if
     ``level`` is neither of the two. A file that is not intact is no error but a verdict.
@@ -127,18 +116,14 @@ def verify(
     def one(entry: FileEntry) -> FileVerdict:
         return verify_file(store, directory, entry, present.get(entry.path), level)
 
-    files: list[FileVerdict] = []
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="verify") as pool:
-        for verdict in pool.map(one, manifest.files):
-            files.append(verdict)
-            if on_file:
-                on_file(verdict)
+    with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="verify") as pool:
+        files = tuple(pool.map(one, manifest.files))
     expected = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
     return Verdict(
         step=manifest.step,
         url=store.source.child(directory).url,
         created=manifest.created,
-        files=tuple(files),
+        files=files,
         extra=tuple(sorted(set(present) - expected)),
     )
 

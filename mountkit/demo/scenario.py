@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shlex
@@ -20,6 +19,7 @@ from mountkit.demo.claims import Damage, Facts, Plan, judge
 from mountkit.demo.console import Account
 from mountkit.demo.environment import Stage, StoryError
 from mountkit.demo.s3_server import EmbeddedS3
+from mountkit.demo.training import digests
 from mountkit.errors import ConfigurationError
 from mountkit.linux import fusermount
 from mountkit.linux.signals import ENDING, handled, leave
@@ -198,21 +198,14 @@ class Story:
         """Ask ``mountkit verify`` about every checkpoint, and read the bucket's own files."""
         for step in self.plan.saves:
             url = f"{source}/checkpoint-{step}"
-            self.facts.verify_codes[step] = self.stage.ask(
-                "verify", url, "--endpoint-url", endpoint
-            ).code
-            self.facts.bucket[step] = self.in_bucket(step)
+            answer = self.stage.ask("verify", url, "--endpoint-url", endpoint)
+            self.facts.verify_codes[step] = answer.returncode
+            # The files as the server keeps them.
+            found = digests(self.bucket / f"checkpoint-{step}")
+            found.pop(MANIFEST_NAME, None)
+            self.facts.bucket[step] = found
         good = sum(code == 0 for code in self.facts.verify_codes.values())
         self.account.tell("verify", f"{good} of {len(self.plan.saves)} checkpoints are intact")
-
-    def in_bucket(self, step: int) -> dict[str, str]:
-        """SHA-256 of the files of a checkpoint as the server keeps them, but for the manifest."""
-        folder = self.bucket / f"checkpoint-{step}"
-        return {
-            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*")
-            if path.is_file() and path.name != MANIFEST_NAME
-        }
 
     def damage(self, source: str, endpoint: str) -> None:
         """Flip a byte of the newest checkpoint in the bucket, see it caught, and flip it back."""
@@ -225,14 +218,14 @@ class Story:
         try:
             self.account.tell("damage", f"one byte of checkpoint-{step}/{VICTIM} flipped")
             verdict = self.stage.ask("verify", url, "--endpoint-url", endpoint)
-            latest = self.stage.ask("latest", source, "--endpoint-url", endpoint)
+            latest = self.stage.ask("latest", source, "--endpoint-url", endpoint).stdout.strip()
         finally:
             flip_byte(path)
-        said = f"{verdict.out}\n{verdict.err}"
-        self.facts.damage = Damage(VICTIM, verdict.code, said, latest.out)
-        self.account.tell("verify", f"exits {verdict.code}; latest gives {latest.out or 'nothing'}")
+        said, code = f"{verdict.stdout}\n{verdict.stderr}", verdict.returncode
+        self.facts.damage = Damage(VICTIM, code, said, latest)
+        self.account.tell("verify", f"exits {code}; latest gives {latest or 'nothing'}")
         healed = self.stage.ask("verify", url, "--endpoint-url", endpoint)
-        self.facts.damage.healed_code = healed.code
+        self.facts.damage.healed_code = healed.returncode
 
 
 def flip_byte(path: Path) -> None:

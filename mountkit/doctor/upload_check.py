@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mountkit import backends
@@ -113,9 +112,3 @@ def tidy(mount: Mount, names: Sequence[str], left: Sequence[str]) -> tuple[Findi
             f"See what is there: aws s3 ls {urls[0]}",
         ),
     )
-
-
-def sweep_quietly(mount: Mount, name: str) -> None:
-    """The same where nobody is told: what is left is harmless, and the error at hand is not."""
-    with suppress(MountkitError):
-        sweep(mount.store(patience=PATIENCE_SECONDS), [name])

@@ -20,14 +20,8 @@ if TYPE_CHECKING:
 INCOMPLETE = "checkpoint-is-incomplete.txt"
 # What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
 BEFORE_THE_STATE = (
-    "model",
-    "pytorch_model",
-    "adapter",
-    "optimizer",
-    "scheduler",
-    "scaler",
-    "training_args",
-)
+    "model", "pytorch_model", "adapter", "optimizer", "scheduler", "scaler", "training_args",
+)  # fmt: skip
 
 
 def finished(

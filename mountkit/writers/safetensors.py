@@ -33,27 +33,10 @@ LONGEST_HEADER = 100_000_000
 # is made. The library lists the latter when it is asked for one it does not know; these are those
 # of 0.8, should a later one word its refusal otherwise.
 DTYPES = (
-    "bool",
-    "int8",
-    "uint8",
-    "int16",
-    "uint16",
-    "int32",
-    "uint32",
-    "int64",
-    "uint64",
-    "float16",
-    "float32",
-    "float64",
-    "bfloat16",
-    "float8_e4m3fn",
-    "float8_e4m3fnuz",
-    "float8_e5m2",
-    "float8_e5m2fnuz",
-    "float8_e8m0fnu",
-    "float4_e2m1fn_x2",
-    "complex64",
-)
+    "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16",
+    "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
+    "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2", "complex64",
+)  # fmt: skip
 
 # The last one shows what the library makes of a dtype with two elements a byte.
 EMPTY_SHAPE = [0, 1]
