@@ -34,16 +34,8 @@ PREFIX = ".mountkit-bench-"
 class Bench:
     """A measurement of every backend there is.
 
-    Parameters
-    ----------
-    place:
-        What the user named.
-    size:
-        Of the weight file of one save, in bytes.
-    tell:
-        Told what comes of each round, for people.
-    doing:
-        Told what is under way right now.
+    ``place``: What the user named. ``size``: Of the weight file of one save, in bytes. ``tell``:
+    Told what comes of each round, for people. ``doing``: Told what is under way right now.
     """
 
     def __init__(

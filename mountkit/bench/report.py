@@ -81,19 +81,10 @@ class Recommendation:
 class Report:
     """All that was found. At least one backend was measured.
 
-    Parameters
-    ----------
-    source:
-        The URL below which it was measured.
-    size:
-        Of the weight file of one save, in bytes.
-    local:
-        Seconds that the same save to the local disk took, round by round; empty if it failed there,
-        as ``local_problem`` says.
-    measured, missed:
-        Every backend is in one of them.
-    left:
-        What was written or mounted and could not be taken away again, with the reason.
+    ``source``: The URL below which it was measured. ``size``: Of the weight file of one save, in
+    bytes. ``local``: Seconds that the same save to the local disk took, round by round; empty if it
+    failed there, as ``local_problem`` says. ``measured``, ``missed``: Every backend is in one of
+    them. ``left``: What was written or mounted and could not be taken away again, with the reason.
     """
 
     source: str

@@ -25,21 +25,10 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 class Finding:
     """One thing that was looked at.
 
-    Parameters
-    ----------
-    name:
-        Stable, for programs: ``put``, ``room``.
-    title:
-        The same for people.
-    status:
-        ``ok``; ``warning``: the run will save, but mind this; ``failed``: it will not; ``skipped``:
-        it could not be looked at.
-    detail:
-        What was found: a sentence, where it is not ``ok``.
-    hint:
-        What to do about it.
-    exit_code:
-        By the contract, where it failed; otherwise 0.
+    ``name``: Stable, for programs: ``put``, ``room``. ``title``: The same for people. ``status``:
+    ``ok``; ``warning``: the run will save, but mind this; ``failed``: it will not; ``skipped``: it
+    could not be looked at. ``detail``: What was found: a sentence, where it is not ``ok``.
+    ``hint``: What to do about it. ``exit_code``: By the contract, where it failed; otherwise 0.
     """
 
     name: str

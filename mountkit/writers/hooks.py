@@ -56,20 +56,11 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
 class Place:
     """A mount whose files are to be written sequentially.
 
-    Parameters
-    ----------
-    path:
-        Where it is mounted, with no links in it.
-    directory:
-        Where its journal is.
-    mounted:
-        Whether it is mounted right now; otherwise the libraries write as ever.
-    explain:
-        What is known of a failed write, from the path relative to the mount; "" for nothing.
-    emptied:
-        When a file below a directory was last removed, from the path relative to the mount.
-    calls:
-        The system calls.
+    ``path``: Where it is mounted, with no links in it. ``directory``: Where its journal is.
+    ``mounted``: Whether it is mounted right now; otherwise the libraries write as ever.
+    ``explain``: What is known of a failed write, from the path relative to the mount; "" for
+    nothing. ``emptied``: When a file below a directory was last removed, from the path relative to
+    the mount. ``calls``: The system calls.
     """
 
     path: str
