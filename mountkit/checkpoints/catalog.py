@@ -94,19 +94,6 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
     return newest
 
 
-def _by_step(store: Store) -> tuple[tuple[int, str], ...]:
-    """Directories named like checkpoints, sorted by step.
-
-    ``checkpoint-010`` is passed over: Trainer never writes it, and it would share step 10.
-    """
-    steps = ((step_of(name), name) for name in store.directories())
-    return tuple(
-        sorted(
-            (step, name) for step, name in steps if step is not None and name.endswith(f"-{step}")
-        )
-    )
-
-
 def _manifests(store: Store) -> list[tuple[int, str, Manifest | VerificationError | None]]:
     """Every checkpoint by step, with its manifest, or why it cannot be read; None without one."""
 
@@ -116,7 +103,11 @@ def _manifests(store: Store) -> list[tuple[int, str, Manifest | VerificationErro
         except VerificationError as error:
             return error
 
-    named = _by_step(store)
+    steps = ((step_of(name), name) for name in store.directories())
+    # ``checkpoint-010`` is passed over: Trainer never writes it, and it would share step 10.
+    named = sorted(
+        (step, name) for step, name in steps if step is not None and name.endswith(f"-{step}")
+    )
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="manifests") as pool:
         found = list(pool.map(read, [name for _, name in named]))
     return [(step, name, manifest) for (step, name), manifest in zip(named, found, strict=True)]

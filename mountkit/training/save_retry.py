@@ -89,7 +89,12 @@ class Resaver:
             self._prover.begin(name)
         if error is not None:
             raise error
-        raise self._torn(name, f"{reason}, {REPEATS} times")
+        reason = f"{reason}, {REPEATS} times"
+        raise NotDurableError(
+            f"{name} may be torn: {reason}.",
+            hint=f"See what is wrong: mountkit doctor {self._mount.source} {self._mount.path}",
+            unproven=(Unproven(name, 0, reason),),
+        )
 
     def clear(self, name: str) -> bool:
         """Remove what there is of a checkpoint; False if the mount is lost each time.
@@ -121,13 +126,6 @@ class Resaver:
         if known is not None:
             raise known from error
 
-    def _torn(self, name: str, reason: str) -> NotDurableError:
-        return NotDurableError(
-            f"{name} may be torn: {reason}.",
-            hint=f"See what is wrong: mountkit doctor {self._mount.source} {self._mount.path}",
-            unproven=(Unproven(name, 0, reason),),
-        )
-
     def _losses(self) -> tuple[float, ...]:
         record = self._mount.record()
         return () if record is None else record.lost
@@ -153,16 +151,14 @@ class Resaver:
 
         Raises MountUnavailableError if it stays away for the stall timeout.
         """
-        deadline = time.monotonic() + self._limits.stall
-        problem = self._ask()
-        away = problem is not None
-        if problem is not None:
-            self._observer(Trouble(problem.message))
-        while problem is not None:
+        deadline, away = time.monotonic() + self._limits.stall, False
+        while (problem := self._ask()) is not None:
+            if not away:
+                self._observer(Trouble(problem.message))
+            away = True
             if time.monotonic() > deadline:
                 raise problem
             time.sleep(STORE_PAUSE_SECONDS)
-            problem = self._ask()
         return away
 
     def _ask(self) -> MountUnavailableError | None:

@@ -176,7 +176,8 @@ class Hooks:
         for home, name in FUNCTIONS[module]:
             holder = sys.modules.get(home)
             current = getattr(holder, name, None)
-            if holder is None or current is None or self._has(holder, name):
+            done = any((patch.module, patch.name) == (holder, name) for patch in self._patches)
+            if current is None or done:
                 continue
             # Found in two modules, it is one function, and stays one.
             shared = (patch.hooked for patch in self._patches if patch.original is current)
@@ -186,9 +187,6 @@ class Hooks:
             if current in os.supports_dir_fd:
                 os.supports_dir_fd.add(hooked)
             self._patches.append(_Patch(holder, name, current, hooked))
-
-    def _has(self, holder: Any, name: str) -> bool:
-        return any(patch.module is holder and patch.name == name for patch in self._patches)
 
     def _undo(self) -> None:
         if self._watcher in sys.meta_path:

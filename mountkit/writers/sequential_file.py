@@ -18,7 +18,6 @@ from mountkit.store.checksums import REFERENCE, Digester
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
     from typing import Self
 
     from mountkit.state.write_journal import Journal
@@ -204,12 +203,7 @@ class SequentialFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, _: object) -> None:
         if kind is None:
             self.finish()
             return
