@@ -91,7 +91,15 @@ class Candidate:
 class Trial:
     """A backend that is mounted, and being measured. Making one mounts.
 
-    Raises MountkitError if it cannot be mounted.
+    Parameters
+    ----------
+    candidate:
+        What to measure.
+
+    Raises
+    ------
+    MountkitError
+        If it cannot be mounted.
     """
 
     def __init__(self, candidate: Candidate) -> None:

@@ -82,9 +82,12 @@ class Session:
     ) -> Session:
         """Check everything, mount, and start to supervise. Returns when the mount serves.
 
-        Raises MountUnavailableError if a tool is missing, the target is in use, or the store or the
-        daemon cannot be had; PermissionDeniedError or ConfigurationError if the store refuses the
-        credentials, or has no such bucket.
+        Raises
+        ------
+        MountUnavailableError
+            A tool is missing, the target is in use, the store or the daemon cannot be had.
+        PermissionDeniedError, ConfigurationError
+            The store refused the credentials, or has no such bucket.
         """
         program = fusermount(environment.search_path())
         backend = backends.load(spec.backend)

@@ -196,7 +196,10 @@ class Mounter:
         ``seen`` is called as soon as ``daemon`` is known, and again with ``device``: whoever writes
         them down then can tell the mount for ours, if this process is killed before it serves.
 
-        Raises MountUnavailableError, with the end of the daemon's log, if it does not come up.
+        Raises
+        ------
+        MountUnavailableError
+            With the end of the daemon's log, if it does not come up.
         """
         binary = self._binary or self.backend.binary(self._environment.get("PATH", ""))
         command = self.backend.command(self.spec, binary, self.directory.path, self._environment)
@@ -228,12 +231,14 @@ class Mounter:
             raise
 
     def _wait_until_mounted(self, daemon: Daemon, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        timing.wait_until(lambda: self.mounted() or daemon.ended(), left, POLL_SECONDS)
-        ended = daemon.ended()
-        if not self.mounted():
-            what = f"ended with {ended}" if ended else f"did not mount within {left:.0f} s"
-            raise self._failed(what, daemon)
+        began = time.monotonic()
+        while not self.mounted():
+            ended = daemon.ended()
+            if ended:
+                raise self._failed(f"ended with {ended}", daemon)
+            if time.monotonic() > deadline:
+                raise self._failed(f"did not mount within {deadline - began:.0f} s", daemon)
+            time.sleep(POLL_SECONDS)
 
     def _wait_until_serving(self, daemon: Daemon, deadline: float) -> None:
         answer = mount_io.ask(self.spec.target, max(1.0, deadline - time.monotonic()))

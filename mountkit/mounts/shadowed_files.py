@@ -16,7 +16,7 @@ from mountkit.errors import NotDurableError
 from mountkit.formatting import moment
 from mountkit.linux import mount_table
 from mountkit.mounts.bare_directory import strays_in
-from mountkit.state.bypassed_files import unnamed
+from mountkit.mounts.bypassed_files import new_strays
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mountkit.linux.process import ProcessIdentity
     from mountkit.mounts.mount import Mount
     from mountkit.state.bypassed_files import Stray
-    from mountkit.state.record import MountRecord
 
 MOUNT_ID = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 
@@ -43,11 +42,6 @@ def missed(mount: Mount) -> tuple[Stray, ...]:
             hint=f"See what became of the mount: mountkit status {mount.path}",
         ) from error
     return new_strays(mount, mount.last_record())
-
-
-def new_strays(mount: Mount, record: MountRecord | None) -> tuple[Stray, ...]:
-    """Files that missed the mount since it was first made, each name once."""
-    return unnamed(mount.directory.strays.found(), record.strays_before if record else ())
 
 
 def lying(mount: Mount) -> tuple[Stray, ...]:

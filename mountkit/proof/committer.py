@@ -20,7 +20,7 @@ from mountkit.mounts.disk_space import shortage
 from mountkit.mounts.shadowed_files import missed
 from mountkit.names import MANIFEST_NAME
 from mountkit.proof import symbolic_links
-from mountkit.proof.report import explained
+from mountkit.proof.bypassed_report import explained
 from mountkit.proof.upload_waiter import Uploads
 from mountkit.state.proof_stats import Proven
 

@@ -21,11 +21,12 @@ from mountkit.events import Observer, Trouble
 from mountkit.mounts.shadowed_files import missed
 from mountkit.names import MANIFEST_NAME, TRAINER_STATE, step_of, top_of
 from mountkit.proof import symbolic_links
+from mountkit.proof.bypassed_report import explained
 from mountkit.proof.committer import Prover
 from mountkit.proof.completeness import finished
 from mountkit.proof.hidden_objects import hidden, unseen
 from mountkit.proof.lost_files import forgotten, taken
-from mountkit.proof.report import DrainReport, explained, written
+from mountkit.proof.report import DrainReport, written
 from mountkit.proof.upload_waiter import Uploads
 
 if TYPE_CHECKING:

@@ -1,21 +1,20 @@
-"""What a drain found, in words for people, and one more look once nobody serves the mount."""
+"""What a drain found, and one more look once nobody serves the mount."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountUnavailableError, Unproven
-from mountkit.mounts.shadowed_files import new_strays
+from mountkit.mounts.bypassed_files import new_strays
 from mountkit.names import is_trial
+from mountkit.proof.bypassed_report import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mountkit.backends.base import WrittenFile
     from mountkit.mounts.mount import Mount
-    from mountkit.state.bypassed_files import Stray
     from mountkit.state.record import MountRecord
 
 
@@ -65,34 +64,3 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
 def written(mount: Mount) -> list[WrittenFile]:
     """All that was written, but for what mountkit tried."""
     return [file for file in mount.control().files() if not is_trial(file.path)]
-
-
-def explained(mount: Mount, stray: Stray) -> Unproven:
-    """The file as people are told of it: how much, when, and why as far as that is known."""
-    record = mount.last_record()
-    reason = why(stray, record.began if record else 0.0, record.lost if record else ())
-    kept = f"{mount.spec.cache_dir}/strays"
-    where = f"in {kept}" if stray.torn else f"in {mount.path} below the mount or in {kept}"
-    return Unproven(stray.path, stray.size, f"{reason}; it is on the local disk, {where}")
-
-
-def why(stray: Stray, began: float, lost: Iterable[float]) -> str:
-    """Why a file missed the mount that was made at ``began``, and ``lost`` at these moments."""
-    if stray.torn:
-        return "the daemon died before it had written it to its end"
-    if not stray.mark:
-        return "it did not reach the mount"
-    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stray.at))
-    missed = f"it did not reach the mount: it was written at {clock}"
-    if stray.at < began:
-        return f"{missed}, before the mount was made"
-    if stray.until is not None and stray.at >= stray.until:
-        return f"{missed}, while the mount was gone"
-    losses = [moment for moment in lost if began < moment <= stray.at]
-    uncovered = stray.covered is None or not max(losses, default=0.0) < stray.covered <= stray.at
-    if losses and uncovered:
-        return f"{missed}, while the mount was gone"
-    return (
-        f"{missed}, by a process whose working directory, or a directory it holds open, lies below "
-        "the mount"
-    )

@@ -9,7 +9,7 @@ from mountkit.errors import MountUnavailableError
 from mountkit.events import CheckpointRemoved, Observer, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from mountkit.checkpoints.catalog import Candidate
     from mountkit.proof.committer import Prover
@@ -27,6 +27,7 @@ class Retention:
         from, which stays. It descends from that one, and from what led to it.
     keep:
         ``save_total_limit``.
+
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Retention:
         """Say by name what others have left there, and what will become of it."""
         if not self._foreign:
             return
-        names = ", ".join(f"checkpoint-{step}" for step in sorted(self._foreign))
+        names = _listed(self._foreign)
         start = f"resumed at step {self._began_at}" if self._began_at else "begun from the start"
         fate = (
             "None of them is removed"
@@ -83,13 +84,22 @@ class Retention:
         if best is not None:
             protected.add(best)
         try:
-            foreign = frozenset(self._foreign)
-            for step in retention.retention(self.known, self._keep, protected, foreign):
+            for step in self._beyond(protected):
+                foreign = step in self._foreign
                 if prover.remove(self.known[step]):
                     name = self.forget(step)
-                    if step in foreign:
+                    if foreign:
                         self._observer(Trouble(f"{name} of another training is removed"))
                     self._observer(CheckpointRemoved(step))
         except MountUnavailableError as error:
             # The newest one is proven; the older ones go after the next.
             self._observer(Trouble(f"Older checkpoints stay for now: {error.message}"))
+
+    def _beyond(self, protected: Collection[int]) -> Iterable[int]:
+        return retention.retention(
+            self.known, self._keep, protected, foreign=frozenset(self._foreign)
+        )
+
+
+def _listed(steps: Iterable[int]) -> str:
+    return ", ".join(f"checkpoint-{step}" for step in sorted(steps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountkit.proof.report import why
+from mountkit.proof.bypassed_report import why
 from mountkit.state.bypassed_files import Stray, unnamed
 
 BEGAN = 100.0
