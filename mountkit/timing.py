@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mountkit.errors import TimeUpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Result = TypeVar("Result")
 
 # So many waits one after the other may be in vain before a deadline.
 WAITS = 4
@@ -52,10 +53,7 @@ class Deadline:
     def check(self) -> None:
         """Go on only while there is time; for whatever reads on and on.
 
-        Raises
-        ------
-        TimeUpError
-            If there is none left.
+        Raises TimeUpError if there is none left.
         """
         if self.passed:
             raise TimeUpError(
@@ -67,11 +65,11 @@ class Deadline:
 POLL_SECONDS = 0.1
 
 
-def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Poll a cheap condition until it holds or ``timeout`` seconds have gone by."""
+def wait_until(
+    condition: Callable[[], Result], timeout: float, pause: float = POLL_SECONDS
+) -> Result:
+    """Ask for something until it is true, or ``timeout`` seconds have gone by; the last answer."""
     deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
+    while not (answer := condition()) and time.monotonic() < deadline:
+        time.sleep(pause)
+    return answer

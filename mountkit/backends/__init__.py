@@ -22,10 +22,7 @@ NAMES = tuple(CLASSES)
 def load(name: str) -> Backend:
     """The backend of that name.
 
-    Raises
-    ------
-    UsageError
-        If there is no such backend.
+    Raises UsageError if there is no such backend.
     """
     if name not in CLASSES:
         raise UsageError(

@@ -94,41 +94,27 @@ class Control(Protocol):
     def confirm(self) -> None:
         """See that a daemon that just came up keeps its files where ``files`` looks for them.
 
-        Raises
-        ------
-        MountUnavailableError
-            If it does not, or does not answer: nothing could ever be proven.
+        Raises MountUnavailableError if it does not, or does not answer: nothing could ever be
+        proven.
         """
 
     def push(self) -> Pending:
         """Start every waiting upload now, and say what there is.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the daemon does not answer.
+        Raises MountUnavailableError if the daemon does not answer.
         """
 
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """What was written below that directory. Never waits for a mount that hangs.
 
-        Raises
-        ------
-        MountUnavailableError
-            If it takes the store to know, and the store cannot be asked.
+        Raises MountUnavailableError if it takes the store to know, and the store cannot be asked.
         """
 
     def reference(self, path: str) -> Reference | None:
         """What is known of the bytes of ``path`` as they were written; None if nothing is.
 
-        Raises
-        ------
-        OSError
-            If the file cannot be read.
-        TimeUpError
-            If the deadline passes meanwhile.
-        MountUnavailableError
-            If it takes the store to know, and the store cannot be asked.
+        Raises OSError if the file cannot be read; TimeUpError if the deadline passes meanwhile;
+        MountUnavailableError if it takes the store to know, and the store cannot be asked.
         """
 
     def explain(self, path: str) -> str:
@@ -179,10 +165,7 @@ class Control(Protocol):
     def refresh(self, directory: str) -> None:
         """Make the mount list that directory anew.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the daemon does not answer.
+        Raises MountUnavailableError if the daemon does not answer.
         """
 
 
@@ -203,10 +186,7 @@ class Backend(Protocol):
     def binary(self, search_path: str) -> Binary:
         """Find the program.
 
-        Raises
-        ------
-        MountUnavailableError
-            If there is none, or it is too old.
+        Raises MountUnavailableError if there is none, or it is too old.
         """
 
     def keeps(self, path: str) -> bool:
@@ -215,10 +195,7 @@ class Backend(Protocol):
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse daemon options that mountkit sets itself.
 
-        Raises
-        ------
-        UsageError
-            Naming the option.
+        Raises UsageError, naming the option.
         """
 
     def command(

@@ -31,10 +31,7 @@ class Program:
     def find(self, *search_paths: str) -> Binary:
         """The first one on the search paths.
 
-        Raises
-        ------
-        MountUnavailableError
-            If there is none, it does not run, or it is too old.
+        Raises MountUnavailableError if there is none, it does not run, or it is too old.
         """
         found = (shutil.which(self.name, path=path) for path in search_paths)
         path = next(filter(None, found), None)

@@ -68,10 +68,7 @@ def problem(name: str, search_path: str) -> str:
 def choose(search_path: str, cache_root: Path, ask: Callable[[str, str], str] = problem) -> Choice:
     """Look at this machine and decide.
 
-    Raises
-    ------
-    MountUnavailableError
-        If neither rclone nor mount-s3 can be used.
+    Raises MountUnavailableError if neither rclone nor mount-s3 can be used.
     """
     rclone = ask("rclone", search_path)
     room = _room(cache_root)

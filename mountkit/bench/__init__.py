@@ -52,10 +52,7 @@ def measure(
         Called when all that remains is to take away what was mounted and written, also after an
         error or an interrupt. Whoever handles signals should let that come to its end.
 
-    Raises
-    ------
-    MountkitError
-        If no backend could be measured: why the first one could not.
+    Raises MountkitError if no backend could be measured: why the first one could not.
     """
     place = Source.parse(source)
     fusermount.fusermount(search_path())

@@ -125,10 +125,7 @@ class Trial:
     def warm_up(self) -> None:
         """Save once for nothing.
 
-        Raises
-        ------
-        MountkitError
-            If the save fails, or cannot be proven.
+        Raises MountkitError if the save fails, or cannot be proven.
         """
         saved = self._save(0, min(self.candidate.size, WARM_UP_BYTES))
         self._prove(0, saved)
@@ -137,17 +134,9 @@ class Trial:
     def measure(self, number: int, doing: Callable[[str], None]) -> Round:
         """Save, prove, kill the daemon, and remove what was saved.
 
-        Parameters
-        ----------
-        number:
-            Of the round, from 1.
-        doing:
-            Told what is under way.
+        ``number``: Of the round, from 1. ``doing``: Told what is under way.
 
-        Raises
-        ------
-        MountkitError
-            If any of it fails.
+        Raises MountkitError if any of it fails.
         """
         doing("saving")
         saved = self._save(number, self.candidate.size)
@@ -161,10 +150,7 @@ class Trial:
     def end(self) -> None:
         """Unmount. May be called again.
 
-        Raises
-        ------
-        MountUnavailableError
-            If it stays mounted.
+        Raises MountUnavailableError if it stays mounted.
         """
         if not self._ended:
             self._session.close()

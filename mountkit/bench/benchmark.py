@@ -34,16 +34,8 @@ PREFIX = ".mountkit-bench-"
 class Bench:
     """A measurement of every backend there is.
 
-    Parameters
-    ----------
-    place:
-        What the user named.
-    size:
-        Of the weight file of one save, in bytes.
-    tell:
-        Told what comes of each round, for people.
-    doing:
-        Told what is under way right now.
+    ``place``: What the user named. ``size``: Of the weight file of one save, in bytes. ``tell``:
+    Told what comes of each round, for people. ``doing``: Told what is under way right now.
     """
 
     def __init__(
@@ -74,10 +66,7 @@ class Bench:
     def mount(self) -> None:
         """Mount with every backend that is there, and save once for nothing.
 
-        Raises
-        ------
-        MountkitError
-            If none of them can be used.
+        Raises MountkitError if none of them can be used.
         """
         disk = machine.look_at_disk(cache_root(self._settings))
         if disk.free < self._size + disk_space.GIB:
@@ -99,17 +88,9 @@ class Bench:
     def run(self, number: int, of: int) -> None:
         """One round: the local disk, then each backend.
 
-        Parameters
-        ----------
-        number:
-            Of the round, from 1.
-        of:
-            How many there will be.
+        ``number``: Of the round, from 1. ``of``: How many there will be.
 
-        Raises
-        ------
-        MountkitError
-            If no backend came through.
+        Raises MountkitError if no backend came through.
         """
         self._doing(f"round {number}/{of}, local disk: saving")
         self._save_locally()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -81,19 +81,10 @@ class Recommendation:
 class Report:
     """All that was found. At least one backend was measured.
 
-    Parameters
-    ----------
-    source:
-        The URL below which it was measured.
-    size:
-        Of the weight file of one save, in bytes.
-    local:
-        Seconds that the same save to the local disk took, round by round; empty if it failed there,
-        as ``local_problem`` says.
-    measured, missed:
-        Every backend is in one of them.
-    left:
-        What was written or mounted and could not be taken away again, with the reason.
+    ``source``: The URL below which it was measured. ``size``: Of the weight file of one save, in
+    bytes. ``local``: Seconds that the same save to the local disk took, round by round; empty if it
+    failed there, as ``local_problem`` says. ``measured``, ``missed``: Every backend is in one of
+    them. ``left``: What was written or mounted and could not be taken away again, with the reason.
     """
 
     source: str
@@ -131,15 +122,8 @@ class Report:
                 "problem": self.local_problem,
             },
             "backends": [self._figures(each) for each in self.measured],
-            "not_measured": [
-                {"backend": each.backend, "problem": each.problem, "hint": each.hint}
-                for each in self.missed
-            ],
-            "recommendation": {
-                "backend": chosen.backend,
-                "flag": chosen.flag,
-                "why": chosen.why,
-            },
+            "not_measured": [asdict(each) for each in self.missed],
+            "recommendation": {**asdict(chosen), "flag": chosen.flag},
             "left": list(self.left),
         }
 
@@ -155,11 +139,7 @@ class Report:
             "recovery_seconds": _rounded(figures.recovery),
             "refuses": sorted(figures.refuses),
             "rounds": [
-                {
-                    "save_seconds": _rounded(each.save),
-                    "proven_seconds": _rounded(each.proven),
-                    "recovery_seconds": _rounded(each.recovery),
-                }
+                {f"{name}_seconds": _rounded(value) for name, value in asdict(each).items()}
                 for each in figures.rounds
             ],
         }

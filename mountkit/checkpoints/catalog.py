@@ -67,18 +67,11 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
     has begun anew below it. One request for each manifest, 16 at a time, and one per 1,000 files
     for sizes and ETags. Only files whose ETag differs are looked at more closely.
 
-    Parameters
-    ----------
-    store:
-        Its source is the directory that holds the checkpoints.
-    on_skip:
-        Called with the name of each directory of a higher step that was passed over, and why.
+    ``store``: Its source is the directory that holds the checkpoints. ``on_skip``: Called with the
+    name of each directory of a higher step that was passed over, and why.
 
-    Raises
-    ------
-    MountkitError
-        If the store cannot be asked. A broken checkpoint is passed over, a broken store is not.
-
+    Raises MountkitError if the store cannot be asked. A broken checkpoint is passed over, a broken
+    store is not.
     """
     read = _manifests(store)
     proven = {step: (name, found) for step, name, found in read if isinstance(found, Manifest)}
@@ -96,25 +89,9 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
         if newest is not None and step <= newest.step:
             break
         if on_skip:
-            on_skip(name, why[step] if step in why else _other_training(line[0]))
+            other = f"checkpoint-{line[0]}, saved later, does not descend from" if line else ""
+            on_skip(name, why.get(step) or f"it is of a training that {other}")
     return newest
-
-
-def _other_training(newest: int) -> str:
-    return f"it is of a training that checkpoint-{newest}, saved later, does not descend from"
-
-
-def _by_step(store: Store) -> tuple[tuple[int, str], ...]:
-    """Directories named like checkpoints, sorted by step.
-
-    ``checkpoint-010`` is passed over: Trainer never writes it, and it would share step 10.
-    """
-    steps = ((step_of(name), name) for name in store.directories())
-    return tuple(
-        sorted(
-            (step, name) for step, name in steps if step is not None and name.endswith(f"-{step}")
-        )
-    )
 
 
 def _manifests(store: Store) -> list[tuple[int, str, Manifest | VerificationError | None]]:
@@ -126,7 +103,11 @@ def _manifests(store: Store) -> list[tuple[int, str, Manifest | VerificationErro
         except VerificationError as error:
             return error
 
-    named = _by_step(store)
+    steps = ((step_of(name), name) for name in store.directories())
+    # ``checkpoint-010`` is passed over: Trainer never writes it, and it would share step 10.
+    named = sorted(
+        (step, name) for step, name in steps if step is not None and name.endswith(f"-{step}")
+    )
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="manifests") as pool:
         found = list(pool.map(read, [name for _, name in named]))
     return [(step, name, manifest) for (step, name), manifest in zip(named, found, strict=True)]

@@ -12,27 +12,22 @@ it finds, however the clocks of two machines differ.
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # Of a manifest that does not say: it is older than one that does, and goes by its step.
-_UNKNOWN = datetime.min.replace(tzinfo=timezone.utc)
+_UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
 
 def descent(saved: Mapping[int, datetime | None], end: int | None = None) -> tuple[int, ...]:
     """The steps that belong to the training that saved last, the newest first.
 
-    Parameters
-    ----------
-    saved:
-        The step of every proven checkpoint, and when it was saved.
-    end:
-        Only those that a training descends from which goes on after this step; none for 0, with
-        which a training from the start begins.
-
+    ``saved``: The step of every proven checkpoint, and when it was saved. ``end``: Only those that
+    a training descends from which goes on after this step; none for 0, with which a training from
+    the start begins.
     """
     order = sorted(saved, key=lambda step: (saved[step] or _UNKNOWN, step), reverse=True)
     if end == 0:
@@ -51,15 +46,10 @@ def descent(saved: Mapping[int, datetime | None], end: int | None = None) -> tup
 def after(moment: float, began: float, others: Iterable[datetime | None]) -> datetime:
     """When a run saved: ``moment``, but after all that ``others`` have saved in the same place.
 
-    Parameters
-    ----------
-    moment, began:
-        When it saved, and when the run began, in seconds since the epoch.
-    others:
-        When the checkpoints that it did not save were saved.
-
+    ``moment``, ``began``: When it saved, and when the run began, in seconds since the epoch.
+    ``others``: When the checkpoints that it did not save were saved.
     """
-    own = datetime.fromtimestamp(moment, timezone.utc)
+    own = datetime.fromtimestamp(moment, UTC)
     known = [each for each in others if each]
     if not known:
         return own

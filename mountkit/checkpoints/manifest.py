@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -35,7 +35,6 @@ class FileEntry:
     etag:
         The object's ETag when it was proven, or "" if not recorded: while it stays, one listing
         shows that the object was not touched.
-
     """
 
     path: str
@@ -54,12 +53,9 @@ class Manifest:
     checkpoints was saved later, and not merely proven later (see ``lineage``); None in a manifest
     of an older mountkit.
 
-    Raises
-    ------
-    VerificationError
-        If a path leads outside the directory, is there twice, or is the manifest's own, or a size
-        checksum or time is impossible. It holds for a manifest being made and for one being read.
-
+    Raises VerificationError if a path leads outside the directory, is there twice, or is the
+    manifest's own, or a size checksum or time is impossible. It holds for a manifest being made and
+    for one being read.
     """
 
     step: int
@@ -104,14 +100,7 @@ class Manifest:
             **({"saved": self.saved.isoformat()} if self.saved else {}),
             "source": self.source,
             "files": [
-                {
-                    "path": entry.path,
-                    "size": entry.size,
-                    "crc64nvme": entry.crc64nvme,
-                    "reference": entry.reference,
-                    "attested_by": entry.attested_by,
-                    **({"etag": entry.etag} if entry.etag else {}),
-                }
+                {name: value for name, value in asdict(entry).items() if value or name != "etag"}
                 for entry in self.files
             ],
         }
@@ -121,18 +110,10 @@ class Manifest:
     def from_bytes(cls, data: bytes, *, where: str = MANIFEST_NAME) -> Manifest:
         """Read a manifest; keys it does not know are passed over.
 
-        Parameters
-        ----------
-        data:
-            What the object holds.
-        where:
-            Its URL, for messages.
+        ``data``: What the object holds. ``where``: Its URL, for messages.
 
-        Raises
-        ------
-        VerificationError
-            If it is no manifest of this format, or one that must not be trusted.
-
+        Raises VerificationError if it is no manifest of this format, or one that must not be
+        trusted.
         """
         try:
             document = json.loads(data.decode("utf-8"))
@@ -167,12 +148,8 @@ class Manifest:
 def check_path(path: str) -> None:
     """Refuse a path that could lead outside its directory, or that no object can have.
 
-    Raises
-    ------
-    VerificationError
-        If it is empty or absolute, has an empty, ``.`` or ``..`` segment or a NUL, is not UTF-8, or
-        is the manifest's own name.
-
+    Raises VerificationError if it is empty or absolute, has an empty, ``.`` or ``..`` segment or a
+    NUL, is not UTF-8, or is the manifest's own name.
     """
     if path == MANIFEST_NAME:
         raise VerificationError("A manifest must not list itself.", hint=_HINT)
@@ -215,9 +192,7 @@ def _whole(value: object) -> bool:
 
 
 def _time(text: str, where: str) -> datetime:
-    # Python 3.10 does not read the "Z" that RFC 3339 allows.
-    plain = text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text
     try:
-        return datetime.fromisoformat(plain)
+        return datetime.fromisoformat(text.upper())
     except ValueError as error:
         raise VerificationError(f"{where} has no valid time: {text!r}.", hint=_HINT) from error

@@ -35,7 +35,6 @@ def retention(
     foreign:
         Those of trainings that this one does not descend from. They go before all others, as this
         training's own take their places.
-
     """
     if keep is None or keep <= 0:
         return ()
@@ -46,13 +45,8 @@ def retention(
 def remove(store: Store, name: str) -> None:
     """Delete a checkpoint from the store: its manifest first, so that no torn one looks proven.
 
-    Raises
-    ------
-    UsageError
-        If ``name`` is not that of a checkpoint.
-    PermissionDeniedError
-        If the store refuses.
-
+    Raises UsageError if ``name`` is not that of a checkpoint; PermissionDeniedError if the store
+    refuses.
     """
     if step_of(name) is None:
         raise UsageError(

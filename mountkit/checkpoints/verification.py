@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mountkit.checkpoints.attestation import FileVerdict, compared, missing, read_back, wrong_size
@@ -13,7 +13,7 @@ from mountkit.names import MANIFEST_NAME, step_of
 from mountkit.store.checksums import REFERENCE, FileDigest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from mountkit.checkpoints.manifest import FileEntry
@@ -51,30 +51,16 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """The verdict as a JSON object.
 
-        Returns
-        -------
-        dict
-            ``ok`` (bool), ``step`` (int), ``url``, ``created`` (RFC 3339), ``files`` (a list of
-            ``path``, ``problem`` (null, "missing", "size" or "altered"), ``expected``, ``found``,
-            ``attested_by``, ``etag``), and ``extra`` (a list of paths).
-
+        Returns ``ok`` (bool), ``step`` (int), ``url``, ``created`` (RFC 3339), ``files`` (a list of
+        ``path``, ``problem`` (null, "missing", "size" or "altered"), ``expected``, ``found``,
+        ``attested_by``, ``etag``), and ``extra`` (a list of paths).
         """
         return {
             "ok": self.ok,
             "step": self.step,
             "url": self.url,
             "created": self.created.isoformat(),
-            "files": [
-                {
-                    "path": file.path,
-                    "problem": file.problem,
-                    "expected": file.expected,
-                    "found": file.found,
-                    "attested_by": file.attested_by,
-                    "etag": file.etag,
-                }
-                for file in self.files
-            ],
+            "files": [asdict(file) for file in self.files],
             "extra": list(self.extra),
         }
 
@@ -82,11 +68,7 @@ class Verdict:
 def read_manifest(store: Store, directory: str) -> Manifest | None:
     """The manifest of a directory, or None if it has none.
 
-    Raises
-    ------
-    VerificationError
-        If it cannot be trusted, or is that of another step.
-
+    Raises VerificationError if it cannot be trusted, or is that of another step.
     """
     path = inside(directory, MANIFEST_NAME)
     data = store.get(path)
@@ -104,14 +86,7 @@ def read_manifest(store: Store, directory: str) -> Manifest | None:
     return manifest
 
 
-def verify(
-    store: Store,
-    directory: str,
-    level: str = "attest",
-    *,
-    workers: int = WORKERS,
-    on_file: Callable[[FileVerdict], None] | None = None,
-) -> Verdict:
+def verify(store: Store, directory: str, level: str = "attest") -> Verdict:
     """Hold a checkpoint's manifest against the store.
 
     Parameters
@@ -123,19 +98,9 @@ def verify(
     level:
         ``attest`` compares the store's own CRC64NVME with the manifest, else takes an unchanged
         ETag for an unchanged object, else reads it. ``readback`` reads every byte.
-    workers:
-        How many files at a time.
-    on_file:
-        Called with each file's verdict as it comes, from this thread, in the manifest's order.
 
-    Raises
-    ------
-    VerificationError
-        If there is no manifest, or none that can be trusted. A file that is not intact is no
-        error but a verdict.
-    UsageError
-        If ``level`` is neither of the two.
-
+    Raises VerificationError if there is no manifest, or none that can be trusted; UsageError if
+    ``level`` is neither of the two. A file that is not intact is no error but a verdict.
     """
     if level not in LEVELS:
         raise UsageError(f"{level!r} is not a level.", hint="Use attest or readback.")
@@ -151,18 +116,14 @@ def verify(
     def one(entry: FileEntry) -> FileVerdict:
         return verify_file(store, directory, entry, present.get(entry.path), level)
 
-    files: list[FileVerdict] = []
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="verify") as pool:
-        for verdict in pool.map(one, manifest.files):
-            files.append(verdict)
-            if on_file:
-                on_file(verdict)
+    with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="verify") as pool:
+        files = tuple(pool.map(one, manifest.files))
     expected = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
     return Verdict(
         step=manifest.step,
         url=store.source.child(directory).url,
         created=manifest.created,
-        files=tuple(files),
+        files=files,
         extra=tuple(sorted(set(present) - expected)),
     )
 
@@ -176,15 +137,8 @@ def verify_file(
 ) -> FileVerdict:
     """Whether one file of a manifest is intact.
 
-    Parameters
-    ----------
-    store, directory, level:
-        As for ``verify``.
-    entry:
-        What the manifest says.
-    present:
-        What a listing shows of the object, or None if it does not list it.
-
+    ``store``, ``directory``, ``level``: As for ``verify``. ``entry``: What the manifest says.
+    ``present``: What a listing shows of the object, or None if it does not list it.
     """
     reference = FileDigest(entry.size, {REFERENCE: entry.crc64nvme})
     path = inside(directory, entry.path)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mountkit.cli.console import at_once
-from mountkit.cli.options import output_format, store_options
+from mountkit.cli.options import output_format, size_of, store_options
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from collections.abc import Callable, Iterator
 
     from rich.table import Table
-    from typing_extensions import Self
 
     from mountkit.bench import Report
-
-INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(
@@ -61,15 +58,15 @@ def command(source: str, size: str, rounds: int, output: str, **flags: Any) -> N
 
     settings = load(**flags)
     line = _Line()
-    with _Interrupts() as interrupts:
+    with _interrupts() as hold:
         report = bench.measure(
             settings,
             source,
-            size=_bytes(size),
+            size=size_of("--size", size, "256MB", least=1),
             rounds=rounds,
             tell=line.tell,
             doing=line.doing,
-            cleaning=interrupts.hold,
+            cleaning=hold,
         )
     if output == "json":
         click.echo(json.dumps(report.to_json()))
@@ -94,50 +91,30 @@ class _Line:
         click.echo(f"{self._start}mountkit: {text}", err=True)
 
 
-class _Interrupts:
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
     """A signal ends the measurement, and what was mounted and written is taken away.
 
-    One more while that is under way is only answered; the next one ends that too.
+    What is done after a call of what this gives should come to its end: one more signal is only
+    answered then. The next one ends that, too.
     """
+    from mountkit.linux.signals import ENDING, handled, leave
 
-    def __init__(self) -> None:
-        self._held = False
-        self._answered = False
-        self._before: dict[signal.Signals, Any] = {}
+    to_answer = 0
 
-    def __enter__(self) -> Self:
-        for number in INTERRUPTING:
-            self._before[number] = signal.signal(number, self._receive)
-        return self
+    def hold() -> None:
+        nonlocal to_answer
+        to_answer = 1
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def receive(number: int, frame: object) -> None:
+        nonlocal to_answer
+        if not to_answer:
+            leave(number, frame)
+        to_answer -= 1
+        at_once("still removing what was written; once more to leave it")
 
-    def hold(self) -> None:
-        """What is done from now on should come to its end."""
-        self._held = True
-
-    def _receive(self, number: int, _: FrameType | None) -> None:
-        if self._held and not self._answered:
-            self._answered = True
-            at_once("still removing what was written; once more to leave it")
-            return
-        raise SystemExit(128 + number)
-
-
-def _bytes(text: str) -> int:
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    from mountkit.errors import UsageError
-
-    try:
-        size = int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        size = 0
-    if size < 1:
-        raise UsageError(f"--size {text!r} is not a size.", hint="Such as: --size 256MB")
-    return size
+    with handled(ENDING, receive):
+        yield hold
 
 
 def _print(report: Report) -> None:
@@ -199,7 +176,7 @@ def _figures(report: Report) -> Table:
 
 
 def _caption(report: Report) -> str:
-    from mountkit.cli.console import megabytes
+    from mountkit.formatting import megabytes
 
     rounds = len(report.measured[0].rounds)
     size = megabytes(report.size)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mountkit import events
+from mountkit.formatting import count, megabytes, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,10 @@ def use_early(given: str | None) -> None:
 
 
 def _echo(text: str, *, nl: bool = True) -> None:
-    """Write to stderr. Whoever read it may be gone; the bytes that are on their way may not."""
+    """Write to stderr, at once, so that lines of several threads do not mix.
+
+    Whoever read it may be gone; the bytes that are on their way may not.
+    """
     with contextlib.suppress(OSError):
         click.echo(text, err=True, nl=nl)
 
@@ -78,22 +82,15 @@ def fail(error: MountkitError) -> None:
     """What happened and what to do next; in a log, an event called ``Error``."""
     if _Log.as_json:
         fields = {"code": error.exit_code, "message": error.message, "hint": error.hint}
-        _write({"event": "Error", **fields}, "error")
+        _echo(_json({"event": "Error", **fields}, "error"))
         return
     _echo(f"mountkit: {error.message}")
     if error.hint:
         _echo(f"  {error.hint}")
 
 
-def _write(fields: Mapping[str, object], level: str) -> None:
-    # One write, so that lines of several threads do not mix.
-    _echo(_json(fields, level))
-
-
 def _json(fields: Mapping[str, object], level: str) -> str:
-    from mountkit.state.record import now
-
-    return json.dumps({"time": now(), "level": level, **fields})
+    return json.dumps({"time": timestamp(time.time()), "level": level, **fields})
 
 
 class _Handler(logging.Handler):
@@ -105,17 +102,7 @@ class _Handler(logging.Handler):
         fields = {"event": "Message", "message": message}
         if record.exc_info:
             fields["traceback"] = logging.Formatter().formatException(record.exc_info)
-        _write(fields, record.levelname.lower())
-
-
-def megabytes(size: int) -> str:
-    """Bytes as ``12.3 MB``; small ones as ``123 B``."""
-    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size:,} B"
-
-
-def count(files: int) -> str:
-    """``1 file`` or ``8 files``."""
-    return f"{files:,} file{'' if files == 1 else 's'}"
+        _echo(_json(fields, record.levelname.lower()))
 
 
 class Console:
@@ -161,7 +148,7 @@ class Console:
 def _tell(event: Event, text: str) -> None:
     if _Log.as_json:
         fields = {**events.to_json(event), "message": text}
-        _write(fields, LEVELS.get(type(event), "info"))
+        _echo(_json(fields, LEVELS.get(type(event), "info")))
     else:
         say(text)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mountkit.cli.options import mount_options, output_format
+from mountkit.cli.options import mount_options, output_format, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,7 +54,7 @@ def command(
     from mountkit.runner.signals import Signals
 
     settings = load(**flags)
-    size = None if model_size is None else _bytes(model_size)
+    size = None if model_size is None else size_of("--model-size", model_size, "13GB")
     # A signal ends it in good order: what was mounted is unmounted.
     with Signals():
         diagnosis = doctor.examine(
@@ -72,19 +72,6 @@ def command(
         if not (source or settings.source):
             say("to try a bucket as well: mountkit doctor s3://bucket/prefix")
     click.get_current_context().exit(diagnosis.exit_code)
-
-
-def _bytes(text: str) -> int:
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    from mountkit.errors import UsageError
-
-    try:
-        return int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError as error:
-        raise UsageError(
-            f"--model-size {text!r} is not a size.", hint="Such as: --model-size 13GB"
-        ) from error
 
 
 def _print(diagnosis: Diagnosis) -> None:

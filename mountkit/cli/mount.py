@@ -119,10 +119,8 @@ def stay(
 ) -> None:
     """Look after a mount until the event, or its supervisor, says that it is over; then drain it.
 
-    Raises
-    ------
-    NotDurableError, MountUnavailableError
-        If something is not proven then, or the mount had to be given up.
+    Raises NotDurableError or MountUnavailableError if something is not proven then, or the mount
+    had to be given up.
     """
     from mountkit.cli.console import say
     from mountkit.errors import MountUnavailableError, NotDurableError

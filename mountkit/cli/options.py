@@ -63,3 +63,21 @@ service_options = _stack(
         help="What stderr gets: lines for people (default), or one JSON object a line.",
     ),
 )
+
+
+def size_of(flag: str, text: str, example: str, least: int = 0) -> int:
+    """The bytes that a flag such as ``--size 256MB`` asks for.
+
+    Raises UsageError if it is no size, or less than ``least``.
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from mountkit.errors import UsageError
+
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        size = -1
+    if size < least:
+        raise UsageError(f"{flag} {text!r} is not a size.", hint=f"Such as: {flag} {example}")
+    return size

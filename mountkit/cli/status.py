@@ -11,7 +11,6 @@ from mountkit.cli.options import output_format
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
     from rich.text import Text
 
@@ -127,7 +126,7 @@ def to_json(mount: Overview, now: float) -> dict[str, Any]:
     """What ``--format json`` prints of one mount. ``now`` in seconds since the epoch."""
     from dataclasses import asdict
 
-    from mountkit.state.proof_stats import moment
+    from mountkit.formatting import moment
 
     def aged(at: str) -> float:
         return round(now - moment(at), 3)
@@ -166,6 +165,7 @@ def _watch(known: State, path: str | None, output: str) -> None:
     from rich.text import Text
 
     from mountkit.errors import UsageError
+    from mountkit.linux.signals import handled, leave
 
     console = Console()
     if output == "json" or not console.is_terminal or console.is_dumb_terminal:
@@ -174,13 +174,9 @@ def _watch(known: State, path: str | None, output: str) -> None:
             hint="For a program, ask again and again: mountkit status --format json",
         )
 
-    def end(number: int, _: FrameType | None) -> None:
-        # The cursor, which is hidden, comes back.
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGHUP, end)
-    with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
+    live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis")
+    # The cursor, which is hidden, comes back.
+    with handled((signal.SIGTERM, signal.SIGHUP), leave), live:
         try:
             while True:
                 now = time.time()

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mountkit.cli.console import count, megabytes
-from mountkit.formatting import printable
+from mountkit.formatting import count, megabytes, moment, printable
 from mountkit.monitoring.snapshot import BROKEN
-from mountkit.state.proof_stats import moment
 from mountkit.state.record import FAILED, REPAIRING, SERVING
 
 if TYPE_CHECKING:

@@ -28,8 +28,9 @@ def command(target: str, discard: bool, output: str, **flags: Any) -> None:
     """
     import json
 
-    from mountkit.cli.console import Console, count, say
+    from mountkit.cli.console import Console, say
     from mountkit.config.settings import load
+    from mountkit.formatting import count
     from mountkit.lifecycle.unmount import unmount
 
     settings = load(**flags)

@@ -16,10 +16,7 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Read ``[HOST:]PORT``; without a host only this machine can connect.
 
-        Raises
-        ------
-        ValueError
-            If it is something else.
+        Raises ValueError if it is something else.
         """
         host, colon, port = text.rpartition(":")
         if not (port.isascii() and port.isdigit() and int(port) < 65536):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mountkit.demo.console import Claim, megabytes
+from mountkit.demo.console import Claim
+from mountkit.formatting import megabytes
 
 NOT_REACHED = "the demo did not get this far"
 

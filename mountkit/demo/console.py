@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-MEGABYTE = 1_000_000
+from mountkit.formatting import megabytes
+
 STYLES = {
     "proven": "green",
     "resume": "green",
@@ -29,11 +30,6 @@ class Claim:
     text: str
     held: bool
     evidence: str
-
-
-def megabytes(size: int) -> str:
-    """Write a size in bytes as ``57.2 MB``."""
-    return f"{size / MEGABYTE:.1f} MB"
 
 
 class Account:

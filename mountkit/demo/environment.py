@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,15 +39,6 @@ class StoryError(Exception):
     """The demo cannot go on; the claims that were not reached did not hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How a command ended, and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
 class Life:
     """One ``mountkit run`` with the training script in it, and the events the script reports."""
 
@@ -60,11 +50,7 @@ class Life:
     def events(self) -> Iterator[dict[str, Any] | None]:
         """Yield every event as it comes, and None while there is none, until the job has ended.
 
-        Raises
-        ------
-        StoryError
-            If the job has not ended after fifteen minutes.
-
+        Raises StoryError if the job has not ended after fifteen minutes.
         """
         deadline = time.monotonic() + LIFE_SECONDS
         rest = b""
@@ -153,12 +139,11 @@ class Stage:
         self._lives.append(Life(process, journal, log))
         return self._lives[-1]
 
-    def ask(self, *words: str) -> Answer:
+    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a ``mountkit`` command to its end."""
-        command = [sys.executable, "-m", "mountkit", *words]
         try:
-            done = subprocess.run(
-                command,
+            return subprocess.run(
+                [sys.executable, "-m", "mountkit", *words],
                 env=self._environment,
                 cwd=self.work,
                 stdin=subprocess.DEVNULL,
@@ -170,7 +155,6 @@ class Stage:
         except subprocess.TimeoutExpired as error:
             limit = f"{COMMAND_SECONDS:.0f} s"
             raise StoryError(f"mountkit {words[0]} did not end within {limit}.") from error
-        return Answer(done.returncode, done.stdout.strip(), done.stderr.strip())
 
     def daemon(self) -> ProcessIdentity | None:
         """Find the daemon of the mount at the target, if the mount serves."""

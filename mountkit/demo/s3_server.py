@@ -6,20 +6,17 @@ import re
 import secrets
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountUnavailableError, UsageError
 from mountkit.linux.daemon import Daemon
-from mountkit.linux.process import describe_exit
+from mountkit.timing import wait_until
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
-    from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 READY_SECONDS = 15.0
 POLL_SECONDS = 0.02
@@ -47,13 +44,8 @@ class EmbeddedS3:
     ready_seconds:
         How long to wait until it serves.
 
-    Raises
-    ------
-    UsageError
-        If a key has characters that cannot be handed over.
-    MountUnavailableError
-        From ``start``, if it cannot be started or does not serve in time.
-
+    Raises UsageError if a key has characters that cannot be handed over; MountUnavailableError,
+    from ``start``, if it cannot be started or does not serve in time.
     """
 
     def __init__(
@@ -144,12 +136,7 @@ class EmbeddedS3:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _home(self) -> Path:
@@ -159,18 +146,15 @@ class EmbeddedS3:
 
     def _wait(self, daemon: Daemon) -> str:
         """The URL from the log. rclone listens before it prints it, so it serves by then."""
-        deadline = time.monotonic() + self._ready_seconds
-        while time.monotonic() < deadline:
-            if found := _LISTENING.search(daemon.tail()):
-                return found[1]
-            if (status := daemon.poll()) is not None:
-                raise MountUnavailableError(
-                    f"The embedded S3 server ended with {describe_exit(status)}: {daemon.tail()}",
-                    hint=f"Try it by hand: {self._binary} serve s3 {self.data}",
-                )
-            time.sleep(POLL_SECONDS)
-        waited = f"{self._ready_seconds:g} s"
+        found = wait_until(
+            lambda: _LISTENING.search(daemon.tail()) or daemon.ended(),
+            self._ready_seconds,
+            POLL_SECONDS,
+        )
+        if isinstance(found, re.Match):
+            return str(found[1])
+        what = f"ended with {found}" if found else f"did not serve within {self._ready_seconds:g} s"
         raise MountUnavailableError(
-            f"The embedded S3 server did not serve within {waited}: {daemon.tail()}",
+            f"The embedded S3 server {what}: {daemon.tail()}",
             hint=f"Try it by hand: {self._binary} serve s3 {self.data}",
         )

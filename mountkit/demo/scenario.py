@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shlex
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +19,15 @@ from mountkit.demo.claims import Damage, Facts, Plan, judge
 from mountkit.demo.console import Account
 from mountkit.demo.environment import Stage, StoryError
 from mountkit.demo.s3_server import EmbeddedS3
+from mountkit.demo.training import digests
 from mountkit.errors import ConfigurationError
 from mountkit.linux import fusermount
+from mountkit.linux.signals import ENDING, handled, leave
 from mountkit.names import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from mountkit.demo.environment import Life
 
@@ -45,16 +46,9 @@ def run_demo(keep: bool, data_dir: Path | None) -> int:
     data_dir:
         The directory of the buckets. None for a temporary one.
 
-    Returns
-    -------
-    int
-        0 if every claim held, else 1.
+    Returns 0 if every claim held, else 1.
 
-    Raises
-    ------
-    MountkitError
-        If the demo cannot begin: no torch, no rclone, no FUSE.
-
+    Raises MountkitError if the demo cannot begin: no torch, no rclone, no FUSE.
     """
     for module in ("torch", "transformers"):
         if importlib.util.find_spec(module) is None:
@@ -65,7 +59,9 @@ def run_demo(keep: bool, data_dir: Path | None) -> int:
     fusermount.fusermount(environment.search_path())
     binary = backends.load("rclone").binary(environment.search_path()).path
     account, facts, plan = Account(), Facts(), Plan()
-    with _signals_as_exceptions(), _stage(data_dir, keep) as (stage, data, run):
+    # SIGTERM and SIGHUP clear up just as Ctrl-C does.
+    clearing_up = handled((signal.SIGTERM, signal.SIGHUP), leave)
+    with clearing_up, _stage(data_dir, keep) as (stage, data, run):
         story = Story(account, stage, facts, plan, data / BUCKET / run)
         try:
             with EmbeddedS3(data=data, buckets=[BUCKET], binary=binary) as server:
@@ -112,11 +108,7 @@ class Story:
     def play(self, source: str, server: EmbeddedS3) -> None:
         """Play all acts.
 
-        Raises
-        ------
-        StoryError
-            If one cannot be played to its end.
-
+        Raises StoryError if one cannot be played to its end.
         """
         endpoint = server.endpoint_url
         self.account.tell("mount", f"{source} at {self.stage.target}")
@@ -206,21 +198,14 @@ class Story:
         """Ask ``mountkit verify`` about every checkpoint, and read the bucket's own files."""
         for step in self.plan.saves:
             url = f"{source}/checkpoint-{step}"
-            self.facts.verify_codes[step] = self.stage.ask(
-                "verify", url, "--endpoint-url", endpoint
-            ).code
-            self.facts.bucket[step] = self.in_bucket(step)
+            answer = self.stage.ask("verify", url, "--endpoint-url", endpoint)
+            self.facts.verify_codes[step] = answer.returncode
+            # The files as the server keeps them.
+            found = digests(self.bucket / f"checkpoint-{step}")
+            found.pop(MANIFEST_NAME, None)
+            self.facts.bucket[step] = found
         good = sum(code == 0 for code in self.facts.verify_codes.values())
         self.account.tell("verify", f"{good} of {len(self.plan.saves)} checkpoints are intact")
-
-    def in_bucket(self, step: int) -> dict[str, str]:
-        """SHA-256 of the files of a checkpoint as the server keeps them, but for the manifest."""
-        folder = self.bucket / f"checkpoint-{step}"
-        return {
-            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*")
-            if path.is_file() and path.name != MANIFEST_NAME
-        }
 
     def damage(self, source: str, endpoint: str) -> None:
         """Flip a byte of the newest checkpoint in the bucket, see it caught, and flip it back."""
@@ -233,14 +218,14 @@ class Story:
         try:
             self.account.tell("damage", f"one byte of checkpoint-{step}/{VICTIM} flipped")
             verdict = self.stage.ask("verify", url, "--endpoint-url", endpoint)
-            latest = self.stage.ask("latest", source, "--endpoint-url", endpoint)
+            latest = self.stage.ask("latest", source, "--endpoint-url", endpoint).stdout.strip()
         finally:
             flip_byte(path)
-        said = f"{verdict.out}\n{verdict.err}"
-        self.facts.damage = Damage(VICTIM, verdict.code, said, latest.out)
-        self.account.tell("verify", f"exits {verdict.code}; latest gives {latest.out or 'nothing'}")
+        said, code = f"{verdict.stdout}\n{verdict.stderr}", verdict.returncode
+        self.facts.damage = Damage(VICTIM, code, said, latest)
+        self.account.tell("verify", f"exits {code}; latest gives {latest or 'nothing'}")
         healed = self.stage.ask("verify", url, "--endpoint-url", endpoint)
-        self.facts.damage.healed_code = healed.code
+        self.facts.damage.healed_code = healed.returncode
 
 
 def flip_byte(path: Path) -> None:
@@ -284,35 +269,6 @@ def _stage(data_dir: Path | None, keep: bool) -> Iterator[tuple[Stage, Path, str
         stage.remove()
 
 
-@contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """Clear up on SIGTERM and SIGHUP just as on Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, leave) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
+def _undisturbed() -> AbstractContextManager[None]:
     """Let a second Ctrl-C not cut short the clearing up, which is bounded anyway."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+    return handled(ENDING, signal.SIG_IGN)

@@ -11,18 +11,17 @@ import hashlib
 import json
 import sysconfig
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import mountkit
 from mountkit import events
+from mountkit.timing import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transformers import GPT2LMHeadModel, TrainerCallback, TrainerState
-    from transformers import TrainingArguments as Arguments
+    from transformers import GPT2LMHeadModel, TrainerCallback
 
 TEXT_BYTES = 1 << 20
 BLOCK = 128
@@ -56,11 +55,7 @@ class Journal:
     def wait_for_proof(self, step: int, timeout: float) -> None:
         """Wait until the checkpoint of ``step`` is proven.
 
-        Raises
-        ------
-        TimeoutError
-            If it is not, after ``timeout`` seconds.
-
+        Raises TimeoutError if it is not, after ``timeout`` seconds.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: step in self._proven, timeout):
@@ -120,41 +115,26 @@ def make_narrator(journal: Journal, pauses: Sequence[int], gates: Path) -> Train
         def __init__(self) -> None:
             self.saved = 0
 
-        def on_train_begin(
-            self, _args: Arguments, state: TrainerState, *_: object, **_named: object
-        ) -> None:
+        def on_train_begin(self, _args: Any, state: Any, *_: Any, **_named: Any) -> None:
             journal.write("begin", step=state.global_step, steps=state.max_steps)
 
-        def on_log(
-            self,
-            _args: Arguments,
-            state: TrainerState,
-            *_: object,
-            logs: dict[str, float],
-            **_named: object,
-        ) -> None:
+        def on_log(self, _args: Any, state: Any, *_: Any, logs: Any, **_named: Any) -> None:
             if "loss" in logs:
                 journal.write("loss", step=state.global_step, loss=float(logs["loss"]))
 
-        def on_save(
-            self, args: Arguments, state: TrainerState, *_: object, **_named: object
-        ) -> None:
+        def on_save(self, args: Any, state: Any, *_: Any, **_named: Any) -> None:
             self.saved = state.global_step
             written = digests(Path(args.output_dir) / f"checkpoint-{self.saved}")
             journal.write("written", step=self.saved, sha256=written)
 
-        def on_step_end(
-            self, _args: Arguments, state: TrainerState, *_: object, **_named: object
-        ) -> None:
+        def on_step_end(self, _args: Any, state: Any, *_: Any, **_named: Any) -> None:
             if state.global_step not in pauses:
                 return
             journal.wait_for_proof(self.saved, PAUSE_SECONDS)
             journal.write("pause", step=state.global_step, saved=self.saved)
-            deadline = time.monotonic() + PAUSE_SECONDS
-            while not (gates / f"go-{state.global_step}").exists():
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"Nobody ended the pause at step {state.global_step}.")
-                time.sleep(0.02)
+            gate = gates / f"go-{state.global_step}"
+            if not wait_until(gate.exists, PAUSE_SECONDS, 0.02):
+                raise TimeoutError(f"Nobody ended the pause at step {state.global_step}.")
 
     return Narrator()
 

@@ -56,10 +56,8 @@ def examine(
     tell:
         Told what is done next, for people.
 
-    Raises
-    ------
-    UsageError
-        If the URL, the backend or an option makes no sense. Whatever else is wrong is a finding.
+    Raises UsageError if the URL, the backend or an option makes no sense. Whatever else is wrong is
+    a finding.
     """
     place = None if source is None else Source.parse(source)
     tell("looking at this machine")

@@ -17,11 +17,8 @@ Result = TypeVar("Result")
 def within(seconds: float, work: Callable[[], Result]) -> Result:
     """What ``work`` returns, or raises.
 
-    Raises
-    ------
-    TimeoutError
-        If it waits longer than ``seconds`` (see ``unanswered``). The thread is left to itself, and
-        does not keep the process from ending.
+    Raises TimeoutError if it waits longer than ``seconds`` (see ``unanswered``). The thread is left
+    to itself, and does not keep the process from ending.
     """
     outcome: queue.SimpleQueue[tuple[Result | None, Exception | None]] = queue.SimpleQueue()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mountkit.doctor import credentials as credential
@@ -151,7 +151,7 @@ class _Trial:
             # There is no public way to ask, and not all kinds of credentials have it.
             expires=getattr(found, "_expiry_time", None),
         )
-        self._note(credential.judge(known, datetime.now(timezone.utc)))
+        self._note(credential.judge(known, datetime.now(UTC)))
 
     def _bucket(self) -> None:
         """The first request, which shows whether the bucket can be reached at all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def judge(credentials: Credentials, now: datetime) -> Finding:
             "them. No save works after that.",
             RENEW,
         )
-    end = credentials.expires.astimezone(timezone.utc)
+    end = credentials.expires.astimezone(UTC)
     until = f"until {end:%Y-%m-%d %H:%M} UTC (in {span(end - now)})"
     if not fixed:
         return Finding(NAME, TITLE, "ok", f"{place}; good {until}, then renewed")

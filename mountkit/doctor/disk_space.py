@@ -11,6 +11,8 @@ from mountkit.doctor.findings import UNAVAILABLE, Finding
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mountkit.doctor.findings import Status
+
 GB = 10**9
 GIB = 1024**3
 #: What a backend keeps free of the disk its files wait on, in bytes: below that it gives up what it
@@ -44,57 +46,44 @@ def judge(disk: Disk, backend: str, checkpoint: int | None) -> Finding:
     copies of its files are all there is to compare the store with, so one checkpoint must fit
     beside what the backend keeps free. The copies of earlier ones stay while there is room.
 
-    Parameters
-    ----------
-    disk:
-        Where files wait for their upload.
-    backend:
-        The backend's name.
-    checkpoint:
-        Bytes of the largest checkpoint; None if nobody said.
+    ``disk``: Where files wait for their upload. ``backend``: The backend's name. ``checkpoint``:
+    Bytes of the largest checkpoint; None if nobody said.
     """
-    name, title = "room", "room for the cache"
     kept = KEPT_FREE.get(backend)
     if kept is None:
-        return Finding(name, title, "ok", f"{backend} keeps no files on this machine")
+        return _finding("ok", f"{backend} keeps no files on this machine")
     if disk.problem:
-        return Finding(
-            name,
-            title,
-            "failed",
-            f"The cache directory {disk.directory} cannot be used: {disk.problem}.",
-            "Name another one: --cache-dir DIR",
-            UNAVAILABLE,
-        )
+        detail = f"The cache directory {disk.directory} cannot be used: {disk.problem}."
+        return _finding("failed", detail, "Name another one: --cache-dir DIR")
     needed = (checkpoint or 0) + kept
     what = f"{size(kept)} that {backend} keeps free"
     if checkpoint is not None:
         what = f"{size(checkpoint)} for one checkpoint and {what}"
     if disk.free < needed:
-        return Finding(
-            name,
-            title,
+        return _finding(
             "failed",
             f"{disk.directory} has {size(disk.free)} free ({disk.free:,} bytes), and this run "
             f"needs {size(needed)} ({needed:,} bytes) there: {what}.",
             "Free that much, name a directory with room (--cache-dir DIR), or use a backend that "
             "needs none (--backend mountpoint)",
-            UNAVAILABLE,
         )
     detail = f"{size(disk.free)} free in {disk.directory}"
     if checkpoint is None:
         if disk.free >= LITTLE:
-            return Finding(name, title, "ok", detail)
+            return _finding("ok", detail)
         hint = "See whether a checkpoint fits: --model-size SIZE"
-        return Finding(name, title, "warning", f"Only {detail}.", hint)
+        return _finding("warning", f"Only {detail}.", hint)
     fit = (disk.free - kept) // max(1, checkpoint)
     if fit > 1:
-        return Finding(name, title, "ok", f"{detail}, for {fit:,} checkpoints")
-    return Finding(
-        name,
-        title,
+        return _finding("ok", f"{detail}, for {fit:,} checkpoints")
+    return _finding(
         "warning",
         f"Only {detail}: one checkpoint of {size(checkpoint)}, not two. The local copy of the last "
         "one has to make way while the next is written.",
         "Name a directory with more room: --cache-dir DIR",
     )
+
+
+def _finding(status: Status, detail: str, hint: str = "") -> Finding:
+    code = UNAVAILABLE if status == "failed" else 0
+    return Finding("room", "room for the cache", status, detail, hint, code)

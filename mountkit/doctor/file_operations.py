@@ -5,23 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mountkit.doctor.findings import OperationResult, describe
+from mountkit.linux import helper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mountkit.linux.helper import Ended
+
 SCRIPT = Path(__file__).with_name("file_operations_child.py")
-REAP_SECONDS = 1.0
-SAID_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +26,6 @@ class Trial:
 
     results: tuple[OperationResult, ...]
     left: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Helper:
-    """How the helper ended: what it printed, its last words, and its status; None if it hung."""
-
-    out: str
-    err: str
-    status: int | None
 
 
 def attempt(directory: str, names: Sequence[str], seconds: float) -> Trial:
@@ -63,33 +50,33 @@ def leave(directory: str, seconds: float) -> str:
 
 def remove(directory: str, seconds: float) -> str:
     """Remove it again, through the mount; returns "" or what went wrong."""
-    helper = _run(["--remove", directory], seconds)
-    left = [str(path) for found in _objects(helper.out) for path in found.get("left", ())]
-    return f"{left[0]} cannot be removed" if left else _problem(helper, seconds)
+    ended = _run(["--remove", directory], seconds)
+    left = [str(path) for found in _objects(ended.out) for path in found.get("left", ())]
+    return f"{left[0]} cannot be removed" if left else _problem(ended, seconds)
 
 
-def read(helper: Helper, names: Sequence[str], seconds: float) -> Trial:
+def read(ended: Ended, names: Sequence[str], seconds: float) -> Trial:
     """Understand what the helper printed, however far it came."""
     told: dict[str, OperationResult] = {}
     left: tuple[str, ...] = ()
-    for found in _objects(helper.out):
+    for found in _objects(ended.out):
         if "operation" in found:
             name = str(found["operation"])
             told[name] = _result(name, found)
         else:
             left = tuple(map(str, found.get("left", ())))
     results = []
-    ended = ""
+    problem = ""
     for name in names:
         if name in told:
             results.append(told[name])
-        elif not ended:
+        elif not problem:
             # Operations are tried in order: the first one without an answer is at fault.
-            ended = _problem(helper, seconds) or "the trial ended early"
-            number = errno.ETIMEDOUT if helper.status is None else 0
-            results.append(OperationResult(name, works=False, problem=ended, errno=number))
+            problem = _problem(ended, seconds) or "the trial ended early"
+            number = errno.ETIMEDOUT if ended.status is None else 0
+            results.append(OperationResult(name, works=False, problem=problem, errno=number))
         else:
-            results.append(OperationResult(name, works=False, problem=ended, tried=False))
+            results.append(OperationResult(name, works=False, problem=problem, tried=False))
     return Trial(tuple(results), left)
 
 
@@ -100,49 +87,18 @@ def _result(name: str, found: dict[str, Any]) -> OperationResult:
     return OperationResult(name, works=False, problem=problem, errno=found["errno"])
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    for line in text.splitlines():
+def _objects(out: bytes) -> Iterator[dict[str, Any]]:
+    for line in out.decode(errors="replace").splitlines():
         # A helper that was killed may have left half a line.
         with contextlib.suppress(ValueError):
             yield json.loads(line)
 
 
-def _problem(helper: Helper, seconds: float) -> str:
-    if helper.status is None:
+def _problem(ended: Ended, seconds: float) -> str:
+    if ended.status is None:
         return f"no answer within {seconds:g} s"
-    return (helper.err or f"exit status {helper.status}") if helper.status else ""
+    return (ended.err or f"exit status {ended.status}") if ended.status else ""
 
 
-def _run(words: Sequence[str], seconds: float) -> Helper:
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        # Files and not pipes: they can be read even if the helper cannot be killed.
-        helper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(SCRIPT), *words],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            cwd="/",
-            start_new_session=True,
-        )
-        status = None
-        try:
-            status = helper.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            if status is None:
-                _kill(helper)
-        out.seek(0)
-        err.seek(0)
-        lines = err.read().decode(errors="replace").strip().splitlines()
-        last = lines[-1][:SAID_BYTES] if lines else ""
-        return Helper(out.read().decode(errors="replace"), last, status)
-
-
-def _kill(helper: subprocess.Popen[bytes]) -> None:
-    """End it and the process it may have forked."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(helper.pid, signal.SIGKILL)
-    # In an uninterruptible wait it ends only when the mount does; Popen reaps it then.
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        helper.wait(REAP_SECONDS)
+def _run(words: Sequence[str], seconds: float) -> Ended:
+    return helper.run([str(SCRIPT), *words], seconds)

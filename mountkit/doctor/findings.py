@@ -25,21 +25,10 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 class Finding:
     """One thing that was looked at.
 
-    Parameters
-    ----------
-    name:
-        Stable, for programs: ``put``, ``room``.
-    title:
-        The same for people.
-    status:
-        ``ok``; ``warning``: the run will save, but mind this; ``failed``: it will not; ``skipped``:
-        it could not be looked at.
-    detail:
-        What was found: a sentence, where it is not ``ok``.
-    hint:
-        What to do about it.
-    exit_code:
-        By the contract, where it failed; otherwise 0.
+    ``name``: Stable, for programs: ``put``, ``room``. ``title``: The same for people. ``status``:
+    ``ok``; ``warning``: the run will save, but mind this; ``failed``: it will not; ``skipped``: it
+    could not be looked at. ``detail``: What was found: a sentence, where it is not ``ok``.
+    ``hint``: What to do about it. ``exit_code``: By the contract, where it failed; otherwise 0.
     """
 
     name: str
@@ -85,16 +74,6 @@ class Diagnosis:
     refused: frozenset[str]
     verdict: str
     exit_code: int
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """What does not keep the run from saving, and should be known."""
-        return tuple(finding for finding in self.findings if finding.status == "warning")
-
-    @property
-    def failures(self) -> tuple[Finding, ...]:
-        """What keeps the run from saving, the most important first."""
-        return tuple(finding for finding in self.findings if finding.status == "failed")
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--format json`` prints; see the command's help."""
@@ -159,15 +138,9 @@ def judge_operations(
 ) -> tuple[Finding, ...]:
     """One finding for all that is well, and one for each operation that should work and does not.
 
-    Parameters
-    ----------
-    results:
-        What was tried.
-    backend, refused:
-        The backend, and the operations it is known to refuse: what a save needs of those, mountkit
-        goes about in another way.
-    others:
-        Each other backend, and what that refuses.
+    ``results``: What was tried. ``backend``, ``refused``: The backend, and the operations it is
+    known to refuse: what a save needs of those, mountkit goes about in another way. ``others``:
+    Each other backend, and what that refuses.
     """
     known = {operation.name: operation for operation in OPERATIONS}
     working = [result for result in results if result.works]

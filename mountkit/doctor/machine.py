@@ -27,16 +27,9 @@ def examine(
 ) -> tuple[Finding, ...]:
     """Look at the program, the device, fusermount3, and the disk files wait on.
 
-    Parameters
-    ----------
-    backend:
-        What to mount with.
-    search_path:
-        Where programs are looked for.
-    cache_root:
-        The directory that files wait in; it need not exist.
-    checkpoint:
-        Bytes of the largest checkpoint; None if nobody said.
+    ``backend``: What to mount with. ``search_path``: Where programs are looked for. ``cache_root``:
+    The directory that files wait in; it need not exist. ``checkpoint``: Bytes of the largest
+    checkpoint; None if nobody said.
     """
     return (
         _binary(backend, search_path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 from typing import TYPE_CHECKING
@@ -10,12 +11,11 @@ from mountkit import backends
 from mountkit.backends.file_operations import OPERATIONS
 from mountkit.doctor import file_operations, upload_check
 from mountkit.doctor.findings import NO_ROOM
-from mountkit.errors import MountUnavailableError, PermissionDeniedError
+from mountkit.errors import MountkitError, MountUnavailableError, PermissionDeniedError
 from mountkit.names import DOCTOR_NAME
 
 if TYPE_CHECKING:
     from mountkit.doctor.findings import OperationResult
-    from mountkit.errors import MountkitError
     from mountkit.mounts.mount import Mount
 
 SECONDS = 10.0
@@ -25,19 +25,10 @@ FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 def essential(mount: Mount, seconds: float = SECONDS) -> None:
     """Try on a mount what every save does there. Takes well under a second, and leaves nothing.
 
-    Parameters
-    ----------
-    mount:
-        One that serves.
-    seconds:
-        When to give up on a mount that hangs.
+    ``mount``: One that serves. ``seconds``: When to give up on a mount that hangs.
 
-    Raises
-    ------
-    PermissionDeniedError
-        If an operation is not allowed there.
-    MountUnavailableError
-        If one fails in another way, or hangs.
+    Raises PermissionDeniedError if an operation is not allowed there; MountUnavailableError if one
+    fails in another way, or hangs.
     """
     refused = backends.load(mount.spec.backend).refuses
     wanted = {
@@ -50,7 +41,9 @@ def essential(mount: Mount, seconds: float = SECONDS) -> None:
     failed = next((result for result in trial.results if not result.works), None)
     if failed is None or failed.errno != errno.ETIMEDOUT:
         # A mount that hangs would be waited for a second time.
-        upload_check.sweep_quietly(mount, name)
+        # And what is left is harmless, which the error at hand is not.
+        with contextlib.suppress(MountkitError):
+            upload_check.sweep(mount.store(patience=upload_check.PATIENCE_SECONDS), [name])
     if failed is not None:
         raise _error(mount, failed, wanted[failed.operation])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mountkit import backends
@@ -82,10 +81,7 @@ def _failed(detail: str, mount: Mount) -> Finding:
 def sweep(store: Store, names: Sequence[str]) -> None:
     """Delete what is in the bucket below these directories.
 
-    Raises
-    ------
-    MountkitError
-        If the store does not answer, or refuses.
+    Raises MountkitError if the store does not answer, or refuses.
     """
     found = [item.path for name in names for item in store.list(name, markers=True)]
     if found:
@@ -116,9 +112,3 @@ def tidy(mount: Mount, names: Sequence[str], left: Sequence[str]) -> tuple[Findi
             f"See what is there: aws s3 ls {urls[0]}",
         ),
     )
-
-
-def sweep_quietly(mount: Mount, name: str) -> None:
-    """The same where nobody is told: what is left is harmless, and the error at hand is not."""
-    with suppress(MountkitError):
-        sweep(mount.store(patience=PATIENCE_SECONDS), [name])

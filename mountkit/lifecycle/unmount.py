@@ -37,12 +37,8 @@ def unmount(
 ) -> DrainReport | None:
     """Drain and unmount what is mounted at ``target``. None if nothing was drained.
 
-    Raises
-    ------
-    MountUnavailableError
-        If nothing of ours is mounted there, or it does not go away.
-    NotDurableError
-        Naming what is not proven to be in the store; the mount stays.
+    Raises MountUnavailableError if nothing of ours is mounted there, or it does not go away;
+    NotDurableError, naming what is not proven to be in the store; the mount stays.
     """
     known = State(state_root(settings))
     record = known.at(paths.resolve(target))
@@ -79,10 +75,7 @@ def unmount(
 def _take_over(mount: Mount, record: MountRecord, held: contextlib.ExitStack) -> MountRecord:
     """Keep everybody else from a mount without a supervisor, until it is taken away.
 
-    Raises
-    ------
-    MountUnavailableError
-        If another process has taken it over, or taken it away.
+    Raises MountUnavailableError if another process has taken it over, or taken it away.
     """
     held.callback(cache_lock.acquire(record.spec).release)
     now = mount.record()

@@ -32,10 +32,7 @@ class Daemon:
     def start(cls, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Daemon:
         """Start ``argv`` with exactly ``env``; its output is appended to ``log`` (mode 0600).
 
-        Raises
-        ------
-        MountUnavailableError
-            If the program cannot be started.
+        Raises MountUnavailableError if the program cannot be started.
         """
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:

@@ -16,10 +16,7 @@ UNMOUNT_SECONDS = 5.0
 def fusermount(search_path: str) -> str:
     """The program that mounts and unmounts for ordinary users.
 
-    Raises
-    ------
-    MountUnavailableError
-        If it, or the device, is missing.
+    Raises MountUnavailableError if it, or the device, is missing.
     """
     if not FUSE_DEVICE.exists():
         raise MountUnavailableError(

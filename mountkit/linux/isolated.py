@@ -8,7 +8,7 @@ import select
 import signal
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mountkit.errors import MountkitError, MountUnavailableError
 
@@ -23,14 +23,9 @@ BLOCK_BYTES = 65536
 def apart(work: Callable[[], Result], timeout: float) -> Result:
     """What ``work`` returns, done in a forked child; only while this process has one thread.
 
-    Raises
-    ------
-    MountkitError
-        Whatever ``work`` raises of ours.
-    MountUnavailableError
-        If it takes more than ``timeout`` seconds, or ends without a word.
-    RuntimeError
-        For whatever else ``work`` raises: its kind and text, caused by its traceback.
+    Raises what ``work`` raises of ours; MountUnavailableError if it takes more than ``timeout``
+    seconds, or ends without a word; RuntimeError for whatever else ``work`` raises, with its kind
+    and text, caused by its traceback.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -52,28 +47,26 @@ def apart(work: Callable[[], Result], timeout: float) -> Result:
             else "The process that looked at the store ended without a word."
         )
         raise MountUnavailableError(why, hint="See what is wrong with it: mountkit doctor")
-    kind, content = pickle.loads(answer)  # noqa: S301 - our own child wrote it
-    if kind is _ForeignError:
-        raise RuntimeError(content[0]) from _ForeignError(content[1])
-    if kind is not None:
-        raise _again(kind, content)
-    found: Result = content
-    return found
+    found, error, cause = pickle.loads(answer)  # noqa: S301 - our own child wrote it
+    if error is not None:
+        raise error from (_ForeignError(cause) if cause else None)
+    result: Result = found
+    return result
 
 
 class _ForeignError(Exception):
     """Stands for an error of the child that is not ours: nobody knows whether it can be carried."""
 
 
-def _tell(writer: int, work: Callable[[], Any]) -> None:
+def _tell(writer: int, work: Callable[[], Any]) -> NoReturn:
     """The child's whole life."""
     status = 1
     try:
         try:
             answer = _answer(work)
         except Exception as error:  # noqa: BLE001 - the parent raises it
-            told = f"{type(error).__name__}: {error}", traceback.format_exc()
-            answer = pickle.dumps((_ForeignError, told))
+            told = RuntimeError(f"{type(error).__name__}: {error}")
+            answer = pickle.dumps((None, told, traceback.format_exc()))
         with os.fdopen(writer, "wb") as stream:
             stream.write(answer)
         status = 0
@@ -85,29 +78,22 @@ def _tell(writer: int, work: Callable[[], Any]) -> None:
 def _answer(work: Callable[[], Any]) -> bytes:
     """What it returns, or an error of ours, as it is carried to the parent."""
     try:
-        return pickle.dumps((None, work()))
+        return pickle.dumps((work(), None, ""))
     except MountkitError as error:
         try:
-            return pickle.dumps((type(error), {**vars(error)}))
+            return pickle.dumps((None, error, ""))
         except (pickle.PicklingError, AttributeError, TypeError):
             raise error from None
 
 
 def _read(reader: int, deadline: float) -> bytes | None:
     """All that is written until the other end is closed; None if that is too late."""
-    parts: list[bytes] = []
+    answer = b""
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([reader], [], [], left)[0]:
             return None
         part = os.read(reader, BLOCK_BYTES)
         if not part:
-            return b"".join(parts)
-        parts.append(part)
-
-
-def _again(kind: type[MountkitError], content: dict[str, Any]) -> MountkitError:
-    """The child's error, as it was raised there."""
-    error = kind(content["message"], hint=content["hint"])
-    vars(error).update(content)
-    return error
+            return answer
+        answer += part

@@ -5,31 +5,31 @@ The only module besides the training itself that touches a mount.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mountkit.linux import helper
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# statvfs is never answered from the kernel's caches, and costs the daemon no request to the store.
-QUESTION = """
+FRAME = """
 import os, sys
 try:
-    os.statvfs(sys.argv[1])
+    {}
 except OSError as error:
     sys.exit(error.errno if error.errno and error.errno < 250 else 1)
 """
 
-WRITING = """
-import os, sys
-path = os.path.join(sys.argv[1], sys.argv[2])
-try:
+# statvfs is never answered from the kernel's caches, and costs the daemon no request to the store.
+QUESTION = FRAME.format("os.statvfs(sys.argv[1])")
+MAKING = FRAME.format("os.makedirs(sys.argv[1], exist_ok=True)")
+
+WRITING = FRAME.format("""
+    path = os.path.join(sys.argv[1], sys.argv[2])
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(descriptor, b"mountkit tried whether this mount takes a file.")
@@ -37,27 +37,14 @@ try:
     finally:
         os.close(descriptor)
     os.unlink(path)
-except OSError as error:
-    sys.exit(error.errno if error.errno and error.errno < 250 else 1)
-"""
+""")
 
-FLUSHING = """
-import ctypes, os, sys
-try:
+FLUSHING = FRAME.format("""
+    import ctypes
     descriptor = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
-except OSError as error:
-    sys.exit(error.errno if error.errno and error.errno < 250 else 1)
-libc = ctypes.CDLL(None, use_errno=True)
-sys.exit(ctypes.get_errno() if libc.syncfs(descriptor) else 0)
-"""
-
-MAKING = """
-import os, sys
-try:
-    os.makedirs(sys.argv[1], exist_ok=True)
-except OSError as error:
-    sys.exit(error.errno if error.errno and error.errno < 250 else 1)
-"""
+    libc = ctypes.CDLL(None, use_errno=True)
+    sys.exit(ctypes.get_errno() if libc.syncfs(descriptor) else 0)
+""")
 
 REOPENING = """
 import os, sys
@@ -67,7 +54,6 @@ for path in sys.stdin.buffer.read().split(b"\\0"):
     except OSError:
         pass
 """
-
 
 MISSING = """
 import os, sys
@@ -81,7 +67,6 @@ for path in sys.stdin.buffer.read().split(b"\\0"):
         pass
 sys.stdout.buffer.write(b"\\0".join(missing))
 """
-
 
 REAL = """
 import os, sys
@@ -109,44 +94,26 @@ class Answer:
 def ask(target: str, timeout: float) -> Answer:
     """Ask the mount at ``target``, waiting at most ``timeout`` seconds."""
     began = time.monotonic()
-    code, _ = _run(QUESTION, (target,), b"", timeout)
+    code, _ = _run(QUESTION, (target,), timeout)
     return Answer(code, time.monotonic() - began)
 
 
 def write(target: str, name: str, timeout: float) -> str:
-    """Write a small file directly in the mount, with fsync, and remove it.
-
-    Returns
-    -------
-    str
-        "" if it worked within ``timeout`` seconds, or why not.
-    """
-    code, _ = _run(WRITING, (target, name), b"", timeout)
-    return os.strerror(code) if code else ""
+    """Write a small file directly in the mount, with fsync, and remove it; why not, or ""."""
+    return _why_not(WRITING, (target, name), timeout)
 
 
 def flush(target: str, timeout: float) -> str:
     """Have the kernel give the daemon what programs wrote through a mapping (man 2 syncfs).
 
-    Returns
-    -------
-    str
-        "" if it worked within ``timeout`` seconds, or why not.
+    Returns why it could not, or "".
     """
-    code, _ = _run(FLUSHING, (target,), b"", timeout)
-    return os.strerror(code) if code else ""
+    return _why_not(FLUSHING, (target,), timeout)
 
 
 def make_folder(path: str, timeout: float) -> str:
-    """Make a directory of the mount, and those above it, unless they are there.
-
-    Returns
-    -------
-    str
-        "" if it is there within ``timeout`` seconds, or why not.
-    """
-    code, _ = _run(MAKING, (path,), b"", timeout)
-    return os.strerror(code) if code else ""
+    """Make a directory of the mount, and those above it, unless they are there; why not, or ""."""
+    return _why_not(MAKING, (path,), timeout)
 
 
 def reopen(target: str, paths: Sequence[str], timeout: float) -> None:
@@ -155,37 +122,27 @@ def reopen(target: str, paths: Sequence[str], timeout: float) -> None:
     Mountpoint then waits for an upload that was put off, as of a file closed by a forked process.
     Whether it worked is for the store to say.
     """
-    _run(REOPENING, (target,), b"\0".join(os.fsencode(path) for path in paths), timeout)
+    _run(REOPENING, (target,), timeout, b"\0".join(map(os.fsencode, paths)))
 
 
 def missing(target: str, paths: Sequence[str], timeout: float) -> frozenset[str]:
     """Those of the ``paths`` that the mount says it does not have, within ``timeout`` seconds."""
-    code, told = _run(MISSING, (target,), b"\0".join(map(os.fsencode, paths)), timeout)
+    code, told = _run(MISSING, (target,), timeout, b"\0".join(map(os.fsencode, paths)))
     return frozenset(map(os.fsdecode, told.split(b"\0"))) & set(paths) if code == 0 else frozenset()
 
 
 def real(target: str, path: str, timeout: float) -> str:
     """Where a path of the mount leads, with all links followed; "" without an answer in time."""
-    code, told = _run(REAL, (target,), os.fsencode(path), timeout)
+    code, told = _run(REAL, (target,), timeout, os.fsencode(path))
     return os.fsdecode(told) if code == 0 else ""
 
 
-def _run(script: str, words: Sequence[str], data: bytes, timeout: float) -> tuple[int, bytes]:
+def _why_not(script: str, words: Sequence[str], timeout: float) -> str:
+    code, _ = _run(script, words, timeout)
+    return os.strerror(code) if code else ""
+
+
+def _run(script: str, words: Sequence[str], timeout: float, data: bytes = b"") -> tuple[int, bytes]:
     """The exit status of a helper, ETIMEDOUT if it hung, and what it wrote."""
-    helper = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", script, *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        # Ours may lie in a mount that hangs.
-        cwd="/",
-    )
-    try:
-        output, _ = helper.communicate(data, timeout)
-    except subprocess.TimeoutExpired:
-        helper.kill()
-        # It may be in an uninterruptible wait, which ends when the connection does; Popen reaps it.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            helper.communicate(timeout=1.0)
-        return errno.ETIMEDOUT, b""
-    return helper.returncode, output
+    ended = helper.run(["-c", script, *words], timeout, data)
+    return (errno.ETIMEDOUT, b"") if ended.status is None else (ended.status, ended.out)

@@ -26,10 +26,7 @@ def resolve(path: str | Path, table: Iterable[MountEntry] | None = None) -> str:
     from there on the path is taken by its letters. ``table`` is the mount table, by default as it
     is now.
 
-    Raises
-    ------
-    UsageError
-        If it is relative, and the current directory is gone.
+    Raises UsageError if it is relative, and the current directory is gone.
     """
     entries = mount_table.read() if table is None else tuple(table)
     untouched = backend_targets(entries)

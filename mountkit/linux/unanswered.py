@@ -75,12 +75,8 @@ def see(thread: threading.Thread) -> Seen:
 def answer(outcome: queue.SimpleQueue[Result], thread: threading.Thread, seconds: float) -> Result:
     """What the thread puts into the queue.
 
-    Raises
-    ------
-    SilentError
-        If it has waited ``seconds`` for something else than this machine.
-    BusyError
-        If it has not come that far by then and ``BUSY_SECONDS`` more.
+    Raises SilentError if it has waited ``seconds`` for something else than this machine; BusyError
+    if it has not come that far by then and ``BUSY_SECONDS`` more.
     """
     began = time.monotonic()
     me = threading.current_thread()

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from mountkit.config.address import Address
 from mountkit.events import Event, Listening, MountLost, Observer, Remounted, Trouble
+from mountkit.formatting import moment
 from mountkit.monitoring import metrics
 from mountkit.monitoring.http_server import Answer, bind
 from mountkit.monitoring.snapshot import look
-from mountkit.state.proof_stats import Tally, moment
+from mountkit.state.proof_stats import Tally
 from mountkit.state.record import FAILED, SERVING
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _no(reason: str) -> Answer:
 
 
 class Endpoint:
-    """The server of one mount: a :class:`mountkit.monitoring.listener.Listener`."""
+    """The server of one mount; see :class:`mountkit.monitoring.listener.Nobody`."""
 
     def __init__(self, address: Address, mount: Mount, observer: Observer) -> None:
         self._mount = mount
@@ -87,10 +88,7 @@ class Endpoint:
     def open(cls, address: Address, mount: Mount, observer: Observer) -> Endpoint:
         """Listen and answer from now on.
 
-        Raises
-        ------
-        ConfigurationError
-            If nobody can listen there.
+        Raises ConfigurationError if nobody can listen there.
         """
         endpoint = cls(address, mount, observer)
         endpoint._thread.start()

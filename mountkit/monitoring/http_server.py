@@ -136,10 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
 def bind(address: Address, answers: Mapping[str, Callable[[], Answer]]) -> Server:
     """A server that listens at ``address``; each path has a function that answers it.
 
-    Raises
-    ------
-    ConfigurationError
-        If nobody can listen there.
+    Raises ConfigurationError if nobody can listen there.
     """
     try:
         family, _, _, _, place = socket.getaddrinfo(

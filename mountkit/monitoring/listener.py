@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from mountkit.config.address import Address
     from mountkit.events import Observer
+    from mountkit.monitoring.endpoint import Endpoint
     from mountkit.mounts.mount import Mount
     from mountkit.supervision.supervisor import Supervisor
 
-
-class Listener(Protocol):
-    """What answers for a mount, from before it is made until it is taken away."""
-
-    def counting(self, observer: Observer) -> Observer:
-        """The same observer, while what it hears is counted."""
-
-    def watch(self, supervisor: Supervisor) -> None:
-        """The mount is made, and this is who looks after it."""
-
-    def close(self) -> None:
-        """Stop to listen. Answers under way are not waited for."""
+    #: What answers for a mount, from before it is made until it is taken away.
+    Listener: TypeAlias = "Endpoint | Nobody"
 
 
 class Nobody:
-    """Does not listen."""
+    """Does not listen; with the methods of ``Endpoint``."""
 
     def counting(self, observer: Observer) -> Observer:
-        """The observer itself."""
+        """Count nothing."""
         return observer
 
     def watch(self, supervisor: Supervisor) -> None:
@@ -41,10 +32,7 @@ class Nobody:
 def begin(address: Address | None, mount: Mount, observer: Observer) -> Listener:
     """Listen at an address, if there is one.
 
-    Raises
-    ------
-    ConfigurationError
-        If nobody can listen there.
+    Raises ConfigurationError if nobody can listen there.
     """
     if address is None:
         return Nobody()

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError
+from mountkit.formatting import moment, timestamp
 from mountkit.linux import mount_table
 from mountkit.names import MANIFEST_NAME
-from mountkit.state.proof_stats import Complaint, moment, timestamp
+from mountkit.state.proof_stats import Complaint
 from mountkit.state.record import REPAIRING, SERVING
 
 if TYPE_CHECKING:

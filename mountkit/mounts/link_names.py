@@ -42,10 +42,7 @@ def twice(paths: Collection[str], suffix: str) -> Iterator[tuple[str, str]]:
 def walk(top: Path, suffix: str) -> tuple[str, ...]:
     """Every file below a directory of a mount, relative to it; a link by its object's name.
 
-    Raises
-    ------
-    OSError
-        If one cannot be listed.
+    Raises OSError if one cannot be listed.
     """
     found, folders = [], [""]
     while folders:

@@ -29,10 +29,7 @@ class Place:
     def find(cls, path_or_url: str, settings: Settings) -> Place:
         """Understand a mounted path or a URL.
 
-        Raises
-        ------
-        ConfigurationError
-            If it is a path in no mount, or leads out of it.
+        Raises ConfigurationError if it is a path in no mount, or leads out of it.
         """
         if "://" in path_or_url:
             source = Source.parse(path_or_url)
@@ -57,10 +54,8 @@ def followed(mount: Mount, path: str) -> str:
 
     As it is where no link is in it, or where the mount does not answer.
 
-    Raises
-    ------
-    ConfigurationError
-        If it leads out of the mount: nothing that is saved there would reach the bucket.
+    Raises ConfigurationError if it leads out of the mount: nothing that is saved there would reach
+    the bucket.
     """
     if not backends.load(mount.spec.backend).links:
         return path

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 def make_ready(target: str) -> None:
     """Make ``target`` an empty directory, or find that it is one. Nothing is mounted there.
 
-    Raises
-    ------
-    MountUnavailableError
-        If it is a file, not empty, or cannot be made.
+    Raises MountUnavailableError if it is a file, not empty, or cannot be made.
     """
     path = Path(target)
     try:

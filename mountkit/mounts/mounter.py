@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import timing
 from mountkit.errors import MountUnavailableError
+from mountkit.formatting import moment
 from mountkit.linux import fuse_connection, mount_io, mount_table
 from mountkit.linux.daemon import AdoptedDaemon, Daemon
 from mountkit.linux.fusermount import unmount
@@ -20,7 +21,6 @@ from mountkit.mounts.bare_directory import Underneath
 from mountkit.mounts.start_gate import StartGate
 from mountkit.names import is_trial
 from mountkit.state.bypassed_files import Stray, unnamed
-from mountkit.state.proof_stats import moment
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
@@ -103,11 +103,9 @@ class Mounter:
         ``leftover`` is the daemon that a record of ours names, if there is one. What it had not
         uploaded waits in the cache.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the target holds files, is a file, or somebody else mounted something there; if an
-            earlier daemon does not end; or if it lies in another mount that does not answer.
+        Raises MountUnavailableError if the target holds files, is a file, or somebody else mounted
+        something there; if an earlier daemon does not end; or if it lies in another mount that does
+        not answer.
         """
         earlier = [daemon for daemon in (leftover, self._unmounted_daemon()) if daemon is not None]
         for daemon in earlier:
@@ -328,10 +326,7 @@ class Mounter:
         nothing is lost when the mount is taken from under it. ``daemon`` is the one to wait for
         when another process started it.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the mount is still in the table afterwards.
+        Raises MountUnavailableError if the mount is still in the table afterwards.
         """
         problem = ""
 

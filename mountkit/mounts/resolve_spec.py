@@ -24,12 +24,8 @@ def specify(
 ) -> MountSpec:
     """Put together what to mount where, and refuse what makes no sense. Changes nothing.
 
-    Raises
-    ------
-    UsageError
-        If the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own.
-    MountUnavailableError
-        If the backend is ``auto``, and there is none.
+    Raises UsageError if the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own;
+    MountUnavailableError if the backend is ``auto``, and there is none.
     """
     place = Source.parse(source)
     root = cache_root(settings)

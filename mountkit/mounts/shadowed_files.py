@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.errors import NotDurableError
+from mountkit.formatting import moment
 from mountkit.linux import mount_table
 from mountkit.mounts.bare_directory import strays_in
 from mountkit.mounts.bypassed_files import new_strays
-from mountkit.state.proof_stats import moment
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
@@ -32,10 +32,7 @@ MOUNT_ID = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 def missed(mount: Mount) -> tuple[Stray, ...]:
     """What missed the mount since it was made, and of which no earlier run has told.
 
-    Raises
-    ------
-    NotDurableError
-        If that cannot be written down: then nobody would know of it later.
+    Raises NotDurableError if that cannot be written down: then nobody would know of it later.
     """
     try:
         mount.directory.strays.add(lying(mount))

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.errors import MountUnavailableError
-from mountkit.formatting import printable
+from mountkit.formatting import count, printable, timestamp
 from mountkit.names import is_trial
 from mountkit.state import cache_lock
-from mountkit.state.proof_stats import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -47,10 +46,10 @@ class WaitingCache:
     command: str
 
     def __str__(self) -> str:
-        count = f"{self.files:,} file{'' if self.files == 1 else 's'} ({self.bytes:,} bytes)"
+        files = f"{count(self.files)} ({self.bytes:,} bytes)"
         place = f"of a mount at {printable(self.target)}" if self.target else "of another mount"
         text = (
-            f"{count} {place} wait for their upload to {self.source} since {self.since}, in "
+            f"{files} {place} wait for their upload to {self.source} since {self.since}, in "
             f"{self.cache_dir}"
         )
         if self.held:

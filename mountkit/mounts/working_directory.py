@@ -34,10 +34,7 @@ def place_in(target: str) -> str | None:
 def make_place(target: str, place: str | None) -> str | None:
     """The directory in the mount to step into, made if it is not there yet; None if none is.
 
-    Raises
-    ------
-    MountUnavailableError
-        If it cannot be made.
+    Raises MountUnavailableError if it cannot be made.
     """
     if place is None:
         return None
@@ -59,10 +56,7 @@ def stepped_into(target: str, place: str | None) -> Iterator[None]:
     At the end it is the one from before, so that it does not keep the mount busy; not if the
     program has gone elsewhere meanwhile.
 
-    Raises
-    ------
-    MountUnavailableError
-        If the mount cannot be stepped into.
+    Raises MountUnavailableError if the mount cannot be stepped into.
     """
     inside = make_place(target, place)
     if inside is None:
@@ -94,10 +88,7 @@ def not_entered(inside: str, error: OSError) -> MountUnavailableError:
 def refuse_below(target: str, path: str) -> None:
     """Refuse a relative ``path`` of a process that stands on the directory below the mount.
 
-    Raises
-    ------
-    ConfigurationError
-        If it does: all that it writes there would miss the mount.
+    Raises ConfigurationError if it does: all that it writes there would miss the mount.
     """
     entry = mount_table.at(target)
     if Path(path).is_absolute() or entry is None or place_in(target) is None:

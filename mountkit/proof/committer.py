@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,12 +103,8 @@ class Prover:
             The manifest that it has. It still speaks for an object that is the same one and whose
             file is not on this machine any more.
 
-        Raises
-        ------
-        NotDurableError
-            Naming the files that the store has not attested; no manifest is written.
-        PermissionDeniedError
-            If the store refuses the uploads.
+        Raises NotDurableError, naming the files that the store has not attested; no manifest is
+        written; PermissionDeniedError if the store refuses the uploads.
         """
         started = time.monotonic() if began is None else began
         top = self._path(name)
@@ -150,7 +147,9 @@ class Prover:
 
         known = self._still_proven(name, before)
         asked = [f"{top}/{path}" for path in listed if path not in known]
-        entries = [_relative(entry, top) for entry in self._attest(top, asked, proven)]
+        cut = len(top) + 1
+        attested = self._attest(top, asked, proven)
+        entries = [replace(entry, path=entry.path[cut:]) for entry in attested]
         entries += [known[path] for path in listed if path in known]
         self._refuse_strays(top)
         self._refuse_links(top, listed)
@@ -158,7 +157,7 @@ class Prover:
         _refuse_empty(top, entries)
         manifest = Manifest(
             step=step,
-            created=datetime.now(timezone.utc),
+            created=datetime.now(UTC),
             source=self._mount.spec.source.child(top).url,
             files=tuple(sorted(entries, key=lambda entry: entry.path)),
             saved=saved,
@@ -213,15 +212,9 @@ class Prover:
     def remove(self, name: str) -> bool:
         """Delete a checkpoint: its manifest first, then its files in the mount and the store.
 
-        Returns
-        -------
-        bool
-            Whether it is gone; not while the mount is being repaired.
+        Returns whether it is gone; not while the mount is being repaired.
 
-        Raises
-        ------
-        PermissionDeniedError
-            If the store refuses.
+        Raises PermissionDeniedError if the store refuses.
         """
         if not self._mount.serving():
             self._observer(Trouble(f"{name} stays for now: the mount is being repaired"))
@@ -323,15 +316,4 @@ def not_proven(what: str, unproven: Sequence[Unproven]) -> NotDurableError:
         "\n".join([f"{what} is not proven to be in the store: {count}.", *lines]),
         hint="See the mount and its last error: mountkit status",
         unproven=tuple(unproven),
-    )
-
-
-def _relative(entry: FileEntry, top: str) -> FileEntry:
-    return FileEntry(
-        path=entry.path[len(top) + 1 :],
-        size=entry.size,
-        crc64nvme=entry.crc64nvme,
-        reference=entry.reference,
-        attested_by=entry.attested_by,
-        etag=entry.etag,
     )

@@ -20,14 +20,8 @@ if TYPE_CHECKING:
 INCOMPLETE = "checkpoint-is-incomplete.txt"
 # What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
 BEFORE_THE_STATE = (
-    "model",
-    "pytorch_model",
-    "adapter",
-    "optimizer",
-    "scheduler",
-    "scaler",
-    "training_args",
-)
+    "model", "pytorch_model", "adapter", "optimizer", "scheduler", "scaler", "training_args",
+)  # fmt: skip
 
 
 def finished(
@@ -41,16 +35,9 @@ def finished(
 ) -> bool:
     """Whether a save came to its end; what a run that died has left may be torn (F11).
 
-    Parameters
-    ----------
-    top:
-        The checkpoint, relative to the mount.
-    members:
-        What was written of it, by this run or by an earlier one.
-    ended_well:
-        Whether what this run wrote the files with says that it finished.
-    store:
-        That of the mount, asked for what is not on this machine any more.
+    ``top``: The checkpoint, relative to the mount. ``members``: What was written of it, by this run
+    or by an earlier one. ``ended_well``: Whether what this run wrote the files with says that it
+    finished. ``store``: That of the mount, asked for what is not on this machine any more.
     """
     record = mount.last_record()
     ours = record is not None and all(file.modified >= record.began for file in members)

@@ -223,10 +223,8 @@ class _Drain:
     def _prove_all(self, whole: Sequence[_Whole]) -> None:
         """Several at a time, for a proof mostly waits for the store; told of in their own order.
 
-        Raises
-        ------
-        MountkitError
-            The first of those that ended with one, once all that was under way has ended.
+        Raises the first MountkitError that a proof ended with, once all that was under way has
+        ended.
         """
         if not whole:
             return

@@ -45,11 +45,6 @@ class DrainReport:
         )
         return replace(self, unproven=(*self.unproven, *late))
 
-    @property
-    def size(self) -> int:
-        """The bytes that are not proven."""
-        return sum(problem.size for problem in self.unproven)
-
 
 def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None) -> DrainReport:
     """The report once nothing serves any more, with what was written after the drain.

@@ -35,16 +35,9 @@ def refused(
 
     What such a link leads to may change, or be removed with an older checkpoint.
 
-    Parameters
-    ----------
-    mount, top:
-        The checkpoint's directory, relative to the mount.
-    paths:
-        Its files, relative to the mount.
-    stored:
-        The content of an object of that path, where this machine does not have it.
-    deadline:
-        The mount is not asked after it.
+    ``mount``, ``top``: The checkpoint's directory, relative to the mount. ``paths``: Its files,
+    relative to the mount. ``stored``: The content of an object of that path, where this machine
+    does not have it. ``deadline``: The mount is not asked after it.
     """
     suffix = backends.load(mount.spec.backend).links
     links = sorted(path for path in paths if shown(path, suffix))
@@ -91,10 +84,7 @@ def doubtful(
     rclone renames a link onto a file, or a file onto a link, and leaves the other one in the
     bucket. ``listed`` is what the store had before the proof, which brings the rest of ``paths``.
 
-    Raises
-    ------
-    MountkitError
-        If the store cannot be asked.
+    Raises MountkitError if the store cannot be asked.
     """
     suffix = backends.load(mount.spec.backend).links
     written = frozenset(paths)

@@ -82,19 +82,12 @@ class Uploads:
     ) -> Outcome:
         """Push and ask until the store attests every path, or no progress is made any more.
 
-        Parameters
-        ----------
-        paths:
-            Files relative to the mount, closed by whoever wrote them.
-        below:
-            The directory that holds them all.
-        proven:
-            Called once for each file, from any thread, as it is attested.
+        ``paths``: Files relative to the mount, closed by whoever wrote them. ``below``: The
+        directory that holds them all. ``proven``: Called once for each file, from any thread, as it
+        is attested.
 
-        Raises
-        ------
-        PermissionDeniedError
-            If the store refuses the daemon's credentials: waiting would not help.
+        Raises PermissionDeniedError if the store refuses the daemon's credentials: waiting would
+        not help.
         """
         work = _Work(self._mount.spec.backend, self._limits, sorted(paths), below)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="mountkit-attest") as pool:

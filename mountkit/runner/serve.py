@@ -46,10 +46,7 @@ def leave_behind(
     report:
         Writes the error that ended the child to its stderr.
 
-    Raises
-    ------
-    MountkitError
-        The error that ``work`` raised before it was ready.
+    Raises the MountkitError that ``work`` raised before it was ready.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()

@@ -9,23 +9,20 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mountkit.errors import UsageError
+from mountkit.linux.signals import ENDING, handled, leave
 from mountkit.mounts import working_directory
 from mountkit.timing import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import FrameType
-
-    from typing_extensions import Self
+    from typing import Self
 
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 HANDLED = (*FORWARDED, signal.SIGINT)
-# Those that a platform sends before it kills.
-ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 LOOK_SECONDS = 0.5
 KILL_SECONDS = 2.0
 # Of the grace: what the drain gets at least, and what the unmount takes after it.
@@ -74,18 +71,16 @@ class Signals:
         self._early: list[int] = []
         self._interrupts = 0
         self._cut = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._handled = handled(HANDLED, self._receive)
         # A terminal sends its interrupt to the command as well; twice would be once too often.
         self._terminal = sys.stdin is not None and sys.stdin.isatty()
 
     def __enter__(self) -> Self:
-        for number in HANDLED:
-            self._before[number] = signal.signal(number, self._receive)
+        self._handled.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handled.__exit__(None, None, None)
 
     def execute(
         self, command: Sequence[str], env: Mapping[str, str], inside: str | None = None
@@ -94,12 +89,8 @@ class Signals:
 
         ``inside`` is its working directory, where that is not ours.
 
-        Raises
-        ------
-        UsageError
-            If it cannot be started.
-        MountUnavailableError
-            If it cannot be started there.
+        Raises UsageError if it cannot be started; MountUnavailableError if it cannot be started
+        there.
         """
         self._phase = Phase.STARTING
         try:
@@ -175,14 +166,14 @@ class Signals:
             )
             return -signal.SIGKILL
 
-    def _receive(self, number: int, _: FrameType | None) -> None:
+    def _receive(self, number: int, frame: object) -> None:
         if self._grace is not None and number in ENDING:
             self.deadline.set(self._grace * (1 - UNMOUNT_SHARE))
         match self._phase:
             case Phase.OPENING:
                 # Once: what was begun has to be taken back before this process ends.
                 self.only_answer()
-                raise SystemExit(128 + number)
+                leave(number, frame)
             case Phase.STARTING:
                 self._early.append(number)
             case Phase.RUNNING:

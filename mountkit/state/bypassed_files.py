@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -38,22 +38,12 @@ class Strays:
         with self._lock():
             had, begun = self.found(), self.begun()
             known = {stray.occurrence for stray in had}
-            self._write(
-                (
-                    *had,
-                    *(
-                        stray
-                        for stray in strays
-                        if stray.occurrence not in known and not over(stray.path, stray.at, begun)
-                    ),
-                )
-            )
+            new = (stray for stray in strays if not over(stray.path, stray.at, begun))
+            self._write((*had, *(stray for stray in new if stray.occurrence not in known)))
 
     def found(self) -> tuple[Stray, ...]:
         """The files that reached the local disk instead of the mount, each time it happened."""
-        content = json_file.load(self._path)
-        if content is None:
-            return ()
+        content = json_file.load(self._path) or {}
         # Earlier versions wrote down names alone.
         named = tuple(Stray(path) for path in content.get("paths", ()))
         return (*named, *(Stray(**stray) for stray in content.get("found", ())))
@@ -66,55 +56,44 @@ class Strays:
         """A directory is about to be written: what went wrong with its files before is over."""
         with self._lock():
             kept = [stray for stray in self.found() if not stray.path.startswith(f"{below}/")]
-            self._write(kept, anew={**self.begun(), below: time.time()})
+            self._write(kept, anew=[below])
 
     def begun(self) -> Mapping[str, float]:
         """When each directory was begun to be written last, in seconds since the epoch."""
-        content = json_file.load(self._path)
-        return {} if content is None else dict(content["anew"])
+        return self._moments("anew")
 
     def note_removed(self, below: str) -> None:
         """A directory was removed from the store, past the mount."""
         with self._lock():
-            self._write(removed={**self.removed(), below: time.time()})
+            self._write(self.found(), removed=[below])
 
     def removed(self) -> Mapping[str, float]:
         """When each directory was removed last, in seconds since the epoch."""
-        content = json_file.load(self._path)
-        return {} if content is None else dict(content["removed"])
+        return self._moments("removed")
 
     def note_lessened(self, directories: Iterable[str]) -> None:
         """Of these checkpoints something was removed after they were saved."""
-        now = time.time()
         with self._lock():
-            self._write(lessened={**self.lessened(), **dict.fromkeys(directories, now)})
+            self._write(self.found(), lessened=directories)
 
     def lessened(self) -> Mapping[str, float]:
         """When it was seen last of each checkpoint, in seconds since the epoch."""
-        content = json_file.load(self._path)
-        return {} if content is None else dict(content.get("lessened", {}))
+        return self._moments("lessened")
 
-    def _write(
-        self,
-        found: Iterable[Stray] | None = None,
-        anew: Mapping[str, float] | None = None,
-        removed: Mapping[str, float] | None = None,
-        lessened: Mapping[str, float] | None = None,
-    ) -> None:
-        content = {
-            "found": [asdict(stray) for stray in (self.found() if found is None else found)],
-            "anew": _recent(self.begun() if anew is None else anew),
-            "removed": _recent(self.removed() if removed is None else removed),
-            "lessened": _recent(self.lessened() if lessened is None else lessened),
-        }
+    def _moments(self, what: str) -> dict[str, float]:
+        return dict((json_file.load(self._path) or {}).get(what, {}))
+
+    def _write(self, found: Iterable[Stray], **now: Iterable[str]) -> None:
+        """Replace the list; ``now`` has the directories of which something is noted."""
+        content: dict[str, Any] = {"found": [asdict(stray) for stray in found]}
+        for what in ("anew", "removed", "lessened"):
+            moments = {**self._moments(what), **dict.fromkeys(now.get(what, ()), time.time())}
+            newest = sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:]
+            content[what] = dict(newest)
         json_file.replace(self._path, content)
 
     def _lock(self) -> FileLock:
         return FileLock(self._path.with_suffix(".lock"), timeout=LOCK_SECONDS, mode=0o600)
-
-
-def _recent(moments: Mapping[str, float]) -> dict[str, float]:
-    return dict(sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:])
 
 
 def over(path: str, at: float, moments: Mapping[str, float]) -> bool:

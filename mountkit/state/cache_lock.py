@@ -21,10 +21,7 @@ OWNER_NAME = "mount.json"
 def acquire(spec: MountSpec) -> FileLock:
     """Take the cache of a mount; the kernel gives it back when this process ends.
 
-    Raises
-    ------
-    MountUnavailableError
-        If another process has it, or the directory cannot be used.
+    Raises MountUnavailableError if another process has it, or the directory cannot be used.
     """
     cache = Path(spec.cache_dir)
     try:

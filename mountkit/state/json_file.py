@@ -34,10 +34,7 @@ def replace(path: Path, content: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any] | None:
     """What the file holds; None if there is none.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is no JSON object.
+    Raises ConfigurationError if it is no JSON object.
     """
     try:
         content = json.loads(path.read_text())

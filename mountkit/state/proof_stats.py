@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from mountkit.errors import ConfigurationError
+from mountkit.formatting import moment, timestamp
 from mountkit.state import json_file
 
 if TYPE_CHECKING:
@@ -119,18 +119,6 @@ class Ledger:
         except OSError as error:
             # A disk that is full must not fail a proof that is in the store.
             logger.warning("mountkit: %s is not up to date: %s", self._folder / FILE_NAME, error)
-
-
-def moment(at: str) -> float:
-    """A time as RFC 3339, in seconds since the epoch."""
-    # Python 3.10 does not read the Z.
-    return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
-
-
-def timestamp(seconds: float) -> str:
-    """A moment in seconds since the epoch as RFC 3339, in UTC."""
-    at = datetime.fromtimestamp(seconds, timezone.utc)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _complaint(message: str) -> Complaint:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from mountkit.errors import ConfigurationError
+from mountkit.formatting import timestamp
 from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 
@@ -27,7 +28,7 @@ FAILED = "failed"
 
 def now() -> str:
     """The time as RFC 3339, in UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp(time.time())
 
 
 @dataclass(frozen=True, slots=True)

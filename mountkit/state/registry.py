@@ -13,7 +13,7 @@ from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import FAILED, MountRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 logger = logging.getLogger("mountkit")
@@ -31,10 +31,8 @@ class State:
     def directory(self, mount_id: str) -> StateDirectory:
         """The private directory of a mount, made if it is not there yet.
 
-        Raises
-        ------
-        ConfigurationError
-            If it cannot be made private, or its path is too long for a socket.
+        Raises ConfigurationError if it cannot be made private, or its path is too long for a
+        socket.
         """
         path = self.root / mount_id
         if len(os.fsencode(path)) > LONGEST_DIRECTORY:
@@ -48,31 +46,23 @@ class State:
 
     def records(self) -> tuple[MountRecord, ...]:
         """Every mount that has a record, by target."""
-        if not self.root.is_dir():
-            return ()
-        found = [self._read(path) for path in sorted(self.root.iterdir()) if path.is_dir()]
-        return tuple(
-            sorted((record for record in found if record), key=lambda record: record.spec.target)
-        )
+        found = self._all(StateDirectory.read)
+        return tuple(sorted(found, key=lambda record: record.spec.target))
 
     def left(self) -> tuple[MountRecord, ...]:
         """Every mount that is there, or came to no end, or to one before all was proven."""
-        if not self.root.is_dir():
-            return ()
-        folders = [path for path in sorted(self.root.iterdir()) if path.is_dir()]
-        found = [self._read(path, StateDirectory.unfinished) for path in folders]
-        return tuple(record for record in found if record)
+        return tuple(self._all(StateDirectory.unfinished))
 
-    @staticmethod
-    def _read(
-        path: Path, read: Callable[[StateDirectory], MountRecord | None] = StateDirectory.read
-    ) -> MountRecord | None:
-        try:
-            return read(StateDirectory(path))
-        except ConfigurationError as error:
-            # One broken record must not hide the other mounts.
-            logger.warning("mountkit: %s", error)
-            return None
+    def _all(self, read: Callable[[StateDirectory], MountRecord | None]) -> Iterator[MountRecord]:
+        for path in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            try:
+                record = read(StateDirectory(path)) if path.is_dir() else None
+            except ConfigurationError as error:
+                # One broken record must not hide the other mounts.
+                logger.warning("mountkit: %s", error)
+                continue
+            if record is not None:
+                yield record
 
     def at(self, target: str) -> MountRecord | None:
         """The mount at exactly that path: the one that lives, if a dead one has left its record."""

@@ -27,10 +27,7 @@ class Run:
 def refuse(run: Run, backend: str, refuses: Collection[str]) -> None:
     """Refuse a run that would fail at its first save, or lose its events.
 
-    Raises
-    ------
-    ConfigurationError
-        Naming what the run does, and what to change.
+    Raises ConfigurationError, naming what the run does, and what to change.
     """
     if "rename" in refuses and run.sharded_fsdp:
         raise _cannot(

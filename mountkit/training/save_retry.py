@@ -62,14 +62,8 @@ class Resaver:
 
         ``hidden`` tells the error that ``work`` met when it was done last, also one it swallowed.
 
-        Raises
-        ------
-        NotDurableError
-            If it is torn each time.
-        MountkitError
-            If the mount or the store does not come back.
-        Exception
-            Whatever ``work`` raises for another reason.
+        Raises NotDurableError if it is torn each time; MountkitError if the mount or the store does
+        not come back; and whatever ``work`` raises for another reason.
         """
         reason = ""
         error: Exception | None = None
@@ -95,15 +89,17 @@ class Resaver:
             self._prover.begin(name)
         if error is not None:
             raise error
-        raise self._torn(name, f"{reason}, {REPEATS} times")
+        reason = f"{reason}, {REPEATS} times"
+        raise NotDurableError(
+            f"{name} may be torn: {reason}.",
+            hint=f"See what is wrong: mountkit doctor {self._mount.source} {self._mount.path}",
+            unproven=(Unproven(name, 0, reason),),
+        )
 
     def clear(self, name: str) -> bool:
         """Remove what there is of a checkpoint; False if the mount is lost each time.
 
-        Raises
-        ------
-        MountkitError
-            If the mount or the store does not come back, or the store refuses.
+        Raises MountkitError if the mount or the store does not come back, or the store refuses.
         """
         for _ in range(REPEATS):
             self._mount.wait_until_serving(self._limits.repair)
@@ -130,13 +126,6 @@ class Resaver:
         if known is not None:
             raise known from error
 
-    def _torn(self, name: str, reason: str) -> NotDurableError:
-        return NotDurableError(
-            f"{name} may be torn: {reason}.",
-            hint=f"See what is wrong: mountkit doctor {self._mount.source} {self._mount.path}",
-            unproven=(Unproven(name, 0, reason),),
-        )
-
     def _losses(self) -> tuple[float, ...]:
         record = self._mount.record()
         return () if record is None else record.lost
@@ -160,21 +149,16 @@ class Resaver:
     def _store_was_away(self) -> bool:
         """Whether the store is out of reach; waits for it to come back then.
 
-        Raises
-        ------
-        MountUnavailableError
-            If it stays away for the stall timeout.
+        Raises MountUnavailableError if it stays away for the stall timeout.
         """
-        deadline = time.monotonic() + self._limits.stall
-        problem = self._ask()
-        away = problem is not None
-        if problem is not None:
-            self._observer(Trouble(problem.message))
-        while problem is not None:
+        deadline, away = time.monotonic() + self._limits.stall, False
+        while (problem := self._ask()) is not None:
+            if not away:
+                self._observer(Trouble(problem.message))
+            away = True
             if time.monotonic() > deadline:
                 raise problem
             time.sleep(STORE_PAUSE_SECONDS)
-            problem = self._ask()
         return away
 
     def _ask(self) -> MountUnavailableError | None:

@@ -50,10 +50,7 @@ class EarlierSaves:
 
         Not where something was written there since the training began: that is of this save.
 
-        Raises
-        ------
-        MountkitError
-            If it cannot be removed.
+        Raises MountkitError if it cannot be removed.
         """
         if step not in self._steps:
             return

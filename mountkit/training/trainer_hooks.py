@@ -115,10 +115,7 @@ def hook(trainer: type[Any], name: str, around: Callable[[Any, Call], Any]) -> N
     Done once for each class; again, it hooks the classes that were defined meanwhile, and those
     whose method somebody has replaced.
 
-    Raises
-    ------
-    ConfigurationError
-        If this Trainer has no such method.
+    Raises ConfigurationError if this Trainer has no such method.
     """
     if not callable(getattr(trainer, name, None)):
         raise ConfigurationError(

@@ -56,20 +56,11 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
 class Place:
     """A mount whose files are to be written sequentially.
 
-    Parameters
-    ----------
-    path:
-        Where it is mounted, with no links in it.
-    directory:
-        Where its journal is.
-    mounted:
-        Whether it is mounted right now; otherwise the libraries write as ever.
-    explain:
-        What is known of a failed write, from the path relative to the mount; "" for nothing.
-    emptied:
-        When a file below a directory was last removed, from the path relative to the mount.
-    calls:
-        The system calls.
+    ``path``: Where it is mounted, with no links in it. ``directory``: Where its journal is.
+    ``mounted``: Whether it is mounted right now; otherwise the libraries write as ever.
+    ``explain``: What is known of a failed write, from the path relative to the mount; "" for
+    nothing. ``emptied``: When a file below a directory was last removed, from the path relative to
+    the mount. ``calls``: The system calls.
     """
 
     path: str
@@ -91,10 +82,7 @@ class Target:
     def open(self) -> SequentialFile:
         """Begin to write it.
 
-        Raises
-        ------
-        OSError
-            If it cannot be opened, or its beginning not be noted.
+        Raises OSError if it cannot be opened, or its beginning not be noted.
         """
         journal = Journal(self.place.directory)
         place = self.place
@@ -186,9 +174,10 @@ class Hooks:
     def _replace(self, module: str) -> None:
         make = MAKERS.get(module, _serialize_file)
         for home, name in FUNCTIONS[module]:
-            holder = _holder(home)
+            holder = sys.modules.get(home)
             current = getattr(holder, name, None)
-            if holder is None or current is None or self._has(holder, name):
+            done = any((patch.module, patch.name) == (holder, name) for patch in self._patches)
+            if current is None or done:
                 continue
             # Found in two modules, it is one function, and stays one.
             shared = (patch.hooked for patch in self._patches if patch.original is current)
@@ -198,9 +187,6 @@ class Hooks:
             if current in os.supports_dir_fd:
                 os.supports_dir_fd.add(hooked)
             self._patches.append(_Patch(holder, name, current, hooked))
-
-    def _has(self, holder: Any, name: str) -> bool:
-        return any(patch.module is holder and patch.name == name for patch in self._patches)
 
     def _undo(self) -> None:
         if self._watcher in sys.meta_path:
@@ -214,13 +200,6 @@ class Hooks:
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
-
-
-def _holder(home: str) -> Any:
-    """A module, or what is in one ("module:name"), if it is imported."""
-    module, _, inner = home.partition(":")
-    found = sys.modules.get(module)
-    return getattr(found, inner, None) if inner else found
 
 
 def _serialize_file(hooks: Hooks, original: Function) -> Function:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +20,8 @@ if TYPE_CHECKING:
 
 REMOVED = " (deleted)"
 
-#: The functions to replace, as for ``hooks``. Until Python 3.10, pathlib keeps one of its own.
-FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
-    {
-        "os": (("os", "rmdir"),),
-        **(
-            {"pathlib": (("pathlib:_normal_accessor", "rmdir"),)}
-            if sys.version_info < (3, 11)
-            else {}
-        ),
-    }
-)
+#: The functions to replace, as for ``hooks``.
+FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType({"os": (("os", "rmdir"),)})
 
 
 class Taken:

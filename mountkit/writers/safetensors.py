@@ -33,27 +33,10 @@ LONGEST_HEADER = 100_000_000
 # is made. The library lists the latter when it is asked for one it does not know; these are those
 # of 0.8, should a later one word its refusal otherwise.
 DTYPES = (
-    "bool",
-    "int8",
-    "uint8",
-    "int16",
-    "uint16",
-    "int32",
-    "uint32",
-    "int64",
-    "uint64",
-    "float16",
-    "float32",
-    "float64",
-    "bfloat16",
-    "float8_e4m3fn",
-    "float8_e4m3fnuz",
-    "float8_e5m2",
-    "float8_e5m2fnuz",
-    "float8_e8m0fnu",
-    "float4_e2m1fn_x2",
-    "complex64",
-)
+    "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16",
+    "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
+    "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2", "complex64",
+)  # fmt: skip
 
 # The last one shows what the library makes of a dtype with two elements a byte.
 EMPTY_SHAPE = [0, 1]
@@ -79,22 +62,13 @@ class Layout:
 def layout(tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Layout:
     """Decide what the file for ``tensors`` holds, without a copy of any.
 
-    Parameters
-    ----------
-    tensors:
-        What ``safetensors.serialize_file`` is given: by name a ``TensorSpec``, or before 0.8 a
-        dict of ``dtype``, ``shape`` and ``data``.
-    metadata:
-        As in ``safetensors.serialize_file``.
+    ``tensors``: What ``safetensors.serialize_file`` is given: by name a ``TensorSpec``, or before
+    0.8 a dict of ``dtype``, ``shape`` and ``data``. ``metadata``: As in
+    ``safetensors.serialize_file``.
 
-    Raises
-    ------
-    SafetensorError, TypeError, OverflowError, UnicodeError
-        What the library raises for them, by itself.
-    ValueError
-        If a tensor has a length but no memory.
-    RuntimeError
-        If the library's header is not one that is understood here.
+    Raises what the library raises for them, by itself: SafetensorError, TypeError, OverflowError or
+    UnicodeError; ValueError if a tensor has a length but no memory; RuntimeError if the
+    library's header is not one that is understood here.
     """
     import safetensors
 
@@ -130,10 +104,7 @@ def layout(tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 def write(content: Layout, file: SequentialFile) -> None:
     """Write a file that was decided on.
 
-    Raises
-    ------
-    OSError
-        If the file does not take it.
+    Raises OSError if the file does not take it.
     """
     file.write(content.header)
     for view in content.views:

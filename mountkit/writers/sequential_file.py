@@ -18,9 +18,7 @@ from mountkit.store.checksums import REFERENCE, Digester
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from mountkit.state.write_journal import Journal
 
@@ -128,11 +126,8 @@ class SequentialFile:
     calls:
         The system calls.
 
-    Raises
-    ------
-    OSError
-        From every method, if the file cannot be opened, written, uploaded or closed; with the
-        ``errno`` of the system call, ``filename``, and a sentence.
+    Raises OSError, from every method, if the file cannot be opened, written, uploaded or closed;
+    with the ``errno`` of the system call, ``filename``, and a sentence.
     """
 
     def __init__(
@@ -208,12 +203,7 @@ class SequentialFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, _: object) -> None:
         if kind is None:
             self.finish()
             return

@@ -48,14 +48,10 @@ def handed_on(mount: Mount) -> Iterator[None]:
         for name, value in changed.items():
             # Whoever has changed it since means what it is now.
             if os.environ.get(name) == value:
-                _set(name, before.get(name))
-
-
-def _set(name: str, value: str | None) -> None:
-    if value is None:
-        del os.environ[name]
-    else:
-        os.environ[name] = value
+                if name in before:
+                    os.environ[name] = before[name]
+                else:
+                    del os.environ[name]
 
 
 def install(env: Mapping[str, str]) -> None:

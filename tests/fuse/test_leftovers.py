@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,7 +32,7 @@ def killed_while_it_waits(rig: Rig, source: str, *actions: str) -> None:
 
 def an_hour_ago(rig: Rig) -> None:
     """Date all that waits back: whose file is the newer one is a matter of seconds here."""
-    then = datetime.now(timezone.utc) - timedelta(hours=1)
+    then = datetime.now(UTC) - timedelta(hours=1)
     records = [path for path in rig.cache.rglob("vfsMeta/**/*") if path.is_file()]
     assert records
     for path in records:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
-from datetime import timezone
+from datetime import UTC
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_list_shows_size_etag_and_time(place):
     assert (found.path, found.size) == ("checkpoint-1/a", 3)
     assert found.etag == "900150983cd24fb0d6963f7d28e17f72"
     assert found.modified.tzinfo is not None
-    assert found.modified.astimezone(timezone.utc).year >= 2024
+    assert found.modified.astimezone(UTC).year >= 2024
 
 
 def test_a_directory_is_not_a_string_prefix(place):

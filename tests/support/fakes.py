@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ class FakeStore:
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
         top = self._note("list", prefix)
         cut = len(self._source.prefix) + 1 if self._source.prefix else 0
-        dated = datetime.now(timezone.utc)
+        dated = datetime.now(UTC)
         for key, data in sorted(self._bucket.objects.items()):
             if not top or key.startswith(f"{top.rstrip('/')}/"):
                 etag = "etag-" + checksums.digest_bytes(data).values["crc64nvme"]
@@ -84,7 +84,7 @@ class FakeStore:
                 yield ObjectInfo(key[cut:], len(data), etag, modified)
 
     def check(self) -> StoreFacts:
-        dated = datetime.now(timezone.utc)
+        dated = datetime.now(UTC)
         return StoreFacts(self._source.url, "", "", "env", written=True, seconds=0.0, dated=dated)
 
     def directories(self, prefix: str = "") -> tuple[str, ...]:
@@ -104,7 +104,7 @@ class FakeStore:
             "etag-" + values["crc64nvme"],
             values,
             metadata=self._bucket.metadata.get(key, {}),
-            modified=self._bucket.modified.get(key, datetime.now(timezone.utc)),
+            modified=self._bucket.modified.get(key, datetime.now(UTC)),
         )
 
     def attest_many(

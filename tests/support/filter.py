@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from typing_extensions import Self
+    from typing import Self
 
     Rule = Callable[[str, str, Mapping[str, str]], str | None]
 

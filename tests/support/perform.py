@@ -4,7 +4,7 @@ The standard library only, for the program runs in a Python of its own: what is 
 over, and the next operation is done.
 """
 
-# ruff: noqa: PERF203, PTH101, PTH103, PTH105, PTH108, PTH118, PTH211
+# ruff: noqa: PTH101, PTH103, PTH105, PTH108, PTH118, PTH211
 from __future__ import annotations
 
 import errno

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 # Where it keeps uploads that are under way, below each bucket.
 PRIVATE = ".sgwtmp"

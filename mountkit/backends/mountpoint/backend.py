@@ -156,10 +156,7 @@ def _upload_flags(spec: MountSpec, version: tuple[int, ...], limit: int) -> dict
 def part_size(largest_file: int) -> int:
     """Bytes of a part, in whole MiB, so that a file of that size has at most 10,000.
 
-    Raises
-    ------
-    UsageError
-        If S3 has no part that large.
+    Raises UsageError if S3 has no part that large.
     """
     needed = -(-largest_file // PARTS)
     part = max(SMALLEST_PART, -(-needed // MIB) * MIB)

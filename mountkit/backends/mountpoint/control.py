@@ -65,8 +65,10 @@ class MountpointControl:
     ) -> None:
         self._spec = spec
         self._state = StateDirectory(directory)
-        top = spec.source.key("")
-        self._log = upload_log.of(self._state.log, f"{top}/" if top else "")
+        top = f"{spec.source.prefix}/" if spec.source.prefix else ""
+        # Where the path begins in a key.
+        self._cut = len(top)
+        self._log = upload_log.of(self._state.log, top)
         self._journal = Journal(directory)
         self._deadline = deadline
         self._given = store
@@ -133,11 +135,9 @@ class MountpointControl:
     def _account(self) -> _Known:
         uploads = self._log.read()
         journal = self._journal.read()
-        top = self._spec.source.key("")
-        cut = len(top) + 1 if top else 0
-        done = {key[cut:]: upload for key, upload in uploads.done.items()}
+        done = {key[self._cut :]: upload for key, upload in uploads.done.items()}
         lost = {
-            key[cut:]: (failed.at, f"its upload failed: {failed.reason}")
+            key[self._cut :]: (failed.at, f"its upload failed: {failed.reason}")
             for key, failed in uploads.failed.items()
         }
         for path, entry in journal.items():
@@ -163,7 +163,7 @@ class MountpointControl:
                 and not _is_left_over(path, uploads.said)
                 and not over(path, upload.at, removed)
             },
-            {key[cut:]: at for key, at in uploads.open.items() if not _is_mountkits(key)},
+            {key[self._cut :]: at for key, at in uploads.open.items() if not _is_mountkits(key)},
             {
                 path: what
                 for path, what in lost.items()
@@ -234,11 +234,9 @@ class MountpointControl:
     def lessened(self, below: str = "") -> tuple[str, ...]:
         """By the log, which tells of every file that was removed through the mount."""
         uploads = self._log.read()
-        top = self._spec.source.key("")
-        cut = len(top) + 1 if top else 0
         found = set()
         for key, at in uploads.gone.items():
-            checkpoint = top_of(key[cut:])
+            checkpoint = top_of(key[self._cut :])
             state = uploads.done.get(self._spec.source.key(f"{checkpoint}/{TRAINER_STATE}"))
             if state is not None and at - state.at > SAME_SAVE_SECONDS:
                 found.add(checkpoint)
@@ -247,9 +245,7 @@ class MountpointControl:
     def leftovers(self, below: str = "") -> tuple[str, ...]:
         """What safetensors wrote and neither renamed nor removed, by the log and its name."""
         uploads = self._log.read()
-        top = self._spec.source.key("")
-        cut = len(top) + 1 if top else 0
-        found = (key[cut:] for key in uploads.done if _is_left_over(key, uploads.said))
+        found = (key[self._cut :] for key in uploads.done if _is_left_over(key, uploads.said))
         return tuple(sorted(path for path in found if _in(path, below)))
 
     def emptied(self, directory: str) -> float:

@@ -295,14 +295,12 @@ class Refusals:
         completed = COMPLETED.search(words)
         if completed is not None:
             self._keep(self._relative(completed[1]), Refused(at, AFTER, since=at))
-        elif words.startswith("file handle is not open for writes"):
-            what = Refused(at, CHANGED, since=at, ino=_number(fields, "ino"))
-            self._keep(self._path(fields), what)
-        else:
-            # Of a write that fails the bytes are lost, whatever the reason.
-            reason = f"a write to it was refused: {words}"
-            what = Refused(at, reason, since=at, ino=_number(fields, "ino"))
-            self._keep(self._path(fields), what)
+            return
+        # Of a write that fails the bytes are lost, whatever the reason.
+        changed = words.startswith("file handle is not open for writes")
+        reason = CHANGED if changed else f"a write to it was refused: {words}"
+        what = Refused(at, reason, since=at, ino=_number(fields, "ino"))
+        self._keep(self._path(fields), what)
 
     def _resize(self, at: float, request: str, words: str) -> None:
         ino, size = self._daemon.sizes.pop(request, (0, 0))

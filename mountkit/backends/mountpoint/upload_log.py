@@ -12,7 +12,7 @@ import re
 import threading
 import weakref
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -198,10 +198,7 @@ class MountpointLog:
     def read(self) -> Uploads:
         """What is known of each key now. A log that is not there yet says nothing.
 
-        Raises
-        ------
-        OSError
-            If it is there and cannot be read.
+        Raises OSError if it is there and cannot be read.
         """
         with self._lock:
             try:
@@ -224,7 +221,7 @@ class MountpointLog:
         starts = list(RECORD.finditer(text))
         ends = [match.start() for match in starts[1:]] + [len(text)]
         for match, end in zip(starts, ends, strict=False):
-            moment = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+            moment = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
             self._uploads.take(moment.timestamp() + float(match[2]), text[match.end() : end])
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 DRAFT_NAME = "record.draft"
 REWRITE_TRIES = 50
 REWRITE_SECONDS = 0.01
-GO_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
 
 class RcloneCache:
@@ -249,7 +247,7 @@ class RcloneCache:
                 self._write_info(path, {}, local.stat())
 
     def _write_info(self, path: str, info: dict[str, Any], status: os.stat_result) -> None:
-        changed = datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
+        changed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
         content = {
             "ModTime": changed,
             "ATime": changed,
@@ -337,14 +335,8 @@ def _read_info(path: Path) -> dict[str, Any] | None:
 
 
 def _seconds(timestamp: str | None) -> float:
-    # Go prints nanoseconds and any zone; Python 3.10 reads microseconds and no "Z".
-    match = GO_TIME.fullmatch(timestamp or "")
-    if match is None:
-        return 0.0
-    day, fraction, zone = match.groups()
-    digits = (fraction or "")[:6].ljust(6, "0")
-    zone = "+00:00" if zone == "Z" else zone
     try:
-        return datetime.fromisoformat(f"{day}.{digits}{zone}").timestamp()
+        at = datetime.fromisoformat(timestamp or "")
     except ValueError:
         return 0.0
+    return at.timestamp() if at.tzinfo else 0.0

@@ -19,7 +19,10 @@ from mountkit.backends.rclone import refusals
 from mountkit.backends.rclone.cache_identity import CacheRoots
 from mountkit.backends.rclone.names import stored
 from mountkit.errors import MountUnavailableError
+from mountkit.linux.process import tail
 from mountkit.names import MANIFEST_NAME
+from mountkit.state.bypassed_files import over
+from mountkit.state.mount_directory import StateDirectory
 from mountkit.store import checksums
 from mountkit.timing import Deadline
 
@@ -55,6 +58,7 @@ class RcloneControl:
         self, rc_socket: Path, cache: RcloneCache, deadline: Deadline | None = None
     ) -> None:
         self._socket = rc_socket
+        self._state = StateDirectory(rc_socket.parent)
         self._cache = cache
         self._roots = CacheRoots(rc_socket.parent / ROOTS_NAME, (cache.data, cache.meta))
         self._deadline = deadline or Deadline()
@@ -62,11 +66,8 @@ class RcloneControl:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One remote-control call, such as ``vfs/queue``; returns the JSON object it answers.
 
-        Raises
-        ------
-        MountUnavailableError
-            If rclone does not answer within 10 s, less where a deadline is near, or answers with
-            an error.
+        Raises MountUnavailableError if rclone does not answer within 10 s, less where a deadline is
+        near, or answers with an error.
         """
         connection = _UnixConnection(str(self._socket), self._deadline.cut(TIMEOUT_SECONDS))
         try:
@@ -147,14 +148,10 @@ class RcloneControl:
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """Every file in the cache below a directory, but for what was removed past the mount.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the cache cannot be read, or was taken away since the mount was made.
+        Raises MountUnavailableError if the cache cannot be read, or was taken away since the mount
+        was made.
         """
-        from mountkit.state.bypassed_files import Strays, over
-
-        removed = Strays(self._socket.parent).removed()
+        removed = self._state.strays.removed()
         files = self._cache.files(below)
         # Afterwards, so that one which goes away meanwhile is not taken for an empty one.
         problem = self._roots.problem()
@@ -178,11 +175,7 @@ class RcloneControl:
         Written anew in place, as ``open(path, "wb")`` does, a file cannot be told from one that was
         only added to: it is named until it is removed, or another one takes its place.
         """
-        from mountkit.state.bypassed_files import over
-        from mountkit.state.mount_directory import StateDirectory
-
-        state = StateDirectory(self._socket.parent)
-        found = {}
+        state, found = self._state, {}
         for place, (at, why) in refusals.of(state.log).read().items():
             local = Path(place)
             if not local.is_relative_to(self._cache.data) or not local.exists():
@@ -191,8 +184,7 @@ class RcloneControl:
             record = state.last()
             # What an earlier run lost, it has named.
             earlier = record is not None and at < record.began
-            anew, removed = state.strays.begun(), state.strays.removed()
-            begun = over(path, at, anew) or over(path, at, removed)
+            begun = over(path, at, state.strays.begun()) or over(path, at, state.strays.removed())
             if not earlier and not begun and not refusals.made_since(local, at):
                 found[path] = (
                     f"a write to it failed on the disk of rclone's cache: {why}; remove it, and "
@@ -212,20 +204,14 @@ class RcloneControl:
 
     def explain(self, path: str) -> str:
         """Whether the disk was full, by its log; other errors come with its queue, see ``push``."""
-        from mountkit.linux.process import tail
-        from mountkit.state.mount_directory import StateDirectory
-
-        said = tail(StateDirectory(self._socket.parent).log, LOG_BYTES)
+        said = tail(self._state.log, LOG_BYTES)
         places = (self._cache.data / path, self._cache.meta / path)
         full = any(f"{place}: no space left on device" in said for place in places)
         return f"no space left on the disk of {self._cache.data}" if full else ""
 
     def last_error(self) -> tuple[float, str] | None:
         """The last error in its log: what it could not upload, and the store's own words."""
-        from mountkit.linux.process import tail
-        from mountkit.state.mount_directory import StateDirectory
-
-        found = LOGGED.findall(tail(StateDirectory(self._socket.parent).log, LOG_BYTES))
+        found = LOGGED.findall(tail(self._state.log, LOG_BYTES))
         at = refusals.seconds(found[-1][0]) if found else 0.0
         return (at, found[-1][1]) if at else None
 

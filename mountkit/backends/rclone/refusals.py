@@ -47,10 +47,7 @@ class RcloneRefusals:
     def read(self) -> Mapping[str, tuple[float, str]]:
         """When each file of a cache, by its path on the disk, was refused bytes last, and why.
 
-        Raises
-        ------
-        OSError
-            If the log is there and cannot be read.
+        Raises OSError if the log is there and cannot be read.
         """
         try:
             stream = self._log.open("rb")

@@ -109,7 +109,7 @@ def at_once(top: Path) -> None:
         while top.exists():
             try:
                 shutil.rmtree(top)
-            except FileNotFoundError:  # noqa: PERF203
+            except FileNotFoundError:
                 continue
             except OSError as error:
                 wrong.append(error)

@@ -20,7 +20,7 @@ import shutil
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,7 +167,7 @@ class Prove:
             attempt = functools.partial(self.attempt, name, work, anew=number > 0)
             if self.told("torn", step, attempt):
                 self.log.tell("saved", step)
-                at = datetime.now(timezone.utc)
+                at = datetime.now(UTC)
                 self.proof = self.pool.submit(self.prove, step, sorted(content), at)
                 return
         raise TimeoutError(f"{name} could not be saved in {TRIES} tries")

@@ -23,6 +23,7 @@ from mountkit.bench import benchmark, cleanup, timed_save, timed_save_child
 from mountkit.bench.report import Figures, Missed, Report, Round, paired, recommend, seconds, times
 from mountkit.bench.timed_save import SaveError
 from mountkit.cli import bench as cli_bench
+from mountkit.cli.options import size_of
 from mountkit.config.settings import Settings
 from mountkit.doctor.disk_space import Disk
 from mountkit.errors import (
@@ -209,18 +210,18 @@ class TestCommand:
     @pytest.mark.parametrize("text", ["much", "0", "-1GB", ""])
     def test_a_size_that_is_none(self, text):
         with pytest.raises(UsageError, match="is not a size"):
-            cli_bench._bytes(text)
+            size_of("--size", text, "256MB", least=1)
 
     def test_sizes(self):
-        assert cli_bench._bytes("256MB") == 256_000_000
-        assert cli_bench._bytes("1GiB") == 2**30
+        assert size_of("--size", "256MB", "1GB") == 256_000_000
+        assert size_of("--size", "1GiB", "1GB") == 2**30
 
     def test_a_signal_ends_it_and_one_more_does_not_cut_the_end_short(self, capfd):
-        with cli_bench._Interrupts() as interrupts:
+        with cli_bench._interrupts() as hold:
             with pytest.raises(SystemExit) as stop:
                 signal.raise_signal(signal.SIGTERM)
             assert stop.value.code == 128 + signal.SIGTERM
-            interrupts.hold()
+            hold()
             signal.raise_signal(signal.SIGINT)
             assert "once more to leave it" in capfd.readouterr().err
             with pytest.raises(SystemExit):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mountkit.checkpoints.lineage import Clock, after, descent
 
-BEGAN = datetime(2025, 1, 2, tzinfo=timezone.utc)
+BEGAN = datetime(2025, 1, 2, tzinfo=UTC)
 
 
 def saved(*steps: int) -> dict[int, datetime | None]:
@@ -87,8 +87,8 @@ def test_a_run_whose_clock_is_behind_saves_after_all_that_it_finds_in_its_own_or
 
 
 def test_the_clock_of_a_training():
-    ahead = datetime.now(timezone.utc) + timedelta(hours=1)
+    ahead = datetime.now(UTC) + timedelta(hours=1)
     clock = Clock([ahead, None])
     assert ahead < clock.now() < clock.now()
-    began = datetime.now(timezone.utc)
+    began = datetime.now(UTC)
     assert began <= Clock([]).now() < ahead

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from mountkit.names import MANIFEST_NAME, step_of
 from mountkit.store import checksums
 
 CRC = "r4sUhgp5mIg="
-NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 segments = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12
@@ -36,9 +36,9 @@ entries = st.builds(
 manifests = st.builds(
     Manifest,
     step=st.integers(0, 10**9),
-    created=st.datetimes(timezones=st.just(timezone.utc)),
+    created=st.datetimes(timezones=st.just(UTC)),
     source=st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
-    saved=st.none() | st.datetimes(max_value=datetime(2100, 1, 1), timezones=st.just(timezone.utc)),
+    saved=st.none() | st.datetimes(max_value=datetime(2100, 1, 1), timezones=st.just(UTC)),
     files=st.lists(entries, min_size=1, max_size=6, unique_by=lambda entry: entry.path).map(tuple),
 )
 

@@ -55,7 +55,7 @@ class TestForALog:
         console.use("json")
         console.Console()(events.MountLost("rclone ended", "died"))
         (line,) = lines()
-        at = datetime.fromisoformat(line.pop("time").replace("Z", "+00:00"))
+        at = datetime.fromisoformat(line.pop("time"))
         assert at.tzinfo is not None
         assert line == {
             "level": "warning",

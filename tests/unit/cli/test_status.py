@@ -25,10 +25,11 @@ from hypothesis import strategies as st
 import mountkit
 from mountkit.cli import status_view
 from mountkit.cli.status import to_json
+from mountkit.formatting import timestamp
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring.snapshot import BROKEN, Amount, Overview
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state.proof_stats import Complaint, Proven, Tally, timestamp
+from mountkit.state.proof_stats import Complaint, Proven, Tally
 from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING, MountRecord, now
 from mountkit.state.registry import State
 

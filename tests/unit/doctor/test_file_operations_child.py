@@ -15,7 +15,7 @@ import pytest
 
 from mountkit.backends.file_operations import NAMES, OPERATIONS
 from mountkit.doctor import file_operations, file_operations_child
-from mountkit.doctor.file_operations import Helper
+from mountkit.linux.helper import Ended
 
 ALL = tuple(operation.name for operation in OPERATIONS)
 
@@ -147,29 +147,29 @@ def line(operation: str, **fields) -> str:
 class TestReading:
     def test_all_of_it(self):
         out = "\n".join([line("mkdir"), line("write"), '{"left": ["/mnt/x"]}'])
-        found = file_operations.read(Helper(out, "", 0), ["mkdir", "write"], 9)
+        found = file_operations.read(Ended(0, out.encode(), ""), ["mkdir", "write"], 9)
         assert [result.works for result in found.results] == [True, True]
         assert found.left == ("/mnt/x",)
 
     def test_a_failure_has_its_call_and_number(self):
         out = line("write", works=False, errno=errno.EIO, call="close", problem="bad")
-        (result,) = file_operations.read(Helper(out, "", 0), ["write"], 9).results
+        (result,) = file_operations.read(Ended(0, out.encode(), ""), ["write"], 9).results
         assert (result.errno, result.problem, result.tried) == (errno.EIO, "close: EIO, bad", True)
 
     def test_the_first_without_an_answer_is_the_one_that_hung(self):
-        helper = Helper(line("mkdir") + '\n{"operation": "wri', "", None)
-        mkdir, write, fsync = file_operations.read(helper, ["mkdir", "write", "fsync"], 9).results
+        ended = Ended(None, (line("mkdir") + '\n{"operation": "wri').encode(), "")
+        mkdir, write, fsync = file_operations.read(ended, ["mkdir", "write", "fsync"], 9).results
         assert mkdir.works
         assert (write.errno, write.tried) == (errno.ETIMEDOUT, True)
         assert "9 s" in write.problem
         assert (fsync.works, fsync.tried) == (False, False)
 
     def test_a_helper_that_breaks_says_so(self):
-        (result,) = file_operations.read(Helper("", "MemoryError", 1), ["mkdir"], 9).results
+        (result,) = file_operations.read(Ended(1, b"", "MemoryError"), ["mkdir"], 9).results
         assert result.problem == "MemoryError"
-        (result,) = file_operations.read(Helper("", "", -9), ["mkdir"], 9).results
+        (result,) = file_operations.read(Ended(-9, b"", ""), ["mkdir"], 9).results
         assert "-9" in result.problem
-        (result,) = file_operations.read(Helper("", "", 0), ["mkdir"], 9).results
+        (result,) = file_operations.read(Ended(0, b"", ""), ["mkdir"], 9).results
         assert not result.works
 
 

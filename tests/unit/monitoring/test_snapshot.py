@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from mountkit.backends.base import WrittenFile
 from mountkit.errors import MountUnavailableError
+from mountkit.formatting import timestamp
 from mountkit.linux import mount_table
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring import snapshot
 from mountkit.monitoring.snapshot import BROKEN, Amount, look, not_covered
-from mountkit.state.proof_stats import Proven, Tally, timestamp
+from mountkit.state.proof_stats import Proven, Tally
 from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING
 from support.fakes import FakeMount
 

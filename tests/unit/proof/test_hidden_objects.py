@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,7 +10,7 @@ from mountkit.proof.hidden_objects import hidden, unseen
 from mountkit.timing import Deadline
 from support.fakes import FakeMount
 
-BEGAN = datetime(2024, 5, 6, tzinfo=timezone.utc)
+BEGAN = datetime(2024, 5, 6, tzinfo=UTC)
 
 pytestmark = pytest.mark.fault(44)
 

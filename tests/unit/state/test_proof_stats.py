@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import mountkit
+from mountkit.formatting import moment, timestamp
 from mountkit.state import proof_stats
-from mountkit.state.proof_stats import Ledger, Proven, Tally, moment, timestamp
+from mountkit.state.proof_stats import Ledger, Proven, Tally
 
 AT = "2024-01-01T00:00:00+00:00"
 

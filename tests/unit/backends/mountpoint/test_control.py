@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,7 +56,7 @@ class Place:
         self.control = MountpointControl(self.spec, folder, self.store)
 
     def log(self, text: str) -> None:
-        stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         with self.state.log.open("a") as stream:
             stream.write(f"{stamp} DEBUG ThreadId(10) {text}\n")
 

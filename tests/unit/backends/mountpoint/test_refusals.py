@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -53,7 +53,7 @@ RENAME = (
 )
 
 # The moment that TIMES sets.
-TOUCHED = datetime(2026, 1, 1, 0, 0, 1, tzinfo=timezone.utc).timestamp()
+TOUCHED = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture

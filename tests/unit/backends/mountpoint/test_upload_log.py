@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from mountkit.backends.mountpoint.upload_log import CUT_SHORT, MountpointLog
 
 KEY = "run/checkpoint-1/a.bin"
 ETAG = "8385d8b0f019a42cf0cc804d761426d2-1"
-AT = datetime(2026, 11, 20, 11, 0, 5, 500000, tzinfo=timezone.utc).timestamp()
+AT = datetime(2026, 11, 20, 11, 0, 5, 500000, tzinfo=UTC).timestamp()
 CRT = "mountpoint_s3_client::s3_crt_client"
 
 BEGAN = "INFO ThreadId(01) mountpoint_s3::run: mount-s3 1.24.0+mountkit-test"

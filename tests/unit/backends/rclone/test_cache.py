@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,7 +78,7 @@ class TestCache:
         cache.put("run/checkpoint-3/b ü", b"12345", info(5, dirty=True))
         cache.put("run/checkpoint-3/a", b"1", info(1))
         cache.put("run/checkpoint-30/c", b"1", info(1))
-        modified = datetime(2024, 5, 6, 5, 8, 9, 500000, timezone.utc).timestamp()
+        modified = datetime(2024, 5, 6, 5, 8, 9, 500000, UTC).timestamp()
         expected = (
             WrittenFile("run/checkpoint-3/a", 1, modified, dirty=False),
             WrittenFile("run/checkpoint-3/b ü", 5, modified, dirty=True),

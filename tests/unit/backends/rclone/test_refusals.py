@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -15,7 +15,7 @@ FULL = "no space left on device"
 
 
 def stamp(at: float) -> str:
-    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y/%m/%d %H:%M:%S.%f")
+    return datetime.fromtimestamp(at, UTC).strftime("%Y/%m/%d %H:%M:%S.%f")
 
 
 @pytest.fixture

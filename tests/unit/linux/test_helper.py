@@ -1,0 +1,33 @@
+"""A Python of its own that may hang."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from mountkit.linux import helper
+
+
+def test_its_status_what_it_printed_and_its_last_words():
+    program = "import sys; print(sys.stdin.read() + sys.argv[1]); sys.exit('one\\ntwo')"
+    ended = helper.run(["-c", program, "c"], 30.0, b"ab")
+    assert (ended.status, ended.out, ended.err) == (1, b"abc\n", "two")
+
+
+def test_one_that_hangs_is_ended_and_what_it_forked_with_it_and_what_it_said_is_known():
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    # Popen closes what is not said to be passed on, so the way is that of /proc.
+    program = (
+        "import os, sys, time; held = open(sys.argv[1], 'wb'); os.fork();"
+        " print('said', flush=True); held.write(b'x'); held.flush(); time.sleep(600)"
+    )
+    ended = helper.run(["-c", program, f"/proc/{os.getpid()}/fd/{writer}"], 5.0)
+    os.close(writer)
+    assert ended.status is None
+    assert set(ended.out.split()) == {b"said"}
+    # Its end, and that of its child, close their ends.
+    while select.select([reader], [], [], 30.0)[0] and os.read(reader, 10):
+        pass
+    assert select.select([reader], [], [], 0)[0]
+    os.close(reader)
