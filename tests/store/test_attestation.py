@@ -8,7 +8,7 @@ import pytest
 
 from mountkit.checkpoints.attestation import attest_file
 from mountkit.store import checksums
-from mountkit.store.base import Attestation
+from mountkit.store.base import Attestation, Checksum
 from mountkit.store.checksums import FileDigest
 from support.stores import PART, Answer, until
 
@@ -82,7 +82,7 @@ def test_a_full_object_crc64nvme_of_several_parts_needs_no_local_copy(moto, loca
 def test_composite_checksums(moto, local, algorithm, rung):
     moto.upload_parts("f", parts_of(local), algorithm, ChecksumType="COMPOSITE")
     seen = moto.store.attest("f")
-    assert seen.composite
+    assert {checksum.scope for checksum in seen.checksums} == {"parts", "tag"}
     verdict = attest_unread(moto.store, "f", checksums.digest_file(local), local)
     assert (verdict.ok, verdict.attested_by) == (True, rung)
 
@@ -212,7 +212,7 @@ def test_an_etag_that_differs_is_no_verdict(scripted, scripted_store, tmp_path, 
 
 def test_what_the_store_said_before_is_not_asked_again(scripted, scripted_store):
     crc = checksums.digest_bytes(b"abc").values["crc64nvme"]
-    seen = Attestation(3, "e", {"crc64nvme": crc})
+    seen = Attestation(3, "e", (Checksum("crc64nvme", crc),))
     reference = FileDigest(3, {"crc64nvme": crc})
     assert attest_file(scripted_store, "f", reference, attestation=seen).ok
     assert scripted.requests == []
@@ -246,10 +246,10 @@ def test_one_byte_flipped_through_the_api(place, local):
 @pytest.mark.fault(32)
 def test_one_byte_flipped_on_the_disk_of_the_store(rclone, local):
     rclone.put("f", local.read_bytes())
-    before = rclone.store.attest("f").etag
+    before = rclone.store.attest("f").tag
     with (rclone.disk / "f").open("r+b") as stream:
         stream.write(bytes([local.read_bytes()[0] ^ 1]))
-    until(lambda: rclone.store.attest("f").etag != before)
+    until(lambda: rclone.store.attest("f").tag != before)
     verdict = attest_file(rclone.store, "f", checksums.digest_file(local), local)
     assert (verdict.problem, verdict.attested_by) == ("altered", "read-back")
 

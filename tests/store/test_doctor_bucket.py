@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from mountkit.demo.s3_server import EmbeddedS3
-from mountkit.doctor import bucket, rights
 from mountkit.doctor.findings import Finding, diagnose
+from mountkit.doctor.s3 import bucket, rights
+from mountkit.doctor.store_check import SECONDS
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import checksums
 from mountkit.store.s3.store import S3Store
@@ -121,7 +122,7 @@ class Scripted:
         return Answer(204)
 
 
-def examine(store: S3Store, seconds: float = bucket.SECONDS) -> dict[str, Finding]:
+def examine(store: S3Store, seconds: float = SECONDS) -> dict[str, Finding]:
     """The findings by name; it must come in time, and every failure has a way out."""
     began = time.monotonic()
     findings = bucket.examine(store, NAME, seconds)

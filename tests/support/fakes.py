@@ -10,15 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mountkit.backends.base import Pending, Reference, WrittenFile
+from mountkit.errors import VerificationError
 from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.bypassed_files import Stray
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import SERVING, MountRecord, now
 from mountkit.store import checksums
-from mountkit.store.base import Attestation, ObjectInfo
+from mountkit.store.base import (
+    SMALL_OBJECT_BYTES,
+    Attestation,
+    Checksum,
+    ObjectInfo,
+    ObjectMissingError,
+    StoreFacts,
+)
 from mountkit.store.checksums import digest_file
-from mountkit.store.s3.access_check import StoreFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -68,24 +75,26 @@ class FakeStore:
         return self._source
 
     def _note(self, kind: str, path: str) -> str:
-        key = self._source.key(path)
+        key = self._source.key(path.rstrip("/"))
         with self._bucket.lock:
             self._bucket.requests.append((kind, key))
         return key
+
+    def url(self, path: str) -> str:
+        return self._source.child(path.rstrip("/")).url if path else self._source.url
 
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
         top = self._note("list", prefix)
         cut = len(self._source.prefix) + 1 if self._source.prefix else 0
         dated = datetime.now(timezone.utc)
         for key, data in sorted(self._bucket.objects.items()):
-            if not top or key.startswith(f"{top.rstrip('/')}/"):
-                etag = "etag-" + checksums.digest_bytes(data).values["crc64nvme"]
+            if not top or key.startswith(f"{top}/"):
                 modified = self._bucket.modified.get(key, dated)
-                yield ObjectInfo(key[cut:], len(data), etag, modified)
+                yield ObjectInfo(key[cut:], len(data), _tag(data), modified)
 
-    def check(self) -> StoreFacts:
-        dated = datetime.now(timezone.utc)
-        return StoreFacts(self._source.url, "", "", "env", written=True, seconds=0.0, dated=dated)
+    def check(self, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
+        dated = datetime.now(timezone.utc) if write else None
+        return StoreFacts(self._source.url, "", "", "env", write, 0.0, dated)
 
     def directories(self, prefix: str = "") -> tuple[str, ...]:
         cut = len(self._source.key(prefix)) + 1 if self._source.key(prefix) else 0
@@ -98,11 +107,11 @@ class FakeStore:
         data = self._bucket.objects.get(key)
         if data is None:
             return None
-        values = checksums.digest_bytes(data).values
+        value = checksums.digest_bytes(data).values["crc64nvme"]
         return Attestation(
             len(data),
-            "etag-" + values["crc64nvme"],
-            values,
+            _tag(data),
+            (Checksum("crc64nvme", value),),
             metadata=self._bucket.metadata.get(key, {}),
             modified=self._bucket.modified.get(key, datetime.now(timezone.utc)),
         )
@@ -115,11 +124,18 @@ class FakeStore:
     def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:
         return None
 
-    def chunks(self, path: str, *, chunk_bytes: int = 1) -> Iterator[bytes]:
-        yield self._bucket.objects[self._note("read", path)]
+    def chunks(self, path: str, *, chunk_bytes: int = checksums.CHUNK_BYTES) -> Iterator[bytes]:
+        data = self._bucket.objects.get(self._note("read", path))
+        if data is None:
+            raise ObjectMissingError(f"{self.url(path)} is not in the bucket.", hint="Look there.")
+        for start in range(0, len(data), chunk_bytes):
+            yield data[start : start + chunk_bytes]
 
-    def get(self, path: str, *, limit: int = 1) -> bytes | None:
-        return self._bucket.objects.get(self._note("get", path))
+    def get(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> bytes | None:
+        data = self._bucket.objects.get(self._note("get", path))
+        if data is not None and len(data) > limit:
+            raise VerificationError(f"{self.url(path)} is too big.", hint="See what it is.")
+        return data
 
     def put(self, path: str, data: bytes) -> None:
         self._bucket.objects[self._note("put", path)] = data
@@ -129,6 +145,13 @@ class FakeStore:
             key = self._note("delete", path)
             self._bucket.before_delete(key)
             self._bucket.objects.pop(key, None)
+
+    def abort_uploads(self) -> None:
+        """Nothing is ever uploaded in parts."""
+
+
+def _tag(data: bytes) -> str:
+    return "etag-" + checksums.digest_bytes(data).values["crc64nvme"]
 
 
 class FakeControl:
@@ -166,6 +189,9 @@ class FakeControl:
     def confirm(self) -> None:
         """It is where it is looked for."""
 
+    def explain(self, path: str) -> str:
+        return ""
+
     def lessened(self, below: str = "") -> tuple[str, ...]:
         return tuple(top for top in self.less if top.startswith(below))
 
@@ -187,8 +213,11 @@ class FakeControl:
         data = self.cache / path
         return data.read_bytes() if data.is_file() else None
 
+    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+        """No earlier run left anything."""
+
     def purge(self) -> None:
-        self.listed.clear()
+        self.listed = {path: file for path, file in self.listed.items() if file.dirty}
 
     def refresh(self, directory: str) -> None:
         self.refreshed.append(directory)
