@@ -218,31 +218,6 @@ def test_what_the_store_said_before_is_not_asked_again(scripted, scripted_store)
     assert scripted.requests == []
 
 
-def test_missing(place, local):
-    verdict = attest_file(place.store, "f", checksums.digest_file(local), local)
-    assert (verdict.problem, verdict.found) == ("missing", "no object")
-
-
-def test_truncated(place, local):
-    place.put("f", local.read_bytes()[:-1])
-    verdict = attest_unread(place.store, "f", checksums.digest_file(local), local)
-    size = local.stat().st_size
-    assert (verdict.problem, verdict.expected, verdict.found) == (
-        "size",
-        f"{size} bytes",
-        f"{size - 1} bytes",
-    )
-
-
-def test_one_byte_flipped_through_the_api(place, local):
-    flipped = bytearray(local.read_bytes())
-    flipped[-1] ^= 1
-    place.put("f", bytes(flipped))
-    for copy in (local, None):
-        verdict = attest_file(place.store, "f", checksums.digest_file(local), copy)
-        assert (verdict.problem, verdict.attested_by) == ("altered", "read-back")
-
-
 @pytest.mark.fault(32)
 def test_one_byte_flipped_on_the_disk_of_the_store(rclone, local):
     rclone.put("f", local.read_bytes())
@@ -252,17 +227,6 @@ def test_one_byte_flipped_on_the_disk_of_the_store(rclone, local):
     until(lambda: rclone.store.attest("f").tag != before)
     verdict = attest_file(rclone.store, "f", checksums.digest_file(local), local)
     assert (verdict.problem, verdict.attested_by) == ("altered", "read-back")
-
-
-def test_an_empty_file(place, tmp_path):
-    path = tmp_path / "empty"
-    path.touch()
-    place.put("f", b"")
-    for copy, rung in ((path, "md5"), (None, "read-back")):
-        verdict = attest_file(place.store, "f", checksums.digest_file(path), copy)
-        assert (verdict.ok, verdict.attested_by) == (True, rung)
-    place.put("f", b"x")
-    assert attest_file(place.store, "f", checksums.digest_file(path)).problem == "size"
 
 
 def test_an_object_that_goes_while_it_is_read(scripted, scripted_store):

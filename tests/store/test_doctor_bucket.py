@@ -330,17 +330,17 @@ def test_a_request_refused_for_its_time(scripted, store, monkeypatch):
 
 @pytest.mark.fault(18)
 class TestCredentials:
-    def test_none(self, served, monkeypatch):
+    def test_none(self, rclone, monkeypatch):
         monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        found = examine(at(served.endpoint_url))
+        found = examine(at(rclone.store.options.endpoint_url))
         assert (found["credentials"].status, found["credentials"].exit_code) == ("failed", 78)
         assert "AWS_ACCESS_KEY_ID" in found["credentials"].hint
         assert set(statuses(found)) == set(ORDER)
 
-    def test_a_profile_that_is_not_there(self, served):
-        found = examine(at(served.endpoint_url, profile="nobody"))
+    def test_a_profile_that_is_not_there(self, rclone):
+        found = examine(at(rclone.store.options.endpoint_url, profile="nobody"))
         assert found["credentials"].exit_code == 78
         assert "nobody" in found["credentials"].detail
 

@@ -217,7 +217,9 @@ class FakeControl:
         """No earlier run left anything."""
 
     def purge(self) -> None:
-        self.listed = {path: file for path, file in self.listed.items() if file.dirty}
+        for path in [path for path, file in self.listed.items() if not file.dirty]:
+            del self.listed[path]
+            (self.cache / path).unlink(missing_ok=True)
 
     def refresh(self, directory: str) -> None:
         self.refreshed.append(directory)
