@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-
 from mountkit.checkpoints.attestation import attest_file
 from mountkit.store.checksums import REFERENCE, digest_bytes
 from support.rig import eventually

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mountkit.backends.base import Pending, Reference, WrittenFile
+from mountkit.backends.base import Binary, DaemonCommand, Pending, Reference, WrittenFile
 from mountkit.errors import VerificationError
 from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
@@ -28,9 +28,12 @@ from mountkit.store.base import (
 from mountkit.store.checksums import digest_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from mountkit.backends.base import Backend, Control
     from mountkit.errors import MountUnavailableError
+    from mountkit.linux.mount_table import MountEntry
+    from mountkit.store.base import Provider, Store
     from mountkit.timing import Deadline
 
 
@@ -227,6 +230,48 @@ class FakeControl:
             raise self.refresh_error
 
 
+class FakeBackend:
+    """A backend whose daemon is a shell script; ``ours`` decides whether the mount is."""
+
+    name: ClassVar[str] = "fake"
+    refuses: ClassVar[frozenset[str]] = frozenset()
+    caches: ClassVar[bool] = True
+    links: ClassVar[str] = ""
+    mark: ClassVar[str] = ""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        self.script = script
+        self.ours = True
+        self.found_on: list[str] = []
+        self.daemon = FakeControl(folder / "cache")
+
+    def binary(self, search_path: str) -> Binary:
+        self.found_on.append(search_path)
+        return Binary("/bin/sh", (1,))
+
+    def keeps(self, path: str) -> bool:
+        return True
+
+    def check_options(self, options: Sequence[tuple[str, str]]) -> None:
+        """All are fine."""
+
+    def command(
+        self, spec: MountSpec, binary: Binary, directory: Path, environment: Mapping[str, str]
+    ) -> DaemonCommand:
+        return DaemonCommand((binary.path, "-c", self.script), environment, {"conf": "text"})
+
+    def waiting(self, spec: MountSpec) -> tuple[str, ...]:
+        return tuple(file.path for file in self.daemon.files() if file.dirty)
+
+    def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:
+        return self.ours
+
+    def control(
+        self, spec: MountSpec, directory: Path, deadline: Deadline | None = None
+    ) -> FakeControl:
+        return self.daemon
+
+
 class FakeMount:
     """A mount whose files are in a directory and whose bucket is in memory."""
 
@@ -308,3 +353,15 @@ class FakeMount:
         target.parent.mkdir(parents=True, exist_ok=True)
         (self.daemon.cache / path).replace(target)
         del self.daemon.listed[path]
+
+
+if TYPE_CHECKING:
+    # For mypy: each fake is what it stands for, and so is what is loaded by its name.
+    from mountkit.backends.mountpoint.backend import MountpointBackend
+    from mountkit.backends.rclone.backend import RcloneBackend
+    from mountkit.store.s3.provider import S3Provider
+
+    A_STORE: Store = FakeStore(Bucket(), Source("s3", "bucket", "run"))
+    A_CONTROL: Control = FakeControl(Path())
+    BACKENDS: tuple[Backend, ...] = FakeBackend(Path(), ""), RcloneBackend(), MountpointBackend()
+    A_PROVIDER: Provider = S3Provider()
