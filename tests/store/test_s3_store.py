@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tracemalloc
 
 import pytest
@@ -17,17 +15,6 @@ from mountkit.store.s3.store import S3Store
 from support.stores import EMPTY_LIST, PART, REGION, Answer, until
 
 MIB = 1024 * 1024
-
-
-def test_import_is_cheap():
-    code = (
-        "import sys, mountkit.store.s3.store, mountkit.checkpoints.verification\n"
-        "import mountkit.checkpoints.catalog, mountkit.demo.s3_server\n"
-        "print([m for m in ('boto3', 'botocore', 'awscrt', 'stamina') if m in sys.modules])"
-    )
-    argv = [sys.executable, "-c", code]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_directory_markers_are_passed_over(moto):
