@@ -1,6 +1,7 @@
 """Mount a bucket at the Trainer's output_dir, and prove that every checkpoint is really in it.
 
-Importing this module is cheap: torch, transformers and boto3 are loaded when they are needed.
+Importing this module is cheap: torch, transformers and the client of a store are loaded when
+they are needed.
 """
 
 from __future__ import annotations

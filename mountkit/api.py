@@ -19,7 +19,6 @@ from mountkit.mounts.location import Place
 from mountkit.mounts.resolve_spec import specify
 from mountkit.proof.committer import not_proven
 from mountkit.state.registry import State
-from mountkit.store.s3.store import S3Store
 from mountkit.writers import startup_hook
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def mount(
         directory lies in it, it is the one in the mount while the body runs.
     backend, endpoint_url, region, profile, cache_dir:
         As the command-line options of the same names; what is not given comes from
-        ``MOUNTKIT_*``, ``mountkit.toml`` or the standard ``AWS_*`` variables.
+        ``MOUNTKIT_*``, ``mountkit.toml`` or the store's standard variables.
     options:
         More options for the daemon, such as ``{"transfers": "8"}``.
     on_event:
@@ -156,7 +155,7 @@ def latest_checkpoint(path_or_url: str | os.PathLike[str]) -> str | None:
         If the store cannot be asked.
     """
     place = Place.find(str(path_or_url), load())
-    newest = catalog.latest(S3Store(place.source, place.store))
+    newest = catalog.latest(place.store())
     return None if newest is None else place.child(newest.name)
 
 
@@ -185,4 +184,4 @@ def verify_checkpoint(path_or_url: str | os.PathLike[str], level: str = "attest"
     if level not in {"attest", "readback"}:
         raise UsageError(f"There is no level {level!r}.", hint="Use attest or readback.")
     place = Place.find(str(path_or_url), load())
-    return verify(S3Store(place.source, place.store), "", level=level)
+    return verify(place.store(), "", level=level)

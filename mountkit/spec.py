@@ -5,17 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from mountkit.errors import UsageError
-
 # Enough for the optimizer of a model of 12 billion parameters in one file.
 LARGEST_FILE_BYTES = 150_000_000_000
-
-PLANNED_SCHEMES = frozenset({"gs", "az", "abfs", "adl", "hdfs", "file", "rclone"})
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A place in a bucket: ``s3://bucket/prefix``.
+    """A place in a bucket: ``s3://bucket/prefix``; ``mountkit.store.parse`` reads one.
 
     ``prefix`` has no slash at either end; it is empty for the whole bucket.
     """
@@ -23,40 +19,6 @@ class Source:
     scheme: str
     bucket: str
     prefix: str
-
-    @classmethod
-    def parse(cls, url: str) -> Source:
-        """Read a URL such as ``s3://bucket/run-1``.
-
-        Raises
-        ------
-        UsageError
-            If it is no URL, names no bucket, or has a scheme that is not supported.
-        """
-        example = "Give a URL such as s3://my-bucket/run-1."
-        scheme, separator, rest = url.partition("://")
-        if not separator or not scheme:
-            raise UsageError(f"{url!r} is not a URL.", hint=example)
-        if scheme in PLANNED_SCHEMES:
-            raise UsageError(
-                f"{scheme}:// is not supported yet; only s3:// is (in {url!r}).", hint=example
-            )
-        if scheme != "s3":
-            raise UsageError(
-                f"{scheme}:// in {url!r} is not a scheme mountkit knows.", hint=example
-            )
-        if "@" in rest.partition("/")[0]:
-            raise UsageError(
-                "The source URL carries credentials; they would end up in logs.",
-                hint="Give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or with --profile.",
-            )
-        bucket, _, prefix = rest.partition("/")
-        if not bucket:
-            raise UsageError(f"{url!r} names no bucket.", hint=example)
-        segments = [segment for segment in prefix.split("/") if segment]
-        if any(segment in {".", ".."} for segment in segments):
-            raise UsageError(f"{url!r} has '.' or '..' in its path.", hint=example)
-        return cls(scheme, bucket, "/".join(segments))
 
     @property
     def url(self) -> str:

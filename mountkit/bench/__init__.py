@@ -11,8 +11,7 @@ from mountkit.bench.benchmark import Bench
 from mountkit.bench.report import Figures, Missed, Recommendation, Report, Round
 from mountkit.config.environment import search_path
 from mountkit.linux import fusermount
-from mountkit.spec import Source
-from mountkit.store.s3.store import S3Store
+from mountkit.store import open_store, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,9 +53,9 @@ def measure(
 
     Raises MountkitError if no backend could be measured: why the first one could not.
     """
-    place = Source.parse(source)
+    place = parse(source)
     fusermount.fusermount(search_path())
-    S3Store(place, settings.store).check()
+    open_store(place, settings.store(place)).check()
     bench = Bench(place, settings, size, tell, doing)
     left: tuple[str, ...] = ()
     try:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # A store that takes less than this is no place for checkpoints; a save is not waited for longer.
 SLOWEST_BYTES_PER_SECOND = 1e6
-# What the first save pays once, such as loading boto3, is no part of what a save takes.
+# What the first save pays once, such as loading a store's client, is no part of what a save takes.
 WARM_UP_BYTES = 1_000_000
 REMOVE_SECONDS = 30.0
 POLL_SECONDS = 0.02

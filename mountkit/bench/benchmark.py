@@ -19,7 +19,7 @@ from mountkit.doctor import disk_space, machine
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.linux import mount_table
 from mountkit.mounts.resolve_spec import specify
-from mountkit.store.s3.store import S3Store
+from mountkit.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,7 +227,8 @@ class Bench:
             if mount_table.at(target) is not None
         ]
         if self._trials:
-            store = S3Store(self._place.child(self._name), self._settings.store)
+            below = self._place.child(self._name)
+            store = open_store(below, self._settings.store(below))
             broken_off = any(trial.broken_off for trial in self._trials)
             left.extend(cleanup.sweep(store, broken_off=broken_off))
         for candidate in self._candidates:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from mountkit.doctor.bounded import within
 from mountkit.errors import MountkitError
+from mountkit.store import provider
 
 if TYPE_CHECKING:
-    from mountkit.store.s3.store import S3Store
+    from mountkit.store.base import Store
 
 SECONDS = 60.0
 
 
-def sweep(store: S3Store, *, broken_off: bool, seconds: float = SECONDS) -> tuple[str, ...]:
+def sweep(store: Store, *, broken_off: bool, seconds: float = SECONDS) -> tuple[str, ...]:
     """Delete all there is below the source of a store, in at most ``seconds``.
 
     Parameters
@@ -30,7 +31,7 @@ def sweep(store: S3Store, *, broken_off: bool, seconds: float = SECONDS) -> tupl
         The URL of each object that stays, or of the source, and why; empty if nothing does.
     """
     url = store.source.url
-    later = f"Try later: aws s3 rm --recursive {url}/"
+    later = f"Try later: {provider(store.source.scheme).delete_command(url)}/"
     try:
         return within(seconds, lambda: _sweep(store, broken_off=broken_off))
     except TimeoutError:
@@ -39,10 +40,10 @@ def sweep(store: S3Store, *, broken_off: bool, seconds: float = SECONDS) -> tupl
         return (f"{url}: {error.message} {later}",)
 
 
-def _sweep(store: S3Store, *, broken_off: bool) -> tuple[str, ...]:
+def _sweep(store: Store, *, broken_off: bool) -> tuple[str, ...]:
     left = []
     try:
-        _abort(store)
+        store.abort_uploads()
     except MountkitError as error:
         # Where every upload came to its end there is nothing to abort.
         if broken_off:
@@ -52,14 +53,3 @@ def _sweep(store: S3Store, *, broken_off: bool) -> tuple[str, ...]:
         store.delete(found)
     left.extend(f"{store.url(item.path)}: it was deleted, and is there" for item in store.list())
     return tuple(left)
-
-
-def _abort(store: S3Store) -> None:
-    bucket, client = store.source.bucket, store.client()
-    with store.translated("abort an upload to"):
-        pages = client.get_paginator("list_multipart_uploads")
-        for page in pages.paginate(Bucket=bucket, Prefix=f"{store.source.prefix}/"):
-            for upload in page.get("Uploads", ()):
-                client.abort_multipart_upload(
-                    Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                )

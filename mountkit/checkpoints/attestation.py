@@ -1,14 +1,14 @@
 """Is an object what was written? The strongest answer the store offers, rung by rung.
 
-Full-object checksum; composite checksum by parts; MD5 ETag; composite ETag recomputed with the
-object's own parts; at last every byte read back from the store. A checksum of the store's own
-settles it either way. An ETag, or a composite whose parts had to be inferred, only ever proves:
-where it differs, the bytes decide.
+Full-object checksum; composite checksum by parts; the object's tag, where it is an MD5 of the bytes
+or is recomputed with the object's own parts; at last every byte read back from the store. A
+checksum of the whole object settles it either way. A tag, or a composite whose parts had to be
+inferred, only ever proves: where it differs, the bytes decide. What the store only repeats of what
+its client sent is no rung.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from mountkit.store.base import Attestation, Store
+    from mountkit.store.base import Attestation, Checksum, Store
     from mountkit.store.checksums import FileDigest
     from mountkit.timing import Deadline
 
-#: Full-object checksums, the preferred first.
-FULL_OBJECT = ("crc64nvme", "crc32c", "sha256", "sha1", "crc32")
+#: The preferred first, of the scopes and of the algorithms within one.
+SCOPES = ("object", "parts", "tag")
+ALGORITHMS = ("crc64nvme", "crc32c", "sha256", "sha1", "crc32", "md5")
 READ_BACK = "read-back"
-
-_MD5_HEX = re.compile(r"[0-9a-f]{32}")
-_MD5_PARTS = re.compile(r"[0-9a-f]{32}-[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class FileVerdict:
         The rung that settled it, such as ``crc64nvme``, ``md5-composite`` or ``read-back``; ""
         where the object is missing or of another size.
     etag:
-        The object's ETag at the time.
+        The object's tag at the time.
 
     """
 
@@ -103,13 +101,24 @@ def attest_file(
     if seen is None:
         return missing(path, reference.size)
     if seen.size != reference.size:
-        return wrong_size(path, reference.size, seen.size, seen.etag)
+        return wrong_size(path, reference.size, seen.size, seen.tag)
     digest = _Local(reference, local, deadline)
-    for rung in (_full_object, _composite, _md5, _md5_composite):
-        verdict = rung(store, path, seen, digest)
+    for checksum in ladder(seen):
+        verdict = _rung(store, path, seen, checksum, digest)
         if verdict is not None:
             return verdict
-    return read_back(store, path, reference, etag=seen.etag)
+    return read_back(store, path, reference, etag=seen.tag)
+
+
+def ladder(seen: Attestation) -> list[Checksum]:
+    """The checksums that the store computed, the one to compare first in front."""
+    return sorted(
+        (checksum for checksum in seen.checksums if checksum.by == "store"),
+        key=lambda checksum: (
+            SCOPES.index(checksum.scope),
+            ALGORITHMS.index(checksum.algorithm),
+        ),
+    )
 
 
 def missing(path: str, size: int) -> FileVerdict:
@@ -199,49 +208,19 @@ class _Local:
         return taken.values[name] if same else None
 
 
-def _full_object(store: Store, path: str, seen: Attestation, local: _Local) -> FileVerdict | None:
-    del store
-    if seen.composite:
-        return None
-    for algorithm in FULL_OBJECT:
-        found = seen.checksums.get(algorithm)
-        expected = local.whole(algorithm) if found else None
-        if found and expected:
-            return compared(path, algorithm, expected, found, seen.etag)
-    return None
-
-
-def _composite(store: Store, path: str, seen: Attestation, local: _Local) -> FileVerdict | None:
-    algorithm = next((name for name in FULL_OBJECT if name in seen.checksums), None)
-    if not seen.composite or algorithm is None:
-        return None
-    expected = _by_parts(store, path, seen, local, algorithm=algorithm)
-    if expected != seen.checksums[algorithm]:
-        return None
-    return compared(path, checksums.composite_name(algorithm), expected, expected, seen.etag)
-
-
-def _md5(store: Store, path: str, seen: Attestation, local: _Local) -> FileVerdict | None:
-    del store
-    if not seen.etag_is_md5 or not _MD5_HEX.fullmatch(seen.etag):
-        return None
-    expected = local.whole("md5")
-    if expected is None or checksums.hex_of(expected) != seen.etag:
-        return None
-    return compared(path, "md5", seen.etag, seen.etag, seen.etag)
-
-
-def _md5_composite(store: Store, path: str, seen: Attestation, local: _Local) -> FileVerdict | None:
-    if not seen.etag_is_md5 or not _MD5_PARTS.fullmatch(seen.etag):
-        return None
-    expected = _by_parts(store, path, seen, local, algorithm="md5")
-    if expected != seen.etag:
-        return None
-    return compared(path, checksums.composite_name("md5"), expected, expected, seen.etag)
-
-
-def _by_parts(
-    store: Store, path: str, seen: Attestation, local: _Local, *, algorithm: str
-) -> str | None:
-    sizes = store.part_sizes(path, seen)
-    return local.parts(algorithm, sizes) if sizes else None
+def _rung(
+    store: Store, path: str, seen: Attestation, checksum: Checksum, local: _Local
+) -> FileVerdict | None:
+    """The verdict by one checksum; None if it does not settle it."""
+    name, found = checksum.algorithm, checksum.value
+    if checksum.scope == "object":
+        expected = local.whole(name)
+        return compared(path, name, expected, found, seen.tag) if expected else None
+    if checksum.scope == "tag" and "-" not in found:
+        whole = local.whole(name)
+        expected = checksums.hex_of(whole) if whole else None
+    else:
+        sizes = store.part_sizes(path, seen)
+        expected = local.parts(name, sizes) if sizes else None
+        name = checksums.composite_name(name)
+    return compared(path, name, found, found, seen.tag) if expected == found else None

@@ -65,7 +65,7 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
     That is the highest step of the training that saved last, and of those that it descends from.
     What another training has left at a higher step is passed over, for nobody resumes from it who
     has begun anew below it. One request for each manifest, 16 at a time, and one per 1,000 files
-    for sizes and ETags. Only files whose ETag differs are looked at more closely.
+    for sizes and tags. Only files whose tag differs are looked at more closely.
 
     ``store``: Its source is the directory that holds the checkpoints. ``on_skip``: Called with the
     name of each directory of a higher step that was passed over, and why.
@@ -136,7 +136,7 @@ def _first_fault(store: Store, name: str, manifest: Manifest) -> FileVerdict | N
 
 
 def _untouched(entry: FileEntry, there: ObjectInfo) -> bool:
-    return bool(entry.etag) and there.etag == entry.etag
+    return bool(entry.etag) and there.tag == entry.etag
 
 
 def _sentence(fault: FileVerdict) -> str:

@@ -33,7 +33,7 @@ class FileEntry:
     attested_by:
         The rung of the ladder that proved the object, such as ``crc64nvme`` or ``read-back``.
     etag:
-        The object's ETag when it was proven, or "" if not recorded: while it stays, one listing
+        The object's tag when it was proven, or "" if not recorded: while it stays, one listing
         shows that the object was not touched.
     """
 

@@ -97,7 +97,7 @@ def verify(store: Store, directory: str, level: str = "attest") -> Verdict:
         The checkpoint's path below the store's source; "" if the source is the checkpoint.
     level:
         ``attest`` compares the store's own CRC64NVME with the manifest, else takes an unchanged
-        ETag for an unchanged object, else reads it. ``readback`` reads every byte.
+        tag for an unchanged object, else reads it. ``readback`` reads every byte.
 
     Raises VerificationError if there is no manifest, or none that can be trusted; UsageError if
     ``level`` is neither of the two. A file that is not intact is no error but a verdict.
@@ -145,12 +145,12 @@ def verify_file(
     if present is None:
         return missing(entry.path, entry.size)
     if present.size != entry.size:
-        return wrong_size(entry.path, entry.size, present.size, present.etag)
+        return wrong_size(entry.path, entry.size, present.size, present.tag)
     verdict = None
     if level == "attest":
         verdict = _attested(entry, store.attest(path))
     if verdict is None:
-        verdict = replace(read_back(store, path, reference, etag=present.etag), path=entry.path)
+        verdict = replace(read_back(store, path, reference, etag=present.tag), path=entry.path)
     return verdict
 
 
@@ -159,12 +159,12 @@ def _attested(entry: FileEntry, seen: Attestation | None) -> FileVerdict | None:
     if seen is None:
         return missing(entry.path, entry.size)
     if seen.size != entry.size:
-        return wrong_size(entry.path, entry.size, seen.size, seen.etag)
-    found = "" if seen.composite else seen.checksums.get(REFERENCE, "")
+        return wrong_size(entry.path, entry.size, seen.size, seen.tag)
+    found = seen.whole(REFERENCE)
     if found:
-        return compared(entry.path, REFERENCE, entry.crc64nvme, found, seen.etag)
-    if entry.etag and seen.etag == entry.etag:
-        return FileVerdict(entry.path, None, entry.etag, seen.etag, ETAG_UNCHANGED, seen.etag)
+        return compared(entry.path, REFERENCE, entry.crc64nvme, found, seen.tag)
+    if entry.etag and seen.tag == entry.etag:
+        return FileVerdict(entry.path, None, entry.etag, seen.tag, ETAG_UNCHANGED, seen.tag)
     return None
 
 

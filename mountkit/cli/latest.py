@@ -25,7 +25,6 @@ def command(path_or_url: str, output: str, **flags: Any) -> None:
     from mountkit.cli.console import say
     from mountkit.config import settings
     from mountkit.mounts.location import Place
-    from mountkit.store.s3.store import S3Store
 
     place = Place.find(path_or_url, settings.load(**flags))
     skipped: list[dict[str, str]] = []
@@ -34,7 +33,7 @@ def command(path_or_url: str, output: str, **flags: Any) -> None:
         skipped.append({"name": name, "reason": reason})
         say(f"{name} is passed over: {reason}")
 
-    newest = catalog.latest(S3Store(place.source, place.store), on_skip=skip)
+    newest = catalog.latest(place.store(), on_skip=skip)
     found = place.child(newest.name) if newest else None
     if output == "json":
         step = newest.step if newest else None

@@ -32,10 +32,9 @@ def command(path_or_url: str, level: str, output: str, **flags: Any) -> None:
     from mountkit.config import settings
     from mountkit.formatting import printable
     from mountkit.mounts.location import Place
-    from mountkit.store.s3.store import S3Store
 
     place = Place.find(path_or_url, settings.load(**flags))
-    verdict = verify(S3Store(place.source, place.store), "", level=level)
+    verdict = verify(place.store(), "", level=level)
     if output == "json":
         click.echo(json.dumps(verdict.to_json()))
     else:

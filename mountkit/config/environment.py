@@ -8,31 +8,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.config.settings import Settings, absolute
+from mountkit.store import provider, providers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mountkit.spec import StoreOptions
+    from mountkit.spec import Source, StoreOptions
 
-# What a daemon gets to see. Everything else, RCLONE_* above all, could change where bytes go.
+# What a daemon gets to see beside what its store takes. Everything else, RCLONE_* above all, could
+# change where bytes go.
 DAEMON_VARIABLES = re.compile(
-    r"AWS_.*|PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR"
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR"
     r"|(?:HTTP|HTTPS|NO|ALL)_PROXY|(?:http|https|no|all)_proxy|MOUNTKIT_TEST_RUN"
 )
 
 # Of these, what names a file. A daemon runs in /, and so does a supervisor in the background.
-FILE_VARIABLES = (
-    "AWS_CONFIG_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CA_BUNDLE",
-    "SSL_CERT_FILE",
-)
+FILE_VARIABLES = ("SSL_CERT_FILE",)
 
 
 def leave_directory() -> None:
     """Go to /, and let no variable that names a file mean another one from there."""
-    for name in FILE_VARIABLES:
+    of_stores = (name for each in providers() for name in each.file_variables)
+    for name in (*FILE_VARIABLES, *of_stores):
         if os.environ.get(name):
             os.environ[name] = _from_here(os.environ[name])
     os.chdir("/")
@@ -46,13 +43,17 @@ def _from_here(path: str) -> str:
         return path
 
 
-def daemon_environment(store: StoreOptions) -> dict[str, str]:
+def daemon_environment(source: Source, options: StoreOptions) -> dict[str, str]:
     """The explicit environment of a daemon: credentials and the network, nothing else."""
-    env = {name: value for name, value in os.environ.items() if DAEMON_VARIABLES.fullmatch(name)}
-    env.update({name: _from_here(env[name]) for name in FILE_VARIABLES if env.get(name)})
-    if store.profile:
-        env["AWS_PROFILE"] = store.profile
-    return env
+    store = provider(source.scheme)
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if DAEMON_VARIABLES.fullmatch(name) or store.variables.fullmatch(name)
+    }
+    files = (*FILE_VARIABLES, *store.file_variables)
+    env.update({name: _from_here(env[name]) for name in files if env.get(name)})
+    return {**env, **store.environment(options)}
 
 
 def command_environment(settings: Settings | None = None) -> Mapping[str, str]:

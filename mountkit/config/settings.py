@@ -18,7 +18,8 @@ from pydantic_settings import (
 from mountkit.config.address import Address
 from mountkit.errors import ConfigurationError
 from mountkit.linux import mount_table
-from mountkit.spec import LARGEST_FILE_BYTES, StoreOptions
+from mountkit.spec import LARGEST_FILE_BYTES, Source, StoreOptions
+from mountkit.store import provider
 
 logger = logging.getLogger("mountkit")
 
@@ -93,20 +94,10 @@ class Settings(BaseSettings):
         """Where to serve health and metrics, if anywhere."""
         return None if self.listen is None else Address.parse(self.listen)
 
-    @property
-    def store(self) -> StoreOptions:
-        """How the store is reached; the standard AWS variables fill what nothing else set."""
-        return StoreOptions(
-            endpoint_url=self.endpoint_url
-            or os.environ.get("AWS_ENDPOINT_URL_S3")
-            or os.environ.get("AWS_ENDPOINT_URL")
-            or None,
-            region=self.region
-            or os.environ.get("AWS_REGION")
-            or os.environ.get("AWS_DEFAULT_REGION")
-            or None,
-            profile=self.profile or os.environ.get("AWS_PROFILE") or None,
-        )
+    def store(self, source: Source) -> StoreOptions:
+        """How its store is reached; the store's standard variables fill what nothing else set."""
+        given = StoreOptions(self.endpoint_url, self.region, self.profile)
+        return provider(source.scheme).options(given, os.environ)
 
 
 def load(**flags: Any) -> Settings:

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 from mountkit import backends
 from mountkit.backends import selection
 from mountkit.config import directories, environment
-from mountkit.doctor import bucket, machine, mount_check
+from mountkit.doctor import machine, mount_check, store_check
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.doctor.mount_check import Tried
 from mountkit.doctor.quick_check import essential
 from mountkit.errors import MountUnavailableError
 from mountkit.mounts.resolve_spec import specify
 from mountkit.names import DOCTOR_NAME
-from mountkit.spec import Source
-from mountkit.store.s3.store import S3Store
+from mountkit.store import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +58,7 @@ def examine(
     Raises UsageError if the URL, the backend or an option makes no sense. Whatever else is wrong is
     a finding.
     """
-    place = None if source is None else Source.parse(source)
+    place = None if source is None else parse(source)
     tell("looking at this machine")
     backend, findings = _machine(settings, checkpoint)
     if place is None:
@@ -70,8 +69,7 @@ def examine(
     with _directory(target) as path:
         spec = specify(place.url, path, chosen, options) if backend else None
         tell(f"trying {place.url}")
-        store = S3Store(place, settings.store, patience=bucket.PATIENCE_SECONDS)
-        findings = (*findings, *bucket.examine(store, name))
+        findings = (*findings, *store_check.examine(place, settings.store(place), name))
         failed = next((finding for finding in findings if finding.status == "failed"), None)
         if spec is None or failed is not None:
             why = f"Not tried: see {failed.title}." if failed else "Not tried."

@@ -10,8 +10,7 @@ from mountkit.checkpoints.attestation import attest_file
 from mountkit.doctor import file_operations, file_operations_child
 from mountkit.doctor.findings import UNAVAILABLE, Finding
 from mountkit.errors import MountkitError, PermissionDeniedError
-from mountkit.proof.upload_waiter import REFUSALS
-from mountkit.store import checksums
+from mountkit.store import checksums, is_final_refusal, provider
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,9 +51,10 @@ def _wait(mount: Mount, path: str, began: float, seconds: float) -> Finding:
     while time.monotonic() - began < seconds:
         pending = control.push()
         said = dict((*pending.errors, *pending.lost)).get(path, said)
-        if any(word in said for word in REFUSALS):
+        if is_final_refusal(mount.spec.source, said):
             detail = f"The store refuses what {mount.spec.backend} uploads: {said}"
-            hint = "Give the daemon credentials that may write: it sees AWS_* and --profile only"
+            sees = provider(mount.spec.source.scheme).daemon_credentials
+            hint = f"Give the daemon credentials that may write: it sees {sees} only"
             return Finding(NAME, TITLE, "failed", detail, hint, PermissionDeniedError.exit_code)
         verdict = attest_file(store, path, digest)
         if verdict.ok:
@@ -109,6 +109,6 @@ def tidy(mount: Mount, names: Sequence[str], left: Sequence[str]) -> tuple[Findi
             "cleaning up the mount",
             "warning",
             f"What was written to try may be left: {'; '.join(stays)}",
-            f"See what is there: aws s3 ls {urls[0]}",
+            f"See what is there: {provider(mount.spec.source.scheme).list_command(urls[0])}",
         ),
     )

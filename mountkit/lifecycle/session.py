@@ -112,7 +112,7 @@ class Session:
             cache_lock.sign(spec)
             listener = begin(settings.address, mount, observer)
             undo.callback(listener.close)
-            env = environment.daemon_environment(spec.store)
+            env = environment.daemon_environment(spec.source, spec.store)
             mounter = Mounter(spec, backend, binary, directory, program, env)
             undo.callback(mounter.release)
             undo.callback(abandon, mounter)

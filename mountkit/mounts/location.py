@@ -10,11 +10,13 @@ from mountkit import backends
 from mountkit.config.directories import state_root
 from mountkit.errors import ConfigurationError
 from mountkit.mounts.mount import Mount
-from mountkit.spec import Source, StoreOptions
 from mountkit.state.registry import State
+from mountkit.store import open_store, parse
 
 if TYPE_CHECKING:
     from mountkit.config.settings import Settings
+    from mountkit.spec import Source, StoreOptions
+    from mountkit.store.base import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Place:
     """A path or a URL given by a user: where it is in the store, and how to print what is in it."""
 
     source: Source
-    store: StoreOptions
+    options: StoreOptions
     prefix: str
 
     @classmethod
@@ -32,8 +34,8 @@ class Place:
         Raises ConfigurationError if it is a path in no mount, or leads out of it.
         """
         if "://" in path_or_url:
-            source = Source.parse(path_or_url)
-            return cls(source, settings.store, source.url)
+            source = parse(path_or_url)
+            return cls(source, settings.store(source), source.url)
         mount = Mount.covering(path_or_url, State(state_root(settings)))
         if mount is None:
             raise ConfigurationError(
@@ -43,6 +45,10 @@ class Place:
         inside = followed(mount, mount.relative(path_or_url))
         prefix = str(Path(mount.path) / inside)
         return cls(mount.spec.source.child(inside), mount.spec.store, prefix)
+
+    def store(self) -> Store:
+        """The store itself, asked directly."""
+        return open_store(self.source, self.options)
 
     def child(self, name: str) -> str:
         """The path or URL of something directly below."""

@@ -16,6 +16,7 @@ from mountkit.linux.paths import resolve
 from mountkit.mounts import link_names
 from mountkit.state.record import FAILED, SERVING
 from mountkit.state.registry import State
+from mountkit.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mountkit.spec import MountSpec
     from mountkit.state.mount_directory import StateDirectory
     from mountkit.state.record import MountRecord
-    from mountkit.store.s3.store import S3Store
+    from mountkit.store.base import Store
     from mountkit.timing import Deadline
 
 PROBE_SECONDS = 5.0
@@ -64,19 +65,14 @@ class Mount:
 
     def store(
         self, path: str = "", patience: float | None = None, deadline: Deadline | None = None
-    ) -> S3Store:
+    ) -> Store:
         """The store behind a directory of the mount (relative to it), asked directly.
 
         ``patience``: about how many seconds a request may go unanswered, retries included.
         ``deadline``: after it nothing is asked any more.
         """
-        from mountkit.store.s3.client import PATIENCE_SECONDS
-        from mountkit.store.s3.store import S3Store
-
-        seconds = patience or PATIENCE_SECONDS
-        return S3Store(
-            self.spec.source.child(path), self.spec.store, patience=seconds, deadline=deadline
-        )
+        source = self.spec.source.child(path)
+        return open_store(source, self.spec.store, patience=patience, deadline=deadline)
 
     def control(self, deadline: Deadline | None = None) -> Control:
         """The daemon, and what it holds; by ``deadline`` nobody waits for it any more."""

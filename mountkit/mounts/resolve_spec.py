@@ -10,7 +10,8 @@ from mountkit.config.directories import cache_root
 from mountkit.config.environment import search_path
 from mountkit.errors import UsageError
 from mountkit.linux import paths
-from mountkit.spec import MountSpec, Source, mount_id
+from mountkit.spec import MountSpec, mount_id
+from mountkit.store import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ def specify(
     Raises UsageError if the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own;
     MountUnavailableError if the backend is ``auto``, and there is none.
     """
-    place = Source.parse(source)
+    place = parse(source)
     root = cache_root(settings)
     name, why = settings.backend, ""
     if name == "auto":
@@ -44,13 +45,14 @@ def specify(
         pairs.append((key.lstrip("-"), value))
     backend.check_options(pairs)
     path = paths.resolve(target)
-    identifier = mount_id(place, path, settings.store)
+    store = settings.store(place)
+    identifier = mount_id(place, path, store)
     return MountSpec(
         source=place,
         target=path,
         backend=name,
         why=why,
-        store=settings.store,
+        store=store,
         cache_dir=str(root / identifier),
         largest_file=settings.largest_file,
         options=tuple(pairs),

@@ -178,7 +178,7 @@ class Prover:
             if self._path(f"{name}/{entry.path}") not in here
             and entry.etag
             and (found := there.get(entry.path)) is not None
-            and (found.etag, found.size) == (entry.etag, entry.size)
+            and (found.tag, found.size) == (entry.etag, entry.size)
         }
 
     def _unfinished(self, top: str) -> Iterator[str]:

@@ -323,7 +323,7 @@ class _Drain:
         there = listing(self._store, top)
         for entry in manifest.files:
             found = there.get(entry.path)
-            if found is None or found.size != entry.size or entry.etag not in {"", found.etag}:
+            if found is None or found.size != entry.size or entry.etag not in {"", found.tag}:
                 return False
         sizes = {entry.path: entry.size for entry in manifest.files}
         created = manifest.created.timestamp()

@@ -24,7 +24,7 @@ from mountkit.errors import (
 )
 from mountkit.events import Observer, Trouble, Waiting
 from mountkit.formatting import printable
-from mountkit.store import checksums
+from mountkit.store import checksums, is_final_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,16 +40,6 @@ LONGEST_PAUSE_SECONDS = 0.5
 # How long the store may show an older object, or none, after the daemon says it has uploaded.
 SETTLE_SECONDS = 15.0
 TIME_UP = "the time was up before it was proven"
-REFUSALS = (
-    "AccessDenied",
-    "AllAccessDisabled",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "NoSuchBucket",
-    "SignatureDoesNotMatch",
-    "StatusCode: 403",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +115,7 @@ class Uploads:
                 self._mount.directory.tally.complain(message)
                 if work.errors.get(path) != text:
                     self._observer(Trouble(message))
-                    _raise_if_refused(path, text)
+                    self._raise_if_refused(path, text)
         files = self._control.files(work.below)
         # Bytes that were taken away leave the same record, but the mount still shows the file.
         gone = sorted(file.path for file in files if file.gone and file.path in work.unasked)
@@ -133,6 +123,13 @@ class Uploads:
             work.unasked.difference_update(gone)
             work.drop(self._mount.missing(gone, self._limits.deadline))
         return pending, files
+
+    def _raise_if_refused(self, path: str, text: str) -> None:
+        if is_final_refusal(self._mount.spec.source, text):
+            raise PermissionDeniedError(
+                f"The store refuses the upload of {printable(path)}: {text}",
+                hint="Correct the credentials or their rights, then check: mountkit status",
+            )
 
     def _ask(self, work: _Work, path: str) -> tuple[FileEntry | None, Unproven | None]:
         size = work.sizes.get(path, 0)
@@ -319,14 +316,6 @@ def renamed(path: str, backend: str) -> str:
     if not backends.load(backend).keeps(path):
         return f"{backend} stores a name with U+201B or a control symbol as another one; rename it"
     return ""
-
-
-def _raise_if_refused(path: str, text: str) -> None:
-    if any(word in text for word in REFUSALS):
-        raise PermissionDeniedError(
-            f"The store refuses the upload of {printable(path)}: {text}",
-            hint="Correct the credentials or their rights, then check: mountkit status",
-        )
 
 
 def describe(verdict: FileVerdict) -> str:

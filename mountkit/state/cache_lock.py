@@ -9,8 +9,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mountkit.errors import MountkitError, MountUnavailableError
-from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.spec import MountSpec, StoreOptions
 from mountkit.state import json_file
+from mountkit.store import parse
 
 logger = logging.getLogger("mountkit")
 
@@ -66,7 +67,7 @@ def owner(cache: Path) -> MountSpec | None:
         if content is None:
             return None
         store = StoreOptions(**content["store"])
-        place = Source.parse(content["source"])
+        place = parse(content["source"])
         return MountSpec(place, content["target"], content["backend"], store, str(cache))
     except (MountkitError, OSError, KeyError, TypeError) as error:
         logger.warning("mountkit: whose %s is cannot be read: %s", cache, error)

@@ -36,7 +36,7 @@ class FileDigest:
     """What a file holds: ``size`` in bytes, and its checksums by algorithm, base64.
 
     Where the digest was taken part by part, ``values`` also has ``<algorithm>-composite``: base64,
-    except that of MD5, which is the ETag of such an object (hex, a dash, the number of parts).
+    except that of MD5, which is as stores write it (hex, a dash, the number of parts).
     """
 
     size: int
@@ -105,7 +105,7 @@ class Digester:
 
 
 def encode(raw: bytes) -> str:
-    """Base64, as S3 writes a checksum."""
+    """Base64, as stores write a checksum."""
     return base64.b64encode(raw).decode("ascii")
 
 
@@ -123,7 +123,7 @@ def _width(algorithm: str) -> int:
 
 
 def hex_of(value: str) -> str:
-    """A base64 checksum in hex, as an ETag shows an MD5."""
+    """A base64 checksum in hex, as a tag shows an MD5."""
     return base64.b64decode(value).hex()
 
 
@@ -190,7 +190,7 @@ def digest_file_parts(
     path:
         The file to read.
     algorithm:
-        Any of ``ALGORITHMS``; with ``md5`` the composite is the ETag of a multipart upload.
+        Any of ``ALGORITHMS``.
     part_sizes:
         The sizes of the parts in bytes, in order. Bytes past their sum belong to no part, and only
         ``size`` and ``crc64nvme`` show them.
@@ -230,7 +230,7 @@ def digest_file_parts(
                 part, room = Digester((algorithm,)), next(remaining, 0)
     if part.size:
         parts.append(part.raw(algorithm))
-    composite = composite_etag(parts) if algorithm == "md5" else composite_of(algorithm, parts)
+    composite = composite_md5(parts) if algorithm == "md5" else composite_of(algorithm, parts)
     return FileDigest(whole.size, {**whole.result().values, composite_name(algorithm): composite})
 
 
@@ -244,8 +244,8 @@ def composite_of(algorithm: str, parts: Iterable[bytes]) -> str:
     return digest_bytes(b"".join(parts), (algorithm,)).values[algorithm]
 
 
-def composite_etag(parts: Sequence[bytes]) -> str:
-    """The ETag of a multipart upload, from the raw MD5 of each part: hex, a dash, their number."""
+def composite_md5(parts: Sequence[bytes]) -> str:
+    """The MD5 of the parts' raw MD5s as a tag has it: hex, a dash, the number of parts."""
     joined = hashlib.md5(b"".join(parts), usedforsecurity=False)
     return f"{joined.hexdigest()}-{len(parts)}"
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mountkit.errors import MountUnavailableError, NotDurableError, Unproven
 from mountkit.events import Observer, Trouble
-from mountkit.proof.upload_waiter import REFUSALS
 from mountkit.state.record import SERVING
+from mountkit.store import is_final_refusal
 from mountkit.timing import wait_until
 from mountkit.training import permanent_errors
 from mountkit.training.trainer_hooks import Call, hook
@@ -139,7 +139,8 @@ class Resaver:
 
         if lost() or (error is not None and wait_until(lost, self._notice)):
             return "the mount was lost while it was being saved"
-        if not isinstance(error, OSError) or any(word in str(error) for word in REFUSALS):
+        source = self._mount.spec.source
+        if not isinstance(error, OSError) or is_final_refusal(source, str(error)):
             return ""
         if self._store_was_away():
             return "the store was out of reach while it was being saved"

@@ -109,7 +109,7 @@ class Bench:
         backend = backends.load(self.backend)
         binary = backend.binary(os.environ["PATH"])
         directory = State(directories.state_root(self.settings)).directory(spec.id)
-        env = environment.daemon_environment(spec.store)
+        env = environment.daemon_environment(spec.source, spec.store)
         mounter = Mounter(spec, backend, binary, directory, fusermount(os.environ["PATH"]), env)
         mounter.clear_target(None)
         command = backend.command(spec, binary, directory.path, env)

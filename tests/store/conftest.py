@@ -3,55 +3,59 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.spec import Source, StoreOptions
 from mountkit.store.s3.store import S3Store
-from support.stores import BUCKET, REGION, Place, ScriptedStore, find_rclone, plain_client
+from support.stores import BUCKET, REGION, SERVERS, Place, ScriptedStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from support.stores import Server
 
 
 @pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    plain_client(url, "testing", "testing").create_bucket(Bucket=BUCKET)
-    yield url
-    server.stop()
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """The server of that kind, started by the first test that asks for it."""
+    running: dict[str, Server] = {}
+    with ExitStack() as stack:
 
+        def start(kind: str) -> Server:
+            if kind not in running:
+                server = SERVERS[kind](tmp_path_factory.mktemp(kind))
+                running[kind] = stack.enter_context(server)
+            return running[kind]
 
-@pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
-    data = tmp_path_factory.mktemp("served")
-    with EmbeddedS3(data, buckets=[BUCKET], binary=find_rclone()) as server:
-        yield server
+        yield start
 
 
 @pytest.fixture
-def moto(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    prefix = f"run {uuid.uuid4().hex[:8]}"
-    store = S3Store(Source("s3", BUCKET, prefix), StoreOptions(moto_url, REGION))
-    return Place("moto", store, plain_client(moto_url, "testing", "testing"), prefix=prefix)
+def place_on(
+    serve: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Place]:
+    """A place of this test's own, on a store of that kind."""
+
+    def make(kind: str) -> Place:
+        server = serve(kind)
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        return server.place(f"run {uuid.uuid4().hex[:8]}")
+
+    return make
 
 
 @pytest.fixture
-def rclone(served: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Place:
-    for name, value in served.environment().items():
-        monkeypatch.setenv(name, value)
-    prefix = f"run {uuid.uuid4().hex[:8]}"
-    store = S3Store(Source("s3", BUCKET, prefix), StoreOptions(served.endpoint_url, REGION))
-    client = plain_client(served.endpoint_url, served.access_key, served.secret_key)
-    return Place("rclone", store, client, served.data / BUCKET / prefix, prefix)
+def moto(place_on: Callable[[str], Place]) -> Place:
+    return place_on("moto")
+
+
+@pytest.fixture
+def rclone(place_on: Callable[[str], Place]) -> Place:
+    return place_on("rclone")
 
 
 @pytest.fixture(params=["moto", "rclone"])

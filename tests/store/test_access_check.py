@@ -52,29 +52,25 @@ def test_its_moment_divides_what_was_there_from_what_comes(rclone):
     assert listed["before"] <= dated <= listed["after"]
 
 
-def test_the_bucket_itself_as_source(place):
-    S3Store(Source("s3", BUCKET, ""), place.store.options).check()
-
-
 def test_without_writing(scripted, scripted_store):
     assert not scripted_store.check(write=False).written
     assert {method for method, _ in scripted.requests} == {"GET"}
 
 
 @pytest.mark.fault(18)
-def test_no_credentials(served, monkeypatch):
+def test_no_credentials(rclone, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    error = refusal(at(served.endpoint_url), ConfigurationError)
+    error = refusal(at(rclone.store.options.endpoint_url), ConfigurationError)
     assert "no credentials" in error.message
     assert "AWS_ACCESS_KEY_ID" in error.hint
     assert "--profile" in error.hint
 
 
 @pytest.mark.fault(18)
-def test_a_profile_that_is_not_there(served):
-    error = refusal(at(served.endpoint_url, profile="nobody"), ConfigurationError)
+def test_a_profile_that_is_not_there(rclone):
+    error = refusal(at(rclone.store.options.endpoint_url, profile="nobody"), ConfigurationError)
     assert "nobody" in error.message
 
 
@@ -250,8 +246,8 @@ def test_an_endpoint_with_credentials_in_it(monkeypatch):
     assert "127.0.0.1:1" in error.message
 
 
-def test_a_bucket_no_store_can_have(served, rclone):
-    error = refusal(at(served.endpoint_url, "No_Such Bucket!"), ConfigurationError)
+def test_a_bucket_no_store_can_have(rclone):
+    error = refusal(at(rclone.store.options.endpoint_url, "No_Such Bucket!"), ConfigurationError)
     assert "No_Such Bucket!" in error.message
 
 

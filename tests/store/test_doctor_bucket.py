@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from mountkit.demo.s3_server import EmbeddedS3
-from mountkit.doctor import bucket, rights
 from mountkit.doctor.findings import Finding, diagnose
+from mountkit.doctor.s3 import bucket, rights
+from mountkit.doctor.store_check import SECONDS
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import checksums
 from mountkit.store.s3.store import S3Store
@@ -121,7 +122,7 @@ class Scripted:
         return Answer(204)
 
 
-def examine(store: S3Store, seconds: float = bucket.SECONDS) -> dict[str, Finding]:
+def examine(store: S3Store, seconds: float = SECONDS) -> dict[str, Finding]:
     """The findings by name; it must come in time, and every failure has a way out."""
     began = time.monotonic()
     findings = bucket.examine(store, NAME, seconds)
@@ -329,17 +330,17 @@ def test_a_request_refused_for_its_time(scripted, store, monkeypatch):
 
 @pytest.mark.fault(18)
 class TestCredentials:
-    def test_none(self, served, monkeypatch):
+    def test_none(self, rclone, monkeypatch):
         monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        found = examine(at(served.endpoint_url))
+        found = examine(at(rclone.store.options.endpoint_url))
         assert (found["credentials"].status, found["credentials"].exit_code) == ("failed", 78)
         assert "AWS_ACCESS_KEY_ID" in found["credentials"].hint
         assert set(statuses(found)) == set(ORDER)
 
-    def test_a_profile_that_is_not_there(self, served):
-        found = examine(at(served.endpoint_url, profile="nobody"))
+    def test_a_profile_that_is_not_there(self, rclone):
+        found = examine(at(rclone.store.options.endpoint_url, profile="nobody"))
         assert found["credentials"].exit_code == 78
         assert "nobody" in found["credentials"].detail
 

@@ -7,23 +7,33 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mountkit.backends.base import Pending, Reference, WrittenFile
+from mountkit.backends.base import Binary, DaemonCommand, Pending, Reference, WrittenFile
+from mountkit.errors import VerificationError
 from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.bypassed_files import Stray
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import SERVING, MountRecord, now
 from mountkit.store import checksums
-from mountkit.store.base import Attestation, ObjectInfo
+from mountkit.store.base import (
+    SMALL_OBJECT_BYTES,
+    Attestation,
+    Checksum,
+    ObjectInfo,
+    ObjectMissingError,
+    StoreFacts,
+)
 from mountkit.store.checksums import digest_file
-from mountkit.store.s3.access_check import StoreFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from mountkit.backends.base import Backend, Control
     from mountkit.errors import MountUnavailableError
+    from mountkit.linux.mount_table import MountEntry
+    from mountkit.store.base import Provider, Store
     from mountkit.timing import Deadline
 
 
@@ -68,24 +78,26 @@ class FakeStore:
         return self._source
 
     def _note(self, kind: str, path: str) -> str:
-        key = self._source.key(path)
+        key = self._source.key(path.rstrip("/"))
         with self._bucket.lock:
             self._bucket.requests.append((kind, key))
         return key
+
+    def url(self, path: str) -> str:
+        return self._source.child(path.rstrip("/")).url if path else self._source.url
 
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
         top = self._note("list", prefix)
         cut = len(self._source.prefix) + 1 if self._source.prefix else 0
         dated = datetime.now(UTC)
         for key, data in sorted(self._bucket.objects.items()):
-            if not top or key.startswith(f"{top.rstrip('/')}/"):
-                etag = "etag-" + checksums.digest_bytes(data).values["crc64nvme"]
+            if not top or key.startswith(f"{top}/"):
                 modified = self._bucket.modified.get(key, dated)
-                yield ObjectInfo(key[cut:], len(data), etag, modified)
+                yield ObjectInfo(key[cut:], len(data), _tag(data), modified)
 
-    def check(self) -> StoreFacts:
-        dated = datetime.now(UTC)
-        return StoreFacts(self._source.url, "", "", "env", written=True, seconds=0.0, dated=dated)
+    def check(self, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
+        dated = datetime.now(UTC) if write else None
+        return StoreFacts(self._source.url, "", "", "env", write, 0.0, dated)
 
     def directories(self, prefix: str = "") -> tuple[str, ...]:
         cut = len(self._source.key(prefix)) + 1 if self._source.key(prefix) else 0
@@ -98,11 +110,11 @@ class FakeStore:
         data = self._bucket.objects.get(key)
         if data is None:
             return None
-        values = checksums.digest_bytes(data).values
+        value = checksums.digest_bytes(data).values["crc64nvme"]
         return Attestation(
             len(data),
-            "etag-" + values["crc64nvme"],
-            values,
+            _tag(data),
+            (Checksum("crc64nvme", value),),
             metadata=self._bucket.metadata.get(key, {}),
             modified=self._bucket.modified.get(key, datetime.now(UTC)),
         )
@@ -115,11 +127,18 @@ class FakeStore:
     def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:
         return None
 
-    def chunks(self, path: str, *, chunk_bytes: int = 1) -> Iterator[bytes]:
-        yield self._bucket.objects[self._note("read", path)]
+    def chunks(self, path: str, *, chunk_bytes: int = checksums.CHUNK_BYTES) -> Iterator[bytes]:
+        data = self._bucket.objects.get(self._note("read", path))
+        if data is None:
+            raise ObjectMissingError(f"{self.url(path)} is not in the bucket.", hint="Look there.")
+        for start in range(0, len(data), chunk_bytes):
+            yield data[start : start + chunk_bytes]
 
-    def get(self, path: str, *, limit: int = 1) -> bytes | None:
-        return self._bucket.objects.get(self._note("get", path))
+    def get(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> bytes | None:
+        data = self._bucket.objects.get(self._note("get", path))
+        if data is not None and len(data) > limit:
+            raise VerificationError(f"{self.url(path)} is too big.", hint="See what it is.")
+        return data
 
     def put(self, path: str, data: bytes) -> None:
         self._bucket.objects[self._note("put", path)] = data
@@ -129,6 +148,13 @@ class FakeStore:
             key = self._note("delete", path)
             self._bucket.before_delete(key)
             self._bucket.objects.pop(key, None)
+
+    def abort_uploads(self) -> None:
+        """Nothing is ever uploaded in parts."""
+
+
+def _tag(data: bytes) -> str:
+    return "etag-" + checksums.digest_bytes(data).values["crc64nvme"]
 
 
 class FakeControl:
@@ -166,6 +192,9 @@ class FakeControl:
     def confirm(self) -> None:
         """It is where it is looked for."""
 
+    def explain(self, path: str) -> str:
+        return ""
+
     def lessened(self, below: str = "") -> tuple[str, ...]:
         return tuple(top for top in self.less if top.startswith(below))
 
@@ -187,13 +216,60 @@ class FakeControl:
         data = self.cache / path
         return data.read_bytes() if data.is_file() else None
 
+    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+        """No earlier run left anything."""
+
     def purge(self) -> None:
-        self.listed.clear()
+        for path in [path for path, file in self.listed.items() if not file.dirty]:
+            del self.listed[path]
+            (self.cache / path).unlink(missing_ok=True)
 
     def refresh(self, directory: str) -> None:
         self.refreshed.append(directory)
         if self.refresh_error:
             raise self.refresh_error
+
+
+class FakeBackend:
+    """A backend whose daemon is a shell script; ``ours`` decides whether the mount is."""
+
+    name: ClassVar[str] = "fake"
+    refuses: ClassVar[frozenset[str]] = frozenset()
+    caches: ClassVar[bool] = True
+    links: ClassVar[str] = ""
+    mark: ClassVar[str] = ""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        self.script = script
+        self.ours = True
+        self.found_on: list[str] = []
+        self.daemon = FakeControl(folder / "cache")
+
+    def binary(self, search_path: str) -> Binary:
+        self.found_on.append(search_path)
+        return Binary("/bin/sh", (1,))
+
+    def keeps(self, path: str) -> bool:
+        return True
+
+    def check_options(self, options: Sequence[tuple[str, str]]) -> None:
+        """All are fine."""
+
+    def command(
+        self, spec: MountSpec, binary: Binary, directory: Path, environment: Mapping[str, str]
+    ) -> DaemonCommand:
+        return DaemonCommand((binary.path, "-c", self.script), environment, {"conf": "text"})
+
+    def waiting(self, spec: MountSpec) -> tuple[str, ...]:
+        return tuple(file.path for file in self.daemon.files() if file.dirty)
+
+    def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:
+        return self.ours
+
+    def control(
+        self, spec: MountSpec, directory: Path, deadline: Deadline | None = None
+    ) -> FakeControl:
+        return self.daemon
 
 
 class FakeMount:
@@ -277,3 +353,15 @@ class FakeMount:
         target.parent.mkdir(parents=True, exist_ok=True)
         (self.daemon.cache / path).replace(target)
         del self.daemon.listed[path]
+
+
+if TYPE_CHECKING:
+    # For mypy: each fake is what it stands for, and so is what is loaded by its name.
+    from mountkit.backends.mountpoint.backend import MountpointBackend
+    from mountkit.backends.rclone.backend import RcloneBackend
+    from mountkit.store.s3.provider import S3Provider
+
+    A_STORE: Store = FakeStore(Bucket(), Source("s3", "bucket", "run"))
+    A_CONTROL: Control = FakeControl(Path())
+    BACKENDS: tuple[Backend, ...] = FakeBackend(Path(), ""), RcloneBackend(), MountpointBackend()
+    A_PROVIDER: Provider = S3Provider()

@@ -1,4 +1,4 @@
-"""Stores to test against: moto's server, rclone's, and one that answers as a test tells it to."""
+"""Stores to test against: each with a server, and one that answers as a test tells it to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import shutil
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,16 @@ import boto3
 import pytest
 from botocore.config import Config
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from mountkit.demo.s3_server import EmbeddedS3
+from mountkit.spec import Source, StoreOptions
+from mountkit.store import open_store
+from support.versity import Versity
 
-    from mountkit.store.s3.store import S3Store
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from mountkit.store.base import Store
 
 BUCKET = "bucket"
 REGION = "us-east-1"
@@ -38,7 +45,8 @@ class Place:
     """One test's own prefix on a server, seen by mountkit's store and by a plain client."""
 
     kind: str
-    store: S3Store
+    #: An ``S3Store``, where a test asks for what only S3 has.
+    store: Any
     client: Any
     #: Where the objects lie on disk, for a server that keeps them there.
     disk: Path | None = None
@@ -66,6 +74,20 @@ class Place:
             **where, UploadId=upload, MultipartUpload={"Parts": done}
         )
 
+    def begin_upload(self, path: str) -> None:
+        """An upload that nobody brings to its end."""
+        key = self.store.source.key(path)
+        self.client.create_multipart_upload(Bucket=BUCKET, Key=key)
+
+    def uploads(self) -> list[str]:
+        """The keys of those that were begun and not ended."""
+        found = self.client.list_multipart_uploads(Bucket=BUCKET)
+        return [item["Key"] for item in found.get("Uploads", ()) if self.prefix in item["Key"]]
+
+    def at(self, source: Source, **options: str) -> Store:
+        """Another place on the same server; also one that is not there."""
+        return open_store(source, replace(self.store.options, **options))
+
     def keys(self) -> set[str]:
         return {item.path for item in self.store.list(markers=True)}
 
@@ -91,6 +113,63 @@ def plain_client(endpoint: str, access: str, secret: str) -> Any:
             s3={"addressing_style": "path"},
         ),
     )
+
+
+@dataclass(frozen=True)
+class Server:
+    """A store that runs: the variables that lead to it, and a place in it by its prefix."""
+
+    environment: Mapping[str, str]
+    place: Callable[[str], Place]
+
+
+def _s3(kind: str, endpoint: str, access: str, secret: str, data: Path | None = None) -> Server:
+    client = plain_client(endpoint, access, secret)
+    if data is None:
+        client.create_bucket(Bucket=BUCKET)
+    else:
+        (data / BUCKET).mkdir(exist_ok=True)
+
+    def place(prefix: str) -> Place:
+        store = open_store(Source("s3", BUCKET, prefix), StoreOptions(endpoint, REGION))
+        return Place(kind, store, client, data and data / BUCKET / prefix, prefix)
+
+    return Server({"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}, place)
+
+
+@contextmanager
+def moto(folder: Path) -> Iterator[Server]:
+    module = pytest.importorskip("moto.server", reason="moto is not installed")
+    server = module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield _s3("moto", f"http://{host}:{port}", "testing", "testing")
+    server.stop()
+
+
+@contextmanager
+def rclone(folder: Path) -> Iterator[Server]:
+    with EmbeddedS3(folder, buckets=[BUCKET], binary=find_rclone()) as served:
+        keys = served.access_key, served.secret_key
+        yield _s3("rclone", served.endpoint_url, *keys, served.data)
+
+
+@contextmanager
+def versitygw(folder: Path) -> Iterator[Server]:
+    binary = shutil.which("versitygw")
+    if binary is None:
+        pytest.skip("versitygw is not there: install it, or Go for `make test` to build it")
+    with Versity(folder, binary) as served:
+        keys = served.access_key, served.secret_key
+        yield _s3("versitygw", served.endpoint_url, *keys, served.data)
+
+
+#: Every store that the contract suite runs on, with its server in a directory. One line a store.
+SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[Server]]] = {
+    "moto": moto,
+    "rclone": rclone,
+    "versitygw": versitygw,
+}
 
 
 @dataclass

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mountkit.errors import UsageError
 from mountkit.spec import Source, StoreOptions, mount_id
+from mountkit.store import parse
 
 segments = st.text(
     st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=10
@@ -29,7 +30,7 @@ segments = st.text(
     ],
 )
 def test_urls_that_are_places(url, bucket, prefix):
-    assert Source.parse(url) == Source("s3", bucket, prefix)
+    assert parse(url) == Source("s3", bucket, prefix)
 
 
 @pytest.mark.parametrize(
@@ -53,21 +54,21 @@ def test_urls_that_are_places(url, bucket, prefix):
 )
 def test_urls_that_are_refused_with_an_example(url):
     with pytest.raises(UsageError) as refused:
-        Source.parse(url)
+        parse(url)
     assert refused.value.exit_code == 2
     assert refused.value.hint
 
 
 def test_credentials_in_a_url_are_not_repeated():
     with pytest.raises(UsageError) as refused:
-        Source.parse("s3://AKID:hunter2@bucket/run")
+        parse("s3://AKID:hunter2@bucket/run")
     assert "hunter2" not in str(refused.value)
 
 
 @given(st.lists(segments, max_size=4), st.lists(segments, max_size=4))
 def test_a_url_says_all_there_is_to_say(above, below):
     source = Source("s3", "bucket", "/".join(above))
-    assert Source.parse(source.url) == source
+    assert parse(source.url) == source
     path = "/".join(below)
     assert source.child(path).url == "/".join([source.url, *below])
     assert source.key(path) == "/".join([*above, *below])
@@ -80,8 +81,8 @@ texts = st.text(st.characters(exclude_characters="[]"), max_size=60)
 @given(texts | texts.map("s3://".__add__))
 def test_any_text_is_a_place_or_is_refused(text):
     with contextlib.suppress(UsageError):
-        found = Source.parse(text)
-        assert Source.parse(found.url) == found
+        found = parse(text)
+        assert parse(found.url) == found
 
 
 def test_a_mount_is_named_after_what_decides_where_bytes_go():

@@ -21,10 +21,9 @@ from mountkit.names import PROBE_NAME, SAME_SAVE_SECONDS, TRAINER_STATE, is_tria
 from mountkit.state.bypassed_files import over
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.write_journal import UNFINISHED, Journal
-from mountkit.store import checksums
+from mountkit.store import checksums, open_store
 from mountkit.store.base import ObjectChangedError, ObjectMissingError
 from mountkit.store.checksums import Digester, FileDigest
-from mountkit.store.s3.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -204,11 +203,11 @@ class MountpointControl:
         attestation = self._store.attest(path)
         if attestation is None:
             raise FileNotFoundError(errno.ENOENT, "the store does not have it", path)
-        if (attestation.etag, attestation.size) != (upload.etag, upload.size):
+        if (attestation.tag, attestation.size) != (upload.etag, upload.size):
             # Changed since, or emptied by a store that does not rename.
             raise OSError(errno.ESTALE, "the store has another object than was uploaded", path)
-        value = attestation.checksums.get(checksums.REFERENCE)
-        if value is not None and not attestation.composite:
+        value = attestation.whole(checksums.REFERENCE)
+        if value:
             return Reference(FileDigest(attestation.size, {checksums.REFERENCE: value}), "mount")
         return Reference(self._read_back(path), "mount")
 
@@ -265,9 +264,9 @@ class MountpointControl:
 
 
 @lru_cache(maxsize=32)
-def _connected(source: Source, options: StoreOptions, deadline: Deadline | None) -> S3Store:
+def _connected(source: Source, options: StoreOptions, deadline: Deadline | None) -> Store:
     """One client a place and a deadline: making one takes longer than a request."""
-    return S3Store(source, options, deadline=deadline)
+    return open_store(source, options, deadline=deadline)
 
 
 def _in(path: str, below: str) -> bool:

@@ -16,12 +16,14 @@ from mountkit.backends.rclone.control import RcloneControl
 from mountkit.errors import UsageError
 from mountkit.names import SOCKET_NAME
 from mountkit.state import upload_tag
+from mountkit.store import provider, providers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mountkit.linux.mount_table import MountEntry
     from mountkit.spec import MountSpec
+    from mountkit.store.base import RcloneRemote
     from mountkit.timing import Deadline
 
 PROGRAM = Program(
@@ -39,22 +41,6 @@ REMOTE = "mountkit"
 LINKS = ("vfs-links", "true")
 LINKS_SINCE = (1, 69, 1)
 CONFIG_NAME = "rclone.conf"
-BACKEND_PREFIX = "s3-"
-
-# Everything about the connection is in the configuration file and not in flags, because rclone
-# names the cache after the remote *and* a hash of the flags that override it (F13).
-CONNECTION: Mapping[str, str] = {
-    "type": "s3",
-    "env_auth": "true",
-    "no_check_bucket": "true",
-    "chunk_size": "16Mi",
-    "upload_cutoff": "64Mi",
-    "upload_concurrency": "4",
-    # rclone would ask for each object again after its upload; that is what the proof does.
-    "no_head": "true",
-    # rclone would read each file twice more for an MD5 that only repeats the client's own word.
-    "disable_checksum": "true",
-}
 
 MOUNT_FLAGS: Mapping[str, str] = {
     "vfs-cache-mode": "writes",
@@ -92,7 +78,6 @@ OWNED = frozenset(
         "log-file", "dump", "dry-run", "immutable", "write-back-cache",
         "vfs-cache-max-age", "vfs-cache-max-size", "no-unicode-normalization",
         "vfs-links", "links",
-        "s3-endpoint", "s3-env-auth", "s3-provider",
     }
 )  # fmt: skip
 SECRET_WORDS = ("secret", "password", "access-key", "token", "pass", "auth-key", "sse-customer")
@@ -121,8 +106,10 @@ class RcloneBackend:
 
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse what mountkit sets itself, what loses data, and what shows a secret."""
+        stores = providers()
+        owned = OWNED.union(*(store.rclone_owned for store in stores))
         for name, value in options:
-            if name.lower() in OWNED:
+            if name.lower() in owned:
                 raise UsageError(
                     f"--option {name} is mountkit's own to set.", hint="Leave that option out."
                 )
@@ -130,8 +117,8 @@ class RcloneBackend:
             if secret or SECRET_VALUES.search(value):
                 raise UsageError(
                     f"--option {name} would show a secret to everybody on this machine.",
-                    hint="Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and "
-                    "those of a proxy in HTTPS_PROXY.",
+                    hint=f"Give credentials as {' or '.join(each.credentials for each in stores)}, "
+                    "and those of a proxy in HTTPS_PROXY.",
                 )
             if "\n" in name + value:
                 raise UsageError(
@@ -147,10 +134,11 @@ class RcloneBackend:
         self, spec: MountSpec, binary: Binary, directory: Path, environment: Mapping[str, str]
     ) -> DaemonCommand:
         """``rclone mount`` in the foreground, with its remote control on a private socket."""
+        remote = _remote(spec, upload_tag.value(directory, spec.id))
         flags = {
             **MOUNT_FLAGS,
             **dict([LINKS] if binary.version >= LINKS_SINCE else []),
-            **{name: value for name, value in spec.options if not name.startswith(BACKEND_PREFIX)},
+            **{name: value for name, value in spec.options if not name.startswith(remote.options)},
             "config": str(directory / CONFIG_NAME),
             "cache-dir": spec.cache_dir,
             "devname": device_name(spec.id),
@@ -158,11 +146,9 @@ class RcloneBackend:
             "rc-addr": f"unix://{directory / SOCKET_NAME}",
             "rc-no-auth": "true",
         }
-        remote = f"{REMOTE}:{spec.source.bucket}/{spec.source.prefix}".rstrip("/")
-        argv = [binary.path, "mount", remote, spec.target]
-        # Others may be given beside it. With --metadata-set, rclone would note owner and mode too.
-        mark = ("header-upload", f"X-Amz-Meta-{self.mark}: {upload_tag.value(directory, spec.id)}")
-        pairs = sorted([*flags.items(), mark], key=operator.itemgetter(0))
+        argv = [binary.path, "mount", f"{REMOTE}:{remote.path}", spec.target]
+        # Others of the same name as those of the tag may be given beside them.
+        pairs = sorted([*flags.items(), *remote.tag], key=operator.itemgetter(0))
         argv += [f"--{name}={value}" for name, value in pairs]
         return DaemonCommand(tuple(argv), environment, {CONFIG_NAME: configuration(spec)})
 
@@ -182,7 +168,7 @@ class RcloneBackend:
 
 
 def _cache(spec: MountSpec) -> RcloneCache:
-    place = Path(REMOTE) / spec.source.bucket / spec.source.prefix
+    place = Path(REMOTE) / _remote(spec).path
     cache = Path(spec.cache_dir)
     return RcloneCache(cache / "vfs" / place, cache / "vfsMeta" / place)
 
@@ -199,18 +185,20 @@ def device_name(spec_id: str) -> str:
 
 
 def configuration(spec: MountSpec) -> str:
-    """Rclone's configuration file for a mount. It holds no secret."""
-    values = dict(CONNECTION)
-    values["provider"] = "Other" if spec.store.endpoint_url else "AWS"
-    if spec.store.endpoint_url:
-        values["endpoint"] = spec.store.endpoint_url
-        values["force_path_style"] = "true"
-    if spec.store.region:
-        values["region"] = spec.store.region
-    if spec.store.profile:
-        values["profile"] = spec.store.profile
+    """Rclone's configuration file for a mount. It holds no secret.
+
+    Everything about the connection is in it and not in flags, because rclone names the cache after
+    the remote *and* a hash of the flags that override it (F13).
+    """
+    remote = _remote(spec)
+    values = dict(remote.configuration)
     for name, value in spec.options:
-        if name.startswith(BACKEND_PREFIX):
-            values[name.removeprefix(BACKEND_PREFIX).replace("-", "_")] = value
+        if name.startswith(remote.options):
+            values[name.removeprefix(remote.options).replace("-", "_")] = value
     lines = [f"[{REMOTE}]"] + [f"{name} = {value}" for name, value in sorted(values.items())]
     return "\n".join(lines) + "\n"
+
+
+def _remote(spec: MountSpec, tag: str = "") -> RcloneRemote:
+    store = provider(spec.source.scheme)
+    return store.rclone_remote(spec.source, spec.store, (RcloneBackend.mark, tag))

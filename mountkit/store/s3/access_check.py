@@ -6,7 +6,6 @@ import queue
 import secrets
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mountkit.errors import (
@@ -17,6 +16,7 @@ from mountkit.errors import (
 )
 from mountkit.linux import unanswered
 from mountkit.names import PROBE_NAME
+from mountkit.store.base import StoreFacts
 from mountkit.store.s3 import error_codes, errors
 
 if TYPE_CHECKING:
@@ -29,25 +29,6 @@ if TYPE_CHECKING:
     Answer = TypeVar("Answer")
 
 PROBE_BODY = b"mountkit tried whether it may write here. This object can be deleted.\n"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFacts:
-    """What the preflight found.
-
-    ``region`` is the bucket's if the store tells, otherwise the one asked for. ``credentials`` says
-    where they come from (``env``, ``shared-credentials-file``, ``iam-role``, ...), never what they
-    are. ``written`` tells whether writing and deleting was tried, ``dated`` when that object was
-    written by the store's own clock, None if it was not. ``seconds`` is how long it all took.
-    """
-
-    url: str
-    endpoint_url: str
-    region: str
-    credentials: str
-    written: bool
-    seconds: float
-    dated: datetime | None = None
 
 
 def check(store: Connection, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:

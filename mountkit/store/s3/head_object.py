@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mountkit.store import checksums
-from mountkit.store.base import Attestation
+from mountkit.store.base import Attestation, Checksum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +22,16 @@ _CHECKSUM_FIELDS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# What an ETag looks like that is the MD5 of the object, or of the MD5s of its parts.
+_MD5 = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
+
 
 def attestation_of(response: Mapping[str, Any]) -> Attestation:
-    """Read the answer to HeadObject; a checksum of the wrong length for its kind is left out."""
+    """Read the answer to HeadObject; a checksum of the wrong length for its kind is left out.
+
+    Each is the store's own: S3 compares what it is sent with the bytes. The ETag is an MD5 too,
+    but for encryption, and it is the last in the order.
+    """
     etag = str(response.get("ETag", "")).strip('"')
     _, dash, count = etag.partition("-")
     parts = int(count) if dash and count.isdigit() else None
@@ -39,14 +47,16 @@ def attestation_of(response: Mapping[str, Any]) -> Attestation:
     if found and "ChecksumType" not in response and parts is not None and "crc64nvme" not in found:
         # Older stores do not say; of several parts, only CRC64NVME is always of the whole object.
         composite = True
+    scope: Literal["object", "parts"] = "parts" if composite else "object"
+    told = [Checksum(algorithm, value, scope) for algorithm, value in found.items()]
     encrypted = str(response.get("ServerSideEncryption", "")).startswith("aws:kms")
+    if not encrypted and "SSECustomerAlgorithm" not in response and _MD5.fullmatch(etag):
+        told.append(Checksum("md5", etag, "tag"))
     return Attestation(
         size=int(response["ContentLength"]),
-        etag=etag,
-        checksums=MappingProxyType(found),
-        composite=composite,
+        tag=etag,
+        checksums=tuple(told),
         parts=parts,
-        etag_is_md5=not encrypted and "SSECustomerAlgorithm" not in response,
         # They travel as the names of headers, which have no case.
         metadata=MappingProxyType(
             {name.lower(): value for name, value in (response.get("Metadata") or {}).items()}

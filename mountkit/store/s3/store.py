@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from mountkit.errors import VerificationError
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import checksums
-from mountkit.store.base import CHUNK_BYTES, SMALL_OBJECT_BYTES, WORKERS, Attestation, ObjectInfo
+from mountkit.store.base import (
+    CHUNK_BYTES,
+    SMALL_OBJECT_BYTES,
+    WORKERS,
+    Attestation,
+    ObjectInfo,
+    StoreFacts,
+)
 from mountkit.store.s3 import error_codes, errors, object_reader
 from mountkit.store.s3.client import PATIENCE_SECONDS, Connection
 from mountkit.store.s3.head_object import attestation_of
@@ -24,7 +31,6 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from mountkit.store.s3.access_check import StoreFacts
     from mountkit.timing import Deadline
 
 BATCH = 1000
@@ -241,6 +247,17 @@ class S3Store(Connection):
             with self.translated("delete", self._relative(refused.get("Key", ""))):
                 raise client.exceptions.ClientError(details, "DeleteObjects")
 
+    def abort_uploads(self) -> None:
+        """Abort the uploads that broke off below the source; their parts are paid for."""
+        bucket, client = self.source.bucket, self.client()
+        with self.translated("abort an upload to"):
+            pages = client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=bucket, Prefix=self._below("")):
+                for upload in page.get("Uploads", ()):
+                    client.abort_multipart_upload(
+                        Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+
     def check(self, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
         """Try everything a save will need, and say what is wrong, within ``seconds``.
 
@@ -249,10 +266,6 @@ class S3Store(Connection):
         from mountkit.store.s3 import access_check
 
         return access_check.check(self, write=write, seconds=seconds)
-
-    def url(self, path: str) -> str:
-        """The URL of a path below the source."""
-        return self.source.child(path.rstrip("/")).url if path else self.source.url
 
     def _below(self, prefix: str) -> str:
         key = self.source.key(prefix.strip("/"))

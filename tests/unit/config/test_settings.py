@@ -14,8 +14,9 @@ from mountkit.config.settings import Settings
 from mountkit.errors import ConfigurationError
 from mountkit.linux import mount_table
 from mountkit.linux.mount_table import MountEntry
-from mountkit.spec import StoreOptions
+from mountkit.spec import Source, StoreOptions
 
+SOURCE = Source("s3", "bucket", "run")
 DURATIONS = [
     name
     for name, field in Settings.model_fields.items()
@@ -41,9 +42,9 @@ class TestPrecedence:
         monkeypatch.setenv("AWS_REGION", "aws")
         monkeypatch.setenv("AWS_PROFILE", "aws")
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://aws")
-        assert settings_module.load().store == StoreOptions("http://aws", "aws", "aws")
+        assert settings_module.load().store(SOURCE) == StoreOptions("http://aws", "aws", "aws")
         monkeypatch.setenv("MOUNTKIT_ENDPOINT_URL", "http://ours")
-        assert settings_module.load(region="ours", profile="ours").store == StoreOptions(
+        assert settings_module.load(region="ours", profile="ours").store(SOURCE) == StoreOptions(
             "http://ours", "ours", "ours"
         )
 
@@ -56,11 +57,11 @@ class TestPrecedence:
     )
     def test_of_two_standard_variables_the_closer_one(self, monkeypatch, first, second, field):
         monkeypatch.setenv(second, "second")
-        assert getattr(settings_module.load().store, field) == "second"
+        assert getattr(settings_module.load().store(SOURCE), field) == "second"
         monkeypatch.setenv(first, "first")
-        assert getattr(settings_module.load().store, field) == "first"
+        assert getattr(settings_module.load().store(SOURCE), field) == "first"
         monkeypatch.setenv(first, "")
-        assert getattr(settings_module.load().store, field) == "second"
+        assert getattr(settings_module.load().store(SOURCE), field) == "second"
 
     def test_an_empty_variable_is_not_set(self, monkeypatch):
         monkeypatch.setenv("MOUNTKIT_SOURCE", "")

@@ -380,7 +380,9 @@ class TestCommand:
     def test_what_makes_no_sense_is_refused_before_anything_is_asked(
         self, run, monkeypatch, words, says
     ):
-        monkeypatch.setattr(doctor.bucket, "examine", lambda *_: pytest.fail("it asked the store"))
+        monkeypatch.setattr(
+            doctor.store_check, "examine", lambda *_: pytest.fail("it asked the store")
+        )
         code, out, err = run(*words)
         assert code == 2
         assert out == ""
@@ -407,7 +409,7 @@ class TestExamine:
     @pytest.fixture
     def settings(self, tmp_path, monkeypatch) -> Settings:
         monkeypatch.setattr(doctor.machine, "examine", lambda *_: ())
-        monkeypatch.setattr(doctor.bucket, "examine", lambda *_: self.bucket)
+        monkeypatch.setattr(doctor.store_check, "examine", lambda *_: self.bucket)
         monkeypatch.setattr(doctor.mount_check, "examine", self.mounted)
         monkeypatch.setenv("TMPDIR", str(tmp_path))
         monkeypatch.setattr(doctor.tempfile, "tempdir", None)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from mountkit.backends import NAMES, load
 from mountkit.backends.file_operations import OPERATIONS
 from mountkit.backends.rclone.backend import MOUNT_FLAGS
-from mountkit.doctor import credentials, disk_space
+from mountkit.doctor import disk_space
 from mountkit.doctor.disk_space import Disk
 from mountkit.doctor.findings import Finding, OperationResult, describe, diagnose, judge_operations
-from mountkit.doctor.observed import Observed, judge_clock, judge_region
+from mountkit.doctor.s3 import credentials
+from mountkit.doctor.s3.observed import Observed, judge_clock, judge_region
 
 OK = Finding("a", "a", "ok", "fine")
 WARNING = Finding("b", "b", "warning", "Mind this.", "Do that")

@@ -152,7 +152,7 @@ class TestPlace:
         settings = load(region="eu-north-1")
         place = Place.find("s3://bucket/run//1/", settings)
         assert place.source.url == "s3://bucket/run/1"
-        assert place.store.region == "eu-north-1"
+        assert place.options.region == "eu-north-1"
         assert place.child("checkpoint-3") == "s3://bucket/run/1/checkpoint-3"
 
     def test_a_bucket(self, known):
@@ -162,7 +162,7 @@ class TestPlace:
     def test_a_mounted_path_has_the_options_of_its_mount(self, mount, record):
         place = Place.find(f"{mount.path}/out", load(region="other"))
         assert place.source.url == "s3://bucket/run/out"
-        assert place.store == record.spec.store
+        assert place.options == record.spec.store
         assert place.child("checkpoint-3") == f"{mount.path}/out/checkpoint-3"
 
     def test_the_mount_itself(self, mount):

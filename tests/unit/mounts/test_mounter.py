@@ -11,11 +11,11 @@ import os
 import signal
 import stat
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import pytest
 
-from mountkit.backends.base import Binary, DaemonCommand
+from mountkit.backends.base import Binary
 from mountkit.errors import MountUnavailableError
 from mountkit.linux import mount_io, mount_table
 from mountkit.linux.daemon import Daemon
@@ -25,7 +25,7 @@ from mountkit.mounts.mounter import Mounter
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import SERVING, MountRecord, now
-from support.fakes import FakeControl, open_descriptors
+from support.fakes import FakeBackend, open_descriptors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,34 +36,6 @@ ON_EVERY_MACHINE = "/proc"
 
 def nobody() -> None:
     """Nobody writes down what there is."""
-
-
-class FakeBackend:
-    """A backend whose daemon is a shell script; ``ours`` decides whether the mount is."""
-
-    name: ClassVar[str] = "fake"
-
-    def __init__(self, folder: Path, script: str) -> None:
-        self.script = script
-        self.ours = True
-        self.found_on: list[str] = []
-        self.daemon = FakeControl(folder / "cache")
-
-    def binary(self, search_path: str) -> Binary:
-        self.found_on.append(search_path)
-        return Binary("/bin/sh", (1,))
-
-    def check_options(self, options) -> None:
-        """All are fine."""
-
-    def command(self, spec, binary, directory, environment) -> DaemonCommand:
-        return DaemonCommand((binary.path, "-c", self.script), environment, {"conf": "text"})
-
-    def owns(self, entry, spec_id: str, device: int | None) -> bool:
-        return self.ours
-
-    def control(self, spec, directory) -> FakeControl:
-        return self.daemon
 
 
 class Machine:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mountkit.mounts import waiting_caches
-from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.spec import MountSpec, StoreOptions
 from mountkit.state import cache_lock
 from mountkit.state.registry import State
+from mountkit.store import parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ STORE = StoreOptions("http://127.0.0.1:1", None, "me")
 
 
 def mount(root: Path, url: str, target: str = "/new", store: StoreOptions = STORE) -> MountSpec:
-    spec = MountSpec(Source.parse(url), target, "rclone", store, "")
+    spec = MountSpec(parse(url), target, "rclone", store, "")
     return replace(spec, cache_dir=str(root / spec.id))
 
 

@@ -14,9 +14,9 @@ from mountkit.config.timeouts import Limits
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
 from mountkit.events import Trouble, Waiting
 from mountkit.proof import upload_waiter
-from mountkit.proof.upload_waiter import REFUSALS, Uploads, _Work
-from mountkit.store import checksums
-from mountkit.store.base import Attestation
+from mountkit.proof.upload_waiter import Uploads, _Work
+from mountkit.store import checksums, provider
+from mountkit.store.base import Attestation, Checksum
 from mountkit.timing import Deadline
 from support.fakes import FakeMount, FakeStore
 
@@ -231,7 +231,8 @@ class TestTimeUp:
         """As for a store that has but an MD5 of it, while the platform is about to kill."""
         whole, views, seen = bytes(5 * checksums.CHUNK_BYTES), checksums._views, []
         mount.save("x", whole)
-        attestation = Attestation(len(whole), md5(whole).hexdigest())
+        tag = md5(whole).hexdigest()
+        attestation = Attestation(len(whole), tag, (Checksum("md5", tag, "tag"),))
         deadline = Deadline()
 
         def reading(*args):
@@ -274,7 +275,7 @@ class TestTimeUp:
 
 class TestRefusal:
     @pytest.mark.fault(18)
-    @pytest.mark.parametrize("word", REFUSALS)
+    @pytest.mark.parametrize("word", provider("s3").final_refusals)
     def test_the_store_refuses_and_nobody_waits(self, mount, events, word):
         mount.write("x", dirty=True)
         mount.daemon.script = [Pending(("x",), (("x", f"api error {word}: sorry"),))]

@@ -79,11 +79,11 @@ def test_composites_are_checksums_of_the_parts_checksums(tmp_path_factory, parts
     assert found.values["crc64nvme"] == checksums.digest_file(path).values["crc64nvme"]
 
 
-def test_a_composite_etag_as_s3_makes_it():
+def test_a_composite_md5_as_s3_makes_it():
     parts = [b"a" * 5, b"b" * 3]
     digests = [hashlib.md5(part).digest() for part in parts]
     expected = hashlib.md5(b"".join(digests)).hexdigest() + "-2"
-    assert checksums.composite_etag(digests) == expected
+    assert checksums.composite_md5(digests) == expected
 
 
 def test_bytes_past_the_parts_show(tmp_path):

@@ -38,8 +38,7 @@ class UploadedStore(FakeStore):
         found = super().attest(path)
         if found is None:
             return None
-        etag = f"{found.etag}-1"
-        return Attestation(found.size, etag, found.checksums if self.checksums else {})
+        return Attestation(found.size, f"{found.tag}-1", found.checksums if self.checksums else ())
 
 
 class Place:

@@ -6,11 +6,11 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mountkit.doctor import credentials as credential
-from mountkit.doctor import rights
 from mountkit.doctor.bounded import within
 from mountkit.doctor.findings import Finding
-from mountkit.doctor.observed import Observed, judge_clock, judge_region
+from mountkit.doctor.s3 import credentials as credential
+from mountkit.doctor.s3 import rights
+from mountkit.doctor.s3.observed import Observed, judge_clock, judge_region
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from mountkit.store.s3.store import S3Store
 
-SECONDS = 10.0
-#: About how long one request may go unanswered; the whole is bounded by ``SECONDS`` anyway.
-PATIENCE_SECONDS = 9.0
 #: In the order of the report.
 TITLES = {
     "credentials": "credentials",
@@ -41,7 +38,7 @@ SET_CREDENTIALS = (
 NEW_CREDENTIALS = "Get new ones (aws sso login, or a new session token), then try again"
 
 
-def examine(store: S3Store, name: str, seconds: float = SECONDS) -> tuple[Finding, ...]:
+def examine(store: S3Store, name: str, seconds: float) -> tuple[Finding, ...]:
     """Try the bucket, in at most ``seconds`` whatever the store does or does not do.
 
     Parameters

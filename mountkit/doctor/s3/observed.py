@@ -8,8 +8,8 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from mountkit.doctor.credentials import span
 from mountkit.doctor.findings import Finding
+from mountkit.doctor.s3.credentials import span
 from mountkit.errors import ConfigurationError
 from mountkit.store.s3 import error_codes
 

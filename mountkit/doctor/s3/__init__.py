@@ -1,0 +1,1 @@
+"""What is S3's own of the doctor: its rights, regions and credentials."""

@@ -1,0 +1,68 @@
+"""What is known of a store by its URL scheme."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mountkit.errors import UsageError
+from mountkit.spec import Source, StoreOptions
+from mountkit.store import PLANNED_SCHEMES, PROVIDERS, is_final_refusal, provider
+
+S3 = Source("s3", "bucket", "run")
+
+
+def test_no_client_is_loaded_before_a_store_is_asked():
+    code = (
+        "import sys, mountkit.config.environment as environment, mountkit.spec as spec\n"
+        "import mountkit.checkpoints.verification, mountkit.checkpoints.catalog\n"
+        "from mountkit.store import open_store, parse\n"
+        "place, options = parse('s3://b/p'), spec.StoreOptions()\n"
+        "open_store(place, options), environment.daemon_environment(place, options)\n"
+        "print([m for m in ('boto3', 'botocore', 'awscrt', 'stamina') if m in sys.modules])"
+    )
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("scheme", ["", "S3", "gs", "ftp"])
+def test_a_scheme_that_nobody_provides(scheme):
+    with pytest.raises(UsageError, match="not a scheme"):
+        provider(scheme)
+
+
+def test_what_is_planned_is_not_there_yet():
+    assert PLANNED_SCHEMES.isdisjoint(PROVIDERS)
+
+
+@pytest.mark.parametrize("scheme", PROVIDERS)
+def test_what_every_store_says_of_itself(scheme):
+    found = provider(scheme)
+    assert all(found.variables.fullmatch(name) for name in found.file_variables)
+    assert found.credentials
+    assert found.daemon_credentials
+    assert found.final_refusals
+    source = Source(scheme, "bucket", "run")
+    remote = found.rclone_remote(source, StoreOptions(), ("name", "value"))
+    assert all(option.startswith(remote.options) for option in found.rclone_owned)
+    assert "type" in remote.configuration
+    assert source.url in found.list_command(source.url)
+    assert source.url in found.delete_command(source.url)
+
+
+@pytest.mark.parametrize(
+    ("text", "final"),
+    [
+        ("api error AccessDenied: Access Denied", True),
+        ("operation error S3: PutObject, https response error StatusCode: 403, api error", True),
+        ("api error SlowDown: Please reduce your request rate", False),
+        ("https response error StatusCode: 503", False),
+        ("dial tcp 127.0.0.1:9: connect: connection refused", False),
+        ("", False),
+    ],
+)
+def test_a_refusal_that_is_final_is_told_from_one_that_may_pass(text, final):
+    assert is_final_refusal(S3, text) is final
