@@ -165,7 +165,7 @@ class EmbeddedS3:
                 return found[1]
             if (status := daemon.poll()) is not None:
                 raise MountUnavailableError(
-                    f"The embedded S3 server ended with {describe_exit(status)}: {daemon.tail()}",
+                    f"The embedded S3 server ended: {describe_exit(status)}: {daemon.tail()}",
                     hint=f"Try it by hand: {self._binary} serve s3 {self.data}",
                 )
             time.sleep(POLL_SECONDS)
