@@ -23,7 +23,7 @@ export PYTHONPATH := $(CURDIR)
 .PHONY: help demo test lint venv clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Train into a bucket on this machine, kill the mount, resume, and check every claim
 	@python="$$(.ci/setup --fuse)"; exec "$$python" -m mountkit demo $(ARGS)
@@ -40,6 +40,10 @@ lint: ## Check style, types, and which folder imports which
 	"$$python" -m ruff format --check $(CODE); \
 	"$$python" -m mypy; \
 	"$$(dirname "$$python")/lint-imports" --no-logo --cache-dir '$(CHECKS)/imports'
+
+.PHONY: pictures
+pictures: ## Draw the pictures of the README anew, from a real demo
+	@python="$$(.ci/setup --fuse)"; exec "$$python" tests/pictures.py
 
 venv: ## Make the virtual environment and print where it is
 	@python="$$(.ci/setup)"; echo "$${python%/bin/python}"

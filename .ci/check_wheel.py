@@ -22,6 +22,8 @@ def complaints(names: list[str]) -> list[str]:
             found.append(f"{name} is outside the package.")
         elif "tests" in parts or parts[-1].startswith(("test_", "conftest")):
             found.append(f"{name} is a test.")
+        elif parts[0] == "mountkit" and parts[-1].endswith(".md"):
+            found.append(f"{name} is a document of the clone.")
         elif parts[-1].endswith((".pyc", ".log")):
             found.append(f"{name} was made while running, and is no source.")
     return found

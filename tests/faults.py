@@ -1,7 +1,7 @@
-"""The fault matrix of the README, made from the marks of the tests.
+"""The fault matrix of tests/README.md, made from the marks of the tests.
 
 python tests/faults.py           print it
-python tests/faults.py --write   put it into README.md, between the two comments
+python tests/faults.py --write   put it into tests/README.md, between the two comments
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
-README = TESTS.parent / "README.md"
+README = TESTS / "README.md"
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
 
 #: Every fault, and what becomes of a run.

@@ -153,7 +153,7 @@ class EmbeddedS3:
         )
         if isinstance(found, re.Match):
             return str(found[1])
-        what = f"ended with {found}" if found else f"did not serve within {self._ready_seconds:g} s"
+        what = f"ended: {found}" if found else f"did not serve within {self._ready_seconds:g} s"
         raise MountUnavailableError(
             f"The embedded S3 server {what}: {daemon.tail()}",
             hint=f"Try it by hand: {self._binary} serve s3 {self.data}",

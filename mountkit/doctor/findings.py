@@ -150,7 +150,7 @@ def judge_operations(
         detail = f"{len(working)} of {len(results)} work"
         if expected:
             names = ", ".join(result.operation for result in expected)
-            detail += f"; {names} do not on {backend}, as expected"
+            detail += f"; not on {backend}, as expected: {names}"
         return (Finding("operations", "what a save does", "ok", detail),)
     return tuple(judge_operation(result, known[result.operation], others) for result in bad)
 

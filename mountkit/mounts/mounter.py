@@ -248,7 +248,7 @@ class Mounter:
             self.starts.check()
             ended = daemon.ended()
             if ended:
-                raise self._failed(f"ended with {ended}", daemon)
+                raise self._failed(f"ended: {ended}", daemon)
             if time.monotonic() > deadline:
                 raise self._failed(f"did not mount within {deadline - began:.0f} s", daemon)
             time.sleep(POLL_SECONDS)

@@ -53,7 +53,7 @@ class Lookout:
         ended = daemon.ended() if daemon is not None else "no daemon"
         name = self._mounter.backend.name
         cut_off = self._prober.cut_off
-        sight = Sight(ended=f"{name} ended with {ended}" if ended else "", cut_off=cut_off)
+        sight = Sight(ended=f"{name} ended: {ended}" if ended else "", cut_off=cut_off)
         if daemon is not None and not ended and not cut_off:
             sight = self._ask(daemon.identity)
         return judge(sight, self._limits)

@@ -1,11 +1,11 @@
-"""The README's fault matrix is what the tests' marks say."""
+"""The fault matrix of tests/README.md is what the tests' marks say."""
 
 from __future__ import annotations
 
 import faults
 
 
-def test_the_readme_is_up_to_date():
+def test_it_is_up_to_date():
     readme = faults.README.read_text()
     assert faults.BEGIN in readme
     assert faults.renewed(readme) == readme, "Run: python tests/faults.py --write"

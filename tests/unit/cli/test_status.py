@@ -67,7 +67,7 @@ def overview(**fields) -> Overview:
 
 
 BUSY = overview(
-    record=record(remounts=2, reason="rclone ended with killed by SIGKILL"),
+    record=record(remounts=2, reason="rclone ended: killed by SIGKILL"),
     pending=Amount(3, 1_200_000),
     unproven=Amount(8, 1_700_000_000),
     last_error=Complaint("AccessDenied: " + "you may not do this " * 10, timestamp(NOW - 850)),
@@ -91,7 +91,7 @@ class TestCard:
 
     def test_a_mount_that_had_its_troubles(self):
         text = status_view.card(BUSY, NOW, 80).plain
-        assert "  remounts     2, last: rclone ended with killed by SIGKILL\n" in text
+        assert "  remounts     2, last: rclone ended: killed by SIGKILL\n" in text
         assert "  to upload    3 files, 1.2 MB\n" in text
         assert "  unproven     8 files, 1,700.0 MB\n" in text
         assert "  last proven  out/checkpoint-300, 12 min ago; 1 try failed\n" in text
@@ -192,7 +192,7 @@ class TestJson:
             "supervisor_pid": 10,
             "daemon_pid": 11,
             "remounts": 2,
-            "reason": "rclone ended with killed by SIGKILL",
+            "reason": "rclone ended: killed by SIGKILL",
             "pending_files": 3,
             "pending_bytes": 1_200_000,
             "unproven_files": 8,

@@ -90,7 +90,7 @@ class TestOperations:
         (found,) = judge_operations(results(rename=1, append=1), "x", refused, OTHERS)
         assert found.status == "ok"
         assert f"{len(ALL) - 2} of {len(ALL)} work" in found.detail
-        assert "rename, append do not on x" in found.detail
+        assert "not on x, as expected: rename, append" in found.detail
 
     def test_an_essential_one_that_fails_is_a_failure_that_names_the_way_out(self):
         (found,) = judge_operations(results(write=errno.EIO), "picky", NOTHING, OTHERS)

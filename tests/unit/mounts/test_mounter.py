@@ -116,7 +116,7 @@ class TestStart:
         mounter = machine.mounter(script)
         with pytest.raises(MountUnavailableError) as caught:
             mounter.start(30.0, nobody)
-        assert "ended with exit status 7" in caught.value.message
+        assert "ended: exit status 7" in caught.value.message
         assert "line 2 / line 3 / line 4" in caught.value.message
         assert "line 1" not in caught.value.message
         assert f"less {mounter.directory.log}" in caught.value.hint

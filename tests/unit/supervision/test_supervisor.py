@@ -266,7 +266,7 @@ class TestRepair:
         first = watch.mounter.daemon.identity
         first.send(signal.SIGKILL)
         lost = watch.told()
-        assert lost == MountLost("fake ended with killed by SIGKILL")
+        assert lost == MountLost("fake ended: killed by SIGKILL")
         assert isinstance(watch.told(), Remounted)
         assert watch.mounter.calls == ["kill", "strays", "clear", "start", "name", "strays"]
         written = watch.written()
@@ -365,7 +365,7 @@ class TestRepair:
         prober.silent = True
         watch.begin(prober=prober, clock=lambda: 5000.0, limits=PATIENT)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
-        assert watch.told() == MountLost("fake ended with killed by SIGKILL")
+        assert watch.told() == MountLost("fake ended: killed by SIGKILL")
         assert isinstance(watch.told(), Remounted)
         assert watch.written().lost == (5000.0, 5000.0)
 
