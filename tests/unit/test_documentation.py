@@ -17,10 +17,7 @@ from mountkit import errors
 from mountkit.cli import COMMANDS
 from mountkit.config.settings import Settings
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+import tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

@@ -391,7 +391,7 @@ class TestCommand:
 
 class TestMounting:
     def test_a_disk_without_room_for_the_state_is_a_finding(self, tmp_path, monkeypatch):
-        def refuse(*_):
+        def refuse(*_, **__):
             raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "s" / "record"))
 
         settings = load(backend="rclone", cache_dir=tmp_path / "c", state_dir=tmp_path / "s")
