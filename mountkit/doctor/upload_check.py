@@ -10,7 +10,7 @@ from mountkit.checkpoints.attestation import attest_file
 from mountkit.doctor import file_operations, file_operations_child
 from mountkit.doctor.findings import UNAVAILABLE, Finding
 from mountkit.errors import MountkitError, PermissionDeniedError
-from mountkit.store import checksums, is_final_refusal, provider
+from mountkit.store import checksums, provider, refusal_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def _wait(mount: Mount, path: str, began: float, seconds: float) -> Finding:
     while time.monotonic() - began < seconds:
         pending = control.push()
         said = dict((*pending.errors, *pending.lost)).get(path, said)
-        if is_final_refusal(mount.spec.source, said):
+        if refusal_in(mount.spec.source, said) is not None:
             detail = f"The store refuses what {mount.spec.backend} uploads: {said}"
             sees = provider(mount.spec.source.scheme).daemon_credentials
             hint = f"Give the daemon credentials that may write: it sees {sees} only"

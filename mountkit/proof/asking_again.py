@@ -34,25 +34,31 @@ class Refusals:
 
 
 class Endurance:
-    """How long a drain goes on while it gets no answer, or is refused, and settles nothing.
+    """How long one goes on who gets no answer, or is refused, and settles nothing.
 
-    ``stall`` is the stall timeout, in seconds.
+    ``stall`` is the stall timeout, in seconds, for which ``troubles`` are waited out.
     """
 
-    def __init__(self, stall: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stall: float,
+        troubles: tuple[type[MountkitError], ...] = (MountUnavailableError,),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stall = stall
+        self._troubles = troubles
         self._clock = clock
         self._moved = clock()
         self._settled = 0
         self._refusals = Refusals(clock)
 
     def ends(self, error: MountkitError, settled: int) -> bool:
-        """Whether to give up; ``settled`` is how many files have been settled so far."""
+        """Whether to give up; ``settled`` is how much has been settled so far."""
         if settled > self._settled:
             self._moved, self._settled = self._clock(), settled
         if self._clock() - self._moved > self._stall:
             return True
-        if isinstance(error, MountUnavailableError):
+        if isinstance(error, self._troubles):
             self._refusals.over("")
             return False
         return self._refusals.final("", error.may_pass)

@@ -14,12 +14,20 @@ from mountkit import backends
 from mountkit.checkpoints import retention
 from mountkit.checkpoints.manifest import FileEntry, Manifest
 from mountkit.checkpoints.verification import listing
-from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError, Unproven
+from mountkit.errors import (
+    ConfigurationError,
+    MountkitError,
+    MountUnavailableError,
+    NotDurableError,
+    PermissionDeniedError,
+    Unproven,
+)
 from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
 from mountkit.mounts.disk_space import shortage
 from mountkit.mounts.shadowed_files import missed
 from mountkit.names import MANIFEST_NAME
 from mountkit.proof import symbolic_links
+from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import explained
 from mountkit.proof.upload_waiter import Uploads
 from mountkit.state.proof_stats import Proven
@@ -55,18 +63,28 @@ class Prover:
     def _patiently(self, request: Callable[[], None]) -> None:
         """Make a request; again while the store is out of reach, within the stall timeout.
 
-        And when what was sent arrived damaged: a bit that flipped on the way does so once.
+        And when what was sent arrived damaged: a bit that flipped on the way does so once. And when
+        it was refused in a way that may pass, for as long as it may.
         """
         began = time.monotonic()
+        endurance = Endurance(self._limits.stall, (MountUnavailableError, NotDurableError))
         while (problem := _problem_of(request)) is not None:
-            if time.monotonic() - began > self._limits.stall or self._limits.over(began):
+            if endurance.ends(problem, 0) or self._limits.over(began):
+                problem.may_pass = 0.0
                 raise problem
             self._observer(Trouble(problem.message))
             time.sleep(RETRY_SECONDS)
 
     def begin(self, name: str) -> None:
-        """A checkpoint is about to be saved: nothing of an earlier try counts any more."""
-        self._mount.directory.strays.begin(self._path(name))
+        """A checkpoint is about to be saved: nothing of an earlier try counts any more.
+
+        Where that cannot be noted, it still counts: then this one may not be proven, and is no
+        worse for it.
+        """
+        try:
+            self._mount.directory.strays.begin(self._path(name))
+        except (ConfigurationError, OSError) as error:
+            self._observer(Trouble(f"That {name} is saved now cannot be noted: {error}"))
         short = shortage(self._mount, name, self._last_size)
         if short:
             self._observer(Trouble(short))
@@ -297,6 +315,10 @@ def _problem_of(request: Callable[[], None]) -> MountkitError | None:
     try:
         request()
     except (MountUnavailableError, NotDurableError) as error:
+        return error
+    except (ConfigurationError, PermissionDeniedError) as error:
+        if not error.may_pass:
+            raise
         return error
     return None
 

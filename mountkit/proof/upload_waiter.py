@@ -15,6 +15,8 @@ from mountkit import backends
 from mountkit.checkpoints.attestation import attest_file
 from mountkit.checkpoints.manifest import FileEntry
 from mountkit.errors import (
+    ConfigurationError,
+    MountkitError,
     MountUnavailableError,
     NotDurableError,
     PermissionDeniedError,
@@ -24,7 +26,8 @@ from mountkit.errors import (
 )
 from mountkit.events import Observer, Trouble, Waiting
 from mountkit.formatting import printable
-from mountkit.store import checksums, is_final_refusal
+from mountkit.proof.asking_again import Refusals
+from mountkit.store import checksums, refusal_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -115,7 +118,7 @@ class Uploads:
                 self._mount.directory.tally.complain(message)
                 if work.errors.get(path) != text:
                     self._observer(Trouble(message))
-                    self._raise_if_refused(path, text)
+                self._raise_if_refused(work, path, text)
         files = self._control.files(work.below)
         # Bytes that were taken away leave the same record, but the mount still shows the file.
         gone = sorted(file.path for file in files if file.gone and file.path in work.unasked)
@@ -124,8 +127,13 @@ class Uploads:
             work.drop(self._mount.missing(gone, self._limits.deadline))
         return pending, files
 
-    def _raise_if_refused(self, path: str, text: str) -> None:
-        if is_final_refusal(self._mount.spec.source, text):
+    def _raise_if_refused(self, work: _Work, path: str, text: str) -> None:
+        may_pass = refusal_in(self._mount.spec.source, text)
+        # Of its own queue: the store may be asked for the same file, and let that be.
+        what = f"the upload of {path}"
+        if may_pass is None:
+            work.refusals.over(what)
+        elif work.refusals.final(what, may_pass):
             raise PermissionDeniedError(
                 f"The store refuses the upload of {printable(path)}: {text}",
                 hint="Correct the credentials or their rights, then check: mountkit status",
@@ -155,18 +163,29 @@ class Uploads:
             # Its object was replaced or removed while it was read. The next round asks once more.
             work.references.pop(path, None)
             return None, Unproven(path, size, error.message)
+        except (ConfigurationError, PermissionDeniedError) as error:
+            if work.refusals.final(path, error.may_pass):
+                # It has been asked for long enough: nobody has to do so once more.
+                error.may_pass = 0.0
+                raise
+            self._tell(work, error)
+            return None, None
         except (MountUnavailableError, NotDurableError) as error:
             # The store is ill or out of reach: no verdict. The stall timeout bounds the wait.
-            self._mount.directory.tally.complain(error.message)
-            if not work.trouble:
-                self._observer(Trouble(error.message))
-            work.trouble = error.message
+            self._tell(work, error)
             return None, None
+        work.refusals.over(path)
         if verdict.problem is not None:
             # Written again since the reference was taken? The next round takes a new one.
             work.references.pop(path, None)
             return None, Unproven(path, size, describe(verdict))
         return _entry(path, reference, verdict), None
+
+    def _tell(self, work: _Work, error: MountkitError) -> None:
+        self._mount.directory.tally.complain(error.message)
+        if not work.trouble:
+            self._observer(Trouble(error.message))
+        work.trouble = error.message
 
 
 class _Work:
@@ -182,6 +201,7 @@ class _Work:
         self.sizes: dict[str, int] = {}
         self.errors: dict[str, str] = {}
         self.trouble = ""
+        self.refusals = Refusals()
         self._limits = limits
         self._order = list(paths)
         self._entries: dict[str, FileEntry] = {}

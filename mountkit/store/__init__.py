@@ -76,6 +76,6 @@ def open_store(
     return provider(source.scheme).open(source, options, patience=patience, deadline=deadline)
 
 
-def is_final_refusal(source: Source, text: str) -> bool:
-    """Whether a daemon's error quotes a refusal of that store which no waiting changes."""
-    return any(word in text for word in provider(source.scheme).final_refusals)
+def refusal_in(source: Source, text: str) -> float | None:
+    """For how many seconds a refusal that a daemon's error quotes may pass; see ``Provider``."""
+    return provider(source.scheme).refusal_in(text)

@@ -229,8 +229,6 @@ class Provider(Protocol):
     daemon_credentials: ClassVar[str]
     #: Options of rclone that mountkit sets itself for such a store.
     rclone_owned: ClassVar[frozenset[str]]
-    #: Words by which a daemon's error tells a refusal that is final from one that may pass.
-    final_refusals: ClassVar[tuple[str, ...]]
 
     def parse(self, url: str) -> Source:
         """Read a URL of this scheme.
@@ -239,6 +237,13 @@ class Provider(Protocol):
         ------
         UsageError
             If it names no place, or carries credentials.
+        """
+        ...
+
+    def refusal_in(self, text: str) -> float | None:
+        """For how many seconds a refusal that a daemon's error quotes may pass by itself.
+
+        0 where it is final; None if the text quotes no refusal.
         """
         ...
 

@@ -17,13 +17,19 @@ from mountkit import backends, doctor, names, writers
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.lineage import Clock
 from mountkit.config import environment, settings, timeouts
-from mountkit.errors import ConfigurationError, MountkitError, NotDurableError, UsageError
+from mountkit.errors import (
+    ConfigurationError,
+    MountkitError,
+    MountUnavailableError,
+    NotDurableError,
+    UsageError,
+)
 from mountkit.events import Observer, Trouble, Waiting, silent
 from mountkit.linux import paths
 from mountkit.mounts import link_names, location, working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
-from mountkit.training import requirements, save_end, save_retry, save_total_limit
+from mountkit.training import requirements, save_end, save_retry, save_total_limit, state_errors
 from mountkit.training.retention import Retention
 from mountkit.training.save_retry import Resaver
 from mountkit.training.save_total_limit import SaveTotalLimit
@@ -213,7 +219,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._skipped = -1
         if self._proving == f"checkpoint-{step}":
             try:
-                self._finish_proof()
+                with state_errors.naming(self._mount):
+                    self._finish_proof()
             except MountkitError as error:
                 # What counts is the save that begins now, and its own proof.
                 self._tell(Trouble(error.message))
@@ -223,8 +230,19 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 return False
             self._withdraw(self._prover, step)
         if self._earlier is not None:
-            self._earlier.clear(step)
+            self._clear(self._earlier, step)
         return True
+
+    def _clear(self, earlier: EarlierSaves, step: int) -> None:
+        """Keep the files of an earlier training out of a save; without that it is not proven."""
+        try:
+            with state_errors.naming(self._mount):
+                earlier.clear(step)
+        except (MountUnavailableError, NotDurableError) as error:
+            if self._on_failure == "raise":
+                raise
+            self._skipped = step
+            logger.warning("mountkit: checkpoint-%s is saved, and not proven: %s", step, error)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note what was saved. Callbacks after this one may still add files to it."""
@@ -311,7 +329,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
         """Do it; an error ends the training, or is logged, as ``on_failure`` says."""
         try:
-            work(*arguments)
+            with state_errors.naming(self._mount):
+                work(*arguments)
         except MountkitError as error:
             if self._on_failure == "raise":
                 raise

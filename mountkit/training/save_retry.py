@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import errno
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mountkit.errors import MountUnavailableError, NotDurableError, Unproven
+from mountkit.errors import (
+    ConfigurationError,
+    MountUnavailableError,
+    NotDurableError,
+    Unproven,
+)
 from mountkit.events import Observer, Trouble
 from mountkit.state.record import SERVING
-from mountkit.store import is_final_refusal
+from mountkit.store import refusal_in
 from mountkit.timing import wait_until
 from mountkit.training import permanent_errors
 from mountkit.training.trainer_hooks import Call, hook
@@ -32,6 +38,15 @@ REPORTED = "the mount reported an error"
 # The error of a save may come before the supervisor has seen why.
 NOTICE_SECONDS = 2.0
 STORE_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """When the mount was lost, and whether it serves, if that is ``known``: if it can be read."""
+
+    lost: tuple[float, ...] = ()
+    serves: bool = True
+    known: bool = True
 
 
 class Resaver:
@@ -70,7 +85,7 @@ class Resaver:
         earlier: tuple[object, ...] = ()
         self._prover.begin(name)
         for _ in range(REPEATS):
-            before = self._losses()
+            before = self._seen()
             error = None
             try:
                 result = work()
@@ -126,21 +141,29 @@ class Resaver:
         if known is not None:
             raise known from error
 
-    def _losses(self) -> tuple[float, ...]:
-        record = self._mount.record()
-        return () if record is None else record.lost
+    def _seen(self) -> _Seen:
+        try:
+            record = self._mount.record()
+        except (ConfigurationError, OSError) as error:
+            # The proof looks at it once more.
+            self._observer(Trouble(f"Whether {self._mount.path} is lost cannot be told: {error}"))
+            return _Seen(known=False)
+        if record is None:
+            return _Seen(serves=False)
+        return _Seen(record.lost, serves=record.state == SERVING)
 
-    def _broken(self, before: tuple[float, ...], error: Exception | None) -> str:
+    def _broken(self, before: _Seen, error: Exception | None) -> str:
         """Why what was written may be torn, or ""."""
 
         def lost() -> bool:
-            record = self._mount.record()
-            return record is None or record.lost != before or record.state != SERVING
+            now = self._seen()
+            changed = before.known and now.lost != before.lost
+            return now.known and (changed or not now.serves)
 
         if lost() or (error is not None and wait_until(lost, self._notice)):
             return "the mount was lost while it was being saved"
         source = self._mount.spec.source
-        if not isinstance(error, OSError) or is_final_refusal(source, str(error)):
+        if not isinstance(error, OSError) or refusal_in(source, str(error)) is not None:
             return ""
         if self._store_was_away():
             return "the store was out of reach while it was being saved"

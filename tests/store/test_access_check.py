@@ -10,7 +10,7 @@ import pytest
 from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.errors import ConfigurationError, MountUnavailableError, PermissionDeniedError
 from mountkit.spec import Source, StoreOptions
-from mountkit.store.s3.access_check import PROBE_NAME
+from mountkit.store.s3.access_check import PROBE_NAME, check
 from mountkit.store.s3.store import S3Store
 from support.stores import BUCKET, EMPTY_LIST, REGION, Answer, find_rclone
 
@@ -21,7 +21,7 @@ def refusal(store, kind):
     """The error of the preflight, which must come within the limit."""
     started = time.monotonic()
     with pytest.raises(kind) as refused:
-        store.check()
+        check(store, pause=0.0)
     assert time.monotonic() - started < LIMIT
     assert refused.value.hint
     return refused.value
@@ -258,3 +258,29 @@ def test_a_store_that_went_away(tmp_path, monkeypatch):
         store = at(server.endpoint_url)
         store.put("a", b"x")
     refusal(store, MountUnavailableError)
+
+
+@pytest.mark.fault(18, 35)
+@pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "ExpiredToken", "AccessDenied"])
+def test_a_refusal_that_passes_is_asked_about_once_more(scripted, scripted_store, code):
+    answers = iter([Answer.error(403, code)])
+    scripted.script = lambda *_: next(answers, EMPTY_LIST)
+    assert not check(scripted_store, write=False, pause=0.0).written
+    assert len(scripted.requests) == 2
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "NotSignedUp"])
+def test_a_key_that_is_plainly_wrong_is_not(scripted, scripted_store, code):
+    scripted.script = lambda *_: Answer.error(403, code)
+    with pytest.raises(PermissionDeniedError, match=code):
+        # Longer than the test may take.
+        check(scripted_store, write=False, pause=3600.0, seconds=30.0)
+    assert len(scripted.requests) == 1
+
+
+@pytest.mark.fault(18)
+def test_a_store_that_falls_silent_then_has_refused(scripted, scripted_store):
+    scripted.script = lambda *_: Answer.error(403, "AccessDenied")
+    with pytest.raises(PermissionDeniedError, match="AccessDenied"):
+        check(scripted_store, write=False, pause=3600.0, seconds=1.0)

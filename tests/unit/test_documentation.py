@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -16,8 +16,6 @@ import pictures
 from mountkit import errors
 from mountkit.cli import COMMANDS
 from mountkit.config.settings import Settings
-
-import tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

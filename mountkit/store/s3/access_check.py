@@ -28,10 +28,17 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
+AGAIN_SECONDS = 2.0
 PROBE_BODY = b"mountkit tried whether it may write here. This object can be deleted.\n"
 
 
-def check(store: Connection, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
+def check(
+    store: Connection,
+    *,
+    write: bool = True,
+    seconds: float = 6.0,
+    pause: float = AGAIN_SECONDS,
+) -> StoreFacts:
     """Try every request a save will make, and say what is wrong with the first that fails.
 
     Parameters
@@ -42,6 +49,9 @@ def check(store: Connection, *, write: bool = True, seconds: float = 6.0) -> Sto
         Whether to write and delete a throw-away object as well.
     seconds:
         After how long without an answer to give up, whatever the store does or does not do.
+    pause:
+        After how many seconds to try once more, where the store refuses in a way that may pass. A
+        key that is plainly wrong is never tried again.
 
     Raises
     ------
@@ -57,7 +67,7 @@ def check(store: Connection, *, write: bool = True, seconds: float = 6.0) -> Sto
 
     def attempt() -> None:
         try:
-            outcome.put(trial.run())
+            outcome.put(trial.run_patiently(pause))
         except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
             outcome.put(error)
 
@@ -75,6 +85,8 @@ def check(store: Connection, *, write: bool = True, seconds: float = 6.0) -> Sto
             f"{store.source.url}",
         ) from None
     except unanswered.SilentError:
+        if trial.refused is not None:
+            raise trial.refused from None
         endpoint = store.options.endpoint_url
         at = f" at {errors.safe_url(endpoint)}" if endpoint else ""
         raise MountUnavailableError(
@@ -95,6 +107,19 @@ class _Trial:
         self._write = write
         self._started = time.monotonic()
         self.doing = "find credentials for"
+        #: What the store said the first time, while it is tried once more.
+        self.refused: MountkitError | None = None
+
+    def run_patiently(self, pause: float) -> StoreFacts:
+        """The same as ``run``; once more after a refusal that may pass."""
+        try:
+            return self.run()
+        except (ConfigurationError, PermissionDeniedError) as error:
+            if not error.may_pass:
+                raise
+            self.refused = error
+        time.sleep(pause)
+        return self.run()
 
     def run(self) -> StoreFacts:
         store = self._store
@@ -173,8 +198,10 @@ def _denied(error: MountkitError, doing: str, url: str) -> PermissionDeniedError
     prefix = url.rpartition("/")[0]
     right = error_codes.PERMISSIONS[doing]
     left = f" The object is left behind: {url}" if doing == "delete" else ""
-    return PermissionDeniedError(
+    found = PermissionDeniedError(
         f"{error.message} {prefix} can be listed, but {right} does not work there.{left}",
         hint=f"Allow {right} on {prefix}/*, or use a store that is not read-only, then: "
         f"mountkit doctor {prefix}",
     )
+    found.may_pass = error.may_pass
+    return found

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from mountkit._version import __version__
 from mountkit.errors import ConfigurationError, PermissionDeniedError
-from mountkit.store.s3 import errors
+from mountkit.store.s3 import error_codes, errors
 from mountkit.timing import Deadline
 
 if TYPE_CHECKING:
@@ -135,10 +135,12 @@ class Connection:
             # What botocore raises for credentials that have expired and were not renewed.
             if "credentials" not in str(error).lower():
                 raise
-            raise PermissionDeniedError(
+            expired = PermissionDeniedError(
                 f"The credentials for {self.url(path)} have expired: {error}",
                 hint="Renew them, then: mountkit doctor " + self.source.url,
-            ) from error
+            )
+            expired.may_pass = error_codes.PASSING_SECONDS
+            raise expired from error
         except (BotoCoreError, ClientError) as error:
             raise errors.translate(
                 error,

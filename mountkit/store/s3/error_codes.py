@@ -71,6 +71,23 @@ BUSY = frozenset(
         "TooManyRequests",
     }
 )
+#: Refusals that pass by themselves: a clock is being set, or credentials are being renewed.
+PASSING = CLOCK | frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidToken",
+        "TokenRefreshRequired",
+    }
+)
+#: Those of FORBIDDEN that say why, and stay.
+FINAL = frozenset({"AccountProblem", "AllAccessDisabled", "MethodNotAllowed", "NotSignedUp"})
+#: How a daemon quotes one that a right being given just now would end.
+DENIED = ("AccessDenied", "StatusCode: 403")
+# For so long a refusal is asked about again: seconds in which what passes has mostly passed; and
+# some seconds, for a store that denies access once may only be taking in a change.
+PASSING_SECONDS = 15.0
+DENIED_SECONDS = 3.0
 DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"})
 NO_OBJECT = frozenset({"NoSuchKey", "NoSuchVersion"})
 
@@ -83,3 +100,26 @@ PERMISSIONS: Mapping[str, str] = {
     "delete": "s3:DeleteObject",
     "abort": "s3:AbortMultipartUpload",
 }
+
+
+def may_pass(code: str, status: int = 0) -> float:
+    """For how many seconds a refusal may be one that passes by itself; 0 where it is final."""
+    if code in PASSING:
+        return PASSING_SECONDS
+    if code in REFUSED_CREDENTIALS or code in FINAL or code in BUSY:
+        return 0.0
+    return DENIED_SECONDS if code in FORBIDDEN or status in {401, 403} else 0.0
+
+
+def refused_in(text: str) -> float | None:
+    """The same of a refusal in the words of a daemon; None if it quotes none.
+
+    A daemon may name the status beside the code, and the code says more.
+    """
+    if any(code in text for code in BUSY if not code.isdecimal()):
+        return None
+    if any(code in text for code in PASSING):
+        return PASSING_SECONDS
+    if any(code in text for code in REFUSED_CREDENTIALS | FINAL | {"NoSuchBucket"}):
+        return 0.0
+    return DENIED_SECONDS if any(word in text for word in DENIED) else None

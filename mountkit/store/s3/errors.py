@@ -83,12 +83,18 @@ def translate(
     where = printable(where)  # A name from a bucket must not forge lines.
     if isinstance(error, ClientError):
         found = _answered(error, doing, where, endpoint)
+        may_pass = error_codes.may_pass(error_code(error), status_of(error))
     else:
         found = _unanswered(error, doing, where, endpoint)
+        # Whoever hands out credentials may be away for a moment.
+        fetched = isinstance(found, PermissionDeniedError)
+        may_pass = error_codes.PASSING_SECONDS if fetched else 0.0
     for secret in filter(None, secrets):
         found = type(found)(
             found.message.replace(secret, "***"), hint=found.hint.replace(secret, "***")
         )
+    if isinstance(found, (ConfigurationError, PermissionDeniedError)):
+        found.may_pass = may_pass
     return found
 
 
@@ -217,6 +223,9 @@ def _object(answer: _Answer) -> MountkitError | None:
 
 
 def _permission(answer: _Answer) -> MountkitError | None:
+    if answer.code in error_codes.BUSY:
+        # Some stores answer "slow down" with 403.
+        return None
     if answer.code not in error_codes.FORBIDDEN and answer.status not in {401, 403}:
         return None
     right = error_codes.PERMISSIONS.get(answer.doing)

@@ -10,6 +10,7 @@ from mountkit.errors import UsageError
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import EXAMPLE
 from mountkit.store.base import RcloneRemote
+from mountkit.store.s3 import error_codes
 from mountkit.store.s3.client import PATIENCE_SECONDS
 from mountkit.store.s3.store import S3Store
 
@@ -50,16 +51,6 @@ class S3Provider:
     rclone_owned: ClassVar[frozenset[str]] = frozenset(
         {f"{OPTIONS}endpoint", f"{OPTIONS}env-auth", f"{OPTIONS}provider"}
     )
-    final_refusals: ClassVar[tuple[str, ...]] = (
-        "AccessDenied",
-        "AllAccessDisabled",
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidToken",
-        "NoSuchBucket",
-        "SignatureDoesNotMatch",
-        "StatusCode: 403",
-    )
 
     def parse(self, url: str) -> Source:
         """``s3://bucket/prefix``."""
@@ -76,6 +67,10 @@ class S3Provider:
         if any(segment in {".", ".."} for segment in segments):
             raise UsageError(f"{url!r} has '.' or '..' in its path.", hint=EXAMPLE)
         return Source(scheme, bucket, "/".join(segments))
+
+    def refusal_in(self, text: str) -> float | None:
+        """By the code that S3 answered with, as rclone and Mountpoint repeat it."""
+        return error_codes.refused_in(text)
 
     def options(self, given: StoreOptions, environment: Mapping[str, str]) -> StoreOptions:
         """Where nothing else was set, what the command-line tools of AWS take."""

@@ -24,6 +24,7 @@ from mountkit.errors import (
     ConfigurationError,
     MountkitError,
     MountUnavailableError,
+    PermissionDeniedError,
     Unproven,
     VerificationError,
 )
@@ -701,6 +702,51 @@ class TestStoreTrouble:
         report = drain(mount, limits, events.append, ended_well=True)
         assert unproven(report) == ["log"]
         assert "AccessDenied" in report.unproven[0].reason
+
+
+class TestRefusedForNow:
+    """A refusal of the store that passes, and one that does not, in what only the drain asks."""
+
+    @pytest.fixture(autouse=True)
+    def at_once(self, monkeypatch):
+        monkeypatch.setattr(drains, "RETRY_SECONDS", 0.05)
+
+    def drain(self, mount, events, monkeypatch, refusals, may_pass):
+        mount.save("log")
+        listing, count = FakeStore.list, iter(range(1000))
+
+        def refuse(store, prefix="", **more):
+            if next(count) < refusals:
+                error = PermissionDeniedError("The store refused the credentials.")
+                error.may_pass = may_pass
+                raise error
+            return listing(store, prefix, **more)
+
+        monkeypatch.setattr(FakeStore, "list", refuse)
+        limits = replace(LIMITS, stall=3600.0)
+        return drain(mount, limits, events.append, ended_well=True), next(count)
+
+    @pytest.mark.fault(18, 35)
+    @pytest.mark.parametrize("refusals", [1, 3])
+    def test_one_that_passes_leaves_nothing_unproven(self, mount, events, monkeypatch, refusals):
+        report, asked = self.drain(mount, events, monkeypatch, refusals, 3600.0)
+        assert (report.files, report.unproven) == (1, ())
+        assert asked == refusals + 1
+        assert [e.reason for e in events if isinstance(e, Trouble)] == [
+            "The store refused the credentials."
+        ]
+
+    @pytest.mark.fault(18)
+    def test_one_that_stays_is_final_after_that(self, mount, events, monkeypatch):
+        report, asked = self.drain(mount, events, monkeypatch, 1000, 0.2)
+        assert unproven(report) == ["log"]
+        assert asked > 1
+
+    @pytest.mark.fault(18)
+    def test_a_key_that_is_plainly_wrong_is_not_asked_about_again(self, mount, events, monkeypatch):
+        report, asked = self.drain(mount, events, monkeypatch, 1000, 0.0)
+        assert unproven(report) == ["log"]
+        assert asked == 1
 
 
 class TestUnreadable:

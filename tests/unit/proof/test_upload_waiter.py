@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from mountkit.backends.base import Pending, WrittenFile
 from mountkit.config.timeouts import Limits
-from mountkit.errors import MountUnavailableError, PermissionDeniedError
+from mountkit.errors import ConfigurationError, MountUnavailableError, PermissionDeniedError
 from mountkit.events import Trouble, Waiting
 from mountkit.proof import upload_waiter
 from mountkit.proof.upload_waiter import Uploads, _Work
-from mountkit.store import checksums, provider
+from mountkit.store import checksums
 from mountkit.store.base import Attestation, Checksum
+from mountkit.store.s3 import error_codes
 from mountkit.timing import Deadline
 from support.fakes import FakeMount, FakeStore
 
@@ -273,9 +274,17 @@ class TestTimeUp:
         assert {problem.reason for problem in outcome.unproven} == {upload_waiter.TIME_UP}
 
 
+FINAL_REFUSALS = (
+    "AllAccessDisabled",
+    "InvalidAccessKeyId",
+    "NoSuchBucket",
+    "SignatureDoesNotMatch",
+)
+
+
 class TestRefusal:
     @pytest.mark.fault(18)
-    @pytest.mark.parametrize("word", provider("s3").final_refusals)
+    @pytest.mark.parametrize("word", FINAL_REFUSALS)
     def test_the_store_refuses_and_nobody_waits(self, mount, events, word):
         mount.write("x", dirty=True)
         mount.daemon.script = [Pending(("x",), (("x", f"api error {word}: sorry"),))]
@@ -284,6 +293,59 @@ class TestRefusal:
         assert "x" in caught.value.message
         assert word in caught.value.message
         assert mount.daemon.pushes == 1
+
+    @pytest.mark.fault(18, 35)
+    @pytest.mark.parametrize("word", ["AccessDenied", "ExpiredToken", "RequestTimeTooSkewed"])
+    def test_one_that_passes_keeps_nobody_from_the_proof(self, mount, events, word):
+        mount.write("x", dirty=True)
+        refused = Pending(("x",), (("x", f"api error {word}: sorry"),))
+
+        def push() -> Pending:
+            mount.daemon.pushes += 1
+            if mount.daemon.pushes < 3:
+                return refused
+            mount.upload("x")
+            return Pending()
+
+        mount.daemon.push = push
+        assert len(attest(mount, events, ["x"]).proven) == 1
+        assert any(word in e.reason for e in events if isinstance(e, Trouble))
+
+    @pytest.mark.parametrize("word", ["AccessDenied", "StatusCode: 403"])
+    def test_denied_a_second_time_some_seconds_later_is_final(
+        self, mount, events, monkeypatch, word
+    ):
+        monkeypatch.setattr(error_codes, "DENIED_SECONDS", 0.3)
+        mount.write("x", dirty=True)
+        mount.daemon.script = [Pending(("x",), (("x", word),))]
+        with pytest.raises(PermissionDeniedError) as caught:
+            attest(mount, events, ["x"])
+        assert mount.daemon.pushes > 1
+        assert caught.value.may_pass == 0.0
+
+    @pytest.mark.fault(18, 35)
+    @pytest.mark.parametrize("kind", [PermissionDeniedError, ConfigurationError])
+    @pytest.mark.parametrize("passes", [True, False])
+    def test_nor_does_a_store_that_refuses_for_a_while(self, mount, events, kind, passes):
+        mount.save("x")
+        count = iter(range(1000))
+
+        def refuse(_):
+            number = next(count)
+            error = kind(f"refused {number}")
+            error.may_pass = 3600.0 if passes else 0.2
+            if number < 3 or not passes:
+                raise error
+
+        mount.bucket.before_attest = refuse
+        if passes:
+            assert len(attest(mount, events, ["x"]).proven) == 1
+        else:
+            with pytest.raises(kind) as caught:
+                attest(mount, events, ["x"])
+            # Whoever gets it asks nobody again.
+            assert caught.value.may_pass == 0.0
+            assert next(count) > 1
 
     def test_a_refused_file_of_somebody_else_is_not_ours(self, mount, events):
         mount.save("mine")

@@ -91,9 +91,11 @@ class Place:
         listed = self.mount.daemon.listed
         listed.update({path: replace(file, modified=1.0) for path, file in listed.items()})
 
-    def train(self, step: int = 0, limit: int | None = None) -> CheckpointCallback:
+    def train(
+        self, step: int = 0, limit: int | None = None, on_failure: str = "raise"
+    ) -> CheckpointCallback:
         """A training begins; at a later step, it was resumed."""
-        callback = self._callback(self.mount, on_event=self.events.append)
+        callback = self._callback(self.mount, on_event=self.events.append, on_failure=on_failure)
         arguments = SimpleNamespace(
             output_dir=f"{self.mount.path}/out",
             world_size=1,
@@ -270,3 +272,56 @@ class TestAnotherTraining:
         again = catalog.scan(store)[0]
         place.prover.prove("checkpoint-2", 2, ["model"], saved=again.saved)
         assert place.latest == 4
+
+
+def take_away(mount: FakeMount, name: str) -> None:
+    """Nothing can be read of that, nor be written there."""
+    path = mount.directory.path / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["strays.json", "record.json"])
+class TestStateThatCannotBeUsed:
+    """A full disk, or a home directory that is away: nothing of it reaches the training raw."""
+
+    def save(self, place, callback, step: int) -> None:
+        """As Trainer does: through what repeats a save."""
+        resaver = callback.resaver()
+        assert callback.begin_save(step)
+        saved = resaver.save(f"checkpoint-{step}", lambda: place.save(callback, step) or "saved")
+        assert saved == "saved"
+
+    def test_with_warn_the_training_goes_on(self, place, caplog, name):
+        callback = place.train(on_failure="warn")
+        take_away(place.mount, name)
+        self.save(place, callback, 3)
+        control = SimpleNamespace(should_save=True, should_evaluate=False)
+        state = SimpleNamespace(global_step=6)
+        callback.on_step_end(SimpleNamespace(save_strategy="steps"), state, control)
+        assert f"{name}" in caplog.text
+        assert place.latest is None
+
+    def test_otherwise_it_ends_with_the_mount_by_name(self, place, name):
+        callback = place.train()
+        take_away(place.mount, name)
+        with pytest.raises(NotDurableError) as caught:
+            self.save(place, callback, 3)
+        assert name in caught.value.message
+        assert place.mount.path in caught.value.message
+        assert caught.value.hint
+
+    def test_nor_do_the_files_of_an_earlier_training(self, place, monkeypatch, caplog, name):
+        place.prove(3, "model", "scaler.pt")
+        callback = place.train(on_failure="warn")
+
+        def fail(_=""):
+            raise OSError(5, "Input/output error", name)
+
+        monkeypatch.setattr(place.mount.daemon, "files", fail)
+        assert callback.begin_save(3)
+        assert "is saved, and not proven" in caplog.text
+        # Among them stale ones may be left: what is saved there is no proven checkpoint.
+        callback.on_save(None, SimpleNamespace(global_step=3, best_model_checkpoint=None), None)
+        callback.on_train_end(None, None, None)
+        assert place.latest is None

@@ -7,6 +7,7 @@ from botocore import exceptions as known
 
 from mountkit.errors import MountkitError, UsageError
 from mountkit.store.base import ObjectChangedError, ObjectMissingError
+from mountkit.store.s3 import error_codes
 from mountkit.store.s3.errors import safe_url, translate
 
 WHERE = "s3://bucket/run/file"
@@ -46,6 +47,7 @@ def name_of(value: object) -> str | None:
         (answered("InvalidObjectState", 403), 74, "archived"),
         (answered("BadDigest"), 75, "damaged"),
         (answered("SlowDown", 503), 69, "too busy"),
+        (answered("SlowDown", 403), 69, "too busy"),
         (answered("InternalError", 500), 69, "InternalError"),
         (answered("NeverHeardOf", 400), 69, "refused when asked to write"),
         (answered("", 404, ""), 69, "HTTP 404"),
@@ -138,3 +140,52 @@ def test_an_endpoint_is_named_without_its_credentials():
 def test_an_error_of_ours_stays_itself():
     mine: MountkitError = UsageError("no")
     assert translate(mine, doing="list", where=WHERE) is mine
+
+
+@pytest.mark.fault(18, 35)
+@pytest.mark.parametrize(
+    ("error", "may"),
+    [
+        (answered("RequestTimeTooSkewed", 403), "pass"),
+        (answered("RequestExpired", 400), "pass"),
+        (answered("ExpiredToken", 400), "pass"),
+        (answered("InvalidToken", 403), "pass"),
+        (known.CredentialRetrievalError(provider="p", error_msg="x"), "pass"),
+        (answered("AccessDenied", 403), "be doubted"),
+        (answered("403", 403), "be doubted"),
+        (answered("", 401), "be doubted"),
+        (answered("InvalidAccessKeyId", 403), "not pass"),
+        (answered("SignatureDoesNotMatch", 403), "not pass"),
+        (answered("AllAccessDisabled", 403), "not pass"),
+        (answered("NoSuchBucket", 404), "not pass"),
+        (known.NoCredentialsError(), "not pass"),
+        # Waited for as any store that is away.
+        (answered("SlowDown", 403), "not pass"),
+    ],
+    ids=name_of,
+)
+def test_which_refusals_may_pass(error, may):
+    seconds = {
+        "pass": error_codes.PASSING_SECONDS,
+        "be doubted": error_codes.DENIED_SECONDS,
+        "not pass": 0.0,
+    }
+    found = translate(error, doing="attest", where=WHERE, secrets=("said",))
+    assert found.may_pass == seconds[may]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("StatusCode: 403, api error RequestTimeTooSkewed", error_codes.PASSING_SECONDS),
+        ("StatusCode: 403, api error InvalidToken: no", error_codes.PASSING_SECONDS),
+        ("StatusCode: 403, api error AccessDenied", error_codes.DENIED_SECONDS),
+        ("StatusCode: 403, RequestID: x", error_codes.DENIED_SECONDS),
+        ("StatusCode: 403, api error InvalidAccessKeyId", 0.0),
+        ("api error NoSuchBucket: gone", 0.0),
+        ("StatusCode: 403, api error SlowDown", None),
+        ("connection reset by peer", None),
+    ],
+)
+def test_a_refusal_in_the_words_of_a_daemon(text, seconds):
+    assert error_codes.refused_in(text) == seconds
