@@ -58,10 +58,15 @@ def rclone(place_on: Callable[[str], Place]) -> Place:
     return place_on("rclone")
 
 
+@pytest.fixture
+def place(rclone: Place) -> Place:
+    """Where it does not matter which store it is: see the contract for that."""
+    return rclone
+
+
 @pytest.fixture(params=["moto", "rclone"])
-def place(request: pytest.FixtureRequest) -> Place:
-    found: Place = request.getfixturevalue(request.param)
-    return found
+def each_place(request: pytest.FixtureRequest, place_on: Callable[[str], Place]) -> Place:
+    return place_on(request.param)
 
 
 @pytest.fixture

@@ -31,15 +31,15 @@ def at(endpoint, bucket=BUCKET, **options):
     return S3Store(Source("s3", bucket, "run"), StoreOptions(endpoint, REGION, **options))
 
 
-def test_a_store_that_can_be_used(place):
-    facts = place.store.check()
-    assert facts.url == place.store.source.url
-    assert facts.endpoint_url == place.store.options.endpoint_url
+def test_a_store_that_can_be_used(each_place):
+    facts = each_place.store.check()
+    assert facts.url == each_place.store.source.url
+    assert facts.endpoint_url == each_place.store.options.endpoint_url
     assert facts.region == REGION
     assert facts.credentials == "env"
     assert facts.written
     assert facts.seconds < LIMIT
-    assert place.keys() == set(), "the preflight left something behind"
+    assert each_place.keys() == set(), "the preflight left something behind"
 
 
 @pytest.mark.fault(15)
@@ -90,8 +90,8 @@ def test_a_wrong_access_key(rclone, monkeypatch):
 
 
 @pytest.mark.fault(19)
-def test_a_bucket_that_is_not_there(place):
-    error = refusal(at(place.store.options.endpoint_url, "no-such-bucket"), ConfigurationError)
+def test_a_bucket_that_is_not_there(each_place):
+    error = refusal(at(each_place.store.options.endpoint_url, "no-such-bucket"), ConfigurationError)
     assert "There is no bucket 'no-such-bucket'" in error.message
     assert "aws s3 mb s3://no-such-bucket" in error.hint
 

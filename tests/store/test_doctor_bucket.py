@@ -163,11 +163,14 @@ def store(scripted, script) -> S3Store:
     return at(scripted.url)
 
 
-def test_a_store_that_can_be_used(place):
-    found = examine(at(place.store.options.endpoint_url))
+def test_a_store_that_can_be_used(each_place):
+    found = examine(at(each_place.store.options.endpoint_url))
     assert set(statuses(found).values()) <= {"warning"}
     assert first(found) == ("This run will save.", 0)
-    assert list(S3Store(Source("s3", BUCKET, "run"), place.store.options).list(markers=True)) == []
+    assert (
+        list(S3Store(Source("s3", BUCKET, "run"), each_place.store.options).list(markers=True))
+        == []
+    )
 
 
 def test_an_upload_that_was_begun_is_taken_back(moto):
@@ -380,8 +383,8 @@ class TestCredentials:
 
 
 @pytest.mark.fault(19)
-def test_a_bucket_that_is_not_there(place):
-    found = examine(at(place.store.options.endpoint_url, "no-such-bucket"))
+def test_a_bucket_that_is_not_there(each_place):
+    found = examine(at(each_place.store.options.endpoint_url, "no-such-bucket"))
     assert found["bucket"].exit_code == 78
     assert "There is no bucket 'no-such-bucket'" in found["bucket"].detail
     assert found["put"].detail == "Not tried: see bucket."

@@ -283,12 +283,8 @@ def damage_nothing_proven(place):
 
 
 def damage_empty(place):
-    if place.disk:
-        (place.disk / "checkpoint-50").mkdir()
-        until(lambda: "checkpoint-50" in place.store.directories())
-    else:
-        place.put("checkpoint-50/", b"")
-        place.put("checkpoint-50/x/", b"")
+    (place.disk / "checkpoint-50").mkdir()
+    until(lambda: "checkpoint-50" in place.store.directories())
 
 
 def damage_missing(place):
@@ -351,7 +347,16 @@ def test_a_new_etag_over_the_same_bytes_is_still_intact(moto):
     assert latest(moto.store).step == 30
 
 
-def test_remove_takes_the_manifest_first(place):
+@pytest.mark.fault(22)
+def test_directory_markers_are_no_checkpoint(moto):
+    checkpoint(moto, 40)
+    moto.put("checkpoint-50/", b"")
+    moto.put("checkpoint-50/x/", b"")
+    assert latest(moto.store).step == 40
+
+
+def test_remove_takes_the_manifest_first(each_place):
+    place = each_place
     checkpoint(place, 1)
     checkpoint(place, 10)
     if place.kind == "moto":
