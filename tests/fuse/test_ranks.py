@@ -20,7 +20,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 def together(training: Training, *options: str) -> list[str]:
     """The training in two processes."""
-    python, *words = training.command("--callback", "none", "--save-steps", "2", *options)
+    python, *words = training.from_the_start("--callback", "none", "--save-steps", "2", *options)
     return [python, *TORCHRUN, *words]
 
 

@@ -25,7 +25,7 @@ def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> Non
     source = f"s3://{bucket.name}/run"
     first = Training(rig)
     options = ["--steps", "12", "--save-steps", "3", "--limit", "2", "--pause-at", "7"]
-    job = rig.begin(source, first.command(*options), *rig.late)
+    job = rig.begin(source, first.from_the_start(*options), *rig.late)
     rig.await_word("at-7", job)
     rig.kill(rig.daemon())
     rig.say("go-at-7")

@@ -22,7 +22,7 @@ def test_sharded_weights_with_a_limit_and_a_resume(rig: Rig, bucket: Bucket) -> 
     source = f"s3://{bucket.name}/run"
     options = ["--save-steps", "2", "--limit", "2", "--shard", "20KB"]
     first = Training(rig)
-    answer = rig.run(source, first.command("--steps", "6", *options))
+    answer = rig.run(source, first.from_the_start("--steps", "6", *options))
     assert answer.code == 0, answer
     assert checkpoints(bucket) == {"checkpoint-4", "checkpoint-6"}
     second = Training(rig, "second")
@@ -44,9 +44,8 @@ def test_sharded_weights_with_a_limit_and_a_resume(rig: Rig, bucket: Bucket) -> 
 @pytest.mark.fault(1)
 def test_what_was_written_is_what_the_manifest_says(rig: Rig, bucket: Bucket) -> None:
     training = Training(rig)
-    answer = rig.run(
-        f"s3://{bucket.name}/run", training.command("--steps", "2", "--save-steps", "2")
-    )
+    command = training.from_the_start("--steps", "2", "--save-steps", "2")
+    answer = rig.run(f"s3://{bucket.name}/run", command)
     assert answer.code == 0, answer
     training.assert_proven(bucket, 2)
     manifest = bucket.manifest("run/checkpoint-2")
