@@ -36,7 +36,7 @@ MODULES = (
     "transformers.trainer",
     "transformers.models.gpt2.modeling_gpt2",
     "safetensors.torch",
-    "boto3",
+    "botocore.session",
     "pydantic_settings",
 )
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"alone-{os.getpid()}"
