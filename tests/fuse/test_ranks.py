@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.installed import needs
 from support.training import Training
 
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
 
-pytest.importorskip("transformers", reason="transformers is not installed")
-pytest.importorskip("torch", reason="torch is not installed")
+needs("transformers", "torch")
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.assertions import assert_proven
+from support.installed import needs
 from support.rig import MANIFEST
 from support.training import Training, checkpoints
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from support.rig import Answer, Bucket, Rig
 
 
-pytest.importorskip("transformers", reason="transformers is not installed")
-pytest.importorskip("torch", reason="torch is not installed")
+needs("transformers", "torch")
 
 
 @pytest.mark.fault(3, 4, 6, 20, 23, 26)
@@ -38,7 +38,7 @@ def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> Non
     first.assert_proven(bucket, 9)
     first.assert_proven(bucket, 12)
     url = f"{source}/checkpoint-12"
-    verified = rig.mountkit("verify", url, "--endpoint-url", rig.server.endpoint_url)
+    verified = rig.ask("verify", url)
     assert verified.code == 0, verified
 
     second = Training(rig, "second")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.installed import needs
 from support.proxy import Fault, Request
 from support.rig import MANIFEST, assert_same
 from support.training import Training, checkpoints
@@ -13,8 +14,7 @@ from support.training import Training, checkpoints
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
 
-pytest.importorskip("transformers", reason="transformers is not installed")
-pytest.importorskip("torch", reason="torch is not installed")
+needs("transformers", "torch")
 
 
 @pytest.mark.fault(1, 20, 21)
@@ -22,7 +22,7 @@ def test_sharded_weights_with_a_limit_and_a_resume(rig: Rig, bucket: Bucket) -> 
     source = f"s3://{bucket.name}/run"
     options = ["--save-steps", "2", "--limit", "2", "--shard", "20KB"]
     first = Training(rig)
-    answer = rig.run(source, first.from_the_start("--steps", "6", *options))
+    answer = rig.run(source, first.command("--steps", "6", *options))
     assert answer.code == 0, answer
     assert checkpoints(bucket) == {"checkpoint-4", "checkpoint-6"}
     second = Training(rig, "second")
@@ -35,8 +35,7 @@ def test_sharded_weights_with_a_limit_and_a_resume(rig: Rig, bucket: Bucket) -> 
     assert_same(bucket.files("run/checkpoint-8"), files)
     for step in (6, 8):
         url = f"{source}/checkpoint-{step}"
-        how = ["--endpoint-url", rig.server.endpoint_url, "--level", "readback"]
-        verified = rig.mountkit("verify", url, *how)
+        verified = rig.ask("verify", url, "--level", "readback")
         assert verified.code == 0, verified
 
 

@@ -10,13 +10,14 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def main() -> None:
     address, *argv = sys.argv[1:]
-    request = {"argv": argv, "env": dict(os.environ), "cwd": os.getcwd()}
+    request = {"argv": argv, "env": dict(os.environ), "cwd": str(Path.cwd())}
     content = json.dumps(request).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
