@@ -7,6 +7,7 @@ runs in the script's place; what is about the start of a Python is tested with a
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -21,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,15 +245,38 @@ def become(request: Request) -> None:
         importlib.import_module("sitecustomize")
 
 
+def run(script: str) -> None:
+    """Run it, and end as an interpreter does, without taking apart what was loaded before."""
+    code: object = 0
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+        if code is not None and not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except BaseException as error:  # noqa: BLE001 - as an interpreter tells it, also of an interrupt
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == -signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(int(code or 0) & 0xFF)
+
+
 def main() -> None:
     for module in MODULES:
         importlib.import_module(module)
+    # What every fork would go through again, and copy by that.
     gc.freeze()
     request = Server(Path(sys.argv[1])).serve()
     if request is not None:
         become(request)
-        # Its end is that of an interpreter: with its exit code, its threads and what atexit has.
-        runpy.run_path(request.argv[0], run_name="__main__")
+        run(request.argv[0])
 
 
 if __name__ == "__main__":
