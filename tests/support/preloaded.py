@@ -215,11 +215,11 @@ class Server:
             self._drop(connection)
 
     def _drop(self, connection: socket.socket) -> None:
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(connection)
-        # The one of a script that was just killed is closed here, and its end told to nobody.
         self._leases.discard(connection)
-        connection.close()
+        # Where the client was killed it was dropped before its script has ended.
+        if connection.fileno() >= 0:
+            self._selector.unregister(connection)
+            connection.close()
 
 
 def become(request: Request) -> None:
