@@ -1,4 +1,4 @@
-# Two commands for a fresh clone: `make demo` and `make test`. Each sets up what it needs first.
+# For a fresh clone: `make demo` and `make test`. Each target sets up what it needs first.
 # ARGS is passed on: make demo ARGS=--keep, make test ARGS="tests/unit -x".
 
 SHELL := /bin/bash
@@ -20,7 +20,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CHECKS)/hypothesis
 # ones; the code under test is the one beside this file.
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help demo test lint venv clean
+.PHONY: help demo check test chaos lint venv clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,11 +28,21 @@ help: ## Show this list
 demo: ## Train into a bucket on this machine, kill the mount, resume, and check every claim
 	@python="$$(.ci/setup --fuse)"; exec "$$python" -m mountkit demo $(ARGS)
 
+PYTEST = -m pytest --dist worksteal -o cache_dir='$(CHECKS)/pytest'
+
+check: lint ## Run the linters and the tests without mounts, in about a minute
+	@python="$$(.ci/setup)"; tools="$$(.ci/setup --tools)"; \
+	PATH="$$tools:$$PATH" exec "$$python" $(PYTEST) -n 2 tests/unit tests/store $(ARGS)
+
 # Four at a time, also on two cores: most of them wait for a mount most of the time.
-test: lint ## Run the linters and all tests
+test: lint ## Run the linters and all tests, without the long series of `make chaos`
 	@python="$$(.ci/setup --fuse)"; tools="$$(.ci/setup --tools)"; \
-	PATH="$$tools:$$PATH" exec "$$python" -m pytest -n 4 --dist worksteal \
-		-o cache_dir='$(CHECKS)/pytest' $(ARGS)
+	PATH="$$tools:$$PATH" exec "$$python" $(PYTEST) -n 4 $(ARGS)
+
+chaos: ## Run the long series: daemons, supervisors and stores that fail at random moments
+	@python="$$(.ci/setup --fuse)"; tools="$$(.ci/setup --tools)"; \
+	PATH="$$tools:$$PATH" MOUNTKIT_TEST_CHAOS=1 exec "$$python" $(PYTEST) -n 4 -m chaos \
+		tests/fuse $(ARGS)
 
 lint: ## Check style, types, and which folder imports which
 	@python="$$(.ci/setup)"; \

@@ -22,8 +22,16 @@ pytest.register_assert_rewrite("support")
 
 RUN_VARIABLE = "MOUNTKIT_TEST_RUN"
 REQUIRE_VARIABLE = "MOUNTKIT_REQUIRE_TOOLS"
+CHAOS_VARIABLE = "MOUNTKIT_TEST_CHAOS"
+NOT_NOW = f"a long series of random moments: make chaos, or {CHAOS_VARIABLE}=1"
 # What a person sets for a run of the tests; everything else of ours stays outside.
-KEPT = {REQUIRE_VARIABLE, "MOUNTKIT_TEST_BIG", "MOUNTKIT_TEST_MANY", "MOUNTKIT_TEST_SEED"}
+KEPT = {
+    REQUIRE_VARIABLE,
+    CHAOS_VARIABLE,
+    "MOUNTKIT_TEST_BIG",
+    "MOUNTKIT_TEST_MANY",
+    "MOUNTKIT_TEST_SEED",
+}
 FOREIGN_PREFIXES = ("AWS_", "MOUNTKIT_", "RCLONE_", "XDG_")
 WAIT_SECONDS = 10
 
@@ -32,6 +40,7 @@ hypothesis.settings.register_profile("mountkit", deadline=None)
 hypothesis.settings.load_profile("mountkit")
 
 REQUIRE_TOOLS = os.environ.get(REQUIRE_VARIABLE, "") not in {"", "0"}
+CHAOS = os.environ.get(CHAOS_VARIABLE, "") not in {"", "0"}
 RUN_ID = uuid.uuid4().hex
 # Short, because a unix socket's path may have no more than 107 bytes.
 HOME = Path(tempfile.mkdtemp(prefix="mk-"))
@@ -63,11 +72,21 @@ def remove_home() -> None:
         shutil.rmtree(HOME, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the long series to those who ask for them."""
+    for item in items:
+        if not CHAOS and item.get_closest_marker("chaos"):
+            item.add_marker(pytest.mark.skip(reason=NOT_NOW))
+
+
 def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Turn a skip into a failure, where every tool must be there."""
     if not REQUIRE_TOOLS or not report.skipped or hasattr(report, "wasxfail"):
         return
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    if str(reason).endswith(NOT_NOW):
+        # No tool is missing; `make chaos` runs it.
+        return
     report.outcome = "failed"
     report.longrepr = f"{reason}\nNo test may be skipped while {REQUIRE_VARIABLE} is set."
 

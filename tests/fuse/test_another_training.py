@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.installed import needs
 from support.training import Training, checkpoints
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def latest(rig: Rig, source: str) -> str:
     """The name of the checkpoint that ``mountkit latest`` gives."""
-    answer = rig.mountkit("latest", source, "--endpoint-url", rig.server.endpoint_url)
+    answer = rig.ask("latest", source)
     assert answer.code in {0, 1}, answer
     return answer.out.strip().rpartition("/")[2]
 
@@ -30,8 +31,7 @@ def trained(rig: Rig, source: str, *commands: list[str]) -> str:
 
 @pytest.fixture
 def torch() -> None:
-    pytest.importorskip("transformers", reason="transformers is not installed")
-    pytest.importorskip("torch", reason="torch is not installed")
+    needs("transformers", "torch")
 
 
 @pytest.mark.fault(20, 48)

@@ -46,7 +46,7 @@ def run_beside(rig: Rig, bucket: Bucket, line: str, *actions: str) -> Answer:
 
 def latest(rig: Rig, bucket: Bucket) -> Answer:
     url = f"s3://{bucket.name}/run"
-    return rig.mountkit("latest", url, "--endpoint-url", rig.server.endpoint_url)
+    return rig.ask("latest", url)
 
 
 @pytest.mark.fault(42)

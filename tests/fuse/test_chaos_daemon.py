@@ -92,6 +92,7 @@ def await_daemon(rig: Rig, job: Job, but: psutil.Process | None = None) -> psuti
     return eventually(serving, f"serving again:\n{job.err}", 90)
 
 
+@pytest.mark.chaos
 @pytest.mark.fault(5, 6, 7, 8, 10, 11, 12, 13)
 @pytest.mark.parametrize("how", ["plain", "prove"])
 def test_a_daemon_that_dies_and_hangs_at_random_moments(rig: Rig, bucket: Bucket, how: str) -> None:

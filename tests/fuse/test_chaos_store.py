@@ -81,6 +81,7 @@ def await_faults(proxy: Proxy, job: Job, count: int) -> None:
     eventually(enough, f"{count} times refused:\n{job.err}", 120)
 
 
+@pytest.mark.chaos
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("kind", list(FAULTS))
 def test_a_store_that_fails_now_and_then(rig: Rig, bucket: Bucket, kind: str) -> None:

@@ -45,6 +45,7 @@ except (NameError, OSError):
 """
 
 
+@pytest.mark.chaos
 @pytest.mark.fault(6, 7, 9, 37)
 @pytest.mark.parametrize("how", ["plain", "prove"])
 def test_a_supervisor_that_is_killed_again_and_again(rig: Rig, bucket: Bucket, how: str) -> None:
@@ -80,6 +81,7 @@ def test_a_supervisor_that_is_killed_again_and_again(rig: Rig, bucket: Bucket, h
         assert rig.umount("--discard").code == 0
 
 
+@pytest.mark.chaos
 @pytest.mark.fault(6, 7, 9, 11, 22, 37)
 @pytest.mark.parametrize("how", ["plain", "prove"])
 def test_a_run_that_is_killed_and_started_again(rig: Rig, bucket: Bucket, how: str) -> None:
@@ -109,11 +111,12 @@ def test_a_run_that_is_killed_and_started_again(rig: Rig, bucket: Bucket, how: s
     assert {first, first + STEPS_BETWEEN} <= set(proven), f"{answer}\n{saves}"
     for step in proven:
         assert_proven(bucket, f"run/checkpoint-{step}", files(step))
-    latest = rig.mountkit("latest", source, "--endpoint-url", rig.server.endpoint_url)
+    latest = rig.ask("latest", source)
     # What a killed run has left at a higher step is proven, and not what the last one goes on from.
     assert latest.out.strip() == f"{source}/checkpoint-{first + STEPS_BETWEEN}"
 
 
+@pytest.mark.chaos
 @pytest.mark.fault(4, 5)
 @pytest.mark.parametrize("number", range(MANY))
 def test_sigterm_within_two_seconds_after_a_save(rig: Rig, bucket: Bucket, number: int) -> None:

@@ -71,9 +71,7 @@ def test_what_it_left_behind_is_named_and_in_no_manifest(rig: Rig, bucket: Bucke
         assert f"checkpoint-5/{name} is left over" in answer.err
         # As the message says; and the checkpoint is as whole as it was.
         bucket.remove(f"run/checkpoint-5/{name}")
-    verified = rig.mountkit(
-        "verify", f"s3://{bucket.name}/run/checkpoint-5", "--endpoint-url", rig.server.endpoint_url
-    )
+    verified = rig.ask("verify", f"s3://{bucket.name}/run/checkpoint-5")
     assert verified.code == 0, verified
 
 

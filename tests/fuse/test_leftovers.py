@@ -58,7 +58,7 @@ def test_files_older_than_what_the_store_has_are_set_aside(rig: Rig, bucket: Buc
     assert "older than what the store has" in again.err
     # Proven as it was, and byte for byte.
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
-    newest = rig.mountkit("latest", source, "--endpoint-url", rig.server.endpoint_url)
+    newest = rig.ask("latest", source)
     assert newest.out.strip() == f"{source}/checkpoint-10"
     kept = {path.read_bytes() for path in rig.cache.rglob("strays/*/checkpoint-10/model*")}
     assert kept == {checkpoint(10, 40_000)["model.safetensors"]}

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from light import trainer_state
 
+from support import preloaded
+from support.installed import needs
 from support.rig import MANIFEST, SCRIPTS
 from support.versity import Versity
 
@@ -183,16 +185,15 @@ def test_a_link_in_a_checkpoint_is_proven_and_verified_as_any_file(
     assert {path: listed.get(f"{path}.rclonelink") for _, path in links} == {
         path: len(to) for to, path in links
     }
-    at = ["--endpoint-url", rig.server.endpoint_url]
     for level in ("attest", "readback"):
-        verified = rig.mountkit("verify", f"{source}/checkpoint-10", *at, "--level", level)
+        verified = rig.ask("verify", f"{source}/checkpoint-10", "--level", level)
         assert verified.code == 0, verified
-    assert rig.mountkit("latest", source, *at).out.strip() == f"{source}/checkpoint-10"
+    assert rig.ask("latest", source).out.strip() == f"{source}/checkpoint-10"
     bucket.put("run/checkpoint-10/weights.rclonelink", b"other.bin")
-    verified = rig.mountkit("verify", f"{source}/checkpoint-10", *at)
+    verified = rig.ask("verify", f"{source}/checkpoint-10")
     assert verified.code == 74, verified
     assert "weights.rclonelink" in verified.err
-    assert rig.mountkit("latest", source, *at).out.strip() == f"{source}/checkpoint-5"
+    assert rig.ask("latest", source).out.strip() == f"{source}/checkpoint-5"
 
 
 @pytest.mark.cached
@@ -297,8 +298,9 @@ class TestTraining:
     """Links that a Trainer's save makes."""
 
     def train(self, rig: Rig, bucket: Bucket, what: str) -> Answer:
-        pytest.importorskip("transformers", reason="transformers is not installed")
-        command = [rig.python, str(SCRIPTS / "linking.py"), str(rig.target), what]
+        needs("transformers")
+        words = [str(rig.target), what]
+        command = preloaded.command(rig.python, SCRIPTS / "linking.py", words)
         return rig.run(f"s3://{bucket.name}", command)
 
     @pytest.mark.cached

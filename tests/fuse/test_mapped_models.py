@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.installed import needs
+
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
 
-pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("safetensors", reason="safetensors is not installed")
+needs("torch", "safetensors")
 
 SAVED = """
 import subprocess, sys, torch, safetensors.torch

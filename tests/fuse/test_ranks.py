@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.installed import needs
 from support.training import Training
 
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
 
-pytest.importorskip("transformers", reason="transformers is not installed")
-pytest.importorskip("torch", reason="torch is not installed")
+needs("transformers", "torch")
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def together(training: Training, *options: str) -> list[str]:
     """The training in two processes."""
-    python, *words = training.command("--callback", "none", "--save-steps", "2", *options)
+    python, *words = training.from_the_start("--callback", "none", "--save-steps", "2", *options)
     return [python, *TORCHRUN, *words]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.installed import needs
 from support.rig import SCRIPTS
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def test_every_way_that_python_has(rig: Rig, bucket: Bucket) -> None:
 
 @pytest.mark.fault(49)
 def test_the_states_of_accelerate(rig: Rig, bucket: Bucket) -> None:
-    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    needs("accelerate")
     answer = rig.run(f"s3://{bucket.name}/run", [rig.python, "-c", ROTATED, str(rig.target)])
     assert answer.code == 0, answer
     assert "['checkpoint_1', 'checkpoint_2']" in answer.out

@@ -128,10 +128,9 @@ def test_what_an_earlier_run_had_uploaded_may_be_renamed(rig: Rig, bucket: Bucke
     again = rig.run(source, rig.light("exit:0"))
     assert again.code == 0, again
     # A proven checkpoint that was moved elsewhere is one there.
-    endpoint = ("--endpoint-url", rig.server.endpoint_url)
-    newest = rig.mountkit("latest", f"{source}/kept", *endpoint)
+    newest = rig.ask("latest", f"{source}/kept")
     assert newest.out.strip() == f"{source}/kept/checkpoint-20", newest
-    verified = rig.mountkit("verify", f"{source}/best", *endpoint)
+    verified = rig.ask("verify", f"{source}/best")
     assert verified.code == 0, verified
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.installed import needs
 from support.proxy import Fault, Request
 from support.training import Training
 
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
 
-pytest.importorskip("transformers", reason="transformers is not installed")
-pytest.importorskip("torch", reason="torch is not installed")
+needs("transformers", "torch")
 
 OPTIONS = ["--steps", "6", "--save-steps", "2", "--pause-in-save", "4"]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.installed import needs
 from support.rig import SCRIPTS
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def training(rig: Rig) -> tuple[Path, list[str]]:
 
 @pytest.mark.fault(43)
 def test_a_training_started_in_the_target_saves_into_the_bucket(rig: Rig, bucket: Bucket) -> None:
-    pytest.importorskip("torch", reason="torch is not installed")
+    needs("torch")
     rig.target.mkdir()
     reference, words = training(rig)
     answer = run_from(rig, rig.target, f"s3://{bucket.name}/run", shlex.join(words))
@@ -189,7 +190,7 @@ def test_a_training_started_in_the_target_saves_into_the_bucket(rig: Rig, bucket
 def test_the_callback_refuses_a_training_that_stands_below_the_mount(
     rig: Rig, bucket: Bucket
 ) -> None:
-    pytest.importorskip("torch", reason="torch is not installed")
+    needs("torch")
     rig.target.mkdir()
     source = f"s3://{bucket.name}/run"
     mount = shlex.join([rig.python, "-m", "mountkit", "mount", source, ".", *rig.how()])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.assertions import assert_proven
+from support.installed import needs
 from support.rig import MANIFEST
 from support.training import Training, checkpoints
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from support.rig import Answer, Bucket, Rig
 
 
-pytest.importorskip("transformers", reason="transformers is not installed")
-pytest.importorskip("torch", reason="torch is not installed")
+needs("transformers", "torch")
 
 
 @pytest.mark.fault(3, 4, 6, 20, 23, 26)
@@ -25,7 +25,7 @@ def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> Non
     source = f"s3://{bucket.name}/run"
     first = Training(rig)
     options = ["--steps", "12", "--save-steps", "3", "--limit", "2", "--pause-at", "7"]
-    job = rig.begin(source, first.command(*options), *rig.late)
+    job = rig.begin(source, first.from_the_start(*options), *rig.late)
     rig.await_word("at-7", job)
     rig.kill(rig.daemon())
     rig.say("go-at-7")
@@ -38,7 +38,7 @@ def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> Non
     first.assert_proven(bucket, 9)
     first.assert_proven(bucket, 12)
     url = f"{source}/checkpoint-12"
-    verified = rig.mountkit("verify", url, "--endpoint-url", rig.server.endpoint_url)
+    verified = rig.ask("verify", url)
     assert verified.code == 0, verified
 
     second = Training(rig, "second")

@@ -39,7 +39,7 @@ def copied(bucket: Bucket, original: dict[str, bytes]) -> Bucket:
 
 
 def ask(rig: Rig, command: str, where: str, *options: str) -> Answer:
-    return rig.mountkit(command, where, "--endpoint-url", rig.server.endpoint_url, *options)
+    return rig.ask(command, where, *options)
 
 
 DAMAGES: dict[str, Callable[[Bucket, str], None]] = {

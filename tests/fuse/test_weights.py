@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.installed import needs
 from support.proxy import Fault, Request
 from support.rig import MANIFEST, assert_same
 from support.training import Training, checkpoints
@@ -13,8 +14,7 @@ from support.training import Training, checkpoints
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
 
-pytest.importorskip("transformers", reason="transformers is not installed")
-pytest.importorskip("torch", reason="torch is not installed")
+needs("transformers", "torch")
 
 
 @pytest.mark.fault(1, 20, 21)
@@ -35,8 +35,7 @@ def test_sharded_weights_with_a_limit_and_a_resume(rig: Rig, bucket: Bucket) -> 
     assert_same(bucket.files("run/checkpoint-8"), files)
     for step in (6, 8):
         url = f"{source}/checkpoint-{step}"
-        how = ["--endpoint-url", rig.server.endpoint_url, "--level", "readback"]
-        verified = rig.mountkit("verify", url, *how)
+        verified = rig.ask("verify", url, "--level", "readback")
         assert verified.code == 0, verified
 
 
@@ -44,9 +43,8 @@ def test_sharded_weights_with_a_limit_and_a_resume(rig: Rig, bucket: Bucket) -> 
 @pytest.mark.fault(1)
 def test_what_was_written_is_what_the_manifest_says(rig: Rig, bucket: Bucket) -> None:
     training = Training(rig)
-    answer = rig.run(
-        f"s3://{bucket.name}/run", training.command("--steps", "2", "--save-steps", "2")
-    )
+    command = training.from_the_start("--steps", "2", "--save-steps", "2")
+    answer = rig.run(f"s3://{bucket.name}/run", command)
     assert answer.code == 0, answer
     training.assert_proven(bucket, 2)
     manifest = bucket.manifest("run/checkpoint-2")

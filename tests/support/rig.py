@@ -30,6 +30,7 @@ from mountkit.linux import mount_table
 from mountkit.state.record import FAILED, SERVING
 from mountkit.state.registry import State
 from mountkit.supervision import probe_child
+from support import in_process
 from support.gate import Gate
 from support.proxy import Proxy
 from support.versity import PRIVATE
@@ -328,6 +329,15 @@ class Rig:
     def mountkit(self, *words: str | Path, limit: float = 60.0, **env: str | None) -> Answer:
         """A mountkit command, to its end."""
         return self.start(self.python, "-m", "mountkit", *words, limit=limit, **env).wait()
+
+    def ask(self, command: str, url: str, *options: str) -> Answer:
+        """``verify`` or ``latest`` of a URL of the server, in this process: no mount is touched."""
+        assert command in {"verify", "latest"}
+        assert url.startswith("s3://")
+        words = (command, url, "--endpoint-url", self.server.endpoint_url, *options)
+        began = time.monotonic()
+        code, out, err = in_process.invoke(words, self.environment())
+        return Answer(("mountkit", *words), code, out, err, time.monotonic() - began)
 
     def standing(
         self, place: Path, *words: str | Path, limit: float = 60.0

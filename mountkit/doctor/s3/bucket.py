@@ -174,7 +174,7 @@ class _Trial:
             self._note(judge_clock(self._observed))
         region = judge_region(
             self._observed,
-            store.session().region_name,
+            store.session().get_config_variable("region"),
             source.bucket,
             aws=not store.options.endpoint_url,
         )

@@ -131,7 +131,7 @@ class _Trial:
 
                 raise NoCredentialsError
             client = store.client(quick=True)
-        asked = session.region_name
+        asked = session.get_config_variable("region")
         region = self._list() or asked or client.meta.region_name
         if asked and region != asked and not store.options.endpoint_url:
             # boto3 follows the bucket to its region, but the daemons that mount it do not.

@@ -1,6 +1,7 @@
 """Clients for a bucket: credentials, time limits, and the one place where their errors become ours.
 
-With ``errors`` the only importer of boto3 and botocore, which it loads on first use.
+With ``errors`` the only importer of botocore, which it loads on first use. boto3 would be a fifth
+more to load, in each process that asks a store, and only pass on what is asked here.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from mountkit._version import __version__
@@ -19,9 +20,9 @@ from mountkit.timing import Deadline
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import boto3
     from botocore.config import Config
     from botocore.loaders import Loader
+    from botocore.session import Session
     from mypy_boto3_s3 import S3Client
 
     from mountkit.spec import Source, StoreOptions
@@ -50,26 +51,25 @@ class Connection:
         self.source = source
         self.options = options
         self._lock = threading.RLock()
-        self._session: boto3.Session | None = None
+        self._session: Session | None = None
         self._clients: dict[bool, S3Client] = {}
 
     def url(self, path: str) -> str:
         """The URL of a path below the source."""
         return self.source.child(path.rstrip("/")).url if path else self.source.url
 
-    def session(self) -> boto3.Session:
+    def session(self) -> Session:
         """The credentials and settings in use; made once."""
-        import boto3
         from botocore.session import Session
 
         with self._lock:
             if self._session is None:
-                core = Session(profile=self.options.profile)
-                loader = _loader(core.get_config_variable("data_path"))
-                core.register_component("data_loader", loader)
-                self._session = boto3.Session(
-                    botocore_session=core, region_name=self.options.region
-                )
+                session = Session(profile=self.options.profile)
+                loader = _loader(session.get_config_variable("data_path"))
+                session.register_component("data_loader", loader)
+                if self.options.region is not None:
+                    session.set_config_variable("region", self.options.region)
+                self._session = session
             return self._session
 
     def client(self, *, quick: bool = False) -> S3Client:
@@ -114,7 +114,7 @@ class Connection:
 
         session = self.session()
         try:
-            client: S3Client = session.client(
+            client = session.create_client(
                 "s3", endpoint_url=self.options.endpoint_url, config=config
             )
         except BotoCoreError:
@@ -122,7 +122,7 @@ class Connection:
             raise
         except ValueError as error:
             raise _not_made(error, self.source.url) from error
-        return client
+        return cast("S3Client", client)
 
     @contextmanager
     def translated(self, doing: str, path: str = "") -> Iterator[None]:
