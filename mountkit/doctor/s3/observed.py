@@ -24,7 +24,7 @@ SET_CLOCK = "Set the clock of this machine: timedatectl set-ntp true"
 
 @dataclass
 class Observed:
-    """Filled by ``note`` with each answer of the store, those included that boto3 tries again.
+    """Filled by ``note`` with each answer of the store, those included that botocore tries again.
 
     ``skew`` is by how many seconds this machine's clock is ahead of the store's, None if the store
     does not tell; ``region`` the bucket's, "" likewise. ``redirected`` tells that a request went to
@@ -78,7 +78,7 @@ def judge_clock(observed: Observed) -> Finding:
 def judge_region(observed: Observed, asked: str | None, bucket: str, *, aws: bool) -> Finding:
     """Whether requests go to the bucket's own region.
 
-    boto3 follows a bucket to its region, and the daemons that mount it may not. Stores other than
+    botocore follows a bucket to its region, and the daemons that mount it may not. Stores other than
     AWS (``aws`` is False) call themselves what they like, and count only if they redirect.
     """
     name, title = "region", "region"

@@ -101,7 +101,7 @@ class Connection:
             read_timeout=4 if quick else max(1.0, self._patience / ATTEMPTS),
             retries={"mode": "standard", "total_max_attempts": 2 if quick else ATTEMPTS},
             max_pool_connections=POOL_CONNECTIONS,
-            # Stores other than AWS refuse the checksums boto3 adds by itself; ours are explicit.
+            # Stores other than AWS refuse the checksums botocore adds by itself; ours are explicit.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"addressing_style": "path" if self.options.endpoint_url else "auto"},
@@ -126,7 +126,7 @@ class Connection:
 
     @contextmanager
     def translated(self, doing: str, path: str = "") -> Iterator[None]:
-        """Turn what boto3 raises inside into errors of ours that name the object."""
+        """Turn what botocore raises inside into errors of ours that name the object."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -175,18 +175,18 @@ def _loader(data_path: str | None) -> Loader:
 
 
 def _not_made(error: ValueError, where: str) -> ConfigurationError:
-    """What boto3 means with the plain ValueError of a client that it does not make."""
+    """What botocore means with the plain ValueError of a client that it does not make."""
     # botocore 1.44, ``endpoint.py``. The endpoint may be the profile's, which is not checked here.
     said, _, url = str(error).partition(": ")
     if said == "Invalid endpoint":
         return ConfigurationError(
-            f"boto3 does not accept the host name of {errors.safe_url(url)}: it may have "
+            f"botocore does not accept the host name of {errors.safe_url(url)}: it may have "
             "letters, digits, hyphens and dots, but no underscore.",
             hint="Reach the store at its IP address or by another name, such as an alias of the "
             "service in Compose: --endpoint-url http://minio:9000",
         )
     return ConfigurationError(
-        f"boto3 cannot make a client for {where} of the settings it finds: {error}.",
+        f"botocore cannot make a client for {where} of the settings it finds: {error}.",
         hint="Correct the AWS_* variable or the line of ~/.aws/config that says so.",
     )
 

@@ -1,4 +1,4 @@
-"""What is S3's own: URLs, variables, credentials, and how rclone reaches it. No boto3 here."""
+"""What is S3's own: URLs, variables, credentials, and how rclone reaches it."""
 
 from __future__ import annotations
 
