@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import threading
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 BUCKET = "bucket"
 REGION = "us-east-1"
 PART = 5 * 1024 * 1024
+PIECE = 64 * 1024
 
 
 def find_rclone() -> str:
@@ -174,12 +176,16 @@ SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[Server]]] = {
 
 @dataclass
 class Answer:
-    """What the scripted store says to one request; ``body`` may break off before ``length``."""
+    """What the scripted store says to one request; ``body`` may break off before ``length``.
+
+    ``between`` is called with the number of each piece of the body, before it is sent.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     length: int | None = None
+    between: Callable[[int], object] | None = None
 
     @classmethod
     def error(cls, status: int, code: str, message: str = "", extra: str = "", **headers: str):
@@ -220,9 +226,19 @@ class ScriptedStore:
                     self.send_header(name, value)
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(answer.body)
+                    self.send(answer)
                 if length != len(answer.body) and self.command != "HEAD":
                     self.close_connection = True
+
+            def send(self, answer: Answer) -> None:
+                if answer.between is None:
+                    self.wfile.write(answer.body)
+                    return
+                # Whoever asked may have given up by then.
+                with contextlib.suppress(OSError):
+                    for number, start in enumerate(range(0, len(answer.body), PIECE)):
+                        answer.between(number)
+                        self.wfile.write(answer.body[start : start + PIECE])
 
             do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer  # noqa: N815
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from mountkit.errors import MountUnavailableError
 from mountkit.store import base
+from mountkit.timing import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 READ_ATTEMPTS = 4
 READ_RETRY_SECONDS = 120.0
+READ_PAUSE_SECONDS = 5.0
+PIECE_BYTES = 64 * 1024
 
 
 def chunks(connection: Connection, path: str, chunk_bytes: int) -> Iterator[bytes]:
@@ -53,22 +57,31 @@ class _Reading:
             known.ReadTimeoutError,
             known.ResponseStreamingError,
         )
-        piece = b""
-        self._connection.deadline.check()
+        deadline = self._connection.deadline
+        pieces: list[bytes] = []
+        deadline.check()
         with self._connection.translated("read", self._path):
             for attempt in stamina.retry_context(
-                on=broken, attempts=READ_ATTEMPTS, timeout=READ_RETRY_SECONDS
+                on=broken,
+                attempts=READ_ATTEMPTS,
+                timeout=deadline.cut(READ_RETRY_SECONDS),
+                wait_max=deadline.cut(READ_PAUSE_SECONDS),
             ):
                 with attempt:
                     try:
                         if self._body is None:
                             self._body = self._open()
-                        piece = self._body.read(length)
+                        for piece in _pieces(self._body, length, deadline):
+                            pieces.append(piece)
+                            self._offset += len(piece)
                     except broken:
                         self.close()
-                        raise
-        self._offset += len(piece)
-        return piece
+                        # Nobody waits for another try once the time is up.
+                        deadline.check()
+                        # The rest is asked for by the next read.
+                        if not pieces:
+                            raise
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Give the request up, if one is under way."""
@@ -107,15 +120,50 @@ class _Reading:
         return response["Body"]
 
 
-def read(body: StreamingBody, most: int) -> bytes:
-    """Read to the end, or ``most`` bytes.
+def read(body: StreamingBody, most: int, deadline: Deadline | None = None) -> bytes:
+    """Read to the end, or ``most`` bytes; no longer than until ``deadline``.
 
     The end has to be seen: a body that broke off reads short without an error until then. And it
     has to be botocore's body: as a context manager it gives the raw stream, which never checks.
     """
-    pieces = []
-    room = most
-    while room and (piece := body.read(room)):
-        pieces.append(piece)
+    return b"".join(_pieces(body, most, deadline or Deadline()))
+
+
+def _pieces(body: StreamingBody, length: int, deadline: Deadline) -> Iterator[bytes]:
+    """The next bytes, at most ``length``; none at the end.
+
+    In small pieces: of a store that sends a few bytes now and then, one read of megabytes takes as
+    long as it likes. None of them waits for more than a part of the time that is left.
+    """
+    room = length
+    while room:
+        deadline.check()
+        _hurry(body, deadline)
+        piece = body.read(min(room, PIECE_BYTES))
+        if not piece:
+            return
         room -= len(piece)
-    return b"".join(pieces)
+        yield piece
+
+
+def _hurry(body: StreamingBody, deadline: Deadline) -> None:
+    """Wait less long for an answer that was begun when there was more time."""
+    left = deadline.left
+    connection = _socket_of(body) if left is not None else None
+    if left is None or connection is None:
+        return
+    limit = deadline.cut(left)
+    now = connection.gettimeout()
+    if now is None or now > limit:
+        connection.settimeout(limit)
+
+
+def _socket_of(body: StreamingBody) -> socket.socket | None:
+    """The connection that an answer comes from; None once all of it is here.
+
+    The way botocore's ``StreamingBody.set_socket_timeout`` takes, which fails at the end.
+    """
+    found: Any = body
+    for name in ("_raw_stream", "_fp", "fp", "raw", "_sock"):
+        found = getattr(found, name, None)
+    return found if isinstance(found, socket.socket) else None

@@ -194,7 +194,7 @@ class S3Store(Connection):
                     return None
                 raise
             with closing(response["Body"]) as body:
-                data = object_reader.read(body, limit + 1)
+                data = object_reader.read(body, limit + 1, self.deadline)
         if len(data) > limit:
             raise VerificationError(
                 f"{self.url(path)} is bigger than {limit} bytes, which is too big for what it is.",

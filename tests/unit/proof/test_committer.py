@@ -19,6 +19,7 @@ from mountkit.errors import (
     UsageError,
 )
 from mountkit.events import CheckpointProven, FileProven, SaveStarted, Trouble
+from mountkit.proof import committer
 from mountkit.proof.committer import NAMED, Prover, not_proven
 from mountkit.store import checksums
 from support.fakes import FakeMount, astray
@@ -236,3 +237,28 @@ def test_the_first_few_files_are_named_and_the_rest_counted(number):
     assert "file-00 (0 bytes): it is away" in lines[0]
     assert (f"and {number - NAMED} more" in error.message) is (number > NAMED)
     assert error.unproven == tuple(problems)
+
+
+@pytest.mark.fault(18, 35)
+@pytest.mark.parametrize(("may_pass", "refusals"), [(3600.0, 3), (0.0, 1)])
+def test_a_refusal_that_may_pass_is_asked_about_again(
+    mount, events, monkeypatch, may_pass, refusals
+):
+    monkeypatch.setattr(committer, "RETRY_SECONDS", 0.0)
+    patient = Limits(stall=3600.0, drain=3600.0, repair=1.0)
+    prover = Prover(mount, "out", patient, events.append)
+    count = iter(range(1000))
+
+    def refuse(key: str) -> None:
+        if next(count) < refusals:
+            error = PermissionDeniedError(f"{key} may not be deleted.")
+            error.may_pass = may_pass
+            raise error
+
+    mount.bucket.before_delete = refuse
+    if may_pass:
+        prover.withdraw(NAME)
+    else:
+        with pytest.raises(PermissionDeniedError):
+            prover.withdraw(NAME)
+    assert next(count) == refusals + (1 if may_pass else 0)
