@@ -250,9 +250,8 @@ class Mounter:
             if ended:
                 raise self._failed(f"ended: {ended}", daemon)
             if time.monotonic() > deadline:
-                raise self._failed(
-                    f"did not mount within {max(0.0, deadline - began):.0f} s", daemon
-                )
+                limit = max(0.0, deadline - began)
+                raise self._failed(f"did not mount within {limit:.0f} s", daemon)
             time.sleep(POLL_SECONDS)
 
     def _wait_until_serving(self, daemon: Daemon, deadline: float) -> None:

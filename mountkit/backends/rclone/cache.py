@@ -94,7 +94,8 @@ class RcloneCache:
 
         A file that is removed while a program has it open stays open in rclone, which notes it
         again when it is closed, has nothing to upload then, and takes it for uploaded. Bytes that
-        somebody took away leave the same record. Where there are bytes, see ``_replaced``.
+        somebody took away leave the same record, but for an empty file, which has none. Where there
+        are bytes, see ``_replaced``.
         """
         size, changed = info.get("Size", 0), _seconds(info.get("ModTime"))
         if info.get("Dirty", True):
@@ -102,7 +103,7 @@ class RcloneCache:
         try:
             there = (self.data / path).stat().st_size
         except FileNotFoundError:
-            gone = not info.get("Fingerprint")
+            gone = not info.get("Fingerprint") or not size
             return WrittenFile(path, size, changed, dirty=False, gone=gone)
         return WrittenFile(path, there if _replaced(info, there) else size, changed, dirty=False)
 
@@ -323,9 +324,13 @@ def _uploaded_size(info: dict[str, Any]) -> int:
 
 
 def _read_info(path: Path) -> dict[str, Any] | None:
-    """Rclone's record of a cached file; None if there is none, {} if it cannot be read (F12)."""
+    """Rclone's record of a cached file; None if there is none, {} if it cannot be read (F12).
+
+    Two files that had one name are noted by two threads at once, and the longer text shows behind
+    the last one written. rclone reads the first value only, as this does.
+    """
     try:
-        info = json.loads(path.read_bytes() or b"{}")
+        info, _ = json.JSONDecoder().raw_decode(path.read_text() or "{}")
     except FileNotFoundError:
         return None
     except ValueError:

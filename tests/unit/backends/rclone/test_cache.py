@@ -121,6 +121,9 @@ class TestCache:
             ({"Rs": [{"Pos": 3, "Size": 2}]}, None, True, 5),
             ({"Dirty": True}, None, False, 5),
             ({"Fingerprint": "5,2024"}, None, False, 5),
+            # There were no bytes that anybody could have taken away.
+            ({"Fingerprint": "0,2024", "Size": 0}, None, True, 0),
+            ({"Dirty": True, "Size": 0}, None, False, 0),
             ({}, b"12345", False, 5),
             ({}, b"123", False, 5),
             # Another one in its place.
@@ -181,6 +184,13 @@ class TestCache:
         (file,) = cache.files()
         read.set()
         assert (file.size, file.dirty) == (5, False)
+
+    @pytest.mark.parametrize("tail", ["false\n}\n", "e\n}\n", "}", " ", json.dumps(info(7))])
+    def test_behind_a_record_the_end_of_a_longer_one_says_nothing(self, cache, tail):
+        cache.put("x", b"12345", json.dumps(info(5)).encode() + tail.encode())
+        (file,) = cache.files()
+        assert (file.size, file.dirty) == (5, False)
+        assert cache.local("x") is not None
 
     @pytest.mark.parametrize(
         ("data", "meta", "whole"),
