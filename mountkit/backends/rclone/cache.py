@@ -103,7 +103,7 @@ class RcloneCache:
         try:
             there = (self.data / path).stat().st_size
         except FileNotFoundError:
-            gone = not info.get("Fingerprint") or not size
+            gone = not info.get("Fingerprint") or size == _uploaded_size(info) == 0
             return WrittenFile(path, size, changed, dirty=False, gone=gone)
         return WrittenFile(path, there if _replaced(info, there) else size, changed, dirty=False)
 

@@ -78,8 +78,8 @@ def judge_clock(observed: Observed) -> Finding:
 def judge_region(observed: Observed, asked: str | None, bucket: str, *, aws: bool) -> Finding:
     """Whether requests go to the bucket's own region.
 
-    botocore follows a bucket to its region, and the daemons that mount it may not. Stores other than
-    AWS (``aws`` is False) call themselves what they like, and count only if they redirect.
+    botocore follows a bucket to its region, and the daemons that mount it may not. Stores other
+    than AWS (``aws`` is False) call themselves what they like, and count only if they redirect.
     """
     name, title = "region", "region"
     right = observed.region
