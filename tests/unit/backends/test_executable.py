@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,12 @@ class Machine:
         self.python.symlink_to(os.path.realpath(sys.executable))
 
     def find(self) -> dict:
-        package = str(Path(mountkit.__file__).parents[1])
+        package = Path(mountkit.__file__).parents[1]
+        # Only the interpreter is another one; what it imports is what this one has.
+        path = f"{package}:{sysconfig.get_path('purelib')}"
         answer = subprocess.run(
             [self.python, "-c", ASK, str(self.on_path)],
-            env={"PYTHONPATH": package, "RCLONE_CONFIG": "/must/not/reach/rclone"},
+            env={"PYTHONPATH": path, "RCLONE_CONFIG": "/must/not/reach/rclone"},
             capture_output=True,
             check=True,
         )
