@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
+from mountkit.errors import MountUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from mountkit.spec import MountSpec
     from mountkit.store.checksums import FileDigest
     from mountkit.timing import Deadline
+
+
+class CacheLostError(MountUnavailableError):
+    """What a daemon held on this machine is gone for good; no waiting brings it back."""
 
 
 @dataclass(frozen=True, slots=True)

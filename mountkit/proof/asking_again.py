@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from mountkit.backends.base import CacheLostError
 from mountkit.errors import MountkitError, MountUnavailableError
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Endurance:
         if settled > self._settled:
             self._moved, self._settled = self._clock(), settled
         if self._clock() - self._moved > self._stall:
+            return True
+        if isinstance(error, CacheLostError):
             return True
         if isinstance(error, self._troubles):
             self._refusals.over("")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mountkit.backends.base import Pending, Reference, WrittenFile
+from mountkit.backends.base import CacheLostError, Pending, Reference, WrittenFile
 from mountkit.backends.rclone import refusals
 from mountkit.backends.rclone.cache_identity import CacheRoots
 from mountkit.backends.rclone.names import stored
@@ -148,15 +148,15 @@ class RcloneControl:
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """Every file in the cache below a directory, but for what was removed past the mount.
 
-        Raises MountUnavailableError if the cache cannot be read, or was taken away since the mount
-        was made.
+        Raises MountUnavailableError if the cache cannot be read, CacheLostError if it was taken
+        away since the mount was made.
         """
         removed = self._state.strays.removed()
         files = self._cache.files(below)
         # Afterwards, so that one which goes away meanwhile is not taken for an empty one.
         problem = self._roots.problem()
         if problem:
-            raise MountUnavailableError(
+            raise CacheLostError(
                 f"{problem} What was written and not proven before that is not known.",
                 hint="What was uploaded is in the bucket. To give up the rest of a mount that is "
                 "still there: mountkit umount --discard",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mountkit.backends.base import CacheLostError
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
 from mountkit.proof.asking_again import Endurance, Refusals
 
@@ -48,6 +49,12 @@ def test_what_was_not_refused_meanwhile_begins_anew(clock):
     clock.now += 3.0
     refusals.over("x")
     assert not refusals.final("x", 3.0)
+
+
+def test_a_cache_that_is_gone_is_waited_for_by_nobody(clock):
+    endurance = Endurance(10.0, clock=clock)
+    assert not endurance.ends(MountUnavailableError("a disk that does not answer"), 0)
+    assert endurance.ends(CacheLostError("it is gone"), 0)
 
 
 def test_a_store_that_is_away_is_waited_for_within_the_stall_timeout(clock):
