@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import writers
 from mountkit.checkpoints import catalog
-from mountkit.checkpoints.verification import Verdict, verify
+from mountkit.checkpoints.verification import CheckpointVerdict, verify
 from mountkit.config.directories import cache_root, state_root
 from mountkit.config.settings import Settings, load
 from mountkit.errors import UsageError
@@ -16,7 +16,7 @@ from mountkit.events import Observer, silent
 from mountkit.lifecycle.session import Session
 from mountkit.mounts import waiting_caches, working_directory
 from mountkit.mounts.location import Place
-from mountkit.mounts.resolve_spec import specify
+from mountkit.mounts.resolve_spec import resolve_mount_spec
 from mountkit.proof.committer import not_proven
 from mountkit.state.registry import State
 from mountkit.writers import startup_hook
@@ -82,7 +82,7 @@ def mount(
         cache_dir=cache_dir,
     )
     pairs = [f"{name}={value}" for name, value in (options or {}).items()]
-    spec = specify(source, str(target), settings, pairs)
+    spec = resolve_mount_spec(source, str(target), settings, pairs)
     _tell_what_waits(spec, settings)
     place = working_directory.place_in(spec.target)
     opened: list[Session] = []
@@ -159,7 +159,9 @@ def latest_checkpoint(path_or_url: str | os.PathLike[str]) -> str | None:
     return None if newest is None else place.child(newest.name)
 
 
-def verify_checkpoint(path_or_url: str | os.PathLike[str], level: str = "attest") -> Verdict:
+def verify_checkpoint(
+    path_or_url: str | os.PathLike[str], level: str = "attest"
+) -> CheckpointVerdict:
     """Compare a checkpoint's manifest with what the store holds now.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class SaveStarted:
+class ProofStarted:
     """A checkpoint was saved into the mount; its proof begins."""
 
     step: int
@@ -44,16 +44,23 @@ class CheckpointRemoved:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Training, or the end of it, waits. ``files`` and ``size`` (bytes) are still to upload."""
+class UploadProgress:
+    """The proof waits for uploads: ``files`` and ``size`` (bytes) are still to go."""
 
-    reason: str
-    files: int = 0
-    size: int = 0
+    files: int
+    size: int
+    reason: str = "uploading"
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class SaveBlocked:
+    """The training waits before it saves, as ``reason`` says."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
     """Something failed that may still come right."""
 
     reason: str
@@ -77,32 +84,40 @@ class Remounted:
 
 
 @dataclass(frozen=True, slots=True)
-class MountGivenUp:
+class MountFailed:
     """The mount could not be repaired."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class EndpointStarted:
     """Health and metrics are served below ``url``."""
 
     url: str
 
 
 Event = (
-    SaveStarted
+    ProofStarted
     | FileProven
     | CheckpointProven
     | CheckpointRemoved
-    | Waiting
-    | Trouble
+    | UploadProgress
+    | SaveBlocked
+    | Problem
     | MountLost
     | Remounted
-    | MountGivenUp
-    | Listening
+    | MountFailed
+    | EndpointStarted
 )
 Observer = Callable[[Event], None]
+
+# The names of version 0.1, for one version more.
+SaveStarted = ProofStarted
+Waiting = UploadProgress | SaveBlocked
+Trouble = Problem
+MountGivenUp = MountFailed
+Listening = EndpointStarted
 
 
 def silent(event: Event) -> None:

@@ -97,14 +97,14 @@ class Pending:
 class Control(Protocol):
     """A daemon that runs, and what it holds."""
 
-    def confirm(self) -> None:
+    def self_check(self) -> None:
         """See that a daemon that just came up keeps its files where ``files`` looks for them.
 
         Raises MountUnavailableError if it does not, or does not answer: nothing could ever be
         proven.
         """
 
-    def push(self) -> Pending:
+    def flush_uploads(self) -> Pending:
         """Start every waiting upload now, and say what there is.
 
         Raises MountUnavailableError if the daemon does not answer.
@@ -135,7 +135,7 @@ class Control(Protocol):
     def content(self, path: str) -> bytes | None:
         """All of a small file as it was written, if this machine still has it."""
 
-    def lessened(self, below: str = "") -> tuple[str, ...]:
+    def partially_deleted(self, below: str = "") -> tuple[str, ...]:
         """Checkpoints of which a file was removed, or renamed, after their state was written.
 
         As far as this machine can tell, from what it keeps of them. A start of the daemon may hide
@@ -151,14 +151,16 @@ class Control(Protocol):
         0 if none was, and where a directory without files stays until it is removed itself.
         """
 
-    def audit(self, aside: Path) -> tuple[str, ...]:
+    def repair_cache(self, quarantine: Path) -> tuple[str, ...]:
         """Mend what a killed daemon left of its files; only while none runs.
 
         What cannot be mended is moved to ``aside``; these files are returned, relative to the
         mount.
         """
 
-    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+    def reconcile_leftovers(
+        self, quarantine: Path, outdated: Iterable[str], missing: Iterable[str]
+    ) -> None:
         """What an earlier run left, held against the store; only while no daemon runs.
 
         Files that wait for their upload and are ``outdated`` are moved to ``aside``; what was
@@ -168,7 +170,7 @@ class Control(Protocol):
     def purge(self) -> None:
         """Drop local copies of what has been uploaded. Only while no daemon runs."""
 
-    def refresh(self, directory: str) -> None:
+    def invalidate_directory(self, directory: str) -> None:
         """Make the mount list that directory anew.
 
         Raises MountUnavailableError if the daemon does not answer.
@@ -180,9 +182,9 @@ class Backend(Protocol):
 
     name: ClassVar[str]
     #: The operations, by name in :mod:`mountkit.backends.file_operations`, that a mount refuses.
-    refuses: ClassVar[frozenset[str]]
+    unsupported_operations: ClassVar[frozenset[str]]
     #: Whether a file that was closed waits on this machine until it is uploaded.
-    caches: ClassVar[bool]
+    write_back: ClassVar[bool]
     #: What the name of a symbolic link's object ends in; "" if such a mount makes no links.
     links: ClassVar[str]
     #: The metadata with the mark of the run on every object that the daemon uploads, if it may
@@ -212,7 +214,7 @@ class Backend(Protocol):
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:
         """Files of an earlier run that wait on this machine for their upload, below the mount."""
 
-    def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:
+    def matches(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:
         """Whether a line of the mount table is the mount with that id.
 
         ``device`` is the minor number it was last seen with, None if it was never seen.

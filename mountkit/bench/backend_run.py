@@ -46,7 +46,7 @@ def longest(settings: Settings, size: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Contender:
     """A backend that can be measured.
 
     ``place`` is what the user named; ``spec`` mounts a directory in it that nobody else writes to,
@@ -88,7 +88,7 @@ class Candidate:
             shutil.rmtree(self.log.parent, ignore_errors=True)
 
 
-class Trial:
+class BackendRun:
     """A backend that is mounted, and being measured. Making one mounts.
 
     Parameters
@@ -105,7 +105,7 @@ class Trial:
     """
 
     def __init__(
-        self, candidate: Candidate, keep: Callable[[Trial], object] = lambda _: None
+        self, candidate: Contender, keep: Callable[[BackendRun], object] = lambda _: None
     ) -> None:
         self.candidate = candidate
         #: Whether a save may have been cut short.

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.bench import cleanup, timed_save
-from mountkit.bench.backend_run import Candidate, Trial, longest
+from mountkit.bench.backend_run import BackendRun, Contender, longest
 from mountkit.bench.report import Figures, Missed, Report, Round, seconds
 from mountkit.config.directories import cache_root
 from mountkit.config.environment import search_path
 from mountkit.doctor import disk_space, machine
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.linux import mount_table
-from mountkit.mounts.resolve_spec import specify
+from mountkit.mounts.resolve_spec import resolve_mount_spec
 from mountkit.store import open_store
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class Bench:
         self._scratch = Path(tempfile.mkdtemp(prefix="mountkit-bench-")).resolve()
         # Where rclone's cache is, so that both write to the same disk.
         self._disk = cache_root(settings) / self._name
-        self._candidates: list[Candidate] = []
-        self._trials: list[Trial] = []
+        self._candidates: list[Contender] = []
+        self._trials: list[BackendRun] = []
         self._local: list[float] = []
         self._local_problem = ""
         self._rounds: dict[str, list[Round]] = {}
@@ -118,7 +118,7 @@ class Bench:
         for candidate in self._candidates:
             name = candidate.backend
             if name not in self._errors:
-                refuses = backends.load(name).refuses
+                refuses = backends.load(name).unsupported_operations
                 rounds = tuple(self._rounds[name])
                 measured.append(Figures(name, candidate.version, refuses, rounds))
         missed = [Missed(name, error.message, error.hint) for name, error in self._errors.items()]
@@ -147,19 +147,19 @@ class Bench:
         largest = max(self._size, self._settings.largest_file)
         settings = self._settings.model_copy(update={"backend": name, "largest_file": largest})
         url = self._place.child(f"{self._name}/{name}").url
-        spec = specify(url, self._scratch / name, settings)
+        spec = resolve_mount_spec(url, self._scratch / name, settings)
         self._candidates.append(
-            Candidate(binary.version_text, self._place, spec, settings, self._size)
+            Contender(binary.version_text, self._place, spec, settings, self._size)
         )
 
-    def _mount(self, candidate: Candidate) -> None:
+    def _mount(self, candidate: Contender) -> None:
         try:
-            trial = Trial(candidate, self._trials.append)
+            trial = BackendRun(candidate, self._trials.append)
             trial.warm_up()
         except (MountkitError, OSError) as error:
             self._give_up(candidate, error)
 
-    def _measure(self, trial: Trial, number: int, of: int) -> None:
+    def _measure(self, trial: BackendRun, number: int, of: int) -> None:
         backend = trial.candidate.backend
         turn = f"round {number}/{of}, {backend}"
         try:
@@ -190,7 +190,7 @@ class Bench:
         finally:
             shutil.rmtree(self._disk, ignore_errors=True)
 
-    def _give_up(self, candidate: Candidate, error: MountkitError | OSError) -> None:
+    def _give_up(self, candidate: Contender, error: MountkitError | OSError) -> None:
         """Measure this backend no further; the others go on."""
         backend = candidate.backend
         if isinstance(error, OSError):

@@ -36,7 +36,7 @@ class Figures:
 
     backend: str
     version: str
-    refuses: frozenset[str]
+    unsupported_operations: frozenset[str]
     rounds: tuple[Round, ...]
 
     @property
@@ -137,7 +137,7 @@ class Report:
             "proven_seconds": _rounded(figures.proven),
             "proven_ratio": _rounded(self.against_local([each.proven for each in figures.rounds])),
             "recovery_seconds": _rounded(figures.recovery),
-            "refuses": sorted(figures.refuses),
+            "refuses": sorted(figures.unsupported_operations),
             "rounds": [
                 {f"{name}_seconds": _rounded(value) for name, value in asdict(each).items()}
                 for each in figures.rounds
@@ -159,7 +159,7 @@ def recommend(measured: Sequence[Figures]) -> Recommendation:
     One that refuses less is taken, unless another one is clearly faster: in what a save blocks, or,
     where that is alike, in what it takes until the save is proven.
     """
-    best = min(measured, key=lambda each: len(each.refuses))
+    best = min(measured, key=lambda each: len(each.unsupported_operations))
     for other in measured:
         if _worth_it(other, best):
             best = other
@@ -172,7 +172,7 @@ def recommend(measured: Sequence[Figures]) -> Recommendation:
 
 def _worth_it(other: Figures, best: Figures) -> bool:
     blocks, takes = _compared(other, best)
-    if len(other.refuses) > len(best.refuses):
+    if len(other.unsupported_operations) > len(best.unsupported_operations):
         return blocks < 1 / CLEARLY or (blocks < ALIKE and takes < 1 / CLEARLY)
     return blocks < 1 / ALIKE or (blocks < ALIKE and takes < 1 / ALIKE)
 
@@ -200,7 +200,10 @@ def _why(best: Figures, other: Figures) -> str:
         )
     else:
         faster = ""
-    more, less = best.refuses - other.refuses, other.refuses - best.refuses
+    more, less = (
+        best.unsupported_operations - other.unsupported_operations,
+        other.unsupported_operations - best.unsupported_operations,
+    )
     if faster and more:
         return f"{faster}; but it cannot {listed(more)}"
     if faster and less:

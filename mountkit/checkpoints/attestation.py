@@ -62,7 +62,7 @@ class FileVerdict:
         return self.problem is None
 
 
-def attest_file(
+def attest_object(
     store: Store,
     path: str,
     reference: FileDigest,
@@ -85,7 +85,7 @@ def attest_file(
         The same bytes on local disk, for stores with other checksums. It is believed only while its
         CRC64NVME is that of the reference. None if there is no such copy.
     attestation:
-        What the store said already (of ``Store.attest_many``), to save a request.
+        What the store said already (of ``Store.stat_many``), to save a request.
     deadline:
         Looked at while ``local`` is read; the store has its own.
 
@@ -97,7 +97,7 @@ def attest_file(
         If the store cannot be asked.
 
     """
-    seen = attestation or store.attest(path)
+    seen = attestation or store.stat(path)
     if seen is None:
         return missing(path, reference.size)
     if seen.size != reference.size:

@@ -26,7 +26,7 @@ ETAG_UNCHANGED = "etag-unchanged"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckpointVerdict:
     """What became of a proven checkpoint.
 
     ``extra`` are objects in its directory that the manifest does not list: told, but no fault.
@@ -86,7 +86,7 @@ def read_manifest(store: Store, directory: str) -> Manifest | None:
     return manifest
 
 
-def verify(store: Store, directory: str, level: str = "attest") -> Verdict:
+def verify(store: Store, directory: str, level: str = "attest") -> CheckpointVerdict:
     """Hold a checkpoint's manifest against the store.
 
     Parameters
@@ -119,7 +119,7 @@ def verify(store: Store, directory: str, level: str = "attest") -> Verdict:
     with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="verify") as pool:
         files = tuple(pool.map(one, manifest.files))
     expected = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
-    return Verdict(
+    return CheckpointVerdict(
         step=manifest.step,
         url=store.source.child(directory).url,
         created=manifest.created,
@@ -148,7 +148,7 @@ def verify_file(
         return wrong_size(entry.path, entry.size, present.size, present.tag)
     verdict = None
     if level == "attest":
-        verdict = _attested(entry, store.attest(path))
+        verdict = _attested(entry, store.stat(path))
     if verdict is None:
         verdict = replace(read_back(store, path, reference, etag=present.tag), path=entry.path)
     return verdict

@@ -126,10 +126,10 @@ def _print(report: Report) -> None:
     console.print(Text(_caption(report), "dim"))
     for each in report.measured:
         console.print()
-        if each.refuses:
+        if each.unsupported_operations:
             console.print(Text(f"{each.backend} cannot", "bold"))
-            console.print(_refused(each.refuses))
-            if "rename" in each.refuses:
+            console.print(_refused(each.unsupported_operations))
+            if "rename" in each.unsupported_operations:
                 console.print("  Trainer's own saves work all the same: mountkit writes them.")
         else:
             console.print(Text.assemble((each.backend, "bold"), " can do all that a save does."))

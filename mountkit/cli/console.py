@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 BETWEEN_LINES_SECONDS = 5.0
 
 LEVELS: Mapping[type, str] = {
-    events.Trouble: "warning",
+    events.Problem: "warning",
     events.MountLost: "warning",
-    events.MountGivenUp: "error",
+    events.MountFailed: "error",
 }
 
 
@@ -116,7 +116,7 @@ class Console:
 
     def __call__(self, event: Event) -> None:
         """Print what the event says, if people want to know it."""
-        if isinstance(event, events.Waiting):
+        if isinstance(event, events.UploadProgress):
             self._wait(event)
             return
         text = describe(event)
@@ -130,9 +130,7 @@ class Console:
             _echo("\r\x1b[K", nl=False)
             self._line = False
 
-    def _wait(self, event: events.Waiting) -> None:
-        if not event.files:
-            return
+    def _wait(self, event: events.UploadProgress) -> None:
         self._most = max(self._most, event.size)
         text = f"{event.reason}: {count(event.files)}, {megabytes(event.size)} to go"
         if self._terminal:
@@ -160,15 +158,15 @@ def describe(event: Event) -> str:
             return f"checkpoint-{step} proven: {count(files)}, {megabytes(size)}, {seconds:.1f} s"
         case events.CheckpointRemoved(step):
             return f"checkpoint-{step} removed: a newer one is proven"
-        case events.Trouble(reason):
+        case events.Problem(reason):
             return reason
         case events.MountLost(reason):
             return f"the mount is lost: {reason}; mounting again"
         case events.Remounted(_, seconds):
             return f"mounted again after {seconds:.1f} s"
-        case events.MountGivenUp(reason):
+        case events.MountFailed(reason):
             return f"the mount cannot be repaired: {reason}"
-        case events.Listening(url):
+        case events.EndpointStarted(url):
             return f"health and metrics at {url} (/healthz, /readyz, /metrics)"
         case _:
             return ""

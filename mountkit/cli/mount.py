@@ -44,14 +44,14 @@ def command(
     from mountkit.config.directories import cache_root, state_root
     from mountkit.config.settings import load
     from mountkit.mounts import waiting_caches, working_directory
-    from mountkit.mounts.resolve_spec import specify
+    from mountkit.mounts.resolve_spec import resolve_mount_spec
     from mountkit.runner.serve import leave_behind
     from mountkit.state.registry import State
 
     console.use_early(flags["log_format"])
     settings = load(**flags)
     console.use(settings.log_format)
-    spec = specify(source, target, settings, options)
+    spec = resolve_mount_spec(source, target, settings, options)
 
     known = State(state_root(settings))
     waiting = waiting_caches.waiting(known, cache_root(settings), spec)
@@ -93,7 +93,7 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
 
     from mountkit.cli.console import Console
     from mountkit.lifecycle.session import Session
-    from mountkit.mounts.inventory import first_look_apart
+    from mountkit.mounts.inventory import take_inventory_isolated
     from mountkit.runner.signals import UNMOUNT_SHARE
     from mountkit.timing import Deadline
 
@@ -107,7 +107,13 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
     console = Console()
-    stay(Session.open(spec, settings, console, first_look_apart), console, ready, ended, deadline)
+    stay(
+        Session.open(spec, settings, console, take_inventory_isolated),
+        console,
+        ready,
+        ended,
+        deadline,
+    )
 
 
 def stay(

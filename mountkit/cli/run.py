@@ -44,7 +44,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     from mountkit.config.environment import search_path
     from mountkit.config.settings import load
     from mountkit.errors import UsageError
-    from mountkit.mounts.resolve_spec import specify
+    from mountkit.mounts.resolve_spec import resolve_mount_spec
     from mountkit.runner.run import execute, run
     from mountkit.runner.signals import HANDLED
 
@@ -79,7 +79,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
             "MOUNTKIT_SOURCE is set, and MOUNTKIT_TARGET is not.",
             hint="Set MOUNTKIT_TARGET to the directory to mount at, the output_dir.",
         )
-    spec = specify(source, target, settings, options)
+    spec = resolve_mount_spec(source, target, settings, options)
     # What the run sets back at its end: all is told by then, and nothing changes its exit code.
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)

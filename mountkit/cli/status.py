@@ -131,8 +131,8 @@ def to_json(mount: Overview, now: float) -> dict[str, Any]:
     def aged(at: str) -> float:
         return round(now - moment(at), 3)
 
-    record, tally = mount.record, mount.tally
-    proven, error = tally.proven, mount.last_error
+    record, proof_stats = mount.record, mount.proof_stats
+    proven, error = proof_stats.proven, mount.last_error
     return {
         "source": record.spec.source.url,
         "target": record.spec.target,
@@ -148,7 +148,7 @@ def to_json(mount: Overview, now: float) -> dict[str, Any]:
         "pending_bytes": mount.pending.size if mount.pending else None,
         "unproven_files": mount.unproven.files if mount.unproven else None,
         "unproven_bytes": mount.unproven.size if mount.unproven else None,
-        "verifications": {"proven": tally.proofs, "failed": tally.failures},
+        "verifications": {"proven": proof_stats.proofs, "failed": proof_stats.failures},
         "last_proven": {**asdict(proven), "age_seconds": aged(proven.at)} if proven else None,
         "last_error": {**asdict(error), "age_seconds": aged(error.at), "settled": mount.settled}
         if error

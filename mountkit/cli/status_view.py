@@ -40,16 +40,16 @@ def card(mount: Overview, now: float, width: int | None) -> Text:
 
 def rows(mount: Overview, now: float) -> Iterator[tuple[str, str]]:
     """A label and a value each."""
-    record, tally = mount.record, mount.tally
+    record, proof_stats = mount.record, mount.proof_stats
     yield "state", _state(mount, now)
     yield "source", record.spec.source.url
     yield "backend", record.spec.backend
     yield "remounts", f"{record.remounts}, last: {record.reason}" if record.remounts else "none"
     yield "to upload", _amount(mount.pending, mount.unknown)
     yield "unproven", _amount(mount.unproven, mount.unknown)
-    last = tally.proven
-    tries = "try" if tally.failures == 1 else "tries"
-    failed = f"; {tally.failures} {tries} failed" if tally.failures else ""
+    last = proof_stats.proven
+    tries = "try" if proof_stats.failures == 1 else "tries"
+    failed = f"; {proof_stats.failures} {tries} failed" if proof_stats.failures else ""
     said = f"{printable(last.checkpoint)}, {ago(last.at, now)}" if last else "nothing yet"
     yield "last proven", said + failed
     if mount.last_error is None:

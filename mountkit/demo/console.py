@@ -56,7 +56,7 @@ class Account:
     def event(self, event: dict[str, Any]) -> None:
         """Print what the training script reported, if it is worth a line."""
         told = describe(event)
-        if event["event"] == "Waiting":
+        if event["event"] in {"UploadProgress", "SaveBlocked"}:
             # A wait is reported again and again while it lasts; people want to hear of it once.
             if event["reason"] == self._waiting:
                 return
@@ -95,7 +95,7 @@ def describe(event: dict[str, Any]) -> tuple[str, str] | None:
             return "resume", f"from the newest proven checkpoint, {checkpoint.rpartition('/')[2]}"
         case {"event": "loss", "step": step, "loss": loss} if step % 5 == 0:
             return "step", f"{step:>3}   loss {loss:.3f}"
-        case {"event": "SaveStarted", "step": step}:
+        case {"event": "ProofStarted", "step": step}:
             return "save", f"checkpoint-{step} is written; its proof runs beside training"
         case {"event": "FileProven", "path": path, "attested_by": how}:
             size = f"{megabytes(event['size']):>8}"
@@ -103,11 +103,11 @@ def describe(event: dict[str, Any]) -> tuple[str, str] | None:
         case {"event": "CheckpointProven", "step": step, "seconds": seconds}:
             what = f"{event['files']} files, {megabytes(event['size'])}"
             return "proven", f"checkpoint-{step}: {what}, {seconds:.1f} s after the save began"
-        case {"event": "Waiting", "reason": reason, "files": 0}:
+        case {"event": "SaveBlocked", "reason": reason}:
             return "wait", str(reason)
-        case {"event": "Waiting", "reason": reason, "files": files, "size": size}:
+        case {"event": "UploadProgress", "reason": reason, "files": files, "size": size}:
             return "wait", f"{reason}: {files} files, {megabytes(size)} to go"
-        case {"event": "Trouble" | "MountLost" | "MountGivenUp", "reason": reason}:
+        case {"event": "Problem" | "MountLost" | "MountFailed", "reason": reason}:
             return "trouble", str(reason)
         case {"event": "end", "step": step}:
             return "train", f"ended at step {step}"

@@ -30,7 +30,7 @@ SEED = 7
 PAUSE_SECONDS = 300.0
 
 
-class Journal:
+class TrainingLog:
     """What happened, for the process that watches: JSON lines, written by several threads."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -105,7 +105,7 @@ def digests(directory: Path) -> dict[str, str]:
     }
 
 
-def make_narrator(journal: Journal, pauses: Sequence[int], gates: Path) -> TrainerCallback:
+def make_narrator(journal: TrainingLog, pauses: Sequence[int], gates: Path) -> TrainerCallback:
     """Make the callback that tells of steps and saves, and pauses where it is told to."""
     from transformers import TrainerCallback
 
@@ -139,7 +139,7 @@ def make_narrator(journal: Journal, pauses: Sequence[int], gates: Path) -> Train
     return Narrator()
 
 
-def train(options: argparse.Namespace, journal: Journal) -> None:
+def train(options: argparse.Namespace, journal: TrainingLog) -> None:
     """Train from the newest proven checkpoint, or from scratch where there is none."""
     import torch
     from transformers import Trainer, TrainingArguments, set_seed
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pause-at", type=int, action="append", default=[], help="a step")
     options = parser.parse_args(argv)
     with options.journal.open("a") as stream:
-        train(options, Journal(stream))
+        train(options, TrainingLog(stream))
 
 
 if __name__ == "__main__":

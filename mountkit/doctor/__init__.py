@@ -16,7 +16,7 @@ from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagno
 from mountkit.doctor.mount_check import Tried
 from mountkit.doctor.quick_check import essential
 from mountkit.errors import MountUnavailableError
-from mountkit.mounts.resolve_spec import specify
+from mountkit.mounts.resolve_spec import resolve_mount_spec
 from mountkit.names import DOCTOR_NAME
 from mountkit.store import parse
 
@@ -62,12 +62,12 @@ def examine(
     tell("looking at this machine")
     backend, findings = _machine(settings, checkpoint)
     if place is None:
-        refused = backends.load(backend).refuses if backend else frozenset()
+        refused = backends.load(backend).unsupported_operations if backend else frozenset()
         return diagnose(findings, (), backend, refused, source=None)
     chosen = settings.model_copy(update={"backend": backend or "auto"})
     name = f"{DOCTOR_NAME}{secrets.token_hex(4)}"
     with _directory(target) as path:
-        spec = specify(place.url, path, chosen, options) if backend else None
+        spec = resolve_mount_spec(place.url, path, chosen, options) if backend else None
         tell(f"trying {place.url}")
         findings = (*findings, *store_check.examine(place, settings.store(place), name))
         failed = next((finding for finding in findings if finding.status == "failed"), None)
@@ -77,7 +77,7 @@ def examine(
         else:
             tell(f"mounting it at {spec.target}, and saving there")
             tried = mount_check.examine(spec, chosen, name, keep=target is not None)
-    refused = backends.load(tried.backend).refuses if tried.backend else frozenset()
+    refused = backends.load(tried.backend).unsupported_operations if tried.backend else frozenset()
     return diagnose(
         (*findings, *tried.findings), tried.operations, tried.backend, refused, source=place.url
     )

@@ -130,7 +130,7 @@ def _try(serving: _Serving, name: str) -> Tried:
     how = "in use already" if serving.lent else f"serves after {serving.seconds:.1f} s"
     findings = [Finding("mount", "mount", "ok", f"{backend.name}, {how}")]
     # Where such a mount refuses something, its log then names a file that a drain would miss.
-    spared = backend.refuses if serving.lent else frozenset()
+    spared = backend.unsupported_operations if serving.lent else frozenset()
     names = [operation.name for operation in OPERATIONS if operation.name not in spared]
     trial = file_operations.attempt(f"{mount.path}/{name}", names, TRIAL_SECONDS)
     told = {result.operation: result for result in trial.results}
@@ -140,9 +140,11 @@ def _try(serving: _Serving, name: str) -> Tried:
         for operation in OPERATIONS
     )
     others = {
-        other: backends.load(other).refuses for other in backends.NAMES if other != backend.name
+        other: backends.load(other).unsupported_operations
+        for other in backends.NAMES
+        if other != backend.name
     }
-    judged = judge_operations(results, backend.name, backend.refuses, others)
+    judged = judge_operations(results, backend.name, backend.unsupported_operations, others)
     findings.extend(_explained(finding, mount) for finding in judged)
     if not any(finding.status == "failed" for finding in judged):
         findings.append(upload_check.examine(mount, f"{name}-arrival"))

@@ -30,7 +30,7 @@ def essential(mount: Mount, seconds: float = SECONDS) -> None:
     Raises PermissionDeniedError if an operation is not allowed there; MountUnavailableError if one
     fails in another way, or hangs.
     """
-    refused = backends.load(mount.spec.backend).refuses
+    refused = backends.load(mount.spec.backend).unsupported_operations
     wanted = {
         operation.name: operation.does
         for operation in OPERATIONS

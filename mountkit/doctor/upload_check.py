@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.checkpoints.attestation import attest_file
+from mountkit.checkpoints.attestation import attest_object
 from mountkit.doctor import file_operations, file_operations_child
 from mountkit.doctor.findings import UNAVAILABLE, Finding
 from mountkit.errors import MountkitError, PermissionDeniedError
@@ -49,14 +49,14 @@ def _wait(mount: Mount, path: str, began: float, seconds: float) -> Finding:
     digest = checksums.digest_bytes(file_operations_child.BODY, (checksums.REFERENCE, "md5"))
     pause, said = FIRST_PAUSE_SECONDS, "it says nothing of an error"
     while time.monotonic() - began < seconds:
-        pending = control.push()
+        pending = control.flush_uploads()
         said = dict((*pending.errors, *pending.lost)).get(path, said)
         if refusal_in(mount.spec.source, said) is not None:
             detail = f"The store refuses what {mount.spec.backend} uploads: {said}"
             sees = provider(mount.spec.source.scheme).daemon_credentials
             hint = f"Give the daemon credentials that may write: it sees {sees} only"
             return Finding(NAME, TITLE, "failed", detail, hint, PermissionDeniedError.exit_code)
-        verdict = attest_file(store, path, digest)
+        verdict = attest_object(store, path, digest)
         if verdict.ok:
             took = time.monotonic() - began
             by = verdict.attested_by.upper()
@@ -95,7 +95,7 @@ def tidy(mount: Mount, names: Sequence[str], left: Sequence[str]) -> tuple[Findi
     """
     # Where nothing waits on this machine, what the mount shows and the store does not have any more
     # is only remembered, by a daemon that may do that (metadata-ttl).
-    stays = left if backends.load(mount.spec.backend).caches else ()
+    stays = left if backends.load(mount.spec.backend).write_back else ()
     try:
         sweep(mount.store(patience=PATIENCE_SECONDS), names)
     except MountkitError as error:

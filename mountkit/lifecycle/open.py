@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.errors import ConfigurationError, MountUnavailableError
-from mountkit.events import Observer, Trouble
+from mountkit.events import Observer, Problem
 from mountkit.formatting import printable
 from mountkit.linux import mount_table
 from mountkit.linux.fusermount import unmount
@@ -22,7 +22,7 @@ from mountkit.state.record import FAILED, MOUNTING, SERVING, MountRecord, now
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mountkit.mounts.inventory import FirstLook
+    from mountkit.mounts.inventory import Inventory
     from mountkit.mounts.mounter import Mounter
     from mountkit.spec import MountSpec
     from mountkit.state.registry import State
@@ -38,7 +38,7 @@ TRIES = 5
 def mount_anew(
     mounter: Mounter,
     earlier: MountRecord | None,
-    found: FirstLook,
+    found: Inventory,
     timeout: float,
     observer: Observer,
 ) -> MountRecord:
@@ -49,20 +49,20 @@ def mount_anew(
     before = directory.unfinished()
     takes_over = directory.begin()
     upload_tag.begin(directory, Path(mounter.spec.cache_dir))
-    aside = mounter.reconcile(found)
+    quarantine = mounter.reconcile_leftovers(found)
     if found.outdated:
         observer(
-            Trouble(
+            Problem(
                 f"What an earlier run left for its upload is older than what the store has, "
                 f"{printable(found.outdated[0])} for one of {len(found.outdated)} files; it is "
-                f"kept in {aside}"
+                f"kept in {quarantine}"
             )
         )
     # What a run that was killed has lost, it could not name.
     named = (
         earlier.strays_before
         if earlier is not None
-        else tuple(stray.occurrence for stray in directory.strays.found())
+        else tuple(bypassed_file.occurrence for bypassed_file in directory.bypassed.found())
     )
     began = time.time()
     record = MountRecord(
@@ -92,7 +92,7 @@ def mount_anew(
 
     try:
         _start(mounter, timeout, seen, tries=TRIES if takes_over else 1)
-        torn = tuple(stray.occurrence for stray in mounter.torn)
+        torn = tuple(bypassed_file.occurrence for bypassed_file in mounter.torn)
         record = record.change(SERVING, strays_before=(*named, *torn))
         directory.write(record)
     except BaseException:
@@ -130,7 +130,7 @@ def _start(mounter: Mounter, timeout: float, seen: Callable[[], None], *, tries:
     try:
         mounter.start(timeout, seen)
     except MountUnavailableError:
-        if tries == 1 or not mounter.keep_strays():
+        if tries == 1 or not mounter.quarantine_bypassed():
             raise
         _start(mounter, timeout, seen, tries=tries - 1)
 
@@ -155,7 +155,7 @@ def _adopted(
         file.path
         for file in mounter.control.files()
         if file.dirty
-        or not mounter.backend.caches
+        or not mounter.backend.write_back
         or file.path.startswith(folders)
         or file.path in named
         or (killed and not top_of(file.path))
@@ -174,7 +174,7 @@ def clear_others(spec: MountSpec, known: State, fusermount: str) -> None:
         if (record.spec.id, record.spec.backend) == (spec.id, spec.backend):
             continue
         entry, other = mount_table.at(spec.target), backends.load(record.spec.backend)
-        mounted = entry is not None and other.owns(entry, record.spec.id, record.device)
+        mounted = entry is not None and other.matches(entry, record.spec.id, record.device)
         if _lives(record, mounted=mounted):
             raise MountUnavailableError(
                 f"{record.spec.source.url} is mounted at {spec.target} already.",

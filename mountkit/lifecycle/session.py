@@ -24,7 +24,7 @@ from mountkit.linux.fusermount import fusermount
 from mountkit.linux.held_signals import held_back
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring.listener import begin
-from mountkit.mounts.inventory import FirstLook, first_look
+from mountkit.mounts.inventory import Inventory, take_inventory
 from mountkit.mounts.mount import Mount
 from mountkit.mounts.mounter import Mounter
 from mountkit.proof.drain import drain
@@ -81,7 +81,7 @@ class Session:
         spec: MountSpec,
         settings: Settings,
         observer: Observer = silent,
-        look: Callable[[Mount], FirstLook] = first_look,
+        look: Callable[[Mount], Inventory] = take_inventory,
         keep: Callable[[Session], object] = lambda _: None,
     ) -> Session:
         """Check everything, mount, and start to supervise. Returns when the mount serves.
@@ -120,7 +120,7 @@ class Session:
             earlier = directory.read()
             refuse_waiting_in(directory.unfinished(), spec)
             same = earlier is not None and same_daemon(earlier.spec, spec)
-            if earlier is not None and same and mounter.adopt(earlier):
+            if earlier is not None and same and mounter.take_over(earlier):
                 record = replace(earlier, supervisor=ProcessIdentity.mine(), state=SERVING)
                 directory.forget_stop()
                 directory.write(record)
@@ -161,7 +161,7 @@ class Session:
         limits = self._limits.until(deadline or Deadline())
         try:
             # Moved they are once nothing is mounted any more: that may take its time.
-            beside = self._beside(self._mounter.name_strays)
+            beside = self._beside(self._mounter.record_bypassed)
             with draining():
                 report = self._drain(self.mount, limits, observer, ended_well=ended_well)
             if self.mount.record() is None and not self.supervisor.stopped:
@@ -174,7 +174,7 @@ class Session:
             raise
         record = self.mount.last_record()
         self._unmount()
-        beside += self._beside(self._mounter.keep_strays)
+        beside += self._beside(self._mounter.quarantine_bypassed)
         report = replace(report, unproven=(*report.unproven, *beside[:1]))
         report = checked_again(self.mount, report, record)
         if record is not None and not report.complete:

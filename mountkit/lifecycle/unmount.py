@@ -104,7 +104,7 @@ def _take_away(mount: Mount, record: MountRecord) -> None:
 def _drained(mount: Mount, settings: Settings, observer: Observer) -> DrainReport:
     report = drain(mount, limits(settings), observer, ended_well=False)
     # What lies below the mount comes to light when it is gone, and is named then.
-    below = {stray.path for stray in lying(mount)}
+    below = {bypassed_file.path for bypassed_file in lying(mount)}
     if not below.issuperset(problem.path for problem in report.unproven):
         error = not_proven(mount.path, report.unproven)
         raise NotDurableError(
@@ -128,7 +128,7 @@ def _looked_again(mount: Mount, record: MountRecord, report: DrainReport) -> Dra
     if not report.complete:
         error = not_proven(mount.path, report.unproven)
         waits = f"What waits in {record.spec.cache_dir} is uploaded when it is mounted again"
-        if not backends.load(record.spec.backend).caches:
+        if not backends.load(record.spec.backend).write_back:
             waits = "Nothing waits on this machine: mount it again, and write these files once more"
         raise NotDurableError(
             f"{error.message}\nThe mount is gone by now.",

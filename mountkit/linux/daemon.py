@@ -89,7 +89,7 @@ class Daemon:
         return tail(self.log)
 
 
-class AdoptedDaemon:
+class InheritedDaemon:
     """A daemon that another process started and left: the same to its new supervisor (F37).
 
     It is nobody's child here, so how it ends is not known.

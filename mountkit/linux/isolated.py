@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 65536
 
 
-def apart(work: Callable[[], Result], timeout: float) -> Result:
+def run_isolated(work: Callable[[], Result], timeout: float) -> Result:
     """What ``work`` returns, done in a forked child; only while this process has one thread.
 
     Raises what ``work`` raises of ours; MountUnavailableError if it takes more than ``timeout``

@@ -14,12 +14,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from mountkit.config.address import Address
-from mountkit.events import Event, Listening, MountLost, Observer, Remounted, Trouble
+from mountkit.events import EndpointStarted, Event, MountLost, Observer, Problem, Remounted
 from mountkit.formatting import moment
 from mountkit.monitoring import metrics
 from mountkit.monitoring.http_server import Answer, bind
 from mountkit.monitoring.snapshot import look
-from mountkit.state.proof_stats import Tally
+from mountkit.state.proof_stats import ProofStats
 from mountkit.state.record import FAILED, SERVING
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Endpoint:
         endpoint = cls(address, mount, observer)
         endpoint._thread.start()
         try:
-            observer(Listening(endpoint.address.url))
+            observer(EndpointStarted(endpoint.address.url))
         except BaseException:
             endpoint.close()
             raise
@@ -136,9 +136,9 @@ class Endpoint:
 
     def _tell(self, reason: str) -> None:
         try:
-            self._observer(Trouble(reason))
+            self._observer(Problem(reason))
         except Exception:
-            logger.exception("mountkit: Trouble could not be told")
+            logger.exception("mountkit: Problem could not be told")
 
     def close(self) -> None:
         """Stop to listen. Answers under way are not waited for."""
@@ -163,14 +163,14 @@ class Endpoint:
         up, seconds = self._answered()
         record = self._mount.record()
         seen = None if record is None else look(self._mount, record)
-        tally = seen.tally if seen else Tally()
+        proof_stats = seen.proof_stats if seen else ProofStats()
         snapshot = metrics.Snapshot(
             backend=self._mount.spec.backend,
             up=up,
             probe_seconds=seconds,
             remounts=dict(self._remounts),
-            verifications={"proven": tally.proofs, "failed": tally.failures},
-            last_proven=moment(tally.proven.at) if tally.proven else 0.0,
+            verifications={"proven": proof_stats.proofs, "failed": proof_stats.failures},
+            last_proven=moment(proof_stats.proven.at) if proof_stats.proven else 0.0,
             unproven_bytes=seen.unproven.size if seen and seen.unproven else None,
         )
         return Answer(HTTPStatus.OK, metrics.render(snapshot), metrics.CONTENT_TYPE)

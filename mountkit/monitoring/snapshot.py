@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mountkit.backends.base import WrittenFile
     from mountkit.mounts.mount import Mount
-    from mountkit.state.proof_stats import Tally
+    from mountkit.state.proof_stats import ProofStats
     from mountkit.state.record import MountRecord
 
 BROKEN = "broken"
@@ -55,12 +55,12 @@ class Overview:
     unproven: Amount | None
     unknown: str
     last_error: Complaint | None
-    tally: Tally
+    proof_stats: ProofStats
 
     @property
     def settled(self) -> bool:
         """Whether a checkpoint was proven after the last error."""
-        proven, error = self.tally.proven, self.last_error
+        proven, error = self.proof_stats.proven, self.last_error
         if proven is None or error is None:
             return error is None
         return moment(proven.at) > moment(error.at)
@@ -70,9 +70,9 @@ def look(mount: Mount, record: MountRecord) -> Overview:
     """Look at a mount. Never waits for it."""
     supervised = record.supervisor.alive()
     daemon = record.daemon if record.daemon and record.daemon.alive() else None
-    tally = mount.directory.tally.read()
+    proof_stats = mount.directory.proof_stats.read()
     control = mount.control()
-    pending, unproven, unknown, error = None, None, "", tally.complaint
+    pending, unproven, unknown, error = None, None, "", proof_stats.complaint
     try:
         files = control.files()
         error = _later(error, control.last_error())
@@ -81,7 +81,7 @@ def look(mount: Mount, record: MountRecord) -> Overview:
         unknown = problem.message if isinstance(problem, MountkitError) else str(problem)
     else:
         pending = Amount.of(file for file in files if file.dirty)
-        unproven = Amount.of(file for file in files if not_covered(file, record, tally))
+        unproven = Amount.of(file for file in files if not_covered(file, record, proof_stats))
     return Overview(
         record=record,
         state=_state(record, supervised=supervised, served=daemon is not None),
@@ -91,11 +91,11 @@ def look(mount: Mount, record: MountRecord) -> Overview:
         unproven=unproven,
         unknown=unknown,
         last_error=error,
-        tally=tally,
+        proof_stats=proof_stats,
     )
 
 
-def not_covered(file: WrittenFile, record: MountRecord, tally: Tally) -> bool:
+def not_covered(file: WrittenFile, record: MountRecord, proof_stats: ProofStats) -> bool:
     """Whether a file is this run's concern, and no proof of a checkpoint covers it as it is."""
     if file.dirty:
         return True
@@ -105,7 +105,7 @@ def not_covered(file: WrittenFile, record: MountRecord, tally: Tally) -> bool:
     if name == MANIFEST_NAME:
         return False
     while directory:
-        if file.modified <= tally.proven_at.get(directory, -1.0):
+        if file.modified <= proof_stats.proven_at.get(directory, -1.0):
             return False
         directory = directory.rpartition("/")[0]
     return True

@@ -13,21 +13,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit.state.bypassed_files import Stray
+from mountkit.state.bypassed_files import BypassedFile
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from mountkit.state.bypassed_files import Strays
+    from mountkit.state.bypassed_files import BypassedFiles
 
 
-class Underneath:
+class BareDirectory:
     """The directory at ``target``, seen also through the mount that covers it once it is held."""
 
-    def __init__(self, target: str, cache_dir: str, strays: Strays) -> None:
+    def __init__(self, target: str, cache_dir: str, bypassed: BypassedFiles) -> None:
         self._target = target
         self._cache_dir = cache_dir
-        self._strays = strays
+        self._bypassed = bypassed
         self._descriptor: int | None = None
         #: Since when, and until when, the mount lay over it, in seconds since the epoch.
         self.covered: tuple[float | None, float | None] = (None, None)
@@ -48,7 +48,7 @@ class Underneath:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def name(self) -> tuple[Stray, ...]:
+    def name(self) -> tuple[BypassedFile, ...]:
         """Write down the files in it, and move nothing; those that are there.
 
         No checkpoint that these files belong to is ever proven.
@@ -56,43 +56,43 @@ class Underneath:
         bare = self._path()
         if bare is None:
             return ()
-        found = tuple(strays_in(bare, self.covered))
+        found = tuple(bypassed_files_in(bare, self.covered))
         if found:
-            self._strays.add(found)
+            self._bypassed.add(found)
         return found
 
     def keep(self) -> bool:
         """Move what is in it to the cache's ``strays`` folder; whether there was anything."""
         # Named before they are moved: a move that fails must not leave some of them unnamed.
-        named = {stray.path for stray in self.name()}
+        named = {bypassed_file.path for bypassed_file in self.name()}
         bare = self._path()
         entries = [] if bare is None else list(bare.iterdir())
         if not entries:
             return False
-        away = self.aside()
+        away = self.quarantine()
         away.mkdir(parents=True, mode=0o700)
         try:
             for entry in entries:
                 shutil.move(entry, away / entry.name)
         finally:
             # What was made after the first look is there by now.
-            self._strays.add(strays_in(away, self.covered, named))
+            self._bypassed.add(bypassed_files_in(away, self.covered, named))
         return True
 
     def _path(self) -> Path | None:
         """The path of an open directory leads to it, and not to what is mounted over it."""
         return None if self._descriptor is None else Path(f"/proc/self/fd/{self._descriptor}")
 
-    def aside(self) -> Path:
+    def quarantine(self) -> Path:
         """Where files are kept that nobody can prove; a new directory each time."""
         return Path(self._cache_dir) / "strays" / f"{time.time_ns()}"
 
 
-def strays_in(
+def bypassed_files_in(
     folder: Path,
     covered: tuple[float | None, float | None] = (None, None),
     named: Container[str] = (),
-) -> Iterator[Stray]:
+) -> Iterator[BypassedFile]:
     """Every file below a directory, relative to it, but for those that are ``named`` by now."""
     for place, _, names in os.walk(folder):
         for name in names:
@@ -101,4 +101,4 @@ def strays_in(
             # One that its writer has removed meanwhile is not missed.
             with contextlib.suppress(FileNotFoundError):
                 if path not in named:
-                    yield Stray.of(path, file.lstat(), covered)
+                    yield BypassedFile.of(path, file.lstat(), covered)

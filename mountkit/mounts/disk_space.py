@@ -20,7 +20,7 @@ def shortage(mount: Mount, name: str, size: int) -> str:
 
     What has been uploaded makes room when the daemon needs it; what waits does not.
     """
-    if not size or not backends.load(mount.spec.backend).caches:
+    if not size or not backends.load(mount.spec.backend).write_back:
         return ""
     place = mount.spec.cache_dir
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.errors import MountUnavailableError
-from mountkit.linux.isolated import apart
+from mountkit.linux.isolated import run_isolated
 from mountkit.names import MANIFEST_NAME
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ CLOCKS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class FirstLook:
+class Inventory:
     """What was found.
 
     ``unproven`` has the checkpoints that are there without a manifest, those in other directories
@@ -44,7 +44,7 @@ class FirstLook:
     missing: tuple[str, ...] = ()
 
 
-def first_look(mount: Mount) -> FirstLook:
+def take_inventory(mount: Mount) -> Inventory:
     """See that the store can be used, and what is in it.
 
     Raises
@@ -60,18 +60,18 @@ def first_look(mount: Mount) -> FirstLook:
     store_time = now if dated is None else dated.timestamp()
     there = catalog.scan(store)
     unproven = tuple(found.name for found in there if not found.proven)
-    if not backends.load(mount.spec.backend).caches:
-        return FirstLook(unproven, store_time)
+    if not backends.load(mount.spec.backend).write_back:
+        return Inventory(unproven, store_time)
     left = mount.directory.unfinished()
     named = frozenset(left.unproven if left is not None else ())
     files = _left(mount)
     unproven += _further_down(mount, store, files, {found.name for found in there})
     sent = [file.path for file in files if not file.dirty and file.path in named]
-    return FirstLook(
+    return Inventory(
         unproven,
         store_time,
         _outdated(mount, store, files, store_time - now),
-        tuple(path for path, found in store.attest_many(sent).items() if found is None),
+        tuple(path for path, found in store.stat_many(sent).items() if found is None),
     )
 
 
@@ -102,11 +102,11 @@ def _further_down(
 
     tops = {top_of(file.path) for file in files if not file.dirty} - {"", *known}
     manifests = {top: inside(top, MANIFEST_NAME) for top in sorted(tops)}
-    found = store.attest_many(manifests.values())
+    found = store.stat_many(manifests.values())
     # One that was proven, and is not in the store at all, somebody has removed there since. So it
     # may be with what a run left that came to its end: that has named what it could not prove.
     killed = mount.directory.read() is not None
-    proven = mount.directory.tally.read().proven_at
+    proven = mount.directory.proof_stats.read().proven_at
     return tuple(
         top
         for top, path in manifests.items()
@@ -123,11 +123,11 @@ def _outdated(
     Another run has written them meanwhile, perhaps on another machine, and proven them. With one
     file of a checkpoint go all that are here.
     """
-    from mountkit.checkpoints.attestation import attest_file
+    from mountkit.checkpoints.attestation import attest_object
     from mountkit.names import top_of
 
     waiting = [file for file in files if file.dirty]
-    there = store.attest_many(file.path for file in waiting)
+    there = store.stat_many(file.path for file in waiting)
     found = []
     for file in waiting:
         seen = there[file.path]
@@ -140,12 +140,12 @@ def _outdated(
         if reference is None:
             continue
         digest, local = reference.digest, reference.local
-        if not attest_file(store, file.path, digest, local, attestation=seen).ok:
+        if not attest_object(store, file.path, digest, local, attestation=seen).ok:
             found.append(file.path)
     tops = {top_of(path) for path in found} - {""}
     return tuple(file.path for file in files if file.path in found or top_of(file.path) in tops)
 
 
-def first_look_apart(mount: Mount) -> FirstLook:
+def take_inventory_isolated(mount: Mount) -> Inventory:
     """The same in a process of its own: a client of the store takes 30 MiB that stay."""
-    return apart(functools.partial(first_look, mount), LOOK_SECONDS)
+    return run_isolated(functools.partial(take_inventory, mount), LOOK_SECONDS)

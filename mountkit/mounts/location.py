@@ -36,7 +36,7 @@ class Place:
         if "://" in path_or_url:
             source = parse(path_or_url)
             return cls(source, settings.store(source), source.url)
-        mount = Mount.covering(path_or_url, State(state_root(settings)))
+        mount = Mount.containing(path_or_url, State(state_root(settings)))
         if mount is None:
             raise ConfigurationError(
                 f"{path_or_url} lies in no mount of mountkit.",

@@ -42,10 +42,10 @@ class Mount:
     directory: StateDirectory
 
     @classmethod
-    def covering(cls, path: str | Path, state: State | None = None) -> Mount | None:
+    def containing(cls, path: str | Path, state: State | None = None) -> Mount | None:
         """The mount that ``path`` lies in, or None."""
         state = state or State(state_root(load()))
-        record = state.covering(resolve(path))
+        record = state.containing(resolve(path))
         return None if record is None else cls.of(record, state)
 
     @classmethod
@@ -112,7 +112,7 @@ class Mount:
         """Whether our mount is in the table and answers."""
         return self._seen()[1] and mount_io.ask(self.path, PROBE_SECONDS).alive
 
-    def covered(self) -> str:
+    def shadowed_by(self) -> str:
         """What somebody else has mounted over it, or "".
 
         While it is mounted anew nobody but its supervisor can tell ours by its device.
@@ -128,7 +128,7 @@ class Mount:
         entry, record = mount_table.at(self.path), self.record()
         device = record.device if record else None
         backend = backends.load(self.spec.backend)
-        return entry, entry is not None and backend.owns(entry, self.spec.id, device)
+        return entry, entry is not None and backend.matches(entry, self.spec.id, device)
 
     def missing(self, paths: Sequence[str], deadline: Deadline | None = None) -> frozenset[str]:
         """Those of the ``paths`` that it says it does not have; none while it does not serve.

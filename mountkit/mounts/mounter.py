@@ -12,15 +12,15 @@ from mountkit import timing
 from mountkit.errors import MountUnavailableError
 from mountkit.formatting import moment
 from mountkit.linux import fuse_connection, mount_io, mount_table
-from mountkit.linux.daemon import AdoptedDaemon, Daemon
+from mountkit.linux.daemon import Daemon, InheritedDaemon
 from mountkit.linux.fusermount import unmount
 from mountkit.linux.held_signals import held_back
 from mountkit.linux.mount_table import mount_around
 from mountkit.mounts import mount_point
-from mountkit.mounts.bare_directory import Underneath
+from mountkit.mounts.bare_directory import BareDirectory
 from mountkit.mounts.start_gate import StartGate
 from mountkit.names import is_trial
-from mountkit.state.bypassed_files import Stray, unnamed
+from mountkit.state.bypassed_files import BypassedFile, unnamed
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mountkit.backends.base import Backend, Binary, Control
     from mountkit.linux.mount_table import MountEntry
     from mountkit.linux.process import ProcessIdentity
-    from mountkit.mounts.inventory import FirstLook
+    from mountkit.mounts.inventory import Inventory
     from mountkit.spec import MountSpec
     from mountkit.state.mount_directory import StateDirectory
     from mountkit.state.record import MountRecord
@@ -58,21 +58,21 @@ class Mounter:
         self.spec = spec
         self.backend = backend
         self.directory = directory
-        self.daemon: Daemon | AdoptedDaemon | None = None
+        self.daemon: Daemon | InheritedDaemon | None = None
         self.device: int | None = None
         self.starts = StartGate(spec)
         #: Files that a daemon which died had not written to their end, and that were set aside.
-        self.torn: tuple[Stray, ...] = ()
+        self.torn: tuple[BypassedFile, ...] = ()
         self._binary = binary
         self._fusermount = fusermount
         self._environment = environment
-        self._underneath = Underneath(spec.target, spec.cache_dir, directory.strays)
-        self._was_adopted = False
+        self._bare_directory = BareDirectory(spec.target, spec.cache_dir, directory.bypassed)
+        self._taken_over = False
 
     @property
     def adopted(self) -> bool:
         """Whether the daemon is one that another process started and left."""
-        return isinstance(self.daemon, AdoptedDaemon)
+        return isinstance(self.daemon, InheritedDaemon)
 
     @property
     def control(self) -> Control:
@@ -95,7 +95,7 @@ class Mounter:
         if self.device is None and self.daemon is not None:
             # Nothing was mounted there when our daemon started.
             self.device = entry.minor
-        return self.backend.owns(entry, self.spec.id, self.device)
+        return self.backend.matches(entry, self.spec.id, self.device)
 
     def clear_target(self, leftover: ProcessIdentity | None) -> None:
         """Make the target ready for a mount: repair what is ours, refuse what is not (F9).
@@ -111,17 +111,17 @@ class Mounter:
         for daemon in earlier:
             if daemon.alive():
                 entry = self.entry()
-                if entry is not None and not self.backend.owns(entry, self.spec.id, self.device):
+                if entry is not None and not self.backend.matches(entry, self.spec.id, self.device):
                     # Its end would unmount by path, and take away what lies above.
                     raise mount_point.refuse_foreign(self.spec.target, entry)
                 daemon.stop()
-        was_ours = self._was_adopted
+        was_ours = self._taken_over
         # Stacked mounts are possible; each turn takes one away, and the table is short.
         for _ in range(8):
             entry = self.entry()
             if entry is None:
                 break
-            if not self.backend.owns(entry, self.spec.id, self.device):
+            if not self.backend.matches(entry, self.spec.id, self.device):
                 raise mount_point.refuse_foreign(self.spec.target, entry)
             self.detach()
             was_ours = True
@@ -135,8 +135,8 @@ class Mounter:
                 )
         if was_ours:
             # The bare directory was covered until now; what is in it was written meanwhile.
-            self._underneath.hold()
-            self._underneath.keep()
+            self._bare_directory.hold()
+            self._bare_directory.keep()
         around = mount_around(self.spec.target)
         if around is not None and not mount_io.ask(around, PROBE_SECONDS).alive:
             # Whoever touched the target would wait for that mount, and for ever.
@@ -145,7 +145,7 @@ class Mounter:
                 hint=f"Give a directory elsewhere, or see what it is: mountkit status {around}",
             )
         mount_point.make_ready(self.spec.target)
-        self._underneath.hold()
+        self._bare_directory.hold()
 
     def _unmounted_daemon(self) -> ProcessIdentity | None:
         """The daemon of an earlier mount whose unmount was cut short: it may still use the cache.
@@ -155,7 +155,7 @@ class Mounter:
         left = self.directory.unfinished() if self.daemon is None else None
         return None if left is None else left.daemon
 
-    def adopt(self, record: MountRecord | None) -> bool:
+    def take_over(self, record: MountRecord | None) -> bool:
         """Take over a mount that serves, and whose supervisor is gone. Whether there is one.
 
         Not one that was still being made: nobody has seen that its files can be accounted for.
@@ -167,36 +167,36 @@ class Mounter:
         self.device = record.device
         if not self.mounted() or not mount_io.ask(self.spec.target, PROBE_SECONDS).alive:
             return False
-        self.daemon = AdoptedDaemon(record.daemon, self.directory.log)
-        self._was_adopted = True
+        self.daemon = InheritedDaemon(record.daemon, self.directory.log)
+        self._taken_over = True
         # It has covered the bare directory since it was seen to serve last, if not for longer.
-        self._underneath.covered = (moment(record.since), None)
+        self._bare_directory.covered = (moment(record.since), None)
         return True
 
-    def keep_strays(self) -> bool:
+    def quarantine_bypassed(self) -> bool:
         """Move away what was written while no mount covered the target; whether there was any."""
         self._hold_uncovered()
-        return self._underneath.keep()
+        return self._bare_directory.keep()
 
-    def name_strays(self) -> None:
-        """Write down what was written past the mount, and move nothing."""
+    def record_bypassed(self) -> None:
+        """Record the files that bypassed the mount; move none."""
         self._hold_uncovered()
-        self._underneath.name()
+        self._bare_directory.name()
 
     def _hold_uncovered(self) -> None:
         """An adopted mount covered the bare directory until now."""
-        if self._was_adopted and not self._underneath.held and not self.entry():
-            self._underneath.hold()
+        if self._taken_over and not self._bare_directory.held and not self.entry():
+            self._bare_directory.hold()
 
-    def reconcile(self, found: FirstLook) -> Path:
+    def reconcile_leftovers(self, found: Inventory) -> Path:
         """Hold what an earlier run left against the store; where that is which was moved away."""
-        aside = self._underneath.aside()
-        self.control.reconcile(aside, found.outdated, found.missing)
-        return aside
+        quarantine = self._bare_directory.quarantine()
+        self.control.reconcile_leftovers(quarantine, found.outdated, found.missing)
+        return quarantine
 
     def release(self) -> None:
         """Let go of the bare directory, once nothing is mounted there any more."""
-        self._underneath.release()
+        self._bare_directory.release()
 
     def start(self, timeout: float, seen: Callable[[], None]) -> None:
         """Start the daemon and wait until the mount serves, at most ``timeout`` seconds.
@@ -216,14 +216,14 @@ class Mounter:
             self.directory.write_file(name, text)
         self.directory.remove_socket()
         self.device = None
-        lessened = self.control.lessened()
-        if lessened:
-            self.directory.strays.note_lessened(lessened)
-        aside = self._underneath.aside()
-        torn = tuple(_torn(aside, path) for path in self.control.audit(aside))
+        partially_deleted = self.control.partially_deleted()
+        if partially_deleted:
+            self.directory.bypassed.note_partially_deleted(partially_deleted)
+        quarantine = self._bare_directory.quarantine()
+        torn = tuple(_torn(quarantine, path) for path in self.control.repair_cache(quarantine))
         if torn:
             self.torn += torn
-            self.directory.strays.add(torn)
+            self.directory.bypassed.add(torn)
         deadline = time.monotonic() + timeout
         daemon = None
         try:
@@ -232,7 +232,7 @@ class Mounter:
                 self.daemon = daemon
             seen()
             self._wait_until_mounted(daemon, deadline)
-            self._underneath.covered = (time.time(), None)
+            self._bare_directory.covered = (time.time(), None)
             seen()
             self._wait_until_serving(daemon, deadline)
         except BaseException:
@@ -259,7 +259,7 @@ class Mounter:
         if not answer.alive:
             raise self._failed(f"mounted, but the mount answers: {answer}", daemon)
         self.starts.check()
-        self.control.confirm()
+        self.control.self_check()
 
     def _failed(self, what: str, daemon: Daemon) -> MountUnavailableError:
         said = _last_words(daemon.tail())
@@ -271,8 +271,8 @@ class Mounter:
 
     def _uncover(self) -> None:
         """From now on the bare directory lies open, if it did not before."""
-        since, until = self._underneath.covered
-        self._underneath.covered = (since, time.time() if until is None else until)
+        since, until = self._bare_directory.covered
+        self._bare_directory.covered = (since, time.time() if until is None else until)
 
     def detach(self) -> None:
         """Take a mount of ours off the path at once, dead or alive."""
@@ -289,7 +289,7 @@ class Mounter:
 
         What is known of it must then outlast the mount, or the next one takes it for whole.
         """
-        if unnamed(self.directory.strays.found(), record.strays_before):
+        if unnamed(self.directory.bypassed.found(), record.strays_before):
             return True
         try:
             files = self.control.files()
@@ -368,12 +368,12 @@ class Mounter:
             daemon.wait(BUSY_SECONDS)
 
 
-def _torn(aside: Path, path: str) -> Stray:
+def _torn(quarantine: Path, path: str) -> BypassedFile:
     """A file that was set aside, or of which only rclone's record was left."""
     try:
-        return Stray.of(path, (aside / path).lstat(), torn=True)
+        return BypassedFile.of(path, (quarantine / path).lstat(), torn=True)
     except FileNotFoundError:
-        return Stray(path, mark=f"{time.time_ns():x}", torn=True)
+        return BypassedFile(path, mark=f"{time.time_ns():x}", torn=True)
 
 
 def _last_words(log: str) -> str:

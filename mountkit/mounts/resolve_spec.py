@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mountkit.config.settings import Settings
 
 
-def specify(
+def resolve_mount_spec(
     source: str, target: str | Path, settings: Settings, options: Sequence[str] = ()
 ) -> MountSpec:
     """Put together what to mount where, and refuse what makes no sense. Changes nothing.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from mountkit.errors import NotDurableError
 from mountkit.formatting import moment
 from mountkit.linux import mount_table
-from mountkit.mounts.bare_directory import strays_in
-from mountkit.mounts.bypassed_files import new_strays
+from mountkit.mounts.bare_directory import bypassed_files_in
+from mountkit.mounts.bypassed_files import new_bypassed_files
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 
     from mountkit.linux.process import ProcessIdentity
     from mountkit.mounts.mount import Mount
-    from mountkit.state.bypassed_files import Stray
+    from mountkit.state.bypassed_files import BypassedFile
 
 MOUNT_ID = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
 
 
-def missed(mount: Mount) -> tuple[Stray, ...]:
-    """What missed the mount since it was made, and of which no earlier run has told.
+def missed(mount: Mount) -> tuple[BypassedFile, ...]:
+    """The files that bypassed the mount since it was made, and that no earlier run has named.
 
     Raises NotDurableError if that cannot be written down: then nobody would know of it later.
     """
     try:
-        mount.directory.strays.add(lying(mount))
+        mount.directory.bypassed.add(lying(mount))
     except OSError as error:
         raise NotDurableError(
             f"What was written beside the mount at {mount.path} is not known: {error}",
             hint=f"See what became of the mount: mountkit status {mount.path}",
         ) from error
-    return new_strays(mount, mount.last_record())
+    return new_bypassed_files(mount, mount.last_record())
 
 
-def lying(mount: Mount) -> tuple[Stray, ...]:
+def lying(mount: Mount) -> tuple[BypassedFile, ...]:
     """What lies below the mount just now, as far as that can be seen from here."""
     record = mount.last_record()
     if record is None:
         return ()
     covered = moment(record.since) if record.state == SERVING else None
     with held_open(record.supervisor, mount.path) as bare:
-        return () if bare is None else tuple(strays_in(bare, (covered, None)))
+        return () if bare is None else tuple(bypassed_files_in(bare, (covered, None)))
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def _look(spec: MountSpec, known: State) -> WaitingCache | None:
         # Somebody has given it up.
         return None
     files: list[WrittenFile] = []
-    names = [name for name in backends.NAMES if backends.load(name).caches]
+    names = [name for name in backends.NAMES if backends.load(name).write_back]
     name = next(iter(names), spec.backend)
     for each in names:
         control = backends.load(each).control(spec, known.root / spec.id)

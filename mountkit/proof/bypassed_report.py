@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mountkit.mounts.mount import Mount
-    from mountkit.state.bypassed_files import Stray
+    from mountkit.state.bypassed_files import BypassedFile
 
 
 def astray(mount: Mount) -> tuple[Unproven, ...]:
@@ -22,9 +22,9 @@ def astray(mount: Mount) -> tuple[Unproven, ...]:
     """
     found: list[Unproven] = []
     try:
-        found += [explained(mount, stray) for stray in missed(mount)]
+        found += [explained(mount, bypassed_file) for bypassed_file in missed(mount)]
         record = mount.last_record()
-        covered = mount.covered() or (record.covered if record else "")
+        covered = mount.shadowed_by() or (record.covered if record else "")
     except MountkitError as error:
         return (*found, Unproven(mount.path, 0, error.message))
     except OSError as error:
@@ -36,29 +36,34 @@ def astray(mount: Mount) -> tuple[Unproven, ...]:
     return tuple(found)
 
 
-def explained(mount: Mount, stray: Stray) -> Unproven:
+def explained(mount: Mount, bypassed_file: BypassedFile) -> Unproven:
     """The file as people are told of it: how much, when, and why as far as that is known."""
     record = mount.last_record()
-    reason = why(stray, record.began if record else 0.0, record.lost if record else ())
+    reason = why(bypassed_file, record.began if record else 0.0, record.lost if record else ())
     kept = f"{mount.spec.cache_dir}/strays"
-    where = f"in {kept}" if stray.torn else f"in {mount.path} below the mount or in {kept}"
-    return Unproven(stray.path, stray.size, f"{reason}; it is on the local disk, {where}")
+    where = f"in {kept}" if bypassed_file.torn else f"in {mount.path} below the mount or in {kept}"
+    return Unproven(
+        bypassed_file.path, bypassed_file.size, f"{reason}; it is on the local disk, {where}"
+    )
 
 
-def why(stray: Stray, began: float, lost: Iterable[float]) -> str:
-    """Why a file missed the mount that was made at ``began``, and ``lost`` at these moments."""
-    if stray.torn:
+def why(bypassed_file: BypassedFile, began: float, lost: Iterable[float]) -> str:
+    """Why a file bypassed the mount that was made at ``began``, and ``lost`` at these moments."""
+    if bypassed_file.torn:
         return "the daemon died before it had written it to its end"
-    if not stray.mark:
+    if not bypassed_file.mark:
         return "it did not reach the mount"
-    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stray.at))
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(bypassed_file.at))
     missed = f"it did not reach the mount: it was written at {clock}"
-    if stray.at < began:
+    if bypassed_file.at < began:
         return f"{missed}, before the mount was made"
-    if stray.until is not None and stray.at >= stray.until:
+    if bypassed_file.until is not None and bypassed_file.at >= bypassed_file.until:
         return f"{missed}, while the mount was gone"
-    losses = [moment for moment in lost if began < moment <= stray.at]
-    uncovered = stray.covered is None or not max(losses, default=0.0) < stray.covered <= stray.at
+    losses = [moment for moment in lost if began < moment <= bypassed_file.at]
+    uncovered = (
+        bypassed_file.covered is None
+        or not max(losses, default=0.0) < bypassed_file.covered <= bypassed_file.at
+    )
     if losses and uncovered:
         return f"{missed}, while the mount was gone"
     return (

@@ -22,14 +22,14 @@ from mountkit.errors import (
     PermissionDeniedError,
     Unproven,
 )
-from mountkit.events import CheckpointProven, FileProven, Observer, SaveStarted, Trouble
+from mountkit.events import CheckpointProven, FileProven, Observer, Problem, ProofStarted
 from mountkit.mounts.disk_space import shortage
 from mountkit.mounts.shadowed_files import missed
 from mountkit.names import MANIFEST_NAME
 from mountkit.proof import symbolic_links
 from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import explained
-from mountkit.proof.upload_waiter import Uploads
+from mountkit.proof.upload_waiter import UploadWaiter
 from mountkit.state.proof_stats import Proven
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Prover:
         self._below = below
         self._observer = observer
         self._limits = limits
-        self._uploads = Uploads(mount, limits, observer)
+        self._uploads = UploadWaiter(mount, limits, observer)
         # Of the checkpoint that was proven last: the next one takes about as much.
         self._last_size = 0
         self.store = mount.store(below, limits.patience, limits.deadline)
@@ -72,7 +72,7 @@ class Prover:
             if endurance.ends(problem, 0) or self._limits.over(began):
                 problem.may_pass = 0.0
                 raise problem
-            self._observer(Trouble(problem.message))
+            self._observer(Problem(problem.message))
             time.sleep(RETRY_SECONDS)
 
     def begin(self, name: str) -> None:
@@ -82,12 +82,12 @@ class Prover:
         worse for it.
         """
         try:
-            self._mount.directory.strays.begin(self._path(name))
+            self._mount.directory.bypassed.begin(self._path(name))
         except (ConfigurationError, OSError) as error:
-            self._observer(Trouble(f"That {name} is saved now cannot be noted: {error}"))
+            self._observer(Problem(f"That {name} is saved now cannot be noted: {error}"))
         short = shortage(self._mount, name, self._last_size)
         if short:
-            self._observer(Trouble(short))
+            self._observer(Problem(short))
 
     def prove(
         self,
@@ -129,10 +129,10 @@ class Prover:
         try:
             manifest = self._commit(name, step, files, started, since, saved, before)
         except MountkitError as error:
-            self._mount.directory.tally.failed(error.message)
+            self._mount.directory.proof_stats.failed(error.message)
             raise
         proven = Proven(top, step, manifest.created.isoformat())
-        self._mount.directory.tally.proved(proven)
+        self._mount.directory.proof_stats.proved(proven)
         self.refresh(name)
         size = self._last_size = sum(entry.size for entry in manifest.files)
         seconds = time.monotonic() - started
@@ -156,7 +156,7 @@ class Prover:
         self._refuse_torn(top, since)
         self._refuse_links(top, listed)
         _refuse_empty(top, listed)
-        self._observer(SaveStarted(step, len(listed)))
+        self._observer(ProofStarted(step, len(listed)))
 
         def proven(entry: FileEntry) -> None:
             path = entry.path[len(top) + 1 :]
@@ -213,7 +213,7 @@ class Prover:
         ask = list(paths)
         for _ in range(REWRITES):
             before = self._snapshot(top)
-            outcome = self._uploads.attest(ask, top, proven)
+            outcome = self._uploads.wait(ask, top, proven)
             if outcome.unproven:
                 raise not_proven(top, outcome.unproven)
             found.update({entry.path: entry for entry in outcome.proven})
@@ -235,18 +235,18 @@ class Prover:
         Raises PermissionDeniedError if the store refuses.
         """
         if not self._mount.serving():
-            self._observer(Trouble(f"{name} stays for now: the mount is being repaired"))
+            self._observer(Problem(f"{name} stays for now: the mount is being repaired"))
             return False
         self.withdraw(name)
-        if backends.load(self._mount.spec.backend).caches:
+        if backends.load(self._mount.spec.backend).write_back:
             try:
                 # Through the mount, so that the local cache gives the room back too.
                 with contextlib.suppress(FileNotFoundError):
                     shutil.rmtree(Path(self._mount.path) / self._below / name)
             except OSError as error:
-                self._observer(Trouble(f"{name} stays in the cache for now: {error}"))
+                self._observer(Problem(f"{name} stays in the cache for now: {error}"))
         self._patiently(lambda: retention.remove(self.store, name))
-        self._mount.directory.strays.note_removed(self._path(name))
+        self._mount.directory.bypassed.note_removed(self._path(name))
         self.refresh("")
         return True
 
@@ -254,18 +254,24 @@ class Prover:
         """Let the mount show what was written to the store beside it."""
         path = self._path(name)
         try:
-            self._mount.control(self._limits.deadline).refresh(path)
+            self._mount.control(self._limits.deadline).invalidate_directory(path)
         except MountUnavailableError as error:
             # Only what ``ls`` shows is late by the directory cache's minute.
-            self._observer(Trouble(error.message))
+            self._observer(Problem(error.message))
 
     def _path(self, name: str) -> str:
         return "/".join(part for part in (self._below, name) if part)
 
     def _refuse_strays(self, top: str) -> None:
-        strays = [stray for stray in missed(self._mount) if stray.path.startswith(f"{top}/")]
-        if strays:
-            raise not_proven(top, [explained(self._mount, stray) for stray in strays])
+        bypassed = [
+            bypassed_file
+            for bypassed_file in missed(self._mount)
+            if bypassed_file.path.startswith(f"{top}/")
+        ]
+        if bypassed:
+            raise not_proven(
+                top, [explained(self._mount, bypassed_file) for bypassed_file in bypassed]
+            )
 
     def _refuse_links(self, top: str, listed: Sequence[str]) -> None:
         """A checkpoint is whole by itself: nothing in it may lead to what is not."""
@@ -290,7 +296,7 @@ class Prover:
         record = self._mount.last_record()
         files = self._mount.control().files(top)
         # Nor is what an earlier try has left, and this one has not written.
-        since = max(since, self._mount.directory.strays.begun().get(top, 0.0))
+        since = max(since, self._mount.directory.bypassed.save_started_at().get(top, 0.0))
         changed = [file.modified for file in files if file.modified > since]
         if record is not None and straddles(record.lost, changed):
             raise NotDurableError(

@@ -24,7 +24,7 @@ BEFORE_THE_STATE = (
 )  # fmt: skip
 
 
-def finished(
+def is_complete(
     mount: Mount,
     top: str,
     step: int,
@@ -47,14 +47,16 @@ def finished(
             return False
         if any(path.startswith(f"{top}/") for path, _ in record.strays_before):
             return False
-    strays = mount.directory.strays
-    begun = max(strays.begun().get(top, 0.0), strays.lessened().get(top, 0.0))
+    bypassed = mount.directory.bypassed
+    save_started_at = max(
+        bypassed.save_started_at().get(top, 0.0), bypassed.partially_deleted().get(top, 0.0)
+    )
     # A shell that ends well says little of what it ran ("python train.py | tee log").
     alone = not (ours and ended_well)
-    if not _came_last(top, members, begun, alone=alone):
+    if not _came_last(top, members, save_started_at, alone=alone):
         return False
     # A removal that broke off may leave the state, and some of the rest.
-    if top in mount.control().lessened(top):
+    if top in mount.control().partially_deleted(top):
         return False
     sentinel = f"{top}/{INCOMPLETE}"
     if any(file.path == sentinel for file in members) or store.get(sentinel) is not None:
@@ -62,7 +64,9 @@ def finished(
     return _has_trainer_state(mount, store, top, step)
 
 
-def _came_last(top: str, members: Iterable[WrittenFile], begun: float, *, alone: bool) -> bool:
+def _came_last(
+    top: str, members: Iterable[WrittenFile], save_started_at: float, *, alone: bool
+) -> bool:
     """Whether the state was written after the weights and the optimizer, as Trainer does.
 
     One that broke off leaves new weights beside the state of an older save. With ``alone``, after
@@ -71,7 +75,7 @@ def _came_last(top: str, members: Iterable[WrittenFile], begun: float, *, alone:
     """
     changed = {file.path[len(top) + 1 :]: file.modified for file in members}
     state = changed.get(TRAINER_STATE, 0.0)
-    if state < begun:
+    if state < save_started_at:
         return False
     before = [at for name, at in changed.items() if alone or name.startswith(BEFORE_THE_STATE)]
     return max(before, default=0.0) - state <= SAME_SAVE_SECONDS

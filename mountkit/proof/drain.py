@@ -12,18 +12,18 @@ from mountkit.checkpoints import catalog, lineage
 from mountkit.checkpoints.manifest import Manifest
 from mountkit.checkpoints.verification import listing
 from mountkit.errors import MountkitError, NotDurableError, Unproven, VerificationError
-from mountkit.events import Observer, Trouble
+from mountkit.events import Observer, Problem
 from mountkit.mounts.shadowed_files import missed
 from mountkit.names import MANIFEST_NAME, TRAINER_STATE, step_of, top_of
 from mountkit.proof import symbolic_links
 from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import astray
 from mountkit.proof.committer import Prover
-from mountkit.proof.completeness import finished
+from mountkit.proof.completeness import is_complete
 from mountkit.proof.hidden_objects import hidden, unseen
-from mountkit.proof.lost_files import forgotten, taken
+from mountkit.proof.lost_files import evicted_unproven, missing_from_cache
 from mountkit.proof.report import DrainReport, unknown, unreadable, written
-from mountkit.proof.upload_waiter import Uploads
+from mountkit.proof.upload_waiter import UploadWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -72,9 +72,9 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
             continue
         if endurance.ends(result, len(work.settled)) or limits.deadline.passed:
             return work.give_up(result)
-        mount.directory.tally.complain(result.message)
+        mount.directory.proof_stats.record_error(result.message)
         if result.message != said:
-            observer(Trouble(result.message))
+            observer(Problem(result.message))
             said = result.message
         time.sleep(RETRY_SECONDS)
 
@@ -119,7 +119,7 @@ class _Drain:
         """What was written through a mapping is only in memory, and lost with the mount."""
         problem = self._mount.flush(self._limits.deadline)
         if problem:
-            self._observer(Trouble(f"The mount at {self._mount.path} is not flushed: {problem}"))
+            self._observer(Problem(f"The mount at {self._mount.path} is not flushed: {problem}"))
 
     def _snapshot(self) -> dict[str, tuple[int, float, str]]:
         """Size, time and version of every file that was written."""
@@ -156,16 +156,16 @@ class _Drain:
     def _once(self) -> DrainReport:
         files = written(self._mount)
         paths = [file.path for file in files]
-        self._note(taken(self._mount, paths, self._limits.deadline))
+        self._note(missing_from_cache(self._mount, paths, self._limits.deadline))
         # One listing for all who ask what the bucket has, for it may be long. What they find in it
         # they ask about once more.
-        caches = backends.load(self._mount.spec.backend).caches
+        caches = backends.load(self._mount.spec.backend).write_back
         listed = tuple(self._store.list()) if caches else ()
         # A proof has directories read anew, and then the mount shows what it hid.
         self._unseen.update(unseen(self._mount, listed, paths, self._limits.deadline))
         groups, loose = _group(files)
         whole: list[_Whole] = []
-        bypassed = {top_of(stray.path) for stray in missed(self._mount)}
+        bypassed = {top_of(bypassed_file.path) for bypassed_file in missed(self._mount)}
         loose = [file for file in loose if self._concerns(file)]
         for top, members in sorted(groups.items()):
             open_members = [file for file in members if file.path not in self.settled]
@@ -174,27 +174,27 @@ class _Drain:
             step = step_of(top.rpartition("/")[2])
             manifest = self._manifest(top)
             if manifest is not None and top in bypassed:
-                # It was proven before the rest of it missed the mount.
+                # It was proven before the rest of it bypassed the mount.
                 self._store.delete([f"{top}/{MANIFEST_NAME}"])
                 manifest = None
             if manifest is not None and self._covers(manifest, top, members):
                 self.settled.update(file.path for file in members)
                 continue
             try:
-                whole_save = top not in bypassed and self._finished(top, step, members)
+                whole_save = top not in bypassed and self._is_complete(top, step, members)
             except VerificationError as error:
                 # One object of it, which cannot be read, is no reason to give up the others.
                 self._note([Unproven(top, 0, error.message)])
                 continue
             if step is None or not whole_save:
-                self._observer(Trouble(f"{top} is not a finished checkpoint: it gets no manifest"))
+                self._observer(Problem(f"{top} is not a finished checkpoint: it gets no manifest"))
                 loose.extend(file for file in members if self._concerns(file))
             else:
                 whole.append(_Whole(top, step, members, manifest))
         self._prove_all(whole)
         self._attest(loose)
         self._name_left_over()
-        self._note(forgotten(self._mount, self._store, listed, paths))
+        self._note(evicted_unproven(self._mount, self._store, listed, paths))
         self._note(hidden(self._mount, self._store, self._unseen, paths, self._limits.deadline))
         self._note_links(listed, (file.path for file in files if self._concerns(file)))
         self._note(astray(self._mount))
@@ -305,7 +305,7 @@ class _Drain:
 
     def _attest(self, loose: Iterable[WrittenFile]) -> None:
         paths = [file.path for file in loose if file.path not in self.settled]
-        outcome = Uploads(self._mount, self._limits, self._observer).attest(paths)
+        outcome = UploadWaiter(self._mount, self._limits, self._observer).wait(paths)
         self._note(outcome.unproven)
         self._removed.update(outcome.removed)
         self.settled.update(paths)
@@ -334,8 +334,8 @@ class _Drain:
             for file in members
         )
 
-    def _finished(self, top: str, step: int | None, members: Sequence[WrittenFile]) -> bool:
-        return step is not None and finished(
+    def _is_complete(self, top: str, step: int | None, members: Sequence[WrittenFile]) -> bool:
+        return step is not None and is_complete(
             self._mount, top, step, members, ended_well=self._ended_well, store=self._store
         )
 
@@ -346,7 +346,7 @@ class _Drain:
         for said in symbolic_links.leading_out(self._mount, written, deadline):
             if said not in self._said:
                 self._said.add(said)
-                self._observer(Trouble(said))
+                self._observer(Problem(said))
 
     def _name_left_over(self) -> None:
         """What lies beside the data and is none: nobody should take it for some."""
@@ -354,7 +354,7 @@ class _Drain:
             if path not in self._left_over:
                 self._left_over.add(path)
                 self._observer(
-                    Trouble(
+                    Problem(
                         f"{path} is left over from a save that could not rename it, and is part "
                         "of no checkpoint: remove it"
                     )

@@ -39,7 +39,7 @@ def unseen(
     since is younger, and no concern of this run.
     """
     record = mount.last_record()
-    if record is None or not backends.load(mount.spec.backend).caches:
+    if record is None or not backends.load(mount.spec.backend).write_back:
         return frozenset()
     files = frozenset(known)
     older = sorted(
@@ -69,7 +69,7 @@ def hidden(
     left = sorted(set(paths).difference(known))
     if record is None or not left:
         return ()
-    found = store.attest_many(left)
+    found = store.stat_many(left)
     there = {
         path: info
         for path in left
@@ -82,7 +82,7 @@ def hidden(
         return ()
     control = mount.control(deadline)
     for directory in sorted({path.rpartition("/")[0] for path in there}):
-        control.refresh(directory)
+        control.invalidate_directory(directory)
     shown = there.keys() - mount.missing(sorted(there), deadline)
     return tuple(Unproven(path, there[path].size, REASON) for path in sorted(shown))
 

@@ -25,7 +25,7 @@ REASON = "it left the local cache before anybody proved it"
 TAKEN = "it waits for its upload, and the local cache does not have it any more"
 
 
-def forgotten(
+def evicted_unproven(
     mount: Mount, store: Store, listed: Sequence[ObjectInfo], known: Iterable[str]
 ) -> tuple[Unproven, ...]:
     """Whole checkpoints, and single files, that are in the store and not among the ``known``.
@@ -90,18 +90,20 @@ def forgotten(
     )
 
 
-def taken(mount: Mount, known: Iterable[str], deadline: Deadline) -> tuple[Unproven, ...]:
+def missing_from_cache(
+    mount: Mount, known: Iterable[str], deadline: Deadline
+) -> tuple[Unproven, ...]:
     """What the daemon has in its queue and not in its cache, which is all that is looked at.
 
     The queue may object, and is never a proof. To be asked before anything else has it upload:
     what rclone does not find then it drops from its queue.
     """
-    if not backends.load(mount.spec.backend).caches:
+    if not backends.load(mount.spec.backend).write_back:
         return ()
     control = mount.control(deadline)
     try:
         # What was known before may have been uploaded, removed or renamed since.
-        waiting = set(control.push().waiting).difference(known)
+        waiting = set(control.flush_uploads().waiting).difference(known)
     except MountUnavailableError:
         # Without a daemon there is no queue: what waits is what the cache has.
         return ()
@@ -120,7 +122,7 @@ def _marked(
     """Those that carry the mark of this run: other things beside an object, others note too."""
     if not objects:
         return ()
-    found = store.attest_many(info.path for info in objects)
+    found = store.stat_many(info.path for info in objects)
     return tuple(
         info
         for info in objects
@@ -137,7 +139,7 @@ def _still_unproven(mount: Mount, store: Store, tops: Iterable[str]) -> set[str]
     names = {top: (f"{top}/{TRAINER_STATE}", f"{top}/{MANIFEST_NAME}") for top in sorted(tops)}
     if not names:
         return set()
-    found = store.attest_many(path for pair in names.values() for path in pair)
+    found = store.stat_many(path for pair in names.values() for path in pair)
     return {
         top
         for top, (state, manifest) in names.items()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError, MountUnavailableError, Unproven
-from mountkit.mounts.bypassed_files import new_strays
+from mountkit.mounts.bypassed_files import new_bypassed_files
 from mountkit.names import is_trial
 from mountkit.proof.bypassed_report import explained
 
@@ -56,7 +56,11 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
     except (MountkitError, OSError) as error:
         report = replace(report, unproven=(*report.unproven, unknown(mount, error)))
     named = {problem.path for problem in report.unproven}
-    late = [stray for stray in new_strays(mount, record) if stray.path not in named]
+    late = [
+        bypassed_file
+        for bypassed_file in new_bypassed_files(mount, record)
+        if bypassed_file.path not in named
+    ]
     return replace(report, unproven=(*report.unproven, *(explained(mount, one) for one in late)))
 
 

@@ -93,7 +93,7 @@ def doubtful(
     found = list(disguised(mount, written, deadline))
     there = {*written, *(info.path for info in listed)}
     pairs = [pair for pair in twice(sorted(there), suffix) if not written.isdisjoint(pair)]
-    stored = store.attest_many(sorted({path for pair in pairs for path in pair}))
+    stored = store.stat_many(sorted({path for pair in pairs for path in pair}))
     for name, link in pairs:
         if stored[name] is not None and stored[link] is not None:
             reason = (

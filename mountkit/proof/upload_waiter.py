@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.checkpoints.attestation import attest_file
+from mountkit.checkpoints.attestation import attest_object
 from mountkit.checkpoints.manifest import FileEntry
 from mountkit.errors import (
     ConfigurationError,
@@ -24,7 +24,7 @@ from mountkit.errors import (
     Unproven,
     VerificationError,
 )
-from mountkit.events import Observer, Trouble, Waiting
+from mountkit.events import Observer, Problem, UploadProgress
 from mountkit.formatting import printable
 from mountkit.proof.asking_again import Refusals
 from mountkit.store import checksums, refusal_in
@@ -57,7 +57,7 @@ class Outcome:
     removed: tuple[str, ...] = ()
 
 
-class Uploads:
+class UploadWaiter:
     """The files of one mount on their way to its store."""
 
     def __init__(self, mount: Mount, limits: Limits, observer: Observer) -> None:
@@ -67,7 +67,7 @@ class Uploads:
         self._control = mount.control(limits.deadline)
         self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
 
-    def attest(
+    def wait(
         self,
         paths: Iterable[str],
         below: str = "",
@@ -84,10 +84,10 @@ class Uploads:
         """
         work = _Work(self._mount.spec.backend, self._limits, sorted(paths), below)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="mountkit-attest") as pool:
-            while work.open and not work.hopeless():
+            while work.open and not work.should_stop():
                 work.look(self._look(work))
                 # A store out of reach is not asked for thousands of files in turn.
-                for batch in _batches(work.ready, WORKERS * 4):
+                for batch in _batches(work.askable, WORKERS * 4):
                     for entry, problem in pool.map(self._ask, [work] * len(batch), batch):
                         if entry is not None:
                             work.done(entry)
@@ -100,14 +100,14 @@ class Uploads:
                 if work.open:
                     waiting = work.open
                     size = sum(work.sizes.get(path, 0) for path in waiting)
-                    self._observer(Waiting("uploading", len(waiting), size))
+                    self._observer(UploadProgress(len(waiting), size))
                     time.sleep(work.pause())
         return work.outcome()
 
     def _look(self, work: _Work) -> tuple[Pending | None, Sequence[WrittenFile]]:
         pending = None
         try:
-            pending = self._control.push()
+            pending = self._control.flush_uploads()
         except MountUnavailableError as error:
             work.trouble = error.message
         else:
@@ -115,9 +115,9 @@ class Uploads:
                 if path not in work.open:
                     continue
                 message = f"The upload of {printable(path)} failed: {text}"
-                self._mount.directory.tally.complain(message)
+                self._mount.directory.proof_stats.record_error(message)
                 if work.errors.get(path) != text:
-                    self._observer(Trouble(message))
+                    self._observer(Problem(message))
                 self._raise_if_refused(work, path, text)
         files = self._control.files(work.below)
         # Bytes that were taken away leave the same record, but the mount still shows the file.
@@ -147,7 +147,7 @@ class Uploads:
                 return None, Unproven(path, size, "its bytes as written are gone: no comparison")
             work.references[path] = reference
             work.sizes[path] = size = reference.digest.size
-            verdict = attest_file(
+            verdict = attest_object(
                 self._store,
                 path,
                 reference.digest,
@@ -182,9 +182,9 @@ class Uploads:
         return _entry(path, reference, verdict), None
 
     def _tell(self, work: _Work, error: MountkitError) -> None:
-        self._mount.directory.tally.complain(error.message)
+        self._mount.directory.proof_stats.record_error(error.message)
         if not work.trouble:
-            self._observer(Trouble(error.message))
+            self._observer(Problem(error.message))
         work.trouble = error.message
 
 
@@ -196,7 +196,7 @@ class _Work:
         self._nameless = {path: reason for path in paths if (reason := renamed(path, backend))}
         self.open: set[str] = {path for path in paths if path not in self._nameless}
         self.unasked = set(self.open)
-        self.ready: list[str] = []
+        self.askable: list[str] = []
         self.references: dict[str, Reference] = {}
         self.sizes: dict[str, int] = {}
         self.errors: dict[str, str] = {}
@@ -208,7 +208,7 @@ class _Work:
         self._problems: dict[str, Unproven] = {}
         self._removed: set[str] = set()
         self._complained: dict[str, float] = {}
-        self._held: dict[str, float] = {}
+        self._open_elsewhere: dict[str, float] = {}
         self._compared: set[str] = set()
         self._sent = 0
         self._began = self._progress = time.monotonic()
@@ -229,17 +229,19 @@ class _Work:
                 self._complained.pop(path, None)
             # Dirty and in no queue: somebody has it open, or closed it just now.
             now = time.monotonic()
-            held = busy.difference(pending.waiting)
-            self._held = {path: self._held.get(path, now) for path in held}
+            open_elsewhere = busy.difference(pending.waiting)
+            self._open_elsewhere = {
+                path: self._open_elsewhere.get(path, now) for path in open_elsewhere
+            }
             # A file that is tried again has no error just now, and did not come through either.
             self.errors.update(pending.errors)
             if pending.sent != self._sent and not pending.errors:
                 self._sent = pending.sent
                 self._note_progress()
         # rclone's record of two files that had one name may stay dirty: the bytes decide, once.
-        long = {path for path in self._long(self._held) if path not in self._compared}
+        long = {path for path in self._long(self._open_elsewhere) if path not in self._compared}
         self._compared |= long
-        self.ready = [
+        self.askable = [
             path for path in self._order if path in self.open and (path not in busy or path in long)
         ]
 
@@ -267,7 +269,7 @@ class _Work:
 
     def failed(self, problem: Unproven) -> None:
         """The store was asked and does not (yet) hold the file as written."""
-        if problem.path in self._held:
+        if problem.path in self._open_elsewhere:
             # It has bytes that wait for its close, which is all there is to say.
             return
         self._problems[problem.path] = problem
@@ -278,13 +280,13 @@ class _Work:
         self._pause = min(self._pause * 1.5, LONGEST_PAUSE_SECONDS)
         return self._pause
 
-    def hopeless(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether to stop: nothing moves, the time is up, or all that is left is wrong for good."""
         now = time.monotonic()
         if now - self._progress > self._limits.stall or self._limits.over(self._began):
             return True
-        held = self._long(self._held) & self._compared
-        return bool(self.open) and self.open <= held | self._long(self._complained)
+        open_elsewhere = self._long(self._open_elsewhere) & self._compared
+        return bool(self.open) and self.open <= open_elsewhere | self._long(self._complained)
 
     def outcome(self) -> Outcome:
         """Each file, proven or with the reason why not."""
@@ -297,8 +299,14 @@ class _Work:
                 unproven.append(Unproven(path, self.sizes.get(path, 0), reason))
                 continue
             problem = self._problems.get(path)
-            held = "a program still has it open; close it" if path in self._held else ""
-            reasons = (problem.reason if problem else held, self.errors.get(path), self.trouble)
+            open_elsewhere = (
+                "a program still has it open; close it" if path in self._open_elsewhere else ""
+            )
+            reasons = (
+                problem.reason if problem else open_elsewhere,
+                self.errors.get(path),
+                self.trouble,
+            )
             text = "; ".join(filter(None, reasons)) or self._unfinished()
             unproven.append(Unproven(path, self.sizes.get(path, 0), text))
         proven = tuple(self._entries[path] for path in self._order if path in self._entries)

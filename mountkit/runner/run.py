@@ -11,7 +11,7 @@ from mountkit.config.environment import command_environment
 from mountkit.errors import MountkitError
 from mountkit.lifecycle.session import Session
 from mountkit.mounts import waiting_caches, working_directory
-from mountkit.mounts.inventory import first_look_apart
+from mountkit.mounts.inventory import take_inventory_isolated
 from mountkit.runner import leftover_processes
 from mountkit.runner.signals import Signals, forget_interrupt
 from mountkit.state.registry import State
@@ -59,10 +59,10 @@ def run(
         place = working_directory.place_in(spec.target)
         opened: list[Session] = []
         try:
-            session = begin(spec, settings, observer, first_look_apart, opened.append)
+            session = begin(spec, settings, observer, take_inventory_isolated, opened.append)
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
             env = leftover_processes.marked(command_environment(settings))
-            if "rename" in backends.load(spec.backend).refuses:
+            if "rename" in backends.load(spec.backend).unsupported_operations:
                 env = startup_hook.environment(session.mount, env)
             inside = working_directory.make_place(spec.target, place)
             started = time.time()
@@ -130,7 +130,7 @@ def _told(
 
 def _left(spec: MountSpec) -> str:
     """Where what did not get into the store is now."""
-    if backends.load(spec.backend).caches:
+    if backends.load(spec.backend).write_back:
         again = "until the same mount is made again"
         return f"what waits for its upload stays in {spec.cache_dir} {again}"
     return f"{spec.backend} keeps no copy: what is not in the bucket has to be written again"

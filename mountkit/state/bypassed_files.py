@@ -1,4 +1,4 @@
-"""Which files went past a mount to the bare disk, and what became of directories."""
+"""Which files bypassed a mount and reached the bare disk, and what became of directories."""
 
 from __future__ import annotations
 
@@ -16,49 +16,69 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-STRAYS_NAME = "strays.json"
+BYPASSED_NAME = "strays.json"
 LOCK_SECONDS = 10.0
 REMEMBERED = 1000
 
 
-class Strays:
+class BypassedFiles:
     """The list of one mount, in its private directory. Paths are relative to the mount.
 
     The supervisor and the training, two processes, both change it.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / STRAYS_NAME
+        self._path = directory / BYPASSED_NAME
 
-    def add(self, strays: Iterable[Stray]) -> None:
+    def add(self, bypassed: Iterable[BypassedFile]) -> None:
         """Remember files that reached the local disk instead of the mount.
 
         One that lies there from before its directory was begun anew is over.
         """
         with self._lock():
-            had, begun = self.found(), self.begun()
-            known = {stray.occurrence for stray in had}
-            new = (stray for stray in strays if not over(stray.path, stray.at, begun))
-            self._write((*had, *(stray for stray in new if stray.occurrence not in known)))
+            known_before, save_started_at = self.found(), self.save_started_at()
+            known = {bypassed_file.occurrence for bypassed_file in known_before}
+            new = (
+                bypassed_file
+                for bypassed_file in bypassed
+                if not over(bypassed_file.path, bypassed_file.at, save_started_at)
+            )
+            self._write(
+                (
+                    *known_before,
+                    *(
+                        bypassed_file
+                        for bypassed_file in new
+                        if bypassed_file.occurrence not in known
+                    ),
+                )
+            )
 
-    def found(self) -> tuple[Stray, ...]:
+    def found(self) -> tuple[BypassedFile, ...]:
         """The files that reached the local disk instead of the mount, each time it happened."""
         content = json_file.load(self._path) or {}
         # Earlier versions wrote down names alone.
-        named = tuple(Stray(path) for path in content.get("paths", ()))
-        return (*named, *(Stray(**stray) for stray in content.get("found", ())))
+        named = tuple(BypassedFile(path) for path in content.get("paths", ()))
+        return (
+            *named,
+            *(BypassedFile(**bypassed_file) for bypassed_file in content.get("found", ())),
+        )
 
     def paths(self) -> tuple[str, ...]:
         """Their names, each once."""
-        return tuple(sorted({stray.path for stray in self.found()}))
+        return tuple(sorted({bypassed_file.path for bypassed_file in self.found()}))
 
     def begin(self, below: str) -> None:
         """A directory is about to be written: what went wrong with its files before is over."""
         with self._lock():
-            kept = [stray for stray in self.found() if not stray.path.startswith(f"{below}/")]
+            kept = [
+                bypassed_file
+                for bypassed_file in self.found()
+                if not bypassed_file.path.startswith(f"{below}/")
+            ]
             self._write(kept, anew=[below])
 
-    def begun(self) -> Mapping[str, float]:
+    def save_started_at(self) -> Mapping[str, float]:
         """When each directory was begun to be written last, in seconds since the epoch."""
         return self._moments("anew")
 
@@ -71,21 +91,21 @@ class Strays:
         """When each directory was removed last, in seconds since the epoch."""
         return self._moments("removed")
 
-    def note_lessened(self, directories: Iterable[str]) -> None:
+    def note_partially_deleted(self, directories: Iterable[str]) -> None:
         """Of these checkpoints something was removed after they were saved."""
         with self._lock():
             self._write(self.found(), lessened=directories)
 
-    def lessened(self) -> Mapping[str, float]:
+    def partially_deleted(self) -> Mapping[str, float]:
         """When it was seen last of each checkpoint, in seconds since the epoch."""
         return self._moments("lessened")
 
     def _moments(self, what: str) -> dict[str, float]:
         return dict((json_file.load(self._path) or {}).get(what, {}))
 
-    def _write(self, found: Iterable[Stray], **now: Iterable[str]) -> None:
+    def _write(self, found: Iterable[BypassedFile], **now: Iterable[str]) -> None:
         """Replace the list; ``now`` has the directories of which something is noted."""
-        content: dict[str, Any] = {"found": [asdict(stray) for stray in found]}
+        content: dict[str, Any] = {"found": [asdict(bypassed_file) for bypassed_file in found]}
         for what in ("anew", "removed", "lessened"):
             moments = {**self._moments(what), **dict.fromkeys(now.get(what, ()), time.time())}
             newest = sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:]
@@ -107,8 +127,8 @@ def over(path: str, at: float, moments: Mapping[str, float]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
-    """One time that a file missed the mount; the next time under the same name is another one.
+class BypassedFile:
+    """One time that a file bypassed the mount; the next time under the same name is another one.
 
     ``path`` is relative to the mount, ``size`` in bytes. ``at`` is when the kernel says that it
     came to the bare directory, which nobody can choose, in seconds since the epoch. ``mark`` tells
@@ -133,7 +153,7 @@ class Stray:
         covered: tuple[float | None, float | None] = (None, None),
         *,
         torn: bool = False,
-    ) -> Stray:
+    ) -> BypassedFile:
         """The file with that status; a copy of the same size and date is another one."""
         mark = f"{status.st_ino:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
         return cls(path, status.st_size, status.st_ctime, mark, *covered, torn)
@@ -144,7 +164,13 @@ class Stray:
         return self.path, self.mark
 
 
-def unnamed(found: Iterable[Stray], before: Collection[tuple[str, str]]) -> tuple[Stray, ...]:
+def unnamed(
+    found: Iterable[BypassedFile], before: Collection[tuple[str, str]]
+) -> tuple[BypassedFile, ...]:
     """Those of which no earlier run has told, the last of each name."""
-    last = {stray.path: stray for stray in found if stray.occurrence not in before}
+    last = {
+        bypassed_file.path: bypassed_file
+        for bypassed_file in found
+        if bypassed_file.occurrence not in before
+    }
     return tuple(last[path] for path in sorted(last))

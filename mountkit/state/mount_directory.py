@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mountkit.names import SOCKET_NAME
 from mountkit.state import json_file
-from mountkit.state.bypassed_files import STRAYS_NAME, Strays
+from mountkit.state.bypassed_files import BYPASSED_NAME, BypassedFiles
 from mountkit.state.proof_stats import Ledger
 from mountkit.state.record import FORMAT, RECORD_NAME, MountRecord, parse
 from mountkit.state.write_journal import JOURNAL_NAME
@@ -27,8 +27,8 @@ class StateDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.tally = Ledger(path)
-        self.strays = Strays(path)
+        self.proof_stats = Ledger(path)
+        self.bypassed = BypassedFiles(path)
 
     @property
     def log(self) -> Path:
@@ -94,7 +94,7 @@ class StateDirectory:
             done += [UNPROVEN_NAME, JOURNAL_NAME]
         for name in done:
             (self.path / name).unlink(missing_ok=True)
-        self.tally.clear()
+        self.proof_stats.clear()
 
     def unfinished(self) -> MountRecord | None:
         """The last record of a mount that came to no end, or to one before all was proven."""
@@ -119,9 +119,9 @@ class StateDirectory:
         (self.path / STOP_NAME).unlink(missing_ok=True)
         takes_over = any((self.path / name).exists() for name in (UNPROVEN_NAME, RECORD_NAME))
         if not takes_over:
-            for name in (JOURNAL_NAME, STRAYS_NAME, ENDED_NAME):
+            for name in (JOURNAL_NAME, BYPASSED_NAME, ENDED_NAME):
                 (self.path / name).unlink(missing_ok=True)
-            self.tally.clear()
+            self.proof_stats.clear()
             with contextlib.suppress(FileNotFoundError):
                 self.log.replace(self.log.with_suffix(".log.1"))
         return takes_over

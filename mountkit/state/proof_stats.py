@@ -51,7 +51,7 @@ class Complaint:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ProofStats:
     """The account of one mount.
 
     ``proofs`` and ``failures`` count checkpoints that were proven, and tries that came to nothing.
@@ -72,31 +72,37 @@ class Ledger:
         self._folder = folder
         self._said: tuple[str, float] = ("", 0.0)
 
-    def read(self) -> Tally:
+    def read(self) -> ProofStats:
         """The account; an empty one if there is none, or it cannot be read."""
         try:
             content = json_file.load(self._folder / FILE_NAME)
-            return Tally() if content is None else _tally(content)
+            return ProofStats() if content is None else _proof_stats(content)
         except (ConfigurationError, KeyError, TypeError, ValueError) as error:
             logger.warning("mountkit: %s is begun anew: %s", self._folder / FILE_NAME, error)
-            return Tally()
+            return ProofStats()
 
     def proved(self, proven: Proven) -> None:
         """A checkpoint was proven."""
 
-        def change(tally: Tally) -> Tally:
-            moments = {**tally.proven_at, proven.checkpoint: moment(proven.at)}
+        def change(proof_stats: ProofStats) -> ProofStats:
+            moments = {**proof_stats.proven_at, proven.checkpoint: moment(proven.at)}
             newest = sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:]
-            return replace(tally, proven=proven, proofs=tally.proofs + 1, proven_at=dict(newest))
+            return replace(
+                proof_stats, proven=proven, proofs=proof_stats.proofs + 1, proven_at=dict(newest)
+            )
 
         self._change(change)
 
     def failed(self, message: str) -> None:
         """A checkpoint could not be proven."""
         complaint = _complaint(message)
-        self._change(lambda tally: replace(tally, failures=tally.failures + 1, complaint=complaint))
+        self._change(
+            lambda proof_stats: replace(
+                proof_stats, failures=proof_stats.failures + 1, complaint=complaint
+            )
+        )
 
-    def complain(self, message: str) -> None:
+    def record_error(self, message: str) -> None:
         """The store, or the way to it, gave trouble; what is said again and again is noted once."""
         now = time.monotonic()
         said, at = self._said
@@ -104,13 +110,13 @@ class Ledger:
             return
         self._said = (message, now)
         complaint = _complaint(message)
-        self._change(lambda tally: replace(tally, complaint=complaint))
+        self._change(lambda proof_stats: replace(proof_stats, complaint=complaint))
 
     def clear(self) -> None:
         """Forget everything."""
         (self._folder / FILE_NAME).unlink(missing_ok=True)
 
-    def _change(self, change: Callable[[Tally], Tally]) -> None:
+    def _change(self, change: Callable[[ProofStats], ProofStats]) -> None:
         try:
             # The lock would make the directory of a mount that is gone anew, open to others.
             self._folder.stat()
@@ -125,9 +131,9 @@ def _complaint(message: str) -> Complaint:
     return Complaint(message[:LONGEST_MESSAGE], timestamp(time.time()))
 
 
-def _tally(content: dict[str, Any]) -> Tally:
+def _proof_stats(content: dict[str, Any]) -> ProofStats:
     proven, complaint = content["proven"], content["complaint"]
-    return Tally(
+    return ProofStats(
         proven=Proven(**proven) if proven else None,
         proofs=int(content["proofs"]),
         failures=int(content["failures"]),

@@ -52,7 +52,7 @@ class MountRecord:
     adopted: tuple[str, ...] = ()
     # When the daemon was lost, in seconds since the epoch: a save under way then may be torn.
     lost: tuple[float, ...] = ()
-    # What missed the mount in earlier runs, each time by name and mark; none of this run's concern.
+    # What bypassed the mount in earlier runs, each time by name and mark: not this run's concern.
     strays_before: tuple[tuple[str, str], ...] = ()
     # Checkpoints that had no manifest before anything was written through this mount.
     unproven_before: tuple[str, ...] = ()
@@ -68,9 +68,9 @@ class MountRecord:
         return replace(self, state=state, since=now(), **fields)
 
 
-def _occurrence(stray: str | list[str]) -> tuple[str, str]:
-    """What missed the mount once; earlier versions wrote down its name alone."""
-    path, mark = (stray, "") if isinstance(stray, str) else stray
+def _occurrence(bypassed_file: str | list[str]) -> tuple[str, str]:
+    """A file that bypassed the mount once; earlier versions wrote down its name alone."""
+    path, mark = (bypassed_file, "") if isinstance(bypassed_file, str) else bypassed_file
     return path, mark
 
 
@@ -107,7 +107,9 @@ def parse(content: dict[str, Any], place: Path) -> MountRecord:
             began=content["began"],
             adopted=tuple(content["adopted"]),
             lost=tuple(content["lost"]),
-            strays_before=tuple(_occurrence(stray) for stray in content["strays_before"]),
+            strays_before=tuple(
+                _occurrence(bypassed_file) for bypassed_file in content["strays_before"]
+            ),
             unproven_before=tuple(content["unproven_before"]),
             unproven=tuple(content["unproven"]),
             store_began=content["store_began"],

@@ -69,7 +69,7 @@ class State:
         there = [record for record in self.records() if record.spec.target == target]
         return max(there, key=_liveness, default=None)
 
-    def covering(self, path: str) -> MountRecord | None:
+    def containing(self, path: str) -> MountRecord | None:
         """The mount that a path lies in: the innermost, if several are nested."""
         inside = [
             record

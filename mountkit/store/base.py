@@ -75,11 +75,11 @@ class Store(Protocol):
         """The names of the directories directly below a directory."""
         ...
 
-    def attest(self, path: str) -> Attestation | None:
+    def stat(self, path: str) -> Attestation | None:
         """What the store says about an object, or None if it is not there."""
         ...
 
-    def attest_many(
+    def stat_many(
         self, paths: Iterable[str], workers: int = WORKERS
     ) -> Mapping[str, Attestation | None]:
         """The same for many objects at a time."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from mountkit.events import Trouble
+from mountkit.events import Problem
 from mountkit.supervision.restart_policy import FLAPPING_SECONDS, pause_before
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class FailingTurns:
         """Nobody can ask the mount, and why; "" if somebody can."""
         if problem and not self._unasked:
             self._observer(
-                Trouble(
+                Problem(
                     f"Whether the mount at {self._target} hangs is not known: {problem}. See what "
                     "ends it, such as a limit of memory or processes: dmesg"
                 )
@@ -80,7 +80,7 @@ class FailingTurns:
 
     def _say(self, text: str) -> None:
         if text != self._said:
-            self._observer(Trouble(text))
+            self._observer(Problem(text))
         self._said = text
 
 

@@ -44,7 +44,7 @@ class Cause(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class HealthLimits:
     """Seconds: between two probes, until one counts as unanswered, until silence is a hang."""
 
     interval: float = 0.5
@@ -53,7 +53,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Observation:
     """What is seen of a mount at one moment.
 
     ``ended`` says how the daemon ended, "" while it runs. ``entry`` describes what is mounted
@@ -61,7 +61,7 @@ class Sight:
     answer, 0 if it was none. ``unanswered`` is for how many seconds a probe waits by now, 0.0 if
     none does; ``process_state`` the daemon's state by proc(5), and ``idle`` for how many seconds it
     has used no processor time. ``waiting`` counts the requests the kernel waits for, None where it
-    does not say. ``cut_off`` is for how many seconds a daemon is silent that the prober's helper
+    does not say. ``aborted_by_helper`` is for how many seconds a daemon is silent that the helper
     had to end, because the supervisor could not run; 0.0 if it did not.
     """
 
@@ -73,11 +73,11 @@ class Sight:
     process_state: str = "S"
     idle: float = 0.0
     waiting: int | None = None
-    cut_off: float = 0.0
+    aborted_by_helper: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HealthVerdict:
     """What it is, why, and the sentence that says so."""
 
     health: Health
@@ -85,44 +85,50 @@ class Verdict:
     reason: str = ""
 
 
-WELL = Verdict(Health.WELL)
+WELL = HealthVerdict(Health.WELL)
 
 
-def judge(sight: Sight, limits: Limits) -> Verdict:
+def judge(observation: Observation, limits: HealthLimits) -> HealthVerdict:
     """What is the matter with a mount, the plainest evidence first."""
-    if sight.cut_off:
-        silence = f"it has not answered for {sight.cut_off:.0f} s"
-        return Verdict(Health.BROKEN, Cause.HUNG, f"{silence}, and nor could its supervisor run")
-    if sight.ended:
-        return Verdict(Health.BROKEN, Cause.DIED, sight.ended)
-    if not sight.entry:
-        return Verdict(Health.BROKEN, Cause.UNMOUNTED, "somebody unmounted it")
-    if not sight.ours:
-        return Verdict(Health.FOREIGN, Cause.UNMOUNTED, f"{sight.entry} is mounted over it")
-    if sight.error in BROKEN:
-        return Verdict(Health.BROKEN, Cause.DIED, f"it answers: {os.strerror(sight.error)}")
-    if sight.unanswered < limits.probe:
+    if observation.aborted_by_helper:
+        silence = f"it has not answered for {observation.aborted_by_helper:.0f} s"
+        return HealthVerdict(
+            Health.BROKEN, Cause.HUNG, f"{silence}, and nor could its supervisor run"
+        )
+    if observation.ended:
+        return HealthVerdict(Health.BROKEN, Cause.DIED, observation.ended)
+    if not observation.entry:
+        return HealthVerdict(Health.BROKEN, Cause.UNMOUNTED, "somebody unmounted it")
+    if not observation.ours:
+        return HealthVerdict(
+            Health.FOREIGN, Cause.UNMOUNTED, f"{observation.entry} is mounted over it"
+        )
+    if observation.error in BROKEN:
+        return HealthVerdict(
+            Health.BROKEN, Cause.DIED, f"it answers: {os.strerror(observation.error)}"
+        )
+    if observation.unanswered < limits.probe:
         return WELL
-    return _unanswered(sight, limits)
+    return _unanswered(observation, limits)
 
 
-def _unanswered(sight: Sight, limits: Limits) -> Verdict:
-    silence = f"it has not answered for {sight.unanswered:.0f} s"
-    if sight.waiting:
-        silence += f", {sight.waiting} requests wait"
-    if sight.process_state in STOPPED:
-        return Verdict(Health.BROKEN, Cause.HUNG, f"{silence}, and its daemon is stopped")
-    if sight.waiting == 0:
+def _unanswered(observation: Observation, limits: HealthLimits) -> HealthVerdict:
+    silence = f"it has not answered for {observation.unanswered:.0f} s"
+    if observation.waiting:
+        silence += f", {observation.waiting} requests wait"
+    if observation.process_state in STOPPED:
+        return HealthVerdict(Health.BROKEN, Cause.HUNG, f"{silence}, and its daemon is stopped")
+    if observation.waiting == 0:
         # The question has not got there: whoever asks is silent, not the mount.
-        return Verdict(Health.SLOW, Cause.NONE, f"{silence}, but nothing waits for it")
-    still = min(sight.unanswered, sight.idle)
+        return HealthVerdict(Health.SLOW, Cause.NONE, f"{silence}, but nothing waits for it")
+    still = min(observation.unanswered, observation.idle)
     if still >= limits.hang:
-        return Verdict(Health.BROKEN, Cause.HUNG, f"{silence}, and its daemon does nothing")
-    if sight.unanswered >= PATIENCE * limits.hang:
-        return Verdict(Health.BROKEN, Cause.HUNG, silence)
-    return Verdict(Health.SLOW, Cause.NONE, f"{silence}; its daemon works")
+        return HealthVerdict(Health.BROKEN, Cause.HUNG, f"{silence}, and its daemon does nothing")
+    if observation.unanswered >= PATIENCE * limits.hang:
+        return HealthVerdict(Health.BROKEN, Cause.HUNG, silence)
+    return HealthVerdict(Health.SLOW, Cause.NONE, f"{silence}; its daemon works")
 
 
-def health_limits(settings: Settings) -> Limits:
+def health_limits(settings: Settings) -> HealthLimits:
     """When a mount counts as hung."""
-    return Limits(settings.probe_interval, settings.probe_timeout, settings.hang_timeout)
+    return HealthLimits(settings.probe_interval, settings.probe_timeout, settings.hang_timeout)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mountkit.linux.process import Activity
-from mountkit.supervision.health import Limits, Sight, Verdict, judge
+from mountkit.supervision.health import HealthLimits, HealthVerdict, Observation, judge
 from mountkit.supervision.prober import Answered, Guarded
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FROZEN_SECONDS = 5.0
 LATE_SECONDS = 2 * LOOK_SECONDS + 1.0
 
 
-def longest_silence(limits: Limits) -> float:
+def longest_silence(limits: HealthLimits) -> float:
     """For how many seconds an answer of the mount tells that it serves.
 
     The probe timeout; only where that is too short for the next answer to come, the interval and
@@ -33,10 +33,10 @@ def longest_silence(limits: Limits) -> float:
     return max(limits.probe, limits.interval + LATE_SECONDS)
 
 
-class Lookout:
+class Monitor:
     """Looks at one mount, twice a second. All times are of the monotonic clock."""
 
-    def __init__(self, mounter: Mounter, limits: Limits, prober: Prober) -> None:
+    def __init__(self, mounter: Mounter, limits: HealthLimits, prober: Prober) -> None:
         self._mounter = mounter
         self._limits = limits
         self._prober = prober
@@ -47,28 +47,30 @@ class Lookout:
         #: now.
         self.answered = Answered(serving=True, seconds=0.0, at=time.monotonic())
 
-    def look(self) -> Verdict:
+    def look(self) -> HealthVerdict:
         """What is the matter with the mount. Never waits."""
         daemon = self._mounter.daemon
         ended = daemon.ended() if daemon is not None else "no daemon"
         name = self._mounter.backend.name
-        cut_off = self._prober.cut_off
-        sight = Sight(ended=f"{name} ended: {ended}" if ended else "", cut_off=cut_off)
-        if daemon is not None and not ended and not cut_off:
-            sight = self._ask(daemon.identity)
-        return judge(sight, self._limits)
+        aborted_by_helper = self._prober.aborted_by_helper
+        observation = Observation(
+            ended=f"{name} ended: {ended}" if ended else "", aborted_by_helper=aborted_by_helper
+        )
+        if daemon is not None and not ended and not aborted_by_helper:
+            observation = self._ask(daemon.identity)
+        return judge(observation, self._limits)
 
     def pause(self) -> float:
         """Until the next look; a question that is about to count as unanswered is not overslept."""
         left = self._limits.probe - self._prober.unanswered
         return min(LOOK_SECONDS, left) if left > 0 else LOOK_SECONDS
 
-    def silence(self) -> float:
+    def unresponsive_for(self) -> float:
         """For how many seconds nothing good is known of a mount that is lost."""
         unanswered = self._prober.unanswered
         # Before, the helper may not have had its turn yet, and a whole save would count as torn.
         overdue = unanswered if unanswered >= self._limits.probe else 0.0
-        return max(overdue, self._prober.cut_off, self._unwatched())
+        return max(overdue, self._prober.aborted_by_helper, self._unwatched())
 
     @property
     def unasked(self) -> str:
@@ -104,7 +106,7 @@ class Lookout:
         since = time.monotonic() - self._looked_at
         return since if since > LATE_SECONDS else 0.0
 
-    def _ask(self, daemon: ProcessIdentity) -> Sight:
+    def _ask(self, daemon: ProcessIdentity) -> Observation:
         """Look at the table, and at what the prober has heard; ask it anew when it is time."""
         mounted = self._mounter.mounted()
         now = time.monotonic()
@@ -113,7 +115,7 @@ class Lookout:
             self._prober.renew()
             self._active_at = self._looked_at = now
             entry = self._mounter.entry()
-            return Sight(entry=f"{entry.source} ({entry.fstype})" if entry else "")
+            return Observation(entry=f"{entry.source} ({entry.fstype})" if entry else "")
         self._ours_at = now
         if now - self._looked_at > max(FROZEN_SECONDS, self._limits.probe):
             # We were stopped ourselves, or the machine was: the silence meanwhile means nothing.
@@ -129,7 +131,7 @@ class Lookout:
         silent_for = self._prober.unanswered
         self.answered = self._prober.answered or self.answered
         if silent_for < self._limits.probe:
-            return Sight(entry="it", ours=True, error=self._prober.error)
+            return Observation(entry="it", ours=True, error=self._prober.error)
         # Only now, for it costs more than all the rest.
         activity = Activity.of(daemon.pid)
         if activity.ticks != self._ticks:
@@ -138,7 +140,7 @@ class Lookout:
         if waiting == 0:
             # The helper is silent, not the mount. Its next question tells.
             self._prober.renew()
-        return Sight(
+        return Observation(
             entry="it",
             ours=True,
             unanswered=silent_for,

@@ -7,7 +7,7 @@ is left to end a daemon that hangs but this helper. It judges as ``health`` does
 only the very daemon it was started for.
 
 A byte on stdin says that the supervisor takes its turns; a newline asks as well. The answer is a
-line with an errno and the seconds it took. Before it ends a daemon it prints CUT_OFF and since when
+line with an errno and the seconds it took. Before it ends a daemon it prints ABORTED and since when
 there was no answer, by the monotonic clock.
 """
 
@@ -22,7 +22,7 @@ import time
 
 ASK = b"\n"
 TURN = b"."
-CUT_OFF = "cut-off"
+ABORTED = "cut-off"
 TICK_SECONDS = 1.0
 # Between two ticks: the machine, or this process, was stopped.
 FROZEN_SECONDS = 5.0
@@ -114,7 +114,7 @@ class Daemon:
             if self.look() is None:
                 return
             # Said first: who is freed by it may look at once.
-            os.write(1, f"{CUT_OFF} {since}\n".encode())
+            os.write(1, f"{ABORTED} {since}\n".encode())
             self._abort()
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         except ProcessLookupError:

@@ -21,7 +21,7 @@ from mountkit.supervision import probe_child
 
 if TYPE_CHECKING:
     from mountkit.linux.process import ProcessIdentity
-    from mountkit.supervision.health import Limits
+    from mountkit.supervision.health import HealthLimits
 
 # Its text, read once: the helpers of a long run go with it when another version is installed.
 LOOP = Path(probe_child.__file__).read_text()
@@ -48,7 +48,7 @@ class Guarded:
 
     daemon: ProcessIdentity
     device: int
-    limits: Limits
+    limits: HealthLimits
 
 
 class Prober:
@@ -59,7 +59,7 @@ class Prober:
         self._helper: subprocess.Popen[bytes] | None = None
         self._asked: float | None = None
         self._guarded: Guarded | None = None
-        self._cut_off: float | None = None
+        self._aborted: float | None = None
         self._ended, self._how = 0, ""
         #: The errno of the last answer, 0 for a good one.
         self.error = 0
@@ -73,10 +73,10 @@ class Prober:
         return self._waited()
 
     @property
-    def cut_off(self) -> float:
+    def aborted_by_helper(self) -> float:
         """For how long a daemon is silent that the helper had to end; 0.0 if it did not."""
         self._take()
-        return 0.0 if self._cut_off is None else time.monotonic() - self._cut_off
+        return 0.0 if self._aborted is None else time.monotonic() - self._aborted
 
     @property
     def problem(self) -> str:
@@ -122,7 +122,7 @@ class Prober:
     def renew(self) -> None:
         """Forget what was asked: the mount is another one now."""
         self.close()
-        self.error, self.answered, self._cut_off = 0, None, None
+        self.error, self.answered, self._aborted = 0, None, None
 
     def close(self) -> None:
         """End the helper. One that hangs in the kernel ends when the mount does."""
@@ -187,8 +187,8 @@ class Prober:
         # A line is written in one piece, and is too short for a pipe to part it.
         for line in told.decode().splitlines():
             word, seconds = line.split()
-            if word == probe_child.CUT_OFF:
-                self._cut_off = float(seconds)
+            if word == probe_child.ABORTED:
+                self._aborted = float(seconds)
             elif self._asked is not None:
                 self._ended = 0
                 self.error = int(word)

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountUnavailableError
-from mountkit.events import Trouble
+from mountkit.events import Problem
 
 if TYPE_CHECKING:
     from mountkit.events import Observer
@@ -45,7 +45,7 @@ class RecordKeeper:
                 target = self.record.spec.target
                 self._unwritable = f"The record of the mount at {target} cannot be written: {error}"
                 logger.warning("mountkit: %s", self._unwritable)
-                self._observer(Trouble(self._unwritable))
+                self._observer(Problem(self._unwritable))
             return False
         self._written, self._unwritable = True, ""
         return True

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError
-from mountkit.events import MountGivenUp, MountLost, Observer, Remounted, Trouble
+from mountkit.events import MountFailed, MountLost, Observer, Problem, Remounted
 from mountkit.state.record import FAILED, REPAIRING, SERVING
 from mountkit.supervision.failing_turns import FailingTurns
-from mountkit.supervision.health import Cause, Health, Limits, Verdict
-from mountkit.supervision.monitor import LOOK_SECONDS, Lookout, longest_silence
+from mountkit.supervision.health import Cause, Health, HealthLimits, HealthVerdict
+from mountkit.supervision.monitor import LOOK_SECONDS, Monitor, longest_silence
 from mountkit.supervision.prober import Answered, Prober
 from mountkit.supervision.record_writer import RecordKeeper
 from mountkit.supervision.restart_policy import (
@@ -43,7 +43,7 @@ logger = logging.getLogger("mountkit")
 
 REMEMBERED = 1000
 # Between two attempts to move what a mount covers: each may copy much.
-STRAYS_SECONDS = 30.0
+BYPASSED_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Supervisor:
         *,
         attempts: int,
         mount_timeout: float,
-        limits: Limits,
+        limits: HealthLimits,
         observer: Observer,
         prober: Prober | None = None,
         clock: Callable[[], float] = time.time,
@@ -77,13 +77,13 @@ class Supervisor:
         self._mount_timeout = mount_timeout
         self._observer = observer
         self._limits = limits
-        self._lookout = Lookout(mounter, limits, prober or Prober(record.spec.target))
+        self._monitor = Monitor(mounter, limits, prober or Prober(record.spec.target))
         self._keeper = RecordKeeper(mounter.directory, record, self._tell)
         self._slow = False
         self._failing = FailingTurns(record.spec.target, attempts, self._tell)
         self._failures = 0
         self._loss: Loss | None = None
-        self._strays_at: float | None = None
+        self._bypassed_at: float | None = None
         self._unnamed = self._unmoved = ""
         self._remounted_at = -FLAPPING_SECONDS
         self._wake_reader, self._wake_writer = os.pipe()
@@ -110,7 +110,7 @@ class Supervisor:
         and that counts no longer than ``longest_silence``: the probe timeout by default.
         """
         # Each of these is replaced as a whole.
-        last, record = self._lookout.answered, self.record
+        last, record = self._monitor.answered, self.record
         serving = (
             last.serving
             and record.state == SERVING
@@ -166,7 +166,7 @@ class Supervisor:
                 while not self._halt.is_set() and self._go_on():
                     pass
             finally:
-                self._lookout.close()
+                self._monitor.close()
             self.finished.set()
             # What is read after the end, such as a loss, must get there as well.
             while self.record.state == FAILED and not self._keeper.write_down():
@@ -175,7 +175,7 @@ class Supervisor:
         except Exception as error:
             target = self.record.spec.target
             logger.exception("mountkit: the supervisor of %s ended", target)
-            self._tell(MountGivenUp(self._failing.reason(error)))
+            self._tell(MountFailed(self._failing.reason(error)))
         finally:
             self.finished.set()
             with self._ending:
@@ -205,8 +205,8 @@ class Supervisor:
         """Look once, and do what is to be done; whether to go on."""
         self._mind_the_clock()
         self._keeper.write_down()
-        verdict = self._lookout.look()
-        self._failing.unasked(self._lookout.unasked)
+        verdict = self._monitor.look()
+        self._failing.unasked(self._monitor.unasked)
         asked = self._mounter.directory.asked_to_stop()
         action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
         if action is Action.STOP:
@@ -223,8 +223,8 @@ class Supervisor:
             self._tell_if_slow(verdict)
             if verdict.health is Health.WELL:
                 self._serve_again()
-            self._move_strays()
-            self._sleep(self._lookout.pause())
+            self._quarantine_bypassed()
+            self._sleep(self._monitor.pause())
         return True
 
     def _mind_the_clock(self) -> None:
@@ -244,7 +244,7 @@ class Supervisor:
 
     def _unmount(self) -> None:
         """Somebody drained the mount from outside and asked for its end."""
-        self._lookout.ends_now()
+        self._monitor.ends_now()
         try:
             self._mounter.unmount()
         except MountkitError as error:
@@ -255,10 +255,10 @@ class Supervisor:
         # It may have been given up (--discard), and not drained.
         self._mounter.directory.clear(unproven=self._mounter.leaves(self.record))
 
-    def _tell_if_slow(self, verdict: Verdict) -> None:
+    def _tell_if_slow(self, verdict: HealthVerdict) -> None:
         slow = verdict.health is Health.SLOW
         if slow and not self._slow:
-            self._tell(Trouble(f"The mount at {self.record.spec.target}: {verdict.reason}"))
+            self._tell(Problem(f"The mount at {self.record.spec.target}: {verdict.reason}"))
         self._slow = slow
 
     def _sleep(self, seconds: float) -> None:
@@ -282,10 +282,10 @@ class Supervisor:
             if descriptor is not None:
                 os.close(descriptor)
 
-    def _remount(self, verdict: Verdict) -> None:
+    def _remount(self, verdict: HealthVerdict) -> None:
         began = time.monotonic()
         if self._failures == 0:
-            self._lose(verdict, self._lookout.silence())
+            self._lose(verdict, self._monitor.unresponsive_for())
             self._tell(MountLost(verdict.reason, verdict.cause.value))
         served = began - self._remounted_at
         jitter = random.random()  # noqa: S311 - only spreads load
@@ -296,8 +296,8 @@ class Supervisor:
             # Or torn files would be proven by whoever does not know of the loss.
             self._keeper.must_be_written()
             self._mounter.kill(hung=verdict.cause is Cause.HUNG)
-            self._lookout.renew()
-            self._mounter.keep_strays()
+            self._monitor.renew()
+            self._mounter.quarantine_bypassed()
             self._mounter.clear_target(None)
             self._mounter.start(self._mount_timeout, self._note_daemon)
         except Exception as error:  # noqa: BLE001 - counted: the next attempt may do better
@@ -312,34 +312,35 @@ class Supervisor:
         self.error = None
         self._failures = 0
         self._remounted_at = time.monotonic()
-        self._lookout.serves_now()
+        self._monitor.serves_now()
         if self._loss is not None:
             self._loss.remounted = True
         self._serve_again()
-        self._move_strays()
+        self._quarantine_bypassed()
 
     def _serve_again(self) -> None:
-        """Say that the mount is back, once all that went past it meanwhile is known by name."""
+        """Say that the mount is back, once each file that bypassed it meanwhile is recorded."""
         loss, reason = self._loss, self.record.reason
         if loss is None:
             return
-        last = self._lookout.answered
+        last = self._monitor.answered
         if not loss.remounted and not (last.serving and last.at > loss.at):
             return
         try:
-            self._mounter.name_strays()
+            self._mounter.record_bypassed()
         except (MountkitError, OSError) as error:
             unnamed = (
-                f"What was written past the mount cannot be noted, which waits for it: {error}"
+                "The supervisor cannot record the files that bypassed the mount; the mount stays "
+                f"'repairing' until it can: {error}"
             )
             if not self._unnamed:
-                self._tell(Trouble(unnamed))
+                self._tell(Problem(unnamed))
             self._unnamed = unnamed
             return
         self._unnamed = ""
         self._loss = None
         self._failures = 0
-        self._strays_at = time.monotonic()
+        self._bypassed_at = time.monotonic()
         if loss.remounted:
             remounts = self.record.remounts + 1
             self._keeper.write(self.record.change(SERVING, remounts=remounts, reason=reason))
@@ -347,24 +348,24 @@ class Supervisor:
             return
         lost = (*self.record.lost, self._clock())[-REMEMBERED:]
         self._keeper.write(self.record.change(SERVING, reason=reason, lost=lost))
-        self._tell(Trouble(f"The mount at {self.record.spec.target} serves again by itself"))
+        self._tell(Problem(f"The mount at {self.record.spec.target} serves again by itself"))
 
-    def _move_strays(self) -> None:
+    def _quarantine_bypassed(self) -> None:
         """Move what the mount covers to where it can be found; it is known by name already."""
         now = time.monotonic()
-        if self._strays_at is None or now < self._strays_at:
+        if self._bypassed_at is None or now < self._bypassed_at:
             return
         try:
-            self._mounter.keep_strays()
+            self._mounter.quarantine_bypassed()
         except (MountkitError, OSError) as error:
-            unmoved = f"What was written past the mount lies below it, and cannot be moved: {error}"
+            unmoved = f"Files that bypassed the mount stay below it; they cannot be moved: {error}"
             if not self._unmoved:
-                self._tell(Trouble(unmoved))
-            self._unmoved, self._strays_at = unmoved, now + STRAYS_SECONDS
+                self._tell(Problem(unmoved))
+            self._unmoved, self._bypassed_at = unmoved, now + BYPASSED_SECONDS
             return
-        self._unmoved, self._strays_at = "", None
+        self._unmoved, self._bypassed_at = "", None
 
-    def _lose(self, verdict: Verdict, silent: float, *, covered: str = "") -> None:
+    def _lose(self, verdict: HealthVerdict, silent: float, *, covered: str = "") -> None:
         """Write down that it is lost, and was last known to be well ``silent`` seconds ago."""
         # A save is torn if it was under way then, or is now.
         now = self._clock()
@@ -373,12 +374,12 @@ class Supervisor:
         self._keeper.write(self.record.change(REPAIRING, **fields))
         self._loss = Loss(time.monotonic(), verdict.cause)
 
-    def _wait(self, verdict: Verdict) -> None:
+    def _wait(self, verdict: HealthVerdict) -> None:
         """Leave everything as it is until somebody else's mount is gone, and say so once."""
         if self._loss is None:
-            self._lose(verdict, self._lookout.not_ours(), covered=verdict.reason)
+            self._lose(verdict, self._monitor.not_ours(), covered=verdict.reason)
             target = self.record.spec.target
-            self._tell(Trouble(f"The mount at {target} waits: {verdict.reason}"))
+            self._tell(Problem(f"The mount at {target} waits: {verdict.reason}"))
         self._sleep(LOOK_SECONDS)
 
     def _note_daemon(self) -> None:
@@ -393,4 +394,4 @@ class Supervisor:
 
     def _fail(self, reason: str) -> None:
         self._keeper.write(self.record.change(FAILED, reason=reason))
-        self._tell(MountGivenUp(reason))
+        self._tell(MountFailed(reason))

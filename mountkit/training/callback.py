@@ -24,16 +24,16 @@ from mountkit.errors import (
     NotDurableError,
     UsageError,
 )
-from mountkit.events import Observer, Trouble, Waiting, silent
+from mountkit.events import Observer, Problem, SaveBlocked, silent
 from mountkit.linux import paths
 from mountkit.mounts import link_names, location, working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
 from mountkit.training import requirements, save_end, save_retry, save_total_limit, state_errors
 from mountkit.training.retention import Retention
-from mountkit.training.save_retry import Resaver
+from mountkit.training.save_retry import SaveRetrier
 from mountkit.training.save_total_limit import SaveTotalLimit
-from mountkit.training.stale_checkpoints import EarlierSaves
+from mountkit.training.stale_checkpoints import StaleCheckpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self.limit = SaveTotalLimit()
         self._prover: Prover | None = None
         self._output_dir = ""
-        self._resaver: Resaver | None = None
+        self._save_retrier: SaveRetrier | None = None
         self._saving = -1
         self._saved: _Saved | None = None
         self._proof: Future[None] | None = None
@@ -116,7 +116,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._began: float | None = None
         self._kept = Retention((), 0, None, self._tell)
         self._clock = Clock(())
-        self._earlier: EarlierSaves | None = None
+        self._earlier: StaleCheckpoints | None = None
         self._skipped = -1
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
         save_total_limit.watch(Trainer, CheckpointCallback)
@@ -124,7 +124,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Make weights save on a mount that cannot rename, also before and after a training."""
         save_total_limit.watch(Trainer, CheckpointCallback)
-        mount = self._mount or Mount.covering(args.output_dir)
+        mount = self._mount or Mount.containing(args.output_dir)
         if mount is not None:
             writers.install(mount)
 
@@ -139,7 +139,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         MountkitError
             If the store cannot be asked, or the mount does not serve or takes no file.
         """
-        mount = self._mount or Mount.covering(args.output_dir)
+        mount = self._mount or Mount.containing(args.output_dir)
         if mount is None:
             logger.warning(
                 "mountkit: no mount covers %s; checkpoints stay on the local disk, unproven. "
@@ -161,7 +161,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 hint="Train with one process, or leave CheckpointCallback out.",
             )
         backend = backends.load(mount.spec.backend)
-        requirements.refuse(_run(args, mount), backend.name, backend.refuses)
+        requirements.refuse(_run(args, mount), backend.name, backend.unsupported_operations)
         writers.install(mount)
         mount.wait_until_serving(self._limits.repair)
         working_directory.refuse_below(mount.path, args.output_dir)
@@ -172,7 +172,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._mount = mount
         self._prover = Prover(mount, below, self._limits, self._tell)
         self._prover.store.check()
-        self._resaver = Resaver(mount, self._prover, self._limits, self._tell)
+        self._save_retrier = SaveRetrier(mount, self._prover, self._limits, self._tell)
         save_retry.watch(Trainer, CheckpointCallback)
         save_end.watch(Trainer, CheckpointCallback)
         # Of a training that broke off in a save, nobody knows whether that save is whole.
@@ -181,10 +181,10 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self.limit.take(args)
         self._kept = Retention(found, state.global_step, self.limit.value, self._tell)
         self._clock = Clock(each.saved for each in found)
-        self._earlier = EarlierSaves(
+        self._earlier = StaleCheckpoints(
             mount,
             self._output_dir,
-            self._resaver,
+            self._save_retrier,
             self._limits,
             self._tell,
             steps=[each.step for each in found],
@@ -194,20 +194,20 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report a proof that failed; before a save, wait for the last proof and the mount."""
-        self.settle()
+        self.on_save_complete()
         # With "best", Trainer decides on the save after the evaluation, and asks nobody then.
         maybe = control.should_evaluate and args.save_strategy == "best"
         self._guard(self._before_save, state.global_step, control.should_save or maybe)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The same, for saves at the end of an epoch."""
-        self.settle()
+        self.on_save_complete()
         maybe = control.should_evaluate and args.save_strategy == "best"
         self._guard(self._before_save, state.global_step, control.should_save or maybe)
 
-    def resaver(self) -> Resaver | None:
+    def save_retrier(self) -> SaveRetrier | None:
         """Who repeats a save that a lost mount broke; None outside a training in a mount."""
-        return self._resaver
+        return self._save_retrier
 
     def begin_save(self, step: int) -> bool:
         """Until it is proven again, a checkpoint that is written anew is none.
@@ -223,7 +223,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                     self._finish_proof()
             except MountkitError as error:
                 # What counts is the save that begins now, and its own proof.
-                self._tell(Trouble(error.message))
+                self._tell(Problem(error.message))
         if self._prover is not None and self._kept.holds(step):
             if self._saving != step and step in self._kept.own:
                 self._skipped = step
@@ -233,7 +233,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             self._clear(self._earlier, step)
         return True
 
-    def _clear(self, earlier: EarlierSaves, step: int) -> None:
+    def _clear(self, earlier: StaleCheckpoints, step: int) -> None:
         """Keep the files of an earlier training out of a save; without that it is not proven."""
         try:
             with state_errors.naming(self._mount):
@@ -250,11 +250,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._saving = -1
         if self._prover is None or state.global_step == self._skipped:
             return
-        self.settle()
+        self.on_save_complete()
         self._guard(self._finish_proof)
         self._guard(self._note, self._prover, state)
 
-    def settle(self) -> None:
+    def on_save_complete(self) -> None:
         """Begin to prove the checkpoint that was saved, now that it has all of its files."""
         saved, self._saved = self._saved, None
         if saved is not None:
@@ -262,11 +262,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin the proof, where a Trainer of somebody's own did not tell that the save is over."""
-        self.settle()
+        self.on_save_complete()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The same, after a save at the end of an epoch."""
-        self.settle()
+        self.on_save_complete()
 
     def _withdraw(self, prover: Prover, step: int) -> None:
         name = self._kept.forget(step)
@@ -297,17 +297,17 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             If it cannot be, unless ``on_failure`` is ``warn``.
         """
         self.leave()
-        self.settle()
+        self.on_save_complete()
         self._guard(self._finish_proof)
 
     def leave(self) -> None:
         """The training has ended, well or with an error: its saves are no longer looked after."""
-        self._resaver = None
+        self._save_retrier = None
         self.limit.give_back()
 
     def _list(self, mount: Mount, top: Path) -> tuple[str, ...]:
         backend = backends.load(mount.spec.backend)
-        if not backend.caches:
+        if not backend.write_back:
             # Listed through the mount, it would be the store that is waited for.
             below = mount.relative(top)
             return tuple(file.path[len(below) + 1 :] for file in mount.control().files(below))
@@ -319,10 +319,10 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         try:
             return link_names.walk(top, backend.links)
         except OSError as error:
-            strays = [path for path in mount.directory.strays.paths() if f"{top.name}/" in path]
+            bypassed = [path for path in mount.directory.bypassed.paths() if f"{top.name}/" in path]
             raise NotDurableError(
                 f"{top} was saved and cannot be listed: {error.strerror}. "
-                f"{len(strays)} files of it did not reach the mount.",
+                f"{len(bypassed)} files of it did not reach the mount.",
                 hint=f"See what became of the mount: mountkit status {mount.path}",
             ) from error
 
@@ -353,7 +353,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if proof is None:
             return
         if not proof.done():
-            self._tell(Waiting(f"the save waits until {self._proving} is proven"))
+            self._tell(SaveBlocked(f"the save waits until {self._proving} is proven"))
         # Bounded: the proof itself ends when nothing moves for the stall timeout.
         self._proof = None
         proof.result()
@@ -364,7 +364,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._kept.enforce(prover, saved.step, saved.best)
 
     def _tell(self, event: Event) -> None:
-        if isinstance(event, Trouble):
+        if isinstance(event, Problem):
             logger.warning("mountkit: %s", event.reason)
         self._on_event(event)
 

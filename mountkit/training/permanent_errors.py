@@ -51,7 +51,7 @@ def unsupported(error: OSError, mount: Mount) -> OSError | None:
     """The error of a link or a rename that such a mount does not do, with what to do; or None."""
     if error.errno not in UNSUPPORTED or error.filename2 is None:
         return None
-    refuses = backends.load(mount.spec.backend).refuses
+    refuses = backends.load(mount.spec.backend).unsupported_operations
     missing = [each.does for each in OPERATIONS if each.name in PAIRED and each.name in refuses]
     if not missing:
         return None

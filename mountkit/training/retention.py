@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mountkit.checkpoints import lineage, retention
 from mountkit.errors import MountUnavailableError
-from mountkit.events import CheckpointRemoved, Observer, Trouble
+from mountkit.events import CheckpointRemoved, Observer, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -66,7 +66,7 @@ class Retention:
             f"the oldest first (save_total_limit={self._keep})"
         )
         self._observer(
-            Trouble(
+            Problem(
                 f"{place} has checkpoints of another training, from which this one, {start}, does "
                 f"not descend: {names}. {fate}; what is saved at the same step replaces them. "
                 "`mountkit latest` gives one of them until this training has proven its first."
@@ -111,12 +111,12 @@ class Retention:
                     if gone:
                         self._drop(step)
                 if gone and foreign:
-                    self._observer(Trouble(f"{name} of another training is removed"))
+                    self._observer(Problem(f"{name} of another training is removed"))
                 if gone:
                     self._observer(CheckpointRemoved(step))
         except MountUnavailableError as error:
             # The newest one is proven; the older ones go after the next.
-            self._observer(Trouble(f"Older checkpoints stay for now: {error.message}"))
+            self._observer(Problem(f"Older checkpoints stay for now: {error.message}"))
 
     def _beyond(self, protected: Collection[int]) -> Iterable[int]:
         with self._lock:

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 from mountkit.training.trainer_hooks import Call, hook
 
 
-class Settling(Protocol):
+class CompletedSaves(Protocol):
     """A callback of a training that wants to know."""
 
-    def settle(self) -> None:
+    def on_save_complete(self) -> None:
         """No callback is in its ``on_save`` any more."""
 
 
-def watch(trainer: type[Any], callback: type[Settling]) -> None:
+def watch(trainer: type[Any], callback: type[CompletedSaves]) -> None:
     """Have every Trainer tell its callbacks of that class when a save is over.
 
     ``_maybe_log_save_evaluate`` (transformers 5.24, ``trainer.py``) calls ``on_save`` last. If it
@@ -28,7 +28,7 @@ def watch(trainer: type[Any], callback: type[Settling]) -> None:
         result = call()
         for one in it.callback_handler.callbacks:
             if isinstance(one, callback):
-                one.settle()
+                one.on_save_complete()
         return result
 
     hook(trainer, "_maybe_log_save_evaluate", log_save_evaluate)

@@ -17,7 +17,7 @@ from mountkit.errors import (
     NotDurableError,
     Unproven,
 )
-from mountkit.events import Observer, Trouble
+from mountkit.events import Observer, Problem
 from mountkit.state.record import SERVING
 from mountkit.store import refusal_in
 from mountkit.timing import wait_until
@@ -49,7 +49,7 @@ class _Seen:
     known: bool = True
 
 
-class Resaver:
+class SaveRetrier:
     """Saves checkpoints of one training, more than once if the mount is lost meanwhile."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Resaver:
             earlier = self._refuse_again(name, error, reason, earlier)
             if not reason:
                 return result
-            self._observer(Trouble(f"{name} is saved again: {reason}"))
+            self._observer(Problem(f"{name} is saved again: {reason}"))
             # Torn files must neither be taken for the new ones nor be left among them.
             self.clear(name)
             self._prover.begin(name)
@@ -146,7 +146,7 @@ class Resaver:
             record = self._mount.record()
         except (ConfigurationError, OSError) as error:
             # The proof looks at it once more.
-            self._observer(Trouble(f"Whether {self._mount.path} is lost cannot be told: {error}"))
+            self._observer(Problem(f"Whether {self._mount.path} is lost cannot be told: {error}"))
             return _Seen(known=False)
         if record is None:
             return _Seen(serves=False)
@@ -178,7 +178,7 @@ class Resaver:
         deadline, away = time.monotonic() + self._limits.stall, False
         while (problem := self._ask()) is not None:
             if not away:
-                self._observer(Trouble(problem.message))
+                self._observer(Problem(problem.message))
             away = True
             if time.monotonic() > deadline:
                 raise problem
@@ -197,7 +197,7 @@ class Resaver:
 class Saving(Protocol):
     """A callback of a training that may have its saves repeated."""
 
-    def resaver(self) -> Resaver | None:
+    def save_retrier(self) -> SaveRetrier | None:
         """Who saves, while the training goes on in a mount."""
 
     def begin_save(self, step: int) -> bool:
@@ -205,7 +205,7 @@ class Saving(Protocol):
 
 
 def watch(trainer: type[Any], callback: type[Saving]) -> None:
-    """Have every save of a Trainer that has such a callback go through its resaver.
+    """Have every save of a Trainer that has such a callback go through its save_retrier.
 
     ``_save_checkpoint`` (transformers 5.24, ``trainer.py``) writes all of a checkpoint and nothing
     else. That of a class of its own, which may write more, is repeated as a whole. A Trainer
@@ -214,12 +214,12 @@ def watch(trainer: type[Any], callback: type[Saving]) -> None:
 
     def save(it: Any, call: Call) -> Any:
         found = [one for one in it.callback_handler.callbacks if isinstance(one, callback)]
-        resaver = found[0].resaver() if found else None
-        if resaver is None:
+        save_retrier = found[0].save_retrier() if found else None
+        if save_retrier is None:
             return call()
         step = it.state.global_step
         if not found[0].begin_save(step):
             return None
-        return resaver.save(f"checkpoint-{step}", call, hidden=lambda: call.hidden)
+        return save_retrier.save(f"checkpoint-{step}", call, hidden=lambda: call.hidden)
 
     hook(trainer, "_save_checkpoint", save)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import names
 from mountkit.errors import NotDurableError
-from mountkit.events import Trouble
+from mountkit.events import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from mountkit.config.timeouts import Limits
     from mountkit.events import Observer
     from mountkit.mounts.mount import Mount
-    from mountkit.training.save_retry import Resaver
+    from mountkit.training.save_retry import SaveRetrier
 
 
-class EarlierSaves:
+class StaleCheckpoints:
     """The checkpoints that others had saved when a training began, whole or torn.
 
     ``steps`` are those that the store has; what waits on this machine is looked for. ``own`` is
@@ -30,7 +30,7 @@ class EarlierSaves:
         self,
         mount: Mount,
         output_dir: str,
-        resaver: Resaver,
+        save_retrier: SaveRetrier,
         limits: Limits,
         observer: Observer,
         *,
@@ -39,7 +39,7 @@ class EarlierSaves:
     ) -> None:
         self._mount = mount
         self._output_dir = Path(output_dir)
-        self._resaver = resaver
+        self._save_retrier = save_retrier
         self._limits = limits
         self._observer = observer
         self._steps = {*steps, *self._waiting()} - {*own}
@@ -58,10 +58,10 @@ class EarlierSaves:
         top = self._output_dir / name
         files = self._mount.control(self._limits.deadline).files(self._mount.relative(top))
         if any(file.modified >= self._began for file in files):
-            self._observer(Trouble(f"{top} was written to before the save: older files stay in it"))
+            self._observer(Problem(f"{top} was written to before the save: older files stay in it"))
         else:
-            self._observer(Trouble(f"{top} of an earlier training is removed: it is saved anew"))
-            if not self._resaver.clear(name):
+            self._observer(Problem(f"{top} of an earlier training is removed: it is saved anew"))
+            if not self._save_retrier.clear(name):
                 raise NotDurableError(
                     f"{top} holds files of an earlier training, which would be mixed with the new "
                     "ones, and cannot be removed while the mount is being repaired.",

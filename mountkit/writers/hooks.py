@@ -264,7 +264,7 @@ def install(mount: Mount) -> None:
 
     Nothing is done for a mount that can rename. Installed twice, it has to be uninstalled twice.
     """
-    if "rename" in backends.load(mount.spec.backend).refuses:
+    if "rename" in backends.load(mount.spec.backend).unsupported_operations:
         mounted = functools.partial(in_table, mount.path)
         control, calls = mount.control(), ON_SEQUENTIAL_MOUNT
         known = (control.explain, control.emptied)

@@ -36,7 +36,7 @@ def handed_on(mount: Mount) -> Iterator[None]:
 
     A forked child has what is replaced here anyway; one that multiprocessing spawns has not.
     """
-    if "rename" not in backends.load(mount.spec.backend).refuses:
+    if "rename" not in backends.load(mount.spec.backend).unsupported_operations:
         yield
         return
     before, ours = dict(os.environ), environment(mount, os.environ)
@@ -84,5 +84,5 @@ def _emptied(path: str, name: str) -> float:
 def _control(path: str) -> Control | None:
     from mountkit.mounts.mount import Mount
 
-    mount = Mount.covering(path)
+    mount = Mount.containing(path)
     return None if mount is None else mount.control()

@@ -35,7 +35,7 @@ from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.linux import mount_io, mount_table
 from mountkit.linux.fusermount import fusermount
 from mountkit.mounts.mounter import Mounter
-from mountkit.mounts.resolve_spec import specify
+from mountkit.mounts.resolve_spec import resolve_mount_spec
 from mountkit.state.record import SERVING
 from mountkit.state.registry import State
 from support.versity import Versity
@@ -105,7 +105,7 @@ class Bench:
     def bare(self, number: int) -> float:
         """Seconds from the daemon's start until its mount answers."""
         target = self.scratch / f"bare-{number}"
-        spec = specify(f"s3://{BUCKET}/bare-{number}", target, self.settings)
+        spec = resolve_mount_spec(f"s3://{BUCKET}/bare-{number}", target, self.settings)
         backend = backends.load(self.backend)
         binary = backend.binary(os.environ["PATH"])
         directory = State(directories.state_root(self.settings)).directory(spec.id)

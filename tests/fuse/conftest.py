@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")
         if backend is None:
             return True
-        caches = backends.load(backend).caches
+        caches = backends.load(backend).write_back
         if item.get_closest_marker("cached"):
             return caches
         return not (item.get_closest_marker("uncached") and caches)

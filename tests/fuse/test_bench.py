@@ -70,7 +70,7 @@ def test_both_backends(rig: Rig, bucket: Bucket) -> None:
     assert [each["backend"] for each in told["backends"]] == list(backends.NAMES)
     assert told["not_measured"] == told["left"] == []
     for each in told["backends"]:
-        assert set(each["refuses"]) == backends.load(each["backend"]).refuses
+        assert set(each["refuses"]) == backends.load(each["backend"]).unsupported_operations
         assert re.fullmatch(r"\d+\.\d+\.\d+", each["version"])
         assert len(each["rounds"]) == 2
         for figures in (each, *each["rounds"]):

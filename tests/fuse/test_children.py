@@ -48,7 +48,7 @@ def saved(rig: Rig, bucket: Bucket, again: str) -> tuple[Answer, set[str]]:
 @pytest.mark.fault(1, 50)
 def test_weights_that_a_child_could_not_save_are_no_silent_zero(rig: Rig, bucket: Bucket) -> None:
     answer, found = saved(rig, bucket, "")
-    if rig.caches:
+    if rig.write_back:
         assert (answer.code, found) == (0, WHOLE), answer
         return
     assert answer.out == "1\n", answer
@@ -66,7 +66,7 @@ def test_what_it_left_behind_is_named_and_in_no_manifest(rig: Rig, bucket: Bucke
     assert manifest is not None
     assert {entry["path"] for entry in manifest["files"]} == WHOLE
     left = found - WHOLE
-    assert len(left) == (0 if rig.caches else 1)
+    assert len(left) == (0 if rig.write_back else 1)
     for name in left:
         assert f"checkpoint-5/{name} is left over" in answer.err
         # As the message says; and the checkpoint is as whole as it was.

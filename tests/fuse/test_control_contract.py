@@ -26,7 +26,7 @@ class Mounted:
         self.rig = rig
         answer = rig.mount(f"s3://{rig.bucket().name}/run", *rig.late)
         assert answer.code == 0, answer
-        mount = Mount.covering(rig.target, State(rig.state))
+        mount = Mount.containing(rig.target, State(rig.state))
         assert mount is not None
         self.control = mount.control()
         self.store = mount.store()

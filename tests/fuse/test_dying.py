@@ -114,7 +114,7 @@ def test_a_mount_that_cannot_be_repaired_is_given_up_in_the_end(rig: Rig, bucket
     rig.say("go")
     answer = job.wait()
     assert "2 attempts failed" in answer.err
-    if not rig.caches:
+    if not rig.write_back:
         # All of it had been uploaded when it was closed.
         assert answer.code == 0, answer
         assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
@@ -162,7 +162,7 @@ def test_a_leftover_of_ours_is_repaired_and_its_files_reach_the_bucket(
     status = rig.mountkit("status", rig.target, "--format", "json")
     assert status.code == 69, status
     assert [mount["state"] for mount in status.json["mounts"]] == ["broken"]
-    waiting = len(checkpoint(10)) if rig.caches else 0
+    waiting = len(checkpoint(10)) if rig.write_back else 0
     assert status.json["mounts"][0]["pending_files"] == waiting
 
     again = rig.mount(source, *rig.late)

@@ -80,7 +80,7 @@ class Mounts:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self._endpoint = rig.server.endpoint_url
-        if not rig.caches:
+        if not rig.write_back:
             # As AWS answers; this store would make an empty object of it.
             proxy = rig.proxy()
             proxy.rule = refuse_rename

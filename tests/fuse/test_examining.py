@@ -81,7 +81,7 @@ def trying(rig: Rig) -> bool:
 
 def works(rig: Rig, answer: Answer) -> None:
     """Exactly the operations that the backend does not refuse work."""
-    refuses = backends.load(rig.backend).refuses
+    refuses = backends.load(rig.backend).unsupported_operations
     told = answer.json["operations"]
     assert [found["operation"] for found in told] == [operation.name for operation in OPERATIONS]
     assert {found["operation"] for found in told if not found["works"]} == refuses

@@ -37,9 +37,9 @@ def test_mount_status_write_umount(rig: Rig, bucket: Bucket) -> None:
     assert mount["target"] == str(rig.target)
     assert mount["backend"] == rig.backend
     assert mount["state"] == "serving"
-    assert mount["pending_files"] == (len(checkpoint(10)) if rig.caches else 0)
+    assert mount["pending_files"] == (len(checkpoint(10)) if rig.write_back else 0)
     size = sum(map(len, checkpoint(10).values()))
-    assert mount["pending_bytes"] == (size if rig.caches else 0)
+    assert mount["pending_bytes"] == (size if rig.write_back else 0)
     assert mount["daemon_pid"] == rig.daemon().pid
     assert mount["supervisor_pid"] == rig.supervisor().pid
     human = rig.mountkit("status", rig.target, COLUMNS="300")

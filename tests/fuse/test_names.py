@@ -67,13 +67,13 @@ for number, path in enumerate(sorted(found)):
 def test_what_stands_for_another_name_is_kept_or_refused(rig: Rig, bucket: Bucket) -> None:
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     # A key is the path on Mountpoint, so it keeps these, too.
-    kept = [*KEPT, *([] if rig.caches else ["a\u201bb", "folder\u201b/file"])]
+    kept = [*KEPT, *([] if rig.write_back else ["a\u201bb", "folder\u201b/file"])]
     source = f"s3://{bucket.name}/kept"
     answer = rig.run(source, [sys.executable, "-c", WRITE, str(rig.target), *kept])
     assert answer.code == 0, answer
     expected = {name: b"x" * (1000 + number) for number, name in enumerate(kept)}
     assert_same(bucket.files("kept"), expected)
-    if not rig.caches:
+    if not rig.write_back:
         return
 
     source = f"s3://{bucket.name}/altered"

@@ -36,7 +36,7 @@ def test_a_dead_mount_of_another_prefix_is_not_taken_for_the_one_that_serves(
         subprocess.run(["fusermount3", "-u", "-z", str(rig.target)], check=True)
     assert rig.mount(f"s3://{bucket.name}/run").code == 0
     rig.script("save:10")
-    found = Mount.covering(rig.target / "checkpoint-10", State(rig.state))
+    found = Mount.containing(rig.target / "checkpoint-10", State(rig.state))
     assert found is not None
     assert found.source == f"s3://{bucket.name}/run"
     answer = rig.umount()

@@ -66,7 +66,7 @@ def test_every_way_that_python_has(rig: Rig, bucket: Bucket) -> None:
         "never, a tree": "FileNotFoundError",
         "twice": "FileNotFoundError",
         # Mountpoint does not say that it is not empty.
-        "full": "OSError" if rig.caches else "PermissionError",
+        "full": "OSError" if rig.write_back else "PermissionError",
         "a file": "NotADirectoryError",
     }
     assert bucket.files("run") == {"refused/full/kept": b"kept"}
@@ -96,7 +96,7 @@ def test_what_a_shell_hears(rig: Rig, bucket: Bucket) -> None:
     command = ["sh", "-c", SHELL, "sh", str(rig.target)]
     answer = rig.run(f"s3://{bucket.name}/run", command)
     assert answer.code == 0, answer
-    refused = "" if rig.caches else "No such file or directory"
+    refused = "" if rig.write_back else "No such file or directory"
     assert answer.out == f"forced: 0\nplain: {1 if refused else 0}\n"
     assert refused in answer.err
     assert bucket.files("run") == {}

@@ -68,7 +68,7 @@ def test_a_store_that_is_away_in_the_middle_of_a_save(rig: Rig, bucket: Bucket) 
     job = rig.begin(
         f"s3://{bucket.name}/run",
         training.command(*OPTIONS),
-        *(() if rig.caches else ("--option", "max-threads=8")),
+        *(() if rig.write_back else ("--option", "max-threads=8")),
         endpoint=proxy.url,
         AWS_MAX_ATTEMPTS="1",
         limit=280,

@@ -89,7 +89,7 @@ def test_the_state_is_private(rig: Rig, bucket: Bucket) -> None:
     files = {name for name, bits in modes.items() if stat.S_ISREG(bits)}
     assert {"record.json", "daemon.log", "supervisor.log"} <= files
     assert {name for name in files if stat.S_IMODE(modes[name]) != 0o600} == set()
-    if rig.caches:
+    if rig.write_back:
         sockets = {name for name, bits in modes.items() if stat.S_ISSOCK(bits)}
         assert sockets, "the remote control is not a socket in the state directory"
     [cache] = [path for path in rig.cache.iterdir() if path.is_dir()]

@@ -48,7 +48,7 @@ class Outside:
 
     @classmethod
     def of(cls, lines: Iterable[dict[str, Any]]) -> Outside:
-        [url] = [line["url"] for line in lines if line["event"] == "Listening"]
+        [url] = [line["url"] for line in lines if line["event"] == "EndpointStarted"]
         return cls(url)
 
     def ask(self, path: str) -> tuple[int, str]:
@@ -283,7 +283,7 @@ def test_a_mount_in_the_background_and_its_log(rig: Rig, bucket: Bucket) -> None
         outside.ask("/healthz")
     assert rig.left() == []
     lines = logged(log.read_text())
-    assert [line["event"] for line in lines] == ["Listening", "MountLost", "Remounted"]
+    assert [line["event"] for line in lines] == ["EndpointStarted", "MountLost", "Remounted"]
     assert all(line["time"].endswith("Z") for line in lines)
 
 

@@ -152,7 +152,7 @@ def test_umount_refuses_to_lose_data_unless_told_to(rig: Rig, bucket: Bucket) ->
     discarded = rig.umount("--discard")
     assert discarded.code == 0, discarded
     assert rig.mounts() == []
-    if rig.caches:
+    if rig.write_back:
         assert bucket.everything("run") == {}
 
 

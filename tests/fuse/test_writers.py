@@ -68,7 +68,7 @@ def test_a_log_is_appended_to_in_one_run_and_in_the_next(rig: Rig, bucket: Bucke
     for lines in (["one", "two"], ["three"]):
         command = [sys.executable, "-c", APPEND, str(rig.target), *lines]
         answer = rig.run(f"s3://{bucket.name}/run", command)
-        if "append" in backends.load(rig.backend).refuses:
+        if "append" in backends.load(rig.backend).unsupported_operations:
             # Then the program hears of it; nothing is lost in silence.
             assert answer.code == 1, answer
             assert "Operation not permitted" in answer.err
@@ -98,7 +98,7 @@ def test_a_file_that_is_left_open_is_named(rig: Rig, bucket: Bucket) -> None:
     eventually(lambda: not psutil.pid_exists(pid), "the end of the child")
     if answer.code == 0:
         # The end of the program that opened it was the end of the file, whoever else holds it.
-        assert not rig.caches
+        assert not rig.write_back
         assert bucket.files("run") == {"training.log": b"a line"}
         return
     assert answer.code == 75, answer

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mountkit.checkpoints.attestation import attest_file
+from mountkit.checkpoints.attestation import attest_object
 from mountkit.store import checksums
 from mountkit.store.base import Attestation, Checksum
 from mountkit.store.checksums import FileDigest
@@ -35,7 +35,7 @@ def attest_unread(store, *args):
     events = store.client().meta.events
     events.register("before-call.s3.GetObject", refuse)
     try:
-        return attest_file(store, *args)
+        return attest_object(store, *args)
     finally:
         events.unregister("before-call.s3.GetObject", refuse)
 
@@ -60,7 +60,7 @@ def test_full_object_checksums(moto, local, algorithm, rung):
     flipped = bytearray(local.read_bytes())
     flipped[PART] ^= 1
     moto.put("f", bytes(flipped), ChecksumAlgorithm=algorithm)
-    verdict = attest_file(moto.store, "f", checksums.digest_file(local), local)
+    verdict = attest_object(moto.store, "f", checksums.digest_file(local), local)
     assert (verdict.problem, verdict.attested_by) == ("altered", rung)
     assert verdict.expected != verdict.found
 
@@ -81,7 +81,7 @@ def test_a_full_object_crc64nvme_of_several_parts_needs_no_local_copy(moto, loca
 )
 def test_composite_checksums(moto, local, algorithm, rung):
     moto.upload_parts("f", parts_of(local), algorithm, ChecksumType="COMPOSITE")
-    seen = moto.store.attest("f")
+    seen = moto.store.stat("f")
     assert {checksum.scope for checksum in seen.checksums} == {"parts", "tag"}
     verdict = attest_unread(moto.store, "f", checksums.digest_file(local), local)
     assert (verdict.ok, verdict.attested_by) == (True, rung)
@@ -89,7 +89,7 @@ def test_composite_checksums(moto, local, algorithm, rung):
     flipped = parts_of(local)
     flipped[1] = bytes([flipped[1][0] ^ 1]) + flipped[1][1:]
     moto.upload_parts("g", flipped, algorithm, ChecksumType="COMPOSITE")
-    verdict = attest_file(moto.store, "g", checksums.digest_file(local), local)
+    verdict = attest_object(moto.store, "g", checksums.digest_file(local), local)
     assert (verdict.problem, verdict.attested_by) == ("altered", "read-back")
 
 
@@ -113,7 +113,7 @@ def test_composite_crc32c_as_s3_writes_it(scripted, scripted_store, local):
         )
 
     scripted.script = script
-    verdict = attest_file(scripted_store, "f", checksums.digest_file(local), local)
+    verdict = attest_object(scripted_store, "f", checksums.digest_file(local), local)
     assert (verdict.ok, verdict.attested_by) == (True, "crc32c-composite")
     assert {method for method, _ in scripted.requests} == {"HEAD"}
 
@@ -151,13 +151,13 @@ def test_uneven_parts_are_read_back_and_not_called_altered(moto, local):
     for algorithm, path in (("", "etag"), ("SHA256", "composite")):
         how = {"ChecksumType": "COMPOSITE"} if algorithm else {}
         moto.upload_parts(path, uneven, algorithm, **how)
-        verdict = attest_file(moto.store, path, checksums.digest_file(local), local)
+        verdict = attest_object(moto.store, path, checksums.digest_file(local), local)
         assert (verdict.ok, verdict.attested_by) == (True, "read-back")
 
 
 def test_without_a_local_copy_the_bytes_are_read_back(place, local):
     place.put("f", local.read_bytes())
-    verdict = attest_file(place.store, "f", checksums.digest_file(local))
+    verdict = attest_object(place.store, "f", checksums.digest_file(local))
     assert (verdict.ok, verdict.attested_by) == (True, "read-back")
 
 
@@ -165,7 +165,7 @@ def test_a_local_copy_that_is_gone_is_no_failure(place, local):
     place.put("f", local.read_bytes())
     reference = checksums.digest_file(local)
     local.unlink()
-    verdict = attest_file(place.store, "f", reference, local)
+    verdict = attest_object(place.store, "f", reference, local)
     assert (verdict.ok, verdict.attested_by) == (True, "read-back")
 
 
@@ -177,7 +177,7 @@ def test_a_local_copy_that_rotted_with_the_object_proves_nothing(moto, local, al
     local.write_bytes(rotten)
     how = {"ChecksumAlgorithm": algorithm} if algorithm else {}
     moto.put("f", bytes(rotten), **how)
-    verdict = attest_file(moto.store, "f", reference, local)
+    verdict = attest_object(moto.store, "f", reference, local)
     assert (verdict.problem, verdict.attested_by) == ("altered", "read-back")
 
 
@@ -194,7 +194,7 @@ def test_the_etag_of_an_encrypted_object_is_no_md5(scripted, scripted_store, tmp
         return Answer(206, b"abc", {**headers, "Content-Range": "bytes 0-2/3"})
 
     scripted.script = script
-    verdict = attest_file(scripted_store, "f", checksums.digest_file(path), path)
+    verdict = attest_object(scripted_store, "f", checksums.digest_file(path), path)
     assert (verdict.ok, verdict.attested_by) == (True, "read-back")
 
 
@@ -206,7 +206,7 @@ def test_an_etag_that_differs_is_no_verdict(scripted, scripted_store, tmp_path, 
     scripted.script = lambda method, path, headers: Answer(
         200 if "Range" not in headers else 206, b"abc", ranged
     )
-    verdict = attest_file(scripted_store, "f", checksums.digest_file(path), path)
+    verdict = attest_object(scripted_store, "f", checksums.digest_file(path), path)
     assert (verdict.ok, verdict.attested_by) == (True, "read-back")
 
 
@@ -214,18 +214,18 @@ def test_what_the_store_said_before_is_not_asked_again(scripted, scripted_store)
     crc = checksums.digest_bytes(b"abc").values["crc64nvme"]
     seen = Attestation(3, "e", (Checksum("crc64nvme", crc),))
     reference = FileDigest(3, {"crc64nvme": crc})
-    assert attest_file(scripted_store, "f", reference, attestation=seen).ok
+    assert attest_object(scripted_store, "f", reference, attestation=seen).ok
     assert scripted.requests == []
 
 
 @pytest.mark.fault(32)
 def test_one_byte_flipped_on_the_disk_of_the_store(rclone, local):
     rclone.put("f", local.read_bytes())
-    before = rclone.store.attest("f").tag
+    before = rclone.store.stat("f").tag
     with (rclone.disk / "f").open("r+b") as stream:
         stream.write(bytes([local.read_bytes()[0] ^ 1]))
-    until(lambda: rclone.store.attest("f").tag != before)
-    verdict = attest_file(rclone.store, "f", checksums.digest_file(local), local)
+    until(lambda: rclone.store.stat("f").tag != before)
+    verdict = attest_object(rclone.store, "f", checksums.digest_file(local), local)
     assert (verdict.problem, verdict.attested_by) == ("altered", "read-back")
 
 
@@ -236,5 +236,5 @@ def test_an_object_that_goes_while_it_is_read(scripted, scripted_store):
         return Answer.error(404, "NoSuchKey")
 
     scripted.script = script
-    verdict = attest_file(scripted_store, "f", checksums.digest_bytes(b"abc"))
+    verdict = attest_object(scripted_store, "f", checksums.digest_bytes(b"abc"))
     assert verdict.problem == "missing"

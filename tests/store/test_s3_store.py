@@ -114,7 +114,7 @@ def test_thousands_of_objects(rclone):
     for name in names:
         (rclone.disk / name).write_bytes(name.encode())
     assert [item.path for item in rclone.store.list("checkpoint-1")] == names
-    seen = rclone.store.attest_many(names[:200])
+    seen = rclone.store.stat_many(names[:200])
     assert [seen[name].size for name in names[:200]] == [len(name) for name in names[:200]]
     rclone.store.delete(names)
     assert list(rclone.store.list()) == []
@@ -123,16 +123,16 @@ def test_thousands_of_objects(rclone):
 def test_part_sizes(moto):
     sizes = (PART, PART, 1234)
     moto.upload_parts("uniform", [os.urandom(size) for size in sizes])
-    seen = moto.store.attest("uniform")
+    seen = moto.store.stat("uniform")
     assert seen.parts == 3
     assert moto.store.part_sizes("uniform", seen) == sizes
     moto.put("single", b"abc")
-    assert moto.store.part_sizes("single", moto.store.attest("single")) == (3,)
+    assert moto.store.part_sizes("single", moto.store.stat("single")) == (3,)
 
 
 def test_part_sizes_that_the_store_cannot_say(moto):
     moto.upload_parts("uneven", [os.urandom(PART), os.urandom(PART + 7), os.urandom(PART)])
-    assert moto.store.part_sizes("uneven", moto.store.attest("uneven")) is None
+    assert moto.store.part_sizes("uneven", moto.store.stat("uneven")) is None
 
 
 def test_part_sizes_as_the_store_lists_them(scripted, scripted_store):
@@ -175,7 +175,7 @@ def test_a_listing_costs_one_request_per_thousand(moto):
     count = []
     moto.store.client().meta.events.register("request-created.s3", lambda **_: count.append(1))
     list(moto.store.list())
-    moto.store.attest_many([f"f{number}" for number in range(3)])
+    moto.store.stat_many([f"f{number}" for number in range(3)])
     assert len(count) == 4
 
 
@@ -184,7 +184,7 @@ def test_memory_of_a_read_back_is_constant(rclone):
     rclone.put("small", b"x")
     with (rclone.disk / "big").open("wb") as stream:
         stream.truncate(size)
-    until(lambda: rclone.store.attest("big"))
+    until(lambda: rclone.store.stat("big"))
     list(rclone.store.chunks("small"))
     tracemalloc.start()
     total, _ = checksums.crc64nvme_chunks(rclone.store.chunks("big", chunk_bytes=MIB))

@@ -8,7 +8,7 @@ from datetime import UTC
 
 import pytest
 
-from mountkit.checkpoints.attestation import READ_BACK, attest_file, ladder
+from mountkit.checkpoints.attestation import READ_BACK, attest_object, ladder
 from mountkit.errors import ConfigurationError, MountUnavailableError, VerificationError
 from mountkit.spec import Source
 from mountkit.store import checksums
@@ -77,7 +77,7 @@ class TestLooking:
         (found,) = place.store.list()
         assert (found.path, found.size) == ("checkpoint-1/a", 3)
         assert found.tag
-        assert found.tag == place.store.attest("checkpoint-1/a").tag
+        assert found.tag == place.store.stat("checkpoint-1/a").tag
         assert found.modified.tzinfo is not None
         assert found.modified.astimezone(UTC).year >= 2024
 
@@ -103,7 +103,7 @@ class TestLooking:
         whole = place.at(Source(source.scheme, source.bucket, ""))
         assert f"{place.prefix}/a" in paths(whole.list())
         assert place.prefix in whole.directories()
-        assert whole.attest(f"{place.prefix}/a").size == 1
+        assert whole.stat(f"{place.prefix}/a").size == 1
         assert whole.url(f"{place.prefix}/a") == place.store.url("a")
         assert whole.check(write=False).url == whole.url("")
 
@@ -111,7 +111,7 @@ class TestLooking:
         store = place.store
         assert list(store.list("nothing")) == []
         assert store.directories("nothing") == ()
-        assert store.attest("nothing") is None
+        assert store.stat("nothing") is None
         assert store.get("nothing") is None
         store.delete(["nothing"])
         with pytest.raises(ObjectMissingError, match="nothing"):
@@ -120,7 +120,7 @@ class TestLooking:
     def test_many_at_a_time(self, place):
         place.put("a", b"1")
         place.put("b", b"22")
-        seen = place.store.attest_many(["a", "b", "none"])
+        seen = place.store.stat_many(["a", "b", "none"])
         assert (seen["a"].size, seen["b"].size, seen["none"]) == (1, 2, None)
 
     @pytest.mark.fault(39)
@@ -131,7 +131,7 @@ class TestLooking:
         assert set(paths(place.store.list())) == set(names)
         for name in names:
             assert place.store.get(name) == name.encode()
-            assert place.store.attest(name).size == len(name.encode())
+            assert place.store.stat(name).size == len(name.encode())
             assert b"".join(place.store.chunks(name)) == name.encode()
         place.store.delete(names)
         assert list(place.store.list()) == []
@@ -159,10 +159,10 @@ class TestReadingAndWriting:
 
     def test_put_replaces_what_is_there(self, place):
         place.store.put("a", b"old and longer")
-        before = place.store.attest("a")
+        before = place.store.stat("a")
         place.store.put("a", b"new")
         assert place.store.get("a") == b"new"
-        assert place.store.attest("a").tag != before.tag
+        assert place.store.stat("a").tag != before.tag
         assert paths(place.store.list()) == ["a"]
 
     def test_delete_takes_what_it_was_told_and_nothing_else(self, place):
@@ -187,7 +187,7 @@ class TestReadingAndWriting:
 class TestProof:
     def test_each_checksum_is_of_the_bytes(self, place, local):
         place.put("f", local.read_bytes())
-        seen = place.store.attest("f")
+        seen = place.store.stat("f")
         assert seen.size == local.stat().st_size
         told = ladder(seen)
         for checksum in told:
@@ -198,26 +198,26 @@ class TestProof:
                 assert seen.whole(checksum.algorithm) == expected
             elif checksum.scope == "tag":
                 assert checksum.value == seen.tag == checksums.hex_of(expected)
-        verdict = attest_file(place.store, "f", checksums.digest_file(local), local)
+        verdict = attest_object(place.store, "f", checksums.digest_file(local), local)
         assert verdict.ok
         assert verdict.attested_by == (told[0].algorithm if told else READ_BACK)
 
     def test_of_an_object_in_parts_too(self, place, local):
         data = local.read_bytes()
         place.upload_parts("f", [data[:PART], data[PART:]])
-        seen = place.store.attest("f")
+        seen = place.store.stat("f")
         sizes = place.store.part_sizes("f", seen)
         assert sizes is None or sum(sizes) == len(data)
         assert seen.parts is None or sizes is None or len(sizes) == seen.parts
         for copy in (local, None):
-            assert attest_file(place.store, "f", checksums.digest_file(local), copy).ok
+            assert attest_object(place.store, "f", checksums.digest_file(local), copy).ok
 
     def test_an_empty_object_is_one(self, place, tmp_path):
         path = tmp_path / "empty"
         path.touch()
         place.put("f", b"")
         for copy in (path, None):
-            assert attest_file(place.store, "f", checksums.digest_file(path), copy).ok
+            assert attest_object(place.store, "f", checksums.digest_file(path), copy).ok
 
     def test_nothing_else_is_ever_proven(self, place, local):
         data, digest = local.read_bytes(), checksums.digest_file(local)
@@ -226,7 +226,7 @@ class TestProof:
             if content is not None:
                 place.put("f", content)
             for copy in (local, None):
-                verdict = attest_file(place.store, "f", digest, copy)
+                verdict = attest_object(place.store, "f", digest, copy)
                 assert (verdict.problem, verdict.ok) == (problem, False)
 
 

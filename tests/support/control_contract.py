@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from mountkit.checkpoints.attestation import attest_file
+from mountkit.checkpoints.attestation import attest_object
 from mountkit.store.checksums import REFERENCE, digest_bytes
 from support.rig import eventually
 
@@ -44,13 +44,13 @@ def settled(held: Held, path: str, text: str) -> WrittenFile:
     value = digest_bytes(text.encode()).values[REFERENCE]
 
     def arrived() -> bool:
-        pending = held.control.push()
+        pending = held.control.flush_uploads()
         assert (pending.errors, pending.lost) == ((), ())
         reference = held.control.reference(path)
         return (
             reference is not None
             and reference.digest.values[REFERENCE] == value
-            and attest_file(held.store, path, reference.digest, reference.local).ok
+            and attest_object(held.store, path, reference.digest, reference.local).ok
         )
 
     eventually(arrived, f"{path} in the store", 30)
@@ -61,7 +61,7 @@ def settled(held: Held, path: str, text: str) -> WrittenFile:
         return None if file.dirty else file
 
     found: WrittenFile = eventually(clean, f"{path} said to be uploaded", 30)
-    assert path not in held.control.push().waiting
+    assert path not in held.control.flush_uploads().waiting
     return found
 
 
@@ -100,7 +100,7 @@ class ControlContract:
         assert held.control.reference("less/a") is None
         assert held.control.content("less/a") is None
         # Not a checkpoint whose state was written before.
-        assert held.control.lessened("less") == ()
+        assert held.control.partially_deleted("less") == ()
 
     def test_nothing_is_known_of_what_nobody_wrote(self, held: Held) -> None:
         control = held.control
@@ -109,13 +109,13 @@ class ControlContract:
         assert control.content("none/a") is None
         assert control.explain("none/a") == ""
         assert control.emptied("none") == 0.0
-        assert control.lessened("none") == control.leftovers("none") == ()
+        assert control.partially_deleted("none") == control.leftovers("none") == ()
 
     def test_a_daemon_that_is_confirmed_holds_no_more_than_before(self, held: Held) -> None:
         before = held.control.files()
-        held.control.confirm()
-        held.control.refresh("")
-        held.control.refresh("none")
+        held.control.self_check()
+        held.control.invalidate_directory("")
+        held.control.invalidate_directory("none")
         assert held.control.files() == before
 
 
@@ -126,10 +126,10 @@ class EndedContract:
         held.write("end/a", "text")
         settled(held, "end/a", "text")
         held.end()
-        aside = tmp_path / "aside"
-        assert held.control.audit(aside) == ()
-        held.control.reconcile(aside, (), ())
-        assert not aside.exists() or not any(aside.iterdir())
+        quarantine = tmp_path / "aside"
+        assert held.control.repair_cache(quarantine) == ()
+        held.control.reconcile_leftovers(quarantine, (), ())
+        assert not quarantine.exists() or not any(quarantine.iterdir())
         held.control.purge()
         assert held.control.content("end/a") is None
         assert not any(file.dirty for file in held.control.files())

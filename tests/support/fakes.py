@@ -13,7 +13,7 @@ from mountkit.backends.base import Binary, DaemonCommand, Pending, Reference, Wr
 from mountkit.errors import VerificationError
 from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state.bypassed_files import Stray
+from mountkit.state.bypassed_files import BypassedFile
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import SERVING, MountRecord, now
 from mountkit.store import checksums
@@ -42,9 +42,9 @@ def open_descriptors() -> list[str]:
     return sorted(link.name for link in Path("/proc/self/fd").iterdir())
 
 
-def astray(*paths: str, mark: str = "1") -> tuple[Stray, ...]:
+def astray(*paths: str, mark: str = "1") -> tuple[BypassedFile, ...]:
     """Files that missed the mount."""
-    return tuple(Stray(path, 5, time.time(), mark) for path in paths)
+    return tuple(BypassedFile(path, 5, time.time(), mark) for path in paths)
 
 
 @dataclass
@@ -104,8 +104,8 @@ class FakeStore:
         tails = [self._source.key(item.path)[cut:] for item in self.list(prefix)]
         return tuple(sorted({tail.partition("/")[0] for tail in tails if "/" in tail}))
 
-    def attest(self, path: str) -> Attestation | None:
-        key = self._note("attest", path)
+    def stat(self, path: str) -> Attestation | None:
+        key = self._note("stat", path)
         self._bucket.before_attest(key)
         data = self._bucket.objects.get(key)
         if data is None:
@@ -119,10 +119,8 @@ class FakeStore:
             modified=self._bucket.modified.get(key, datetime.now(UTC)),
         )
 
-    def attest_many(
-        self, paths: Iterable[str], workers: int = 1
-    ) -> Mapping[str, Attestation | None]:
-        return {path: self.attest(path) for path in paths}
+    def stat_many(self, paths: Iterable[str], workers: int = 1) -> Mapping[str, Attestation | None]:
+        return {path: self.stat(path) for path in paths}
 
     def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:
         return None
@@ -171,7 +169,7 @@ class FakeControl:
         self.refresh_error: MountUnavailableError | None = None
         self.error: tuple[float, str] | None = None
 
-    def push(self) -> Pending:
+    def flush_uploads(self) -> Pending:
         step = self.script[min(self.pushes, len(self.script) - 1)]
         self.pushes += 1
         if isinstance(step, Exception):
@@ -189,13 +187,13 @@ class FakeControl:
         data = self.cache / path
         return Reference(digest_file(data), "mount", data) if data.is_file() else None
 
-    def confirm(self) -> None:
+    def self_check(self) -> None:
         """It is where it is looked for."""
 
     def explain(self, path: str) -> str:
         return ""
 
-    def lessened(self, below: str = "") -> tuple[str, ...]:
+    def partially_deleted(self, below: str = "") -> tuple[str, ...]:
         return tuple(top for top in self.less if top.startswith(below))
 
     def leftovers(self, below: str = "") -> tuple[str, ...]:
@@ -206,7 +204,7 @@ class FakeControl:
     def emptied(self, directory: str) -> float:
         return 0.0
 
-    def audit(self, aside: Path) -> tuple[str, ...]:
+    def repair_cache(self, quarantine: Path) -> tuple[str, ...]:
         return ()
 
     def last_error(self) -> tuple[float, str] | None:
@@ -216,7 +214,9 @@ class FakeControl:
         data = self.cache / path
         return data.read_bytes() if data.is_file() else None
 
-    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+    def reconcile_leftovers(
+        self, quarantine: Path, outdated: Iterable[str], missing: Iterable[str]
+    ) -> None:
         """No earlier run left anything."""
 
     def purge(self) -> None:
@@ -224,7 +224,7 @@ class FakeControl:
             del self.listed[path]
             (self.cache / path).unlink(missing_ok=True)
 
-    def refresh(self, directory: str) -> None:
+    def invalidate_directory(self, directory: str) -> None:
         self.refreshed.append(directory)
         if self.refresh_error:
             raise self.refresh_error
@@ -234,8 +234,8 @@ class FakeBackend:
     """A backend whose daemon is a shell script; ``ours`` decides whether the mount is."""
 
     name: ClassVar[str] = "fake"
-    refuses: ClassVar[frozenset[str]] = frozenset()
-    caches: ClassVar[bool] = True
+    unsupported_operations: ClassVar[frozenset[str]] = frozenset()
+    write_back: ClassVar[bool] = True
     links: ClassVar[str] = ""
     mark: ClassVar[str] = ""
 
@@ -263,7 +263,7 @@ class FakeBackend:
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:
         return tuple(file.path for file in self.daemon.files() if file.dirty)
 
-    def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:
+    def matches(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:
         return self.ours
 
     def control(
@@ -302,7 +302,7 @@ class FakeMount:
     def real(self, path: str) -> str:
         return f"{self.path}/{path}"
 
-    def covered(self) -> str:
+    def shadowed_by(self) -> str:
         return self.stranger
 
     def flush(self, deadline: Deadline | None = None) -> str:

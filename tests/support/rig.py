@@ -370,9 +370,9 @@ class Rig:
         assert answer.code == 0, answer
 
     @property
-    def caches(self) -> bool:
+    def write_back(self) -> bool:
         """Whether a file that was closed waits on this machine until it is uploaded."""
-        return backends.load(self.backend).caches
+        return backends.load(self.backend).write_back
 
     @property
     def talkative(self) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ class Place:
     def uploads(self) -> list[str]:
         """The keys of those that were begun and not ended."""
         found = self.client.list_multipart_uploads(Bucket=BUCKET)
-        return [item["Key"] for item in found.get("Uploads", ()) if self.prefix in item["Key"]]
+        return [item["Key"] for item in found.get("UploadWaiter", ()) if self.prefix in item["Key"]]
 
     def at(self, source: Source, **options: str) -> Store:
         """Another place on the same server; also one that is not there."""

@@ -48,4 +48,4 @@ def test_every_event_of_the_module_is_in_the_union():
 
 
 def test_the_silent_observer_takes_any():
-    assert events.silent(events.Trouble("x")) is None
+    assert events.silent(events.Problem("x")) is None

@@ -52,10 +52,10 @@ class MountpointBackend:
     """``mount-s3``; see :class:`mountkit.backends.base.Backend`."""
 
     name: ClassVar[str] = "mountpoint"
-    refuses: ClassVar[frozenset[str]] = frozenset(
+    unsupported_operations: ClassVar[frozenset[str]] = frozenset(
         {"rmtree", "rename", "chmod", "seek", "append", "symlink", "link", "overwrite-mapped"}
     )
-    caches: ClassVar[bool] = False
+    write_back: ClassVar[bool] = False
     links: ClassVar[str] = ""
     # Its log tells of every upload.
     mark: ClassVar[str] = ""
@@ -117,7 +117,7 @@ class MountpointBackend:
         """Nothing ever does: what was not uploaded when the daemon ended is gone."""
         return ()
 
-    def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
+    def matches(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
         """Whether it is a Mountpoint on the device that ours was seen with; it has no name."""
         return entry.source == "mountpoint-s3" and entry.minor == device
 

@@ -77,7 +77,7 @@ class MountpointControl:
     def _store(self) -> Store:
         return self._given or _connected(self._spec.source, self._spec.store, self._deadline)
 
-    def confirm(self) -> None:
+    def self_check(self) -> None:
         """See that the mount takes a file, and that its log tells of it."""
         name = f"{PROBE_NAME}{secrets.token_hex(8)}"
         problem = mount_io.write(self._spec.target, name, TRIAL_SECONDS)
@@ -95,7 +95,7 @@ class MountpointControl:
                 hint="Use another version of mount-s3, or --backend rclone.",
             )
 
-    def push(self) -> Pending:
+    def flush_uploads(self) -> Pending:
         """Open again what is being uploaded, which waits for an upload that was put off."""
         known = self._know()
         if known.open:
@@ -152,7 +152,7 @@ class MountpointControl:
         # What an earlier run lost, it has named; it is not there to be lost again.
         began = record.began if record is not None else 0.0
         lost = {path: what for path, what in lost.items() if what[0] >= began}
-        anew, removed = self._state.strays.begun(), self._state.strays.removed()
+        anew, removed = self._state.bypassed.save_started_at(), self._state.bypassed.removed()
         return _Known(
             {
                 path: upload
@@ -200,7 +200,7 @@ class MountpointControl:
         if entry is not None and not entry.problem and entry.at >= upload.at:
             values = {checksums.REFERENCE: entry.crc64nvme}
             return Reference(FileDigest(entry.size, values), "write")
-        attestation = self._store.attest(path)
+        attestation = self._store.stat(path)
         if attestation is None:
             raise FileNotFoundError(errno.ENOENT, "the store does not have it", path)
         if (attestation.tag, attestation.size) != (upload.etag, upload.size):
@@ -227,10 +227,12 @@ class MountpointControl:
         """It keeps nothing; the store has it."""
         return None
 
-    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+    def reconcile_leftovers(
+        self, quarantine: Path, outdated: Iterable[str], missing: Iterable[str]
+    ) -> None:
         """Nothing waits on this machine."""
 
-    def lessened(self, below: str = "") -> tuple[str, ...]:
+    def partially_deleted(self, below: str = "") -> tuple[str, ...]:
         """By the log, which tells of every file that was removed through the mount."""
         uploads = self._log.read()
         found = set()
@@ -252,14 +254,14 @@ class MountpointControl:
         gone, top = self._log.read().gone, f"{self._spec.source.key(directory)}/"
         return max((at for key, at in gone.items() if key.startswith(top)), default=0.0)
 
-    def audit(self, aside: Path) -> tuple[str, ...]:  # noqa: ARG002
+    def repair_cache(self, quarantine: Path) -> tuple[str, ...]:  # noqa: ARG002
         """A killed Mountpoint leaves nothing to mend."""
         return ()
 
     def purge(self) -> None:
         """There are no local copies."""
 
-    def refresh(self, directory: str) -> None:
+    def invalidate_directory(self, directory: str) -> None:
         """The mount lists the store anew each time."""
 
 

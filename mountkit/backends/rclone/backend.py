@@ -89,8 +89,8 @@ class RcloneBackend:
     """``rclone mount``; see :class:`mountkit.backends.base.Backend`."""
 
     name: ClassVar[str] = "rclone"
-    refuses: ClassVar[frozenset[str]] = frozenset({"link"})
-    caches: ClassVar[bool] = True
+    unsupported_operations: ClassVar[frozenset[str]] = frozenset({"link"})
+    write_back: ClassVar[bool] = True
     # Of rclone's own, on every store and in each of its commands.
     links: ClassVar[str] = ".rclonelink"
     # A cache whose disk is full drops what was uploaded.
@@ -156,7 +156,7 @@ class RcloneBackend:
         """What the cache of an earlier run holds and has not uploaded."""
         return tuple(file.path for file in _cache(spec).files() if file.dirty)
 
-    def owns(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
+    def matches(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
         """Whether the entry has our device name on an rclone mount."""
         return entry.fstype == "fuse.rclone" and entry.source == device_name(spec_id)
 

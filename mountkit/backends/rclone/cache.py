@@ -152,7 +152,7 @@ class RcloneCache:
                 (self.data / file.path).unlink(missing_ok=True)
                 (self.meta / file.path).unlink(missing_ok=True)
 
-    def lessened(self, below: str = "") -> tuple[str, ...]:
+    def partially_deleted(self, below: str = "") -> tuple[str, ...]:
         """Checkpoints with a directory that changed after the state and all in it were written.
 
         What is added changes a directory no later than it is written itself, and reading a file
@@ -165,9 +165,9 @@ class RcloneCache:
             If the cache cannot be read.
         """
         with self._readable():
-            return self._lessened(below)
+            return self._partially_deleted(below)
 
-    def _lessened(self, below: str) -> tuple[str, ...]:
+    def _partially_deleted(self, below: str) -> tuple[str, ...]:
         found = []
         for state in _walk(self.data / below):
             if state.name == TRAINER_STATE:
@@ -180,7 +180,7 @@ class RcloneCache:
                     found.append(state.parent.relative_to(self.data).as_posix())
         return tuple(found)
 
-    def audit(self, aside: Path) -> tuple[str, ...]:
+    def repair_cache(self, quarantine: Path) -> tuple[str, ...]:
         """Mend what a killed rclone left, before the next one reads it; only while none runs.
 
         rclone writes a file's record in place. Killed in the middle of that, it leaves an empty
@@ -208,7 +208,7 @@ class RcloneCache:
                 continue
             torn = self._has_hole(data, self.top) or _unfetched(info or {})
             if torn or (info or {}).get("Size", 0) > status.st_size:
-                self.set_aside(aside, [path])
+                self.move_to_quarantine(quarantine, [path])
                 moved.append(path)
                 continue
             self._write_info(path, info or {}, status)
@@ -231,13 +231,13 @@ class RcloneCache:
         if len(alone) == 1 and Path(alone[0]).parent == Path(renamed[0]).parent:
             (self.meta / alone[0]).unlink()
 
-    def set_aside(self, aside: Path, paths: Iterable[str]) -> None:
+    def move_to_quarantine(self, quarantine: Path, paths: Iterable[str]) -> None:
         """Move files away, so that rclone never uploads them; only while none runs."""
         for path in paths:
-            (aside / path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (quarantine / path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Of a file that was dropped when the disk was full only the record is there.
             with contextlib.suppress(FileNotFoundError):
-                shutil.move(self.data / path, aside / path)
+                shutil.move(self.data / path, quarantine / path)
             (self.meta / path).unlink(missing_ok=True)
 
     def upload_again(self, paths: Iterable[str]) -> None:

@@ -91,7 +91,7 @@ class RcloneControl:
             )
         return answer
 
-    def confirm(self) -> None:
+    def self_check(self) -> None:
         """See that rclone's cache is where it is looked for; flags could move it (F13)."""
         path = self.call("vfs/stats").get("diskCache", {}).get("path")
         if path != str(self._cache.data):
@@ -101,7 +101,7 @@ class RcloneControl:
             )
         self._roots.remember()
 
-    def push(self) -> Pending:
+    def flush_uploads(self) -> Pending:
         """Start every waiting upload now; soon, if it has failed a few times."""
         queue = self.call("vfs/queue").get("queue") or []
         failed = False
@@ -136,7 +136,7 @@ class RcloneControl:
         transferred = self.call("core/transferred").get("transferred") or []
         return {item["name"]: item["error"] for item in transferred if item.get("error")}
 
-    def refresh(self, directory: str) -> None:
+    def invalidate_directory(self, directory: str) -> None:
         """Forget what rclone knows of a directory, so that the store is asked again.
 
         By its name rclone forgets what is below it, but not the directory while an empty folder in
@@ -151,7 +151,7 @@ class RcloneControl:
         Raises MountUnavailableError if the cache cannot be read, CacheLostError if it was taken
         away since the mount was made.
         """
-        removed = self._state.strays.removed()
+        removed = self._state.bypassed.removed()
         files = self._cache.files(below)
         # Afterwards, so that one which goes away meanwhile is not taken for an empty one.
         problem = self._roots.problem()
@@ -184,7 +184,9 @@ class RcloneControl:
             record = state.last()
             # What an earlier run lost, it has named.
             earlier = record is not None and at < record.began
-            begun = over(path, at, state.strays.begun()) or over(path, at, state.strays.removed())
+            begun = over(path, at, state.bypassed.save_started_at()) or over(
+                path, at, state.bypassed.removed()
+            )
             if not earlier and not begun and not refusals.made_since(local, at):
                 found[path] = (
                     f"a write to it failed on the disk of rclone's cache: {why}; remove it, and "
@@ -228,16 +230,18 @@ class RcloneControl:
         self._cache.purge()
         self._roots.forget()
 
-    def reconcile(self, aside: Path, outdated: Iterable[str], missing: Iterable[str]) -> None:
+    def reconcile_leftovers(
+        self, quarantine: Path, outdated: Iterable[str], missing: Iterable[str]
+    ) -> None:
         """Set aside what is older than what the store has; have what it lost uploaded again."""
         # A mount is made anew: where its cache was emptied since the last one, that was on purpose.
         self._roots.forget()
-        self._cache.set_aside(aside, outdated)
+        self._cache.move_to_quarantine(quarantine, outdated)
         self._cache.upload_again(missing)
 
-    def lessened(self, below: str = "") -> tuple[str, ...]:
+    def partially_deleted(self, below: str = "") -> tuple[str, ...]:
         """By the directories of the cache, which change when a file of them is made or removed."""
-        return self._cache.lessened(below)
+        return self._cache.partially_deleted(below)
 
     def leftovers(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
         """Whatever is written can be renamed."""
@@ -247,6 +251,6 @@ class RcloneControl:
         """A directory stays until it is removed itself."""
         return 0.0
 
-    def audit(self, aside: Path) -> tuple[str, ...]:
+    def repair_cache(self, quarantine: Path) -> tuple[str, ...]:
         """Mend what a killed rclone left in the cache."""
-        return self._cache.audit(aside)
+        return self._cache.repair_cache(quarantine)

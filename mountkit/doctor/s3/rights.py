@@ -6,7 +6,7 @@ from contextlib import closing, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mountkit.checkpoints.attestation import READ_BACK, attest_file
+from mountkit.checkpoints.attestation import READ_BACK, attest_object
 from mountkit.doctor.findings import Finding
 from mountkit.errors import MountkitError, PermissionDeniedError, VerificationError
 from mountkit.store import base, checksums
@@ -120,7 +120,7 @@ class Rights:
         sent = self._put_checksum("checksum", digest.values[checksums.REFERENCE])
         path = self._path("checksum" if sent else "put")
         try:
-            verdict = attest_file(self._store, path, digest)
+            verdict = attest_object(self._store, path, digest)
         except MountkitError as error:
             return Finding.of(name, title, error)
         if not verdict.ok:

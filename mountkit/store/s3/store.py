@@ -98,7 +98,7 @@ class S3Store(Connection):
                     names.add(item["Prefix"][len(below) :].rstrip("/"))
         return tuple(sorted(names - {""}))
 
-    def attest(self, path: str) -> Attestation | None:
+    def stat(self, path: str) -> Attestation | None:
         """What the store says about an object, or None if it is not there. One request."""
         with self.translated("attest", path):
             try:
@@ -111,13 +111,13 @@ class S3Store(Connection):
                 raise
         return attestation_of(response)
 
-    def attest_many(
+    def stat_many(
         self, paths: Iterable[str], workers: int = WORKERS
     ) -> Mapping[str, Attestation | None]:
         """What the store says about many objects, one request each, ``workers`` at a time."""
         wanted = tuple(paths)
         with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="attest") as pool:
-            return dict(zip(wanted, pool.map(self.attest, wanted), strict=True))
+            return dict(zip(wanted, pool.map(self.stat, wanted), strict=True))
 
     def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:
         """The sizes of an object's parts in bytes, or None if the store cannot say.

@@ -135,9 +135,9 @@ class Prove:
         from mountkit.config import settings, timeouts
         from mountkit.mounts.mount import Mount
         from mountkit.proof.committer import Prover
-        from mountkit.training.save_retry import Resaver
+        from mountkit.training.save_retry import SaveRetrier
 
-        mount = Mount.covering(options.output)
+        mount = Mount.containing(options.output)
         assert mount is not None
         self.mount = mount
         self.limits = timeouts.limits(settings.load())
@@ -146,7 +146,7 @@ class Prove:
         self.keep = options.keep
         self.log = log
         self.prover = Prover(mount, "", self.limits, lambda _: None)
-        self.resaver = Resaver(mount, self.prover, self.limits, lambda _: None)
+        self.save_retrier = SaveRetrier(mount, self.prover, self.limits, lambda _: None)
         self.pool = ThreadPoolExecutor(1)
         self.proof: Future[None] | None = None
         self.proven: list[int] = []
@@ -177,7 +177,7 @@ class Prove:
         if anew:
             self.prover.remove(name)
         self.prover.begin(name)
-        self.resaver.save(name, work)
+        self.save_retrier.save(name, work)
 
     def prove(self, step: int, names: list[str], saved: datetime) -> None:
         name = f"checkpoint-{step}"

@@ -17,8 +17,8 @@ from mountkit.config.environment import command_environment
 from mountkit.config.settings import load
 from mountkit.errors import MountkitError
 from mountkit.lifecycle.session import Session
-from mountkit.mounts.inventory import first_look
-from mountkit.mounts.resolve_spec import specify
+from mountkit.mounts.inventory import take_inventory
+from mountkit.mounts.resolve_spec import resolve_mount_spec
 from mountkit.writers import startup_hook
 
 LIMIT_SECONDS = 60.0
@@ -26,12 +26,12 @@ LIMIT_SECONDS = 60.0
 
 def serve(request: dict) -> dict:
     settings = load(backend=request["backend"], endpoint_url=request["endpoint"])
-    spec = specify(request["source"], request["target"], settings, request["options"])
-    session = Session.open(spec, settings, look=first_look)
+    spec = resolve_mount_spec(request["source"], request["target"], settings, request["options"])
+    session = Session.open(spec, settings, look=take_inventory)
     hung = False
     try:
         env = command_environment(settings)
-        if "rename" in backends.load(spec.backend).refuses:
+        if "rename" in backends.load(spec.backend).unsupported_operations:
             env = startup_hook.environment(session.mount, env)
         program = subprocess.Popen(request["command"], env=dict(env), stdin=subprocess.PIPE)
         told, until = Path(request["told"]), time.monotonic() + LIMIT_SECONDS

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 import mountkit
-from mountkit.events import CheckpointProven, SaveStarted
+from mountkit.events import CheckpointProven, ProofStarted
 
 PATIENCE_SECONDS = 2.0
 
@@ -56,7 +56,7 @@ class Watcher(TrainerCallback):
             self.pause("saved", state.global_step)
 
     def see(self, event: object) -> None:
-        if isinstance(event, SaveStarted) and event.step == self.options.save_again_at_once:
+        if isinstance(event, ProofStarted) and event.step == self.options.save_again_at_once:
             assert self.held.wait(60)
         if isinstance(event, CheckpointProven):
             self.proven[event.step] = event.files

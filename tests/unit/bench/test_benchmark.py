@@ -388,7 +388,7 @@ class TestMeasure:
         monkeypatch.setattr(measure.fusermount, "fusermount", lambda _: "fusermount3")
         monkeypatch.setattr(measure, "open_store", Store)
         monkeypatch.setattr(benchmark, "open_store", Store)
-        monkeypatch.setattr(benchmark, "Trial", FakeTrial)
+        monkeypatch.setattr(benchmark, "BackendRun", FakeTrial)
         monkeypatch.setattr(benchmark.cleanup, "sweep", sweep)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
         (tmp_path / "tmp").mkdir()

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from mountkit.checkpoints.attestation import attest_file, ladder
+from mountkit.checkpoints.attestation import attest_object, ladder
 from mountkit.spec import Source
 from mountkit.store.base import Attestation, Checksum
 from mountkit.store.checksums import digest_bytes
@@ -24,7 +24,7 @@ class Told(FakeStore):
         super().__init__(self.bucket, Source("s3", "b", "run"))
         self._told = told
 
-    def attest(self, path):
+    def stat(self, path):
         return Attestation(len(DATA), "a-tag", self._told)
 
 
@@ -33,7 +33,7 @@ def value(algorithm, data=DATA):
 
 
 def judged(store):
-    return attest_file(store, "f", digest_bytes(DATA, ALL))
+    return attest_object(store, "f", digest_bytes(DATA, ALL))
 
 
 @pytest.mark.parametrize("algorithm", ALL)

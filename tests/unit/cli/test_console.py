@@ -37,7 +37,7 @@ def lines(capsys):
 class TestForPeople:
     def test_a_line_an_event(self, capsys):
         printed = console.Console()
-        printed(events.Listening("http://127.0.0.1:1"))
+        printed(events.EndpointStarted("http://127.0.0.1:1"))
         printed(events.FileProven(3, "model", 10, "crc64nvme", 1.0))
         console.say("hello")
         assert capsys.readouterr().err == (
@@ -70,7 +70,7 @@ class TestForALog:
         console.use("json")
         event = sample(kind)
         console.Console()(event)
-        told = isinstance(event, events.Waiting) or bool(console.describe(event))
+        told = isinstance(event, events.UploadProgress) or bool(console.describe(event))
         found = lines()
         assert len(found) == told
         for line in found:
@@ -82,11 +82,11 @@ class TestForALog:
         monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True)
         console.use("json")
         printed = console.Console()
-        printed(events.Waiting("uploading", 3, 1_000_000))
-        printed(events.Waiting("uploading", 2, 500_000))
+        printed(events.UploadProgress(3, 1_000_000))
+        printed(events.UploadProgress(2, 500_000))
         printed.clear()
         (line,) = lines()
-        assert (line["event"], line["files"], line["size"]) == ("Waiting", 3, 1_000_000)
+        assert (line["event"], line["files"], line["size"]) == ("UploadProgress", 3, 1_000_000)
 
     def test_a_sentence(self, lines):
         console.use("json")

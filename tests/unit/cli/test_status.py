@@ -29,7 +29,7 @@ from mountkit.formatting import timestamp
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring.snapshot import BROKEN, Amount, Overview
 from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state.proof_stats import Complaint, Proven, Tally
+from mountkit.state.proof_stats import Complaint, ProofStats, Proven
 from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING, MountRecord, now
 from mountkit.state.registry import State
 
@@ -61,7 +61,7 @@ def overview(**fields) -> Overview:
         "unproven": Amount(),
         "unknown": "",
         "last_error": None,
-        "tally": Tally(),
+        "proof_stats": ProofStats(),
     }
     return Overview(**{**known, **fields})
 
@@ -71,7 +71,7 @@ BUSY = overview(
     pending=Amount(3, 1_200_000),
     unproven=Amount(8, 1_700_000_000),
     last_error=Complaint("AccessDenied: " + "you may not do this " * 10, timestamp(NOW - 850)),
-    tally=Tally(Proven("out/checkpoint-300", 300, timestamp(NOW - 725)), 14, 1),
+    proof_stats=ProofStats(Proven("out/checkpoint-300", 300, timestamp(NOW - 725)), 14, 1),
 )
 
 
@@ -107,14 +107,14 @@ class TestCard:
         mount = overview(
             record=record(remounts=1, reason=reason),
             last_error=Complaint(message, timestamp(NOW)),
-            tally=Tally(Proven(name, 1, timestamp(NOW))),
+            proof_stats=ProofStats(Proven(name, 1, timestamp(NOW))),
         )
         lines = status_view.card(mount, NOW, 80).plain.split("\n")
         assert max(map(len, lines)) <= 80
 
     def test_names_that_would_break_the_picture_are_quoted(self):
         proven = Proven("a\n\x1b[2Jb", 1, timestamp(NOW))
-        text = status_view.card(overview(tally=Tally(proven)), NOW, 80).plain
+        text = status_view.card(overview(proof_stats=ProofStats(proven)), NOW, 80).plain
         assert "\x1b" not in text
         assert len(text.split("\n")) == len(status_view.card(overview(), NOW, 80).plain.split("\n"))
 
@@ -320,9 +320,9 @@ class TestWatch:
         window.until("repairing")
         directory.write(mine.change(REPAIRING, reason="it died"))
         window.until("s: it died")
-        directory.tally.failed("checkpoint-3 is not proven")
+        directory.proof_stats.failed("checkpoint-3 is not proven")
         window.until("checkpoint-3 is not proven")
-        directory.tally.proved(Proven("checkpoint-3", 3, now()))
+        directory.proof_stats.proved(Proven("checkpoint-3", 3, now()))
         window.until("checkpoint-3, ")
         window.until("before the last proof")
         window.type("\x03")

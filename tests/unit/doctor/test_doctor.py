@@ -26,7 +26,7 @@ from mountkit.doctor.bounded import within
 from mountkit.doctor.file_operations import Trial
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
-from mountkit.mounts.resolve_spec import specify
+from mountkit.mounts.resolve_spec import resolve_mount_spec
 from mountkit.names import DOCTOR_NAME
 from support.fakes import FakeMount
 
@@ -395,7 +395,7 @@ class TestMounting:
             raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "s" / "record"))
 
         settings = load(backend="rclone", cache_dir=tmp_path / "c", state_dir=tmp_path / "s")
-        spec = specify("s3://bucket/run", tmp_path / "t", settings)
+        spec = resolve_mount_spec("s3://bucket/run", tmp_path / "t", settings)
         monkeypatch.setattr(mount_check.Session, "open", refuse)
         (found,) = mount_check.examine(spec, settings, NAME, keep=False).findings
         assert (found.name, found.status, found.exit_code) == ("mount", "failed", 69)

@@ -307,4 +307,4 @@ class TestRegion:
 
 def test_every_backend_refuses_only_operations_there_are():
     for name in NAMES:
-        assert load(name).refuses <= set(ALL)
+        assert load(name).unsupported_operations <= set(ALL)

@@ -33,10 +33,10 @@ class FakeMounter:
     def mounted(self) -> bool:
         return self.there
 
-    def name_strays(self) -> None:
+    def record_bypassed(self) -> None:
         """There are none."""
 
-    def keep_strays(self) -> bool:
+    def quarantine_bypassed(self) -> bool:
         return False
 
     def unmount(self) -> None:

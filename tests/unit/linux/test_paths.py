@@ -85,7 +85,7 @@ class TestMountAround:
         spec = MountSpec(Source("s3", "b", ""), "/mnt", "rclone", StoreOptions(), "/c")
         for name, source in {"rclone": device_name(spec.id), "mountpoint": "mountpoint-s3"}.items():
             there = entry(Path("/mnt"), source)
-            assert backends.load(name).owns(there, spec.id, there.minor)
+            assert backends.load(name).matches(there, spec.id, there.minor)
             assert mount_around("/mnt", [there]) == "/mnt"
         assert set(backends.NAMES) == {"rclone", "mountpoint"}
 

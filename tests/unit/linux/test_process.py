@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mountkit.errors import MountUnavailableError
 from mountkit.linux import process
-from mountkit.linux.daemon import AdoptedDaemon, Daemon
+from mountkit.linux.daemon import Daemon, InheritedDaemon
 from mountkit.linux.process import ProcessIdentity, describe_exit
 from support.fakes import open_descriptors
 
@@ -79,8 +79,8 @@ class TestIdentity:
         assert not before.send(signal.SIGKILL)
         assert before.wait(0)
         assert before.stop()
-        AdoptedDaemon(before, daemon.log).kill(0.1)
-        assert AdoptedDaemon(before, daemon.log).ended()
+        InheritedDaemon(before, daemon.log).kill(0.1)
+        assert InheritedDaemon(before, daemon.log).ended()
         assert daemon.poll() is None
 
     @pytest.mark.fault(38)
@@ -177,7 +177,7 @@ class TestDaemon:
     def test_one_that_another_process_started_is_killed_too(self, start):
         daemon = start("/bin/sh", "-c", STUBBORN)
         until_it_says(daemon, "ready")
-        adopted = AdoptedDaemon(daemon.identity, daemon.log)
+        adopted = InheritedDaemon(daemon.identity, daemon.log)
         assert adopted.poll() is None
         adopted.stop(grace=0.1)
         assert adopted.poll() == 0

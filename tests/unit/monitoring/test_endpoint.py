@@ -18,7 +18,7 @@ import pytest
 from mountkit import events
 from mountkit.config.address import Address
 from mountkit.errors import ConfigurationError
-from mountkit.events import Listening, MountLost, Remounted
+from mountkit.events import EndpointStarted, MountLost, Remounted
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring import endpoint, http_server
 from mountkit.monitoring.endpoint import Endpoint, health, readiness
@@ -262,9 +262,9 @@ class TestMetrics:
         name = "mountkit_checkpoint_verifications_total"
         found = served.metrics()
         assert [found.value(name, result=how) for how in ("proven", "failed")] == [0, 0]
-        served.mount.directory.tally.proved(Proven("checkpoint-3", 3, "2024-01-01T00:00:00Z"))
-        served.mount.directory.tally.failed("checkpoint-6 is not proven")
-        served.mount.directory.tally.failed("checkpoint-6 is not proven")
+        served.mount.directory.proof_stats.proved(Proven("checkpoint-3", 3, "2024-01-01T00:00:00Z"))
+        served.mount.directory.proof_stats.failed("checkpoint-6 is not proven")
+        served.mount.directory.proof_stats.failed("checkpoint-6 is not proven")
         found = served.metrics()
         assert [found.value(name, result=how) for how in ("proven", "failed")] == [1, 2]
         last = found.value("mountkit_checkpoint_last_proven_timestamp_seconds")
@@ -276,13 +276,13 @@ class TestMetrics:
         assert served.metrics().value("mountkit_unproven_bytes") == 5
         served.mount.upload("checkpoint-3/model")
         assert served.metrics().value("mountkit_unproven_bytes") == 5
-        served.mount.directory.tally.proved(Proven("checkpoint-3", 3, now()))
+        served.mount.directory.proof_stats.proved(Proven("checkpoint-3", 3, now()))
         assert served.metrics().value("mountkit_unproven_bytes") == 0
 
     def test_no_path_and_no_step_is_told(self, served):
         served.made()
         served.mount.write("secret-place/checkpoint-777/model", b"12345", dirty=True)
-        served.mount.directory.tally.failed("secret-place/checkpoint-777 is not proven")
+        served.mount.directory.proof_stats.failed("secret-place/checkpoint-777 is not proven")
         text = served.ask("/metrics")[1]
         assert "secret-place" not in text
         assert "checkpoint-777" not in text
@@ -359,7 +359,7 @@ class TestClients:
 
 class TestListening:
     def test_it_says_where(self, served):
-        assert served.told == [Listening(f"http://127.0.0.1:{served.endpoint.address.port}")]
+        assert served.told == [EndpointStarted(f"http://127.0.0.1:{served.endpoint.address.port}")]
 
     def test_a_port_in_use_is_said_and_how_to_find_who_has_it(self, served, tmp_path):
         port = served.endpoint.address.port

@@ -17,7 +17,7 @@ from mountkit.linux import mount_table
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring import snapshot
 from mountkit.monitoring.snapshot import BROKEN, Amount, look, not_covered
-from mountkit.state.proof_stats import Proven, Tally
+from mountkit.state.proof_stats import ProofStats, Proven
 from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING
 from support.fakes import FakeMount
 
@@ -45,7 +45,7 @@ def record(mount):
 
 
 class TestCovered:
-    TALLY = Tally(proven_at={"run/checkpoint-3": 2000.0})
+    TALLY = ProofStats(proven_at={"run/checkpoint-3": 2000.0})
 
     @pytest.mark.parametrize(
         ("path", "modified", "open_"),
@@ -79,7 +79,7 @@ class TestAmounts:
         assert found.pending == Amount(1, 5)
         assert found.unproven == Amount(2, 8)
         at = timestamp(time.time() + 1)
-        mount.directory.tally.proved(Proven("checkpoint-3", 3, at))
+        mount.directory.proof_stats.proved(Proven("checkpoint-3", 3, at))
         assert seen(mount).unproven == Amount(1, 5)
 
     def test_where_nobody_can_tell(self, mount, monkeypatch):
@@ -150,7 +150,7 @@ class TestLastError:
 
     def test_the_later_of_what_was_noted_and_what_the_daemon_logged(self, mount):
         mount.begin()
-        mount.directory.tally.complain("noted")
+        mount.directory.proof_stats.record_error("noted")
         mount.daemon.error = (time.time() - 60, "logged")
         assert seen(mount).last_error.message == "noted"
         mount.daemon.error = (time.time() + 60, "logged")
@@ -160,9 +160,9 @@ class TestLastError:
         mount.begin()
         mount.daemon.error = (2000.0, "logged")
         assert not seen(mount).settled
-        mount.directory.tally.proved(Proven("checkpoint-3", 3, timestamp(1999.0)))
+        mount.directory.proof_stats.proved(Proven("checkpoint-3", 3, timestamp(1999.0)))
         assert not seen(mount).settled
-        mount.directory.tally.proved(Proven("checkpoint-6", 6, timestamp(2001.0)))
+        mount.directory.proof_stats.proved(Proven("checkpoint-6", 6, timestamp(2001.0)))
         assert seen(mount).settled
 
 

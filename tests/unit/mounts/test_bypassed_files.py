@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mountkit.proof.bypassed_report import why
-from mountkit.state.bypassed_files import Stray, unnamed
+from mountkit.state.bypassed_files import BypassedFile, unnamed
 
 BEGAN = 100.0
 STANDING = "by a process whose working directory"
@@ -13,7 +13,7 @@ GONE = "while the mount was gone"
 
 
 def reason(at: float, *lost: float, covered: float | None = 101.0, until: float | None = None):
-    return why(Stray("a", 5, at, "1", covered, until), BEGAN, lost)
+    return why(BypassedFile("a", 5, at, "1", covered, until), BEGAN, lost)
 
 
 @pytest.mark.fault(43)
@@ -43,14 +43,14 @@ class TestWhy:
         assert STANDING in reason(150.0, 50.0, BEGAN)
 
     def test_the_daemon_left_it_torn(self):
-        assert "the daemon died" in why(Stray("a", 5, 150.0, "1", torn=True), BEGAN, ())
+        assert "the daemon died" in why(BypassedFile("a", 5, 150.0, "1", torn=True), BEGAN, ())
 
     def test_nothing_is_known_of_what_an_earlier_version_noted(self):
-        assert why(Stray("a"), BEGAN, ()) == "it did not reach the mount"
+        assert why(BypassedFile("a"), BEGAN, ()) == "it did not reach the mount"
 
 
 @pytest.mark.fault(42)
 def test_of_several_of_one_name_the_last_is_told_of():
-    one, two, three = (Stray("a", size, 0.0, str(size)) for size in (1, 2, 3))
+    one, two, three = (BypassedFile("a", size, 0.0, str(size)) for size in (1, 2, 3))
     assert unnamed([one, two, three], {one.occurrence}) == (three,)
     assert unnamed([one], {one.occurrence}) == ()

@@ -9,7 +9,7 @@ import pytest
 from mountkit.backends.base import WrittenFile
 from mountkit.config.timeouts import Limits
 from mountkit.errors import MountUnavailableError
-from mountkit.events import Trouble
+from mountkit.events import Problem
 from mountkit.mounts.disk_space import available, shortage
 from mountkit.proof.committer import Prover
 from support.fakes import FakeMount
@@ -61,10 +61,10 @@ class TestShortage:
         prover.begin("checkpoint-10")
         mount.save("checkpoint-10/model", b"123")
         prover.prove("checkpoint-10", 10, ["model"])
-        assert not [event for event in events if isinstance(event, Trouble)]
+        assert not [event for event in events if isinstance(event, Problem)]
         # It is gone from the cache, and what waits there has taken the disk.
         mount.spec = replace(mount.spec, cache_dir="/proc/self/fd")
         mount.daemon.listed.clear()
         prover.begin("checkpoint-20")
-        (told,) = [event for event in events if isinstance(event, Trouble)]
+        (told,) = [event for event in events if isinstance(event, Problem)]
         assert told.reason.startswith("checkpoint-20 may not fit")

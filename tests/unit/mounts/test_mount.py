@@ -45,14 +45,14 @@ def mount(record, known) -> Mount:
 
 class TestMount:
     def test_it_is_found_by_what_lies_in_it(self, mount, tmp_path):
-        assert Mount.covering(tmp_path / "mnt" / "out" / "checkpoint-3").spec == mount.spec
-        assert Mount.covering("mnt").spec == mount.spec
-        assert Mount.covering(tmp_path) is None
-        assert Mount.covering(f"{tmp_path}/mnt-2") is None
+        assert Mount.containing(tmp_path / "mnt" / "out" / "checkpoint-3").spec == mount.spec
+        assert Mount.containing("mnt").spec == mount.spec
+        assert Mount.containing(tmp_path) is None
+        assert Mount.containing(f"{tmp_path}/mnt-2") is None
 
     def test_a_link_to_it_counts(self, mount, tmp_path):
         (tmp_path / "link").symlink_to("mnt")
-        assert Mount.covering(tmp_path / "link" / "out").spec == mount.spec
+        assert Mount.containing(tmp_path / "link" / "out").spec == mount.spec
         assert mount.relative(tmp_path / "link" / "out") == "out"
 
     def test_what_it_says_of_itself(self, mount, record):
@@ -86,7 +86,7 @@ class TestMount:
     def test_a_flush_takes_but_a_part_of_the_time_left(self, mount, monkeypatch):
         asked = []
         monkeypatch.setattr(mount_table, "at", lambda _: object())
-        owner = SimpleNamespace(owns=lambda *_: True)
+        owner = SimpleNamespace(matches=lambda *_: True)
         monkeypatch.setattr(backends, "load", lambda _: owner)
         monkeypatch.setattr(mount_io, "flush", lambda _, seconds: asked.append(seconds) or "")
         deadline = Deadline()
@@ -125,10 +125,10 @@ class TestServing:
         spec = MountSpec(Source("s3", "b", ""), "/proc", "mountpoint", StoreOptions(), "/c")
         mount = Mount(spec, known.directory("1"))
         mount.directory.write(replace(record, spec=spec, device=7).change(what))
-        assert mount.covered() == covered
+        assert mount.shadowed_by() == covered
 
     def test_nothing_covers_it_where_nothing_is_mounted(self, mount):
-        assert mount.covered() == ""
+        assert mount.shadowed_by() == ""
 
     def test_nobody_waits_for_a_mount_that_is_gone(self, mount):
         mount.directory.clear()

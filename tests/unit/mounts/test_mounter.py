@@ -149,7 +149,7 @@ class TestStart:
         def refuse():
             raise MountUnavailableError("It keeps its files elsewhere.")
 
-        mounter.backend.daemon.confirm = refuse
+        mounter.backend.daemon.self_check = refuse
         with pytest.raises(MountUnavailableError, match="keeps its files elsewhere"):
             mounter.start(30.0, nobody)
 
@@ -161,7 +161,7 @@ class TestStart:
             mounter.backend.ours = False  # as if the unmount had worked
             raise MountUnavailableError("It keeps its files elsewhere.")
 
-        mounter.backend.daemon.confirm = refuse
+        mounter.backend.daemon.self_check = refuse
         with pytest.raises(MountUnavailableError, match="keeps its files elsewhere"):
             mounter.start(30.0, nobody)
         assert mounter.daemon.poll() is not None
@@ -169,17 +169,17 @@ class TestStart:
     @pytest.mark.fault(12)
     def test_what_the_audit_moves_away_is_a_stray(self, machine):
         mounter = machine.mounter(target=ON_EVERY_MACHINE)
-        mounter.backend.daemon.audit = lambda aside: ("checkpoint-3/torn",)
+        mounter.backend.daemon.repair_cache = lambda quarantine: ("checkpoint-3/torn",)
         mounter.start(30.0, nobody)
-        assert mounter.directory.strays.paths() == ("checkpoint-3/torn",)
+        assert mounter.directory.bypassed.paths() == ("checkpoint-3/torn",)
 
     @pytest.mark.fault(7)
     def test_what_is_left_of_a_checkpoint_is_noted_before_the_daemon_can_hide_it(self, machine):
         mounter = machine.mounter(target=ON_EVERY_MACHINE)
         mounter.backend.daemon.less = ("checkpoint-3",)
-        mounter.backend.daemon.audit = lambda aside: ()
+        mounter.backend.daemon.repair_cache = lambda quarantine: ()
         mounter.start(30.0, nobody)
-        assert set(mounter.directory.strays.lessened()) == {"checkpoint-3"}
+        assert set(mounter.directory.bypassed.partially_deleted()) == {"checkpoint-3"}
 
 
 class TestClearTarget:
@@ -269,8 +269,8 @@ class TestStrays:
     def test_there_are_none_before_the_target_was_cleared(self, machine):
         (machine.folder / "mnt" / "x").write_text("x")
         mounter = machine.mounter()
-        mounter.keep_strays()
-        assert mounter.directory.strays.paths() == ()
+        mounter.quarantine_bypassed()
+        assert mounter.directory.bypassed.paths() == ()
         assert (machine.folder / "mnt" / "x").exists()
 
     def test_what_reached_the_bare_directory_is_moved_away_and_named(self, machine):
@@ -280,8 +280,8 @@ class TestStrays:
         deep.mkdir(parents=True)
         (deep / "ü 1").write_text("x")
         (machine.folder / "mnt" / "log").write_text("y")
-        mounter.keep_strays()
-        assert mounter.directory.strays.paths() == ("checkpoint-3/sub/ü 1", "log")
+        mounter.quarantine_bypassed()
+        assert mounter.directory.bypassed.paths() == ("checkpoint-3/sub/ü 1", "log")
         (away,) = (machine.folder / "cache" / "strays").iterdir()
         assert (away / "checkpoint-3" / "sub" / "ü 1").read_text() == "x"
         assert (away / "log").read_text() == "y"
@@ -295,16 +295,16 @@ class TestStrays:
         (machine.folder / "cache").mkdir(exist_ok=True)
         (machine.folder / "cache" / "strays").write_text("a file is in the way")
         with pytest.raises(OSError, match="strays"):
-            mounter.keep_strays()
-        assert mounter.directory.strays.paths() == ("a",)
+            mounter.quarantine_bypassed()
+        assert mounter.directory.bypassed.paths() == ("a",)
 
     def test_they_can_be_named_and_left_where_they_are(self, machine):
         mounter = machine.mounter()
-        mounter.name_strays()
+        mounter.record_bypassed()
         mounter.clear_target(None)
         (machine.folder / "mnt" / "a").write_text("x")
-        mounter.name_strays()
-        assert mounter.directory.strays.paths() == ("a",)
+        mounter.record_bypassed()
+        assert mounter.directory.bypassed.paths() == ("a",)
         assert (machine.folder / "mnt" / "a").exists()
 
     def test_one_that_is_named_and_moved_is_one_and_a_copy_of_it_another(self, machine):
@@ -314,9 +314,9 @@ class TestStrays:
         for count in (1, 2):
             file.write_text("x")
             os.utime(file, (1, 1))
-            mounter.name_strays()
-            mounter.keep_strays()
-            found = mounter.directory.strays.found()
+            mounter.record_bypassed()
+            mounter.quarantine_bypassed()
+            found = mounter.directory.bypassed.found()
             assert len(found) == count
             assert found[-1].size == 1
             assert abs(found[-1].at - time.time()) < 60
@@ -325,8 +325,8 @@ class TestStrays:
         mounter = machine.mounter()
         mounter.clear_target(None)
         (machine.folder / "mnt" / "checkpoint-3").mkdir()
-        mounter.keep_strays()
-        assert mounter.directory.strays.paths() == ()
+        mounter.quarantine_bypassed()
+        assert mounter.directory.bypassed.paths() == ()
         mounter.clear_target(None)
 
     def test_a_second_time_does_not_overwrite_the_first(self, machine):
@@ -334,15 +334,15 @@ class TestStrays:
         mounter.clear_target(None)
         for text in ("first", "second"):
             (machine.folder / "mnt" / "x").write_text(text)
-            mounter.keep_strays()
+            mounter.quarantine_bypassed()
         kept = sorted(path.read_text() for path in (machine.folder / "cache").rglob("x"))
         assert kept == ["first", "second"]
 
     def test_nothing_there_is_nothing_moved(self, machine):
         mounter = machine.mounter()
         mounter.clear_target(None)
-        mounter.keep_strays()
-        assert mounter.directory.strays.paths() == ()
+        mounter.quarantine_bypassed()
+        assert mounter.directory.bypassed.paths() == ()
         assert not (machine.folder / "cache" / "strays").exists()
 
 

@@ -18,7 +18,7 @@ from mountkit.errors import (
     Unproven,
     UsageError,
 )
-from mountkit.events import CheckpointProven, FileProven, SaveStarted, Trouble
+from mountkit.events import CheckpointProven, FileProven, Problem, ProofStarted
 from mountkit.proof import committer
 from mountkit.proof.committer import NAMED, Prover, not_proven
 from mountkit.store import checksums
@@ -62,7 +62,7 @@ class TestProve:
     def test_it_is_remembered_and_shown(self, mount, prover):
         mount.save("out/checkpoint-3/model")
         manifest = prover.prove(NAME, 3, ["model"])
-        account = mount.directory.tally.read()
+        account = mount.directory.proof_stats.read()
         assert (account.proofs, account.failures, account.complaint) == (1, 0, None)
         remembered = account.proven
         assert (remembered.checkpoint, remembered.step) == ("out/checkpoint-3", 3)
@@ -73,7 +73,7 @@ class TestProve:
         mount.save("out/checkpoint-3/a", b"1")
         mount.save("out/checkpoint-3/b", b"22")
         prover.prove(NAME, 3, ["a", "b"], began=0.0)
-        assert events[0] == SaveStarted(3, 2)
+        assert events[0] == ProofStarted(3, 2)
         proven = {event.path: event.size for event in events if isinstance(event, FileProven)}
         assert proven == {"a": 1, "b": 2}
         last = events[-1]
@@ -96,7 +96,7 @@ class TestProve:
         mount.daemon.refresh_error = MountUnavailableError("away")
         prover.prove(NAME, 3, ["model"])
         assert KEY in mount.bucket.objects
-        assert Trouble("away") in events
+        assert Problem("away") in events
 
 
 class TestRefusal:
@@ -104,7 +104,7 @@ class TestRefusal:
         with pytest.raises(NotDurableError) as caught:
             prover.prove(NAME, 3, files)
         assert mount.bucket.asked("put") == []
-        account = mount.directory.tally.read()
+        account = mount.directory.proof_stats.read()
         assert (account.proven, account.proofs, account.failures) == (None, 0, 1)
         assert account.complaint.message == caught.value.message
         return caught.value
@@ -124,30 +124,30 @@ class TestRefusal:
     @pytest.mark.fault(7)
     def test_a_file_that_reached_the_local_disk_instead(self, mount, prover):
         mount.save("out/checkpoint-3/a")
-        mount.directory.strays.add(astray("out/checkpoint-3/b", "out/checkpoint-30/c"))
+        mount.directory.bypassed.add(astray("out/checkpoint-3/b", "out/checkpoint-30/c"))
         error = self.refused(mount, prover, ["a"])
         assert [problem.path for problem in error.unproven] == ["out/checkpoint-3/b"]
         assert f"{mount.spec.cache_dir}/strays" in error.message
-        assert mount.bucket.asked("attest") == [], "it is refused at once"
+        assert mount.bucket.asked("stat") == [], "it is refused at once"
 
     def test_one_that_did_so_during_the_proof(self, mount, prover):
         mount.save("out/checkpoint-3/a")
         late = astray("out/checkpoint-3/b")
-        mount.bucket.before_attest = lambda _: mount.directory.strays.add(late)
+        mount.bucket.before_attest = lambda _: mount.directory.bypassed.add(late)
         error = self.refused(mount, prover, ["a"])
         assert [problem.path for problem in error.unproven] == ["out/checkpoint-3/b"]
 
     def test_one_of_another_checkpoint_does_not_matter(self, mount, prover):
         mount.save("out/checkpoint-3/a")
-        mount.directory.strays.add(astray("out/checkpoint-30/a", "out/checkpoint-3x"))
+        mount.directory.bypassed.add(astray("out/checkpoint-30/a", "out/checkpoint-3x"))
         prover.prove(NAME, 3, ["a"])
 
     def test_once_it_is_saved_again_it_can_be_proven(self, mount, prover):
         mount.save("out/checkpoint-3/a")
-        mount.directory.strays.add(astray("out/checkpoint-3/a", "out/checkpoint-30/a"))
+        mount.directory.bypassed.add(astray("out/checkpoint-3/a", "out/checkpoint-30/a"))
         prover.begin(NAME)
         prover.prove(NAME, 3, ["a"])
-        assert mount.directory.strays.paths() == ("out/checkpoint-30/a",)
+        assert mount.directory.bypassed.paths() == ("out/checkpoint-30/a",)
 
 
 class TestRemove:
@@ -210,7 +210,7 @@ class TestRemove:
         mount.save("out/checkpoint-3/a")
         prover.remove(NAME)
         assert mount.bucket.objects == {}
-        assert any(isinstance(event, Trouble) for event in events)
+        assert any(isinstance(event, Problem) for event in events)
 
     def test_what_is_no_checkpoint_is_left_alone(self, mount, prover):
         mount.save("out/notes/a")

@@ -28,7 +28,7 @@ from mountkit.errors import (
     Unproven,
     VerificationError,
 )
-from mountkit.events import Trouble
+from mountkit.events import Problem
 from mountkit.names import MANIFEST_NAME
 from mountkit.proof import committer, upload_waiter
 from mountkit.proof import drain as drains
@@ -85,12 +85,12 @@ class TestLooseFiles:
         finished(mount)
         if noted:
             # Before the daemon was started: it may look well since.
-            mount.directory.strays.note_lessened(["checkpoint-3"])
+            mount.directory.bypassed.note_partially_deleted(["checkpoint-3"])
         else:
             mount.daemon.less = ("checkpoint-3",)
         report = drain(mount, LIMITS, events.append, ended_well=ended_well)
         assert (report.checkpoints, report.complete) == ((), True)
-        assert any("not a finished" in e.reason for e in events if isinstance(e, Trouble))
+        assert any("not a finished" in e.reason for e in events if isinstance(e, Problem))
         mount.daemon.less = ()
         finished(mount)
         report = drain(mount, LIMITS, events.append, ended_well=False)
@@ -123,7 +123,7 @@ class TestLooseFiles:
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert (report.files, report.checkpoints, report.unproven) == (2, (), ())
         assert set(report.seen) == {"runs/deep/events", "training.log"}
-        assert sorted(mount.bucket.asked("attest")) == ["run/runs/deep/events", "run/training.log"]
+        assert sorted(mount.bucket.asked("stat")) == ["run/runs/deep/events", "run/training.log"]
         assert mount.bucket.asked("put") == []
 
     @pytest.mark.fault(4)
@@ -167,7 +167,7 @@ class TestCheckpoints:
         assert report.complete
         assert report.files == (1 if content is None else 2)
         assert MANIFEST not in mount.bucket.objects
-        assert any("checkpoint-3" in e.reason for e in events if isinstance(e, Trouble))
+        assert any("checkpoint-3" in e.reason for e in events if isinstance(e, Problem))
 
     @pytest.mark.fault(7, 22)
     def test_one_without_its_state_is_none_however_well_its_writer_ended(self, mount, events):
@@ -222,11 +222,11 @@ class TestCheckpoints:
     def test_nor_than_the_beginning_of_its_last_save(self, mount, events):
         mount.begin()
         finished(mount, "checkpoint-3", 3)
-        mount.directory.strays.begin("checkpoint-3")
+        mount.directory.bypassed.begin("checkpoint-3")
         mount.save("checkpoint-3/model")
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert report.checkpoints == ()
-        assert any("not a finished" in e.reason for e in events if isinstance(e, Trouble))
+        assert any("not a finished" in e.reason for e in events if isinstance(e, Problem))
 
     @pytest.mark.fault(11)
     def test_that_says_nothing_of_what_an_earlier_run_left(self, mount, events):
@@ -397,7 +397,7 @@ class TestCovered:
     def test_what_a_manifest_speaks_for_is_not_asked_for_again(self, proven, events):
         report = self.again(proven, events)
         assert (report.files, report.checkpoints, report.complete) == (2, (), True)
-        assert "run/checkpoint-3/model" not in proven.bucket.asked("attest")
+        assert "run/checkpoint-3/model" not in proven.bucket.asked("stat")
         assert proven.bucket.asked("put") == []
 
     @pytest.mark.parametrize("change", ["later", "bigger", "dirty", "more"])
@@ -512,13 +512,13 @@ class TestUnwitnessed:
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
 
     def test_not_what_was_written_meanwhile(self, mount, events, monkeypatch):
-        def push():
+        def flush_uploads():
             if mount.daemon.listed:
                 return Pending()
             mount.save("model")
             return Pending(waiting=("model",))
 
-        monkeypatch.setattr(mount.daemon, "push", push)
+        monkeypatch.setattr(mount.daemon, "flush_uploads", flush_uploads)
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert report.complete
         assert report.files == 1
@@ -582,7 +582,7 @@ class TestUnwitnessed:
 
     @pytest.mark.fault(7)
     def test_a_file_that_reached_the_local_disk_instead_is_named(self, mount, events):
-        mount.directory.strays.add(astray("checkpoint-9/model", "log"))
+        mount.directory.bypassed.add(astray("checkpoint-9/model", "log"))
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-9/model", "log"]
         assert mount.spec.cache_dir in report.unproven[0].reason
@@ -595,7 +595,7 @@ class TestUnwitnessed:
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
         manifest = f"run/checkpoint-3/{MANIFEST_NAME}"
         assert manifest in mount.bucket.objects
-        mount.directory.strays.add(astray("checkpoint-3/optimizer.pt"))
+        mount.directory.bypassed.add(astray("checkpoint-3/optimizer.pt"))
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-3/optimizer.pt"]
         assert manifest not in mount.bucket.objects
@@ -605,7 +605,7 @@ class TestUnwitnessed:
         finished(mount)
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
         mount.begin(began=time.time() + 60)
-        mount.directory.strays.add(astray("checkpoint-3/optimizer.pt"))
+        mount.directory.bypassed.add(astray("checkpoint-3/optimizer.pt"))
         report = drain(mount, LIMITS, events.append, ended_well=True)
         assert unproven(report) == ["checkpoint-3/optimizer.pt"]
         assert f"run/checkpoint-3/{MANIFEST_NAME}" in mount.bucket.objects
@@ -658,7 +658,7 @@ class TestStoreTrouble:
 
         monkeypatch.setattr(FakeStore, "list", fail)
         drain(mount, LIMITS, events.append, ended_well=True)
-        found = mount.directory.tally.read()
+        found = mount.directory.proof_stats.read()
         assert found.complaint.message == "The store cannot be listed."
         assert (found.proofs, found.failures) == (0, 0), "nobody tried to prove it"
 
@@ -732,7 +732,7 @@ class TestRefusedForNow:
         report, asked = self.drain(mount, events, monkeypatch, refusals, 3600.0)
         assert (report.files, report.unproven) == (1, ())
         assert asked == refusals + 1
-        assert [e.reason for e in events if isinstance(e, Trouble)] == [
+        assert [e.reason for e in events if isinstance(e, Problem)] == [
             "The store refused the credentials."
         ]
 
@@ -783,7 +783,7 @@ class TestUnreadable:
         limits = replace(LIMITS, stall=3600.0)
         report = drain(mount, limits, events.append, ended_well=True)
         assert (report.files, report.unproven) == (1, ())
-        assert any("Stale file handle" in e.reason for e in events if isinstance(e, Trouble))
+        assert any("Stale file handle" in e.reason for e in events if isinstance(e, Problem))
 
     def test_what_bypassed_the_mount_is_known_no_more(self, mount, events):
         mount.save("log")
@@ -939,11 +939,11 @@ class TestTimeUp:
         finished(mount)
         deadline = Deadline()
 
-        def forgotten(*_):
+        def evicted_unproven(*_):
             deadline.set(0.0)
             deadline.check()
 
-        monkeypatch.setattr(drains, "forgotten", forgotten)
+        monkeypatch.setattr(drains, "evicted_unproven", evicted_unproven)
         report = drain(mount, LIMITS.until(deadline), events.append, ended_well=True)
         assert MANIFEST in mount.bucket.objects
         assert unproven(report) == [mount.path]

@@ -133,7 +133,7 @@ class TestDoubtful:
         mount.save("old")
         mount.save("old.rclonelink")
         assert self.found(mount) == []
-        assert mount.bucket.asked("attest") == []
+        assert mount.bucket.asked("stat") == []
 
     def test_the_one_may_come_to_the_store_after_it_was_listed_and_the_other_be_gone(self, mount):
         listed = []

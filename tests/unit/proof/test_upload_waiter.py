@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from mountkit.backends.base import Pending, WrittenFile
 from mountkit.config.timeouts import Limits
 from mountkit.errors import ConfigurationError, MountUnavailableError, PermissionDeniedError
-from mountkit.events import Trouble, Waiting
+from mountkit.events import Problem, UploadProgress
 from mountkit.proof import upload_waiter
-from mountkit.proof.upload_waiter import Uploads, _Work
+from mountkit.proof.upload_waiter import UploadWaiter, _Work
 from mountkit.store import checksums
 from mountkit.store.base import Attestation, Checksum
 from mountkit.store.s3 import error_codes
@@ -37,7 +37,7 @@ def events() -> list:
 
 
 def attest(mount, events, paths, limits=PATIENT, **more):
-    return Uploads(mount, limits, events.append).attest(paths, **more)
+    return UploadWaiter(mount, limits, events.append).wait(paths, **more)
 
 
 class TestProven:
@@ -125,8 +125,8 @@ class TestAsking:
         mount.daemon.script = [Pending(("x",)), Pending(("x",)), Pending()]
         assert len(attest(mount, events, ["x"]).proven) == 1
         assert mount.daemon.pushes == 3
-        assert mount.bucket.asked("attest") == ["run/x"]
-        waits = [event for event in events if isinstance(event, Waiting)]
+        assert mount.bucket.asked("stat") == ["run/x"]
+        waits = [event for event in events if isinstance(event, UploadProgress)]
         assert [(wait.files, wait.size) for wait in waits] == [(1, 4), (1, 4)]
 
     def test_what_the_cache_calls_dirty_is_waited_for(self, mount, events):
@@ -135,7 +135,7 @@ class TestAsking:
         outcome = attest(mount, events, ["ready", "dirty"], HASTY)
         assert [entry.path for entry in outcome.proven] == ["ready"]
         assert [problem.path for problem in outcome.unproven] == ["dirty"]
-        assert mount.bucket.asked("attest")[0] == "run/ready"
+        assert mount.bucket.asked("stat")[0] == "run/ready"
 
     @pytest.mark.fault(44)
     def test_what_stays_dirty_in_no_queue_is_compared_once_before_it_is_given_up(
@@ -151,15 +151,15 @@ class TestAsking:
         (problem,) = outcome.unproven
         assert problem.path == "other"
         assert "still has it open" in problem.reason
-        assert sorted(set(mount.bucket.asked("attest"))) == ["run/other", "run/same"]
-        assert mount.bucket.asked("attest").count("run/other") == 1
+        assert sorted(set(mount.bucket.asked("stat"))) == ["run/other", "run/same"]
+        assert mount.bucket.asked("stat").count("run/other") == 1
 
     def test_a_proven_file_is_not_asked_for_again(self, mount, events):
         mount.save("a")
         mount.save("b")
         mount.daemon.script = [Pending(("b",)), Pending()]
         attest(mount, events, ["a", "b"])
-        assert mount.bucket.asked("attest") == ["run/a", "run/b"]
+        assert mount.bucket.asked("stat") == ["run/a", "run/b"]
 
 
 class TestUnproven:
@@ -171,11 +171,13 @@ class TestUnproven:
         assert "5 bytes" in problem.reason
 
     @pytest.mark.parametrize(
-        ("held", "says"), [(b"1234", "4 bytes"), (b"12346", "crc64nvme")], ids=["short", "altered"]
+        ("open_elsewhere", "says"),
+        [(b"1234", "4 bytes"), (b"12346", "crc64nvme")],
+        ids=["short", "altered"],
     )
-    def test_what_the_store_holds_and_what_was_expected(self, mount, events, held, says):
+    def test_what_the_store_holds_and_what_was_expected(self, mount, events, open_elsewhere, says):
         mount.write("x", b"12345")
-        mount.bucket.objects["run/x"] = held
+        mount.bucket.objects["run/x"] = open_elsewhere
         (problem,) = attest(mount, events, ["x"], HASTY).unproven
         found, _, expected = problem.reason.partition("; expected ")
         assert says in found
@@ -193,9 +195,9 @@ class TestUnproven:
         mount.daemon.script = [Pending(("bad",), (("bad", "InternalError: oops"),))]
         (problem,) = attest(mount, events, ["bad"], HASTY).unproven
         assert problem.reason == "InternalError: oops"
-        told = [event.reason for event in events if isinstance(event, Trouble)]
+        told = [event.reason for event in events if isinstance(event, Problem)]
         assert told == ["The upload of bad failed: InternalError: oops"]
-        assert mount.directory.tally.read().complaint.message == told[0]
+        assert mount.directory.proof_stats.read().complaint.message == told[0]
 
     @pytest.mark.fault(14)
     def test_its_error_is_not_forgotten_while_it_is_tried_again(self, mount, events):
@@ -245,7 +247,7 @@ class TestTimeUp:
                 yield view
 
         monkeypatch.setattr(checksums, "_views", reading)
-        monkeypatch.setattr(FakeStore, "attest", lambda *_: attestation)
+        monkeypatch.setattr(FakeStore, "stat", lambda *_: attestation)
         (problem,) = attest(mount, events, ["x"], PATIENT.until(deadline)).unproven
         assert problem.reason == upload_waiter.TIME_UP
         assert len(seen) == 7
@@ -261,7 +263,7 @@ class TestTimeUp:
         monkeypatch.setattr(mount.daemon, "reference", reference)
         (problem,) = attest(mount, events, ["x"], PATIENT.until(deadline)).unproven
         assert problem.reason == upload_waiter.TIME_UP
-        assert mount.bucket.asked("attest") == []
+        assert mount.bucket.asked("stat") == []
 
     def test_nor_are_thousands_more_begun(self, mount, events):
         deadline = Deadline()
@@ -270,7 +272,7 @@ class TestTimeUp:
             mount.save(path)
         mount.bucket.before_attest = lambda _: deadline.set(0.0)
         outcome = attest(mount, events, paths, PATIENT.until(deadline))
-        assert len(mount.bucket.asked("attest")) <= upload_waiter.WORKERS * 4
+        assert len(mount.bucket.asked("stat")) <= upload_waiter.WORKERS * 4
         assert {problem.reason for problem in outcome.unproven} == {upload_waiter.TIME_UP}
 
 
@@ -300,16 +302,16 @@ class TestRefusal:
         mount.write("x", dirty=True)
         refused = Pending(("x",), (("x", f"api error {word}: sorry"),))
 
-        def push() -> Pending:
+        def flush_uploads() -> Pending:
             mount.daemon.pushes += 1
             if mount.daemon.pushes < 3:
                 return refused
             mount.upload("x")
             return Pending()
 
-        mount.daemon.push = push
+        mount.daemon.flush_uploads = flush_uploads
         assert len(attest(mount, events, ["x"]).proven) == 1
-        assert any(word in e.reason for e in events if isinstance(e, Trouble))
+        assert any(word in e.reason for e in events if isinstance(e, Problem))
 
     @pytest.mark.parametrize("word", ["AccessDenied", "StatusCode: 403"])
     def test_denied_a_second_time_some_seconds_later_is_final(
@@ -351,7 +353,7 @@ class TestRefusal:
         mount.save("mine")
         mount.daemon.script = [Pending(("other",), (("other", "AccessDenied"),))]
         assert len(attest(mount, events, ["mine"]).proven) == 1
-        assert mount.directory.tally.read().complaint is None
+        assert mount.directory.proof_stats.read().complaint is None
 
 
 class TestStoreAway:
@@ -365,7 +367,7 @@ class TestStoreAway:
 
         mount.bucket.before_attest = fail_once
         assert len(attest(mount, events, ["x"]).proven) == 1
-        assert mount.directory.tally.read().complaint.message == "The store gave no answer."
+        assert mount.directory.proof_stats.read().complaint.message == "The store gave no answer."
 
 
 class TestWork:
@@ -407,7 +409,7 @@ class TestWork:
         work = self.work(*sorted(paths))
         files = tuple(WrittenFile(path, 1, 0.0, dirty=True) for path in sorted(dirty))
         work.look((Pending(tuple(waiting)), files))
-        assert work.ready == sorted(paths - waiting - dirty)
+        assert work.askable == sorted(paths - waiting - dirty)
         outcome = work.outcome()
         assert {problem.path for problem in outcome.unproven} == paths
         assert outcome.proven == ()

@@ -13,7 +13,7 @@ import pytest
 import mountkit
 from mountkit.formatting import moment, timestamp
 from mountkit.state import proof_stats
-from mountkit.state.proof_stats import Ledger, Proven, Tally
+from mountkit.state.proof_stats import Ledger, ProofStats, Proven
 
 AT = "2024-01-01T00:00:00+00:00"
 
@@ -25,7 +25,7 @@ def ledger(tmp_path) -> Ledger:
 
 class TestAccount:
     def test_nothing_at_first(self, ledger):
-        assert ledger.read() == Tally()
+        assert ledger.read() == ProofStats()
 
     def test_proofs_are_counted_and_the_last_is_remembered(self, ledger):
         ledger.proved(Proven("run/checkpoint-3", 3, AT))
@@ -47,7 +47,7 @@ class TestAccount:
         assert found.complaint.message == "checkpoint-6 is not proven."
 
     def test_a_complaint_is_no_failed_proof(self, ledger):
-        ledger.complain("The store is away.")
+        ledger.record_error("The store is away.")
         assert ledger.read().failures == 0
         assert ledger.read().complaint.message == "The store is away."
 
@@ -59,30 +59,30 @@ class TestAccount:
         assert ledger.read().proofs == 5
 
     def test_a_message_has_an_end(self, ledger):
-        ledger.complain("x" * 100_000)
+        ledger.record_error("x" * 100_000)
         assert len(ledger.read().complaint.message) == proof_stats.LONGEST_MESSAGE
 
     def test_cleared_it_is_empty(self, ledger):
-        ledger.complain("x")
+        ledger.record_error("x")
         ledger.clear()
         ledger.clear()
-        assert ledger.read() == Tally()
+        assert ledger.read() == ProofStats()
 
 
 class TestRepetition:
     def test_what_is_said_again_and_again_is_written_once(self, ledger, tmp_path):
-        ledger.complain("The store is away.")
+        ledger.record_error("The store is away.")
         before = (tmp_path / proof_stats.FILE_NAME).stat().st_ino
-        ledger.complain("The store is away.")
+        ledger.record_error("The store is away.")
         assert (tmp_path / proof_stats.FILE_NAME).stat().st_ino == before
-        ledger.complain("It says something else.")
+        ledger.record_error("It says something else.")
         assert ledger.read().complaint.message == "It says something else."
 
     def test_after_a_while_it_counts_as_new(self, ledger, tmp_path, monkeypatch):
         monkeypatch.setattr(proof_stats, "REPEAT_SECONDS", 0.0)
-        ledger.complain("The store is away.")
+        ledger.record_error("The store is away.")
         before = (tmp_path / proof_stats.FILE_NAME).stat().st_ino
-        ledger.complain("The store is away.")
+        ledger.record_error("The store is away.")
         assert (tmp_path / proof_stats.FILE_NAME).stat().st_ino != before
 
 
@@ -90,7 +90,7 @@ class TestFile:
     def test_only_its_owner_can_read_it(self, ledger, tmp_path):
         old = os.umask(0)
         try:
-            ledger.complain("x")
+            ledger.record_error("x")
         finally:
             os.umask(old)
         modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
@@ -99,7 +99,7 @@ class TestFile:
     @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"proven": 3}'])
     def test_one_that_cannot_be_read_is_begun_anew(self, ledger, tmp_path, text, caplog):
         (tmp_path / proof_stats.FILE_NAME).write_text(text)
-        assert ledger.read() == Tally()
+        assert ledger.read() == ProofStats()
         assert proof_stats.FILE_NAME in caplog.text
         ledger.failed("x")
         assert ledger.read().failures == 1
@@ -118,7 +118,7 @@ class TestFile:
         monkeypatch.setattr(proof_stats, "LOCK_SECONDS", 0.05)
         with proof_stats.FileLock(tmp_path / proof_stats.LOCK_NAME):
             Ledger(tmp_path).failed("x")
-        assert ledger.read() == Tally()
+        assert ledger.read() == ProofStats()
         assert "is not up to date" in caplog.text
 
     def test_two_processes_lose_nothing(self, ledger, tmp_path):

@@ -20,7 +20,7 @@ from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import json_file
 from mountkit.state.bypassed_files import unnamed
 from mountkit.state.mount_directory import StateDirectory
-from mountkit.state.proof_stats import Tally
+from mountkit.state.proof_stats import ProofStats
 from mountkit.state.record import FAILED, RECORD_NAME, REPAIRING, SERVING, MountRecord, now
 from mountkit.state.registry import LONGEST_DIRECTORY, State
 from support.fakes import astray
@@ -163,38 +163,40 @@ class TestRecord:
 class TestNotes:
     def test_the_account_of_the_proofs_ends_with_the_mount(self, known):
         directory = known.directory("1")
-        directory.tally.complain("The store is away.")
+        directory.proof_stats.record_error("The store is away.")
         directory.clear()
-        assert directory.tally.read() == Tally()
+        assert directory.proof_stats.read() == ProofStats()
 
     def test_what_a_training_told_after_that_is_not_of_the_next_mount(self, known):
         directory = known.directory("1")
-        directory.tally.complain("The store is away.")
+        directory.proof_stats.record_error("The store is away.")
         directory.begin()
-        assert directory.tally.read() == Tally()
-        directory.tally.complain("The store is away again.")
+        assert directory.proof_stats.read() == ProofStats()
+        directory.proof_stats.record_error("The store is away again.")
         directory.write(record_at("/mnt"))
         directory.begin()
-        assert directory.tally.read().complaint is not None, "it takes over from one that died"
+        assert directory.proof_stats.read().complaint is not None, (
+            "it takes over from one that died"
+        )
 
     def test_strays_add_up(self, known):
         directory = known.directory("1")
-        assert directory.strays.paths() == ()
-        directory.strays.add(astray("b", "a"))
-        directory.strays.add(astray("c", "a"))
-        assert directory.strays.paths() == ("a", "b", "c")
+        assert directory.bypassed.paths() == ()
+        directory.bypassed.add(astray("b", "a"))
+        directory.bypassed.add(astray("c", "a"))
+        assert directory.bypassed.paths() == ("a", "b", "c")
         # Whoever looks once more after the unmount still has to know.
         directory.clear()
-        assert directory.strays.paths() == ("a", "b", "c")
+        assert directory.bypassed.paths() == ("a", "b", "c")
         assert not directory.begin()
-        assert directory.strays.paths() == ()
+        assert directory.bypassed.paths() == ()
 
     def test_the_same_name_again_is_another_stray_and_the_same_file_is_not(self, known):
         directory = known.directory("1")
         (first,) = astray("a", mark="1")
-        directory.strays.add([first])
-        directory.strays.add([first, *astray("a", mark="2")])
-        assert [stray.mark for stray in directory.strays.found()] == ["1", "2"]
+        directory.bypassed.add([first])
+        directory.bypassed.add([first, *astray("a", mark="2")])
+        assert [bypassed_file.mark for bypassed_file in directory.bypassed.found()] == ["1", "2"]
 
     def test_what_an_earlier_version_noted_is_read_and_hides_no_new_stray(self, known):
         directory = known.directory("1")
@@ -206,25 +208,25 @@ class TestNotes:
         noted = {"paths": ["a"], "anew": {}, "removed": {}}
         json_file.replace(directory.path / "strays.json", noted)
         before = directory.read().strays_before
-        assert unnamed(directory.strays.found(), before) == ()
+        assert unnamed(directory.bypassed.found(), before) == ()
         again = astray("a")
-        directory.strays.add(again)
-        assert unnamed(directory.strays.found(), before) == again
+        directory.bypassed.add(again)
+        assert unnamed(directory.bypassed.found(), before) == again
 
     def test_what_lies_there_from_before_a_directory_was_begun_is_over(self, known):
         directory = known.directory("1")
         old = astray("run/checkpoint-3/a", "b")
-        directory.strays.begin("run/checkpoint-3")
-        directory.strays.add(old)
-        assert directory.strays.paths() == ("b",)
+        directory.bypassed.begin("run/checkpoint-3")
+        directory.bypassed.add(old)
+        assert directory.bypassed.paths() == ("b",)
 
     def test_strays_of_a_directory_that_is_written_again_are_forgotten(self, known):
         directory = known.directory("1")
-        directory.strays.begin("run/checkpoint-3")
+        directory.bypassed.begin("run/checkpoint-3")
         names = ("run/checkpoint-3/a", "run/checkpoint-30/a", "run/checkpoint-3")
-        directory.strays.add(astray(*names))
-        directory.strays.begin("run/checkpoint-3")
-        assert directory.strays.paths() == ("run/checkpoint-3", "run/checkpoint-30/a")
+        directory.bypassed.add(astray(*names))
+        directory.bypassed.begin("run/checkpoint-3")
+        assert directory.bypassed.paths() == ("run/checkpoint-3", "run/checkpoint-30/a")
 
     def test_a_request_to_stop(self, known):
         directory = known.directory("1")
@@ -296,7 +298,7 @@ class TestAllMounts:
     def test_none_where_there_is_no_directory(self, known):
         assert known.records() == ()
         assert known.at("/mnt") is None
-        assert known.covering("/mnt") is None
+        assert known.containing("/mnt") is None
 
     def test_they_are_listed_by_target(self, known):
         for number, target in enumerate(("/b", "/a", "/c")):
@@ -319,7 +321,7 @@ class TestAllMounts:
     def test_the_innermost_that_covers_a_path(self, known, path, target):
         known.directory("1").write(record_at("/mnt/run"))
         known.directory("2").write(record_at("/mnt/run/inner"))
-        found = known.covering(path)
+        found = known.containing(path)
         assert (found and found.spec.target) == target
 
     @pytest.mark.fault(9, 37)
@@ -333,7 +335,7 @@ class TestAllMounts:
                 record = replace(record, state=was, supervisor=nobody, since="2999-01-01T00:00:00Z")
             known.directory(name).write(replace(record, reason=name))
         assert known.at("/mnt").reason == living
-        assert known.covering("/mnt/inside").reason == living
+        assert known.containing("/mnt/inside").reason == living
 
     @pytest.mark.fault(9, 37)
     @pytest.mark.parametrize("living", ["1", "2"])

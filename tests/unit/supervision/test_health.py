@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.supervision.health import BROKEN, PATIENCE, Cause, Health, Limits, Sight, judge
+from mountkit.supervision.health import (
+    BROKEN,
+    PATIENCE,
+    Cause,
+    Health,
+    HealthLimits,
+    Observation,
+    judge,
+)
 
-LIMITS = Limits(interval=1.0, probe=5.0, hang=60.0)
-FINE = Sight(entry="it", ours=True)
+LIMITS = HealthLimits(interval=1.0, probe=5.0, hang=60.0)
+FINE = Observation(entry="it", ours=True)
 SECONDS = st.floats(0, 1e5)
 
 
@@ -21,7 +29,7 @@ SECONDS = st.floats(0, 1e5)
     [
         ({}, Health.WELL, Cause.NONE),
         ({"ended": "rclone ended"}, Health.BROKEN, Cause.DIED),
-        ({"ended": "rclone ended", "cut_off": 12.0}, Health.BROKEN, Cause.HUNG),
+        ({"ended": "rclone ended", "aborted_by_helper": 12.0}, Health.BROKEN, Cause.HUNG),
         ({"entry": "", "ours": False}, Health.BROKEN, Cause.UNMOUNTED),
         ({"entry": "tmpfs", "ours": False}, Health.FOREIGN, Cause.UNMOUNTED),
         ({"error": errno.ENOTCONN}, Health.BROKEN, Cause.DIED),
@@ -57,14 +65,14 @@ def test_every_errno_of_a_broken_mount(number):
 @pytest.mark.fault(9)
 @given(SECONDS, SECONDS, st.sampled_from("RSDTtXZ"))
 def test_what_is_not_ours_is_never_taken_for_ours(unanswered, idle, process_state):
-    sight = Sight("", "tmpfs", False, 0, unanswered, process_state, idle)
-    assert judge(sight, LIMITS).health is Health.FOREIGN
+    observation = Observation("", "tmpfs", False, 0, unanswered, process_state, idle)
+    assert judge(observation, LIMITS).health is Health.FOREIGN
 
 
 @given(SECONDS, SECONDS)
 def test_a_mount_that_answers_in_time_is_well(unanswered, idle):
-    sight = replace(FINE, unanswered=min(unanswered, 4.99), idle=idle)
-    assert judge(sight, LIMITS).health is Health.WELL
+    observation = replace(FINE, unanswered=min(unanswered, 4.99), idle=idle)
+    assert judge(observation, LIMITS).health is Health.WELL
 
 
 @given(SECONDS, SECONDS)
@@ -78,5 +86,5 @@ def test_more_silence_never_makes_it_better(unanswered, more):
 
 
 def test_the_requests_that_wait_are_told():
-    sight = replace(FINE, unanswered=5.0, process_state="T", waiting=3)
-    assert "3 requests wait" in judge(sight, LIMITS).reason
+    observation = replace(FINE, unanswered=5.0, process_state="T", waiting=3)
+    assert "3 requests wait" in judge(observation, LIMITS).reason

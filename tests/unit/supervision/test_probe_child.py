@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mountkit.linux import mount_table
 from mountkit.linux.process import ProcessIdentity
 from mountkit.supervision import health, probe_child
-from mountkit.supervision.health import Health, Limits, Sight, judge
+from mountkit.supervision.health import Health, HealthLimits, Observation, judge
 from mountkit.supervision.probe_child import FROZEN_SECONDS, TURN_SECONDS, Clock, hangs
 
 LIMIT = 20.0
@@ -83,8 +83,8 @@ class TestClock:
 
 @given(st.floats(PROBE, 1e4), st.floats(0, 1e4), st.sampled_from("RSDTtXZ"), st.floats(PROBE, 1e3))
 def test_it_judges_as_the_supervisor_does(unanswered, idle, process_state, hang):
-    sight = Sight("", "it", True, 0, unanswered, process_state, idle)
-    broken = judge(sight, Limits(1.0, PROBE, hang)).health is Health.BROKEN
+    sight = Observation("", "it", True, 0, unanswered, process_state, idle)
+    broken = judge(sight, HealthLimits(1.0, PROBE, hang)).health is Health.BROKEN
     assert hangs(process_state, unanswered, idle, hang) is broken
     assert set(probe_child.STOPPED) == health.STOPPED
 

@@ -17,7 +17,7 @@ import pytest
 from mountkit.linux import fuse_connection
 from mountkit.linux.process import ProcessIdentity
 from mountkit.supervision import probe_child
-from mountkit.supervision.health import Limits
+from mountkit.supervision.health import HealthLimits
 from mountkit.supervision.prober import ENDED_HELPERS, Guarded, Prober
 from support.fakes import open_descriptors
 
@@ -171,7 +171,7 @@ def sleeper():
 
 class TestLastResort:
     def test_each_daemon_gets_a_helper_of_its_own(self, prober, sleeper):
-        first = Guarded(sleeper, 7, Limits())
+        first = Guarded(sleeper, 7, HealthLimits())
         until(lambda: answered(prober))
         plain = prober._helper
         prober.ask(first)
@@ -192,7 +192,7 @@ class TestLastResort:
             "from mountkit.linux.process import ProcessIdentity; prober = Prober(sys.argv[1]);"
         )
         script += "daemon = ProcessIdentity.of(int(sys.argv[2]));"
-        script += "prober.ask(Guarded(daemon, 7, Limits())); child = os.fork();"
+        script += "prober.ask(Guarded(daemon, 7, HealthLimits())); child = os.fork();"
         script += "child or time.sleep(600);"
         script += "print(prober._helper.pid, child, flush=True); time.sleep(600)"
         words = [sys.executable, "-c", script, str(tmp_path), str(sleeper.pid)]
@@ -209,14 +209,14 @@ class TestLastResort:
 
     def test_what_it_did_is_known(self, prober):
         prober._helper = subprocess.Popen(
-            ["/bin/sh", "-c", f"echo {probe_child.CUT_OFF} 1.5; read nothing"],
+            ["/bin/sh", "-c", f"echo {probe_child.ABORTED} 1.5; read nothing"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        until(lambda: prober.cut_off)
-        assert prober.cut_off > 1.5
+        until(lambda: prober.aborted_by_helper)
+        assert prober.aborted_by_helper > 1.5
         prober.renew()
-        assert prober.cut_off == 0.0
+        assert prober.aborted_by_helper == 0.0
 
     def test_a_supervisor_that_only_says_that_it_is_there_gets_no_answer(self, prober):
         until(lambda: answered(prober))

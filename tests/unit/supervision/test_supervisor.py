@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mountkit.errors import MountUnavailableError
-from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
+from mountkit.events import MountFailed, MountLost, Problem, Remounted
 from mountkit.linux.daemon import Daemon
 from mountkit.linux.mount_table import MountEntry
 from mountkit.linux.process import ProcessIdentity
@@ -25,7 +25,7 @@ from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import record as state
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import MountRecord
-from mountkit.supervision.health import Limits
+from mountkit.supervision.health import HealthLimits
 from mountkit.supervision.monitor import longest_silence
 from mountkit.supervision.prober import Answered, Guarded
 from mountkit.supervision.supervisor import Supervisor
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMIT = 30.0
-LIMITS = Limits(interval=0.01, probe=0.05, hang=0.2)
+LIMITS = HealthLimits(interval=0.01, probe=0.05, hang=0.2)
 # With these no silence of a busy machine counts.
-PATIENT = Limits(interval=0.01, probe=1000.0, hang=2000.0)
+PATIENT = HealthLimits(interval=0.01, probe=1000.0, hang=2000.0)
 
 SPEC = MountSpec(Source("s3", "b", "p"), "/mnt", "fake", StoreOptions(), "/cache")
 
@@ -63,7 +63,7 @@ class FakeMounter:
         self.unmount_error: MountUnavailableError | None = None
         self.clearing: Callable[[], None] = lambda: None
         self.starting: Callable[[], None] = lambda: None
-        self.confirm: Callable[[], None] = lambda: None
+        self.self_check: Callable[[], None] = lambda: None
         self.unmounting: Callable[[], None] = lambda: None
         self.left = False
 
@@ -88,13 +88,13 @@ class FakeMounter:
         self.calls.append("kill hung" if hung else "kill")
         self.daemon.stop()
 
-    def keep_strays(self) -> None:
+    def quarantine_bypassed(self) -> None:
         self.calls.append("strays")
         error = self.stray_errors.pop(0) if self.stray_errors else None
         if error is not None:
             raise error
 
-    def name_strays(self) -> None:
+    def record_bypassed(self) -> None:
         self.calls.append("name")
         if self.name_errors:
             raise self.name_errors.pop(0)
@@ -114,7 +114,7 @@ class FakeMounter:
         self.table = True
         try:
             seen()
-            self.confirm()
+            self.self_check()
         except BaseException:
             self.daemon.stop()
             raise
@@ -135,7 +135,7 @@ class SilentProber:
         self.silent = False
         self.error = 0
         self.answered: Answered | None = None
-        self.cut_off = 0.0
+        self.aborted_by_helper = 0.0
         self.problem = ""
         self.guarded: Guarded | None = None
         self.renewed = 0
@@ -152,7 +152,7 @@ class SilentProber:
         """It is there anyway."""
 
     def renew(self) -> None:
-        self.silent, self.error, self.answered, self.cut_off = False, 0, None, 0.0
+        self.silent, self.error, self.answered, self.aborted_by_helper = False, 0, None, 0.0
         self.guarded = None
         self.renewed += 1
 
@@ -280,7 +280,7 @@ class TestRepair:
     @pytest.mark.fault(37)
     def test_a_new_daemon_is_written_down_before_it_serves(self, watch):
         seen = []
-        watch.mounter.confirm = lambda: seen.append(watch.written())
+        watch.mounter.self_check = lambda: seen.append(watch.written())
         watch.begin()
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         assert isinstance(watch.told(), MountLost)
@@ -303,7 +303,7 @@ class TestRepair:
         daemon = watch.mounter.daemon.identity
         watch.mounter.table = False
         told = watch.told()
-        assert told == Trouble("The mount at /mnt waits: theirs (tmpfs) is mounted over it")
+        assert told == Problem("The mount at /mnt waits: theirs (tmpfs) is mounted over it")
         assert watch.written().state == state.REPAIRING
         assert not supervisor.answered().serving
         # Whatever the stranger's mount says.
@@ -337,7 +337,7 @@ class TestRepair:
         watch.mounter.daemon.identity.send(signal.SIGSTOP)
         prober.silent = True
         lost = watch.told()
-        if isinstance(lost, Trouble):
+        if isinstance(lost, Problem):
             # It was looked at before the signal had done its work.
             lost = watch.told()
         assert lost.cause == "hung"
@@ -351,7 +351,7 @@ class TestRepair:
     def test_a_save_that_kept_us_from_looking_counts_as_under_way(self, watch):
         prober = SilentProber()
         watch.begin(prober=prober, clock=lambda: 5000.0)
-        prober.cut_off = 12.0
+        prober.aborted_by_helper = 12.0
         lost = watch.told()
         assert lost.cause == "hung"
         assert "nor could its supervisor run" in lost.reason
@@ -374,7 +374,7 @@ class TestRepair:
         prober = SilentProber()
         prober.silent = True
         watch.begin(prober=prober, clock=lambda: 5000.0, limits=replace(PATIENT, probe=0.5))
-        assert isinstance(watch.told(), Trouble)
+        assert isinstance(watch.told(), Problem)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         assert isinstance(watch.told(), MountLost)
         assert isinstance(watch.told(), Remounted)
@@ -383,14 +383,14 @@ class TestRepair:
     @pytest.mark.fault(6)
     def test_one_that_was_mounted_anew_was_well_then(self, watch):
         def die() -> None:
-            watch.mounter.confirm = lambda: None
+            watch.mounter.self_check = lambda: None
             # As if the repair had taken long. It is looked at only once it is gone again.
-            supervisor._lookout._looked_at -= 100.0
+            supervisor._monitor._looked_at -= 100.0
             watch.mounter.daemon.identity.send(signal.SIGKILL)
             watch.mounter.daemon.wait(LIMIT)
 
         supervisor = watch.begin(clock=lambda: 5000.0, limits=PATIENT)
-        watch.mounter.confirm = die
+        watch.mounter.self_check = die
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         for kind in (MountLost, Remounted, MountLost, Remounted):
             assert isinstance(watch.told(), kind)
@@ -403,7 +403,7 @@ class TestRepair:
         prober.silent = True
         watch.begin(prober=prober)
         told = watch.told()
-        assert isinstance(told, Trouble)
+        assert isinstance(told, Problem)
         assert "its daemon works" in told.reason
         prober.silent = False
         watch.stop()
@@ -417,7 +417,7 @@ class TestRepair:
         watch.mounter.requests = 0
         watch.begin(prober=prober)
         told = watch.told()
-        assert isinstance(told, Trouble)
+        assert isinstance(told, Problem)
         assert told.reason.endswith("but nothing waits for it")
         wait_until(lambda: prober.renewed)
         watch.stop()
@@ -437,7 +437,7 @@ class TestRepair:
         prober.ask = ask
         supervisor = watch.begin(prober=prober)
         told = watch.told()
-        assert isinstance(told, Trouble)
+        assert isinstance(told, Problem)
         assert (
             told.reason == "The mount at /mnt cannot be watched now: [Errno 24] Too many open files"
         )
@@ -469,7 +469,7 @@ class TestRepair:
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         assert isinstance(watch.told(), MountLost)
         given_up = watch.told()
-        assert isinstance(given_up, MountGivenUp)
+        assert isinstance(given_up, MountFailed)
         assert "The store is away." in given_up.reason
         assert supervisor.finished.wait(LIMIT)
         assert not supervisor.stopped
@@ -514,7 +514,7 @@ class TestFullDisk:
         watch.begin(attempts=100, limits=PATIENT)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         told = watch.told()
-        assert isinstance(told, Trouble)
+        assert isinstance(told, Problem)
         assert "cannot be written" in told.reason
         assert isinstance(watch.told(), MountLost)
         wait_until(lambda: watch.supervisor._failures > 0)
@@ -544,7 +544,7 @@ class TestFullDisk:
         watch.begin(limits=PATIENT)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         told = [watch.told() for _ in range(3)]
-        assert [type(event) for event in told] == [MountLost, Trouble, Remounted]
+        assert [type(event) for event in told] == [MountLost, Problem, Remounted]
         assert watch.written().state == state.REPAIRING
         assert watch.written().daemon == watch.mounter.daemon.identity
         disk.free()
@@ -558,7 +558,7 @@ class TestFullDisk:
         watch.begin(attempts=100, limits=PATIENT)
         first.send(signal.SIGKILL)
         assert isinstance(watch.told(), MountLost)
-        assert isinstance(watch.told(), Trouble)
+        assert isinstance(watch.told(), Problem)
         wait_until(lambda: watch.supervisor._failures > 0)
         assert watch.written().daemon == first
         disk.free()
@@ -568,19 +568,19 @@ class TestFullDisk:
 
 
 class TestStrays:
-    """What was written past the mount, and cannot be taken care of at once."""
+    """Files that bypassed the mount, and cannot be taken care of at once."""
 
     @pytest.mark.fault(15)
     def test_one_that_cannot_be_moved_does_not_keep_the_mount_from_serving(
         self, watch, monkeypatch
     ):
-        monkeypatch.setattr("mountkit.supervision.supervisor.STRAYS_SECONDS", 0.0)
+        monkeypatch.setattr("mountkit.supervision.supervisor.BYPASSED_SECONDS", 0.0)
         full = OSError(errno.ENOSPC, "No space left on device")
         watch.mounter.stray_errors = [None, full, full]
         watch.begin(limits=PATIENT)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         told = [watch.told() for _ in range(3)]
-        assert [type(event) for event in told] == [MountLost, Remounted, Trouble]
+        assert [type(event) for event in told] == [MountLost, Remounted, Problem]
         assert "cannot be moved: [Errno 28]" in told[2].reason
         assert watch.written().state == state.SERVING
         wait_until(lambda: watch.mounter.calls.count("strays") == 4)
@@ -593,8 +593,8 @@ class TestStrays:
         watch.begin(limits=PATIENT)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         told = [watch.told() for _ in range(2)]
-        assert [type(event) for event in told] == [MountLost, Trouble]
-        assert "cannot be noted" in told[1].reason
+        assert [type(event) for event in told] == [MountLost, Problem]
+        assert "cannot record" in told[1].reason
         assert isinstance(watch.told(), Remounted), "or it was said twice"
         assert watch.written().state == state.SERVING
         assert watch.mounter.calls.count("start") == 1
@@ -625,11 +625,11 @@ class TestAnswered:
     @pytest.mark.parametrize(
         ("limits", "seconds"),
         [
-            (Limits(interval=0.5, probe=5.0), 5.0),
-            (Limits(interval=3.0, probe=5.0), 5.0),
+            (HealthLimits(interval=0.5, probe=5.0), 5.0),
+            (HealthLimits(interval=3.0, probe=5.0), 5.0),
             # The next answer is not there any sooner.
-            (Limits(interval=0.5, probe=1.0), 2.5),
-            (Limits(interval=30.0, probe=5.0), 32.0),
+            (HealthLimits(interval=0.5, probe=1.0), 2.5),
+            (HealthLimits(interval=30.0, probe=5.0), 32.0),
         ],
     )
     def test_how_long_an_answer_counts(self, limits, seconds):
@@ -670,7 +670,7 @@ class TestAnswered:
         prober.answered = last
         meanwhile = []
         supervisor = watch.begin(prober=prober, limits=PATIENT)
-        watch.mounter.confirm = lambda: meanwhile.append(supervisor.answered().serving)
+        watch.mounter.self_check = lambda: meanwhile.append(supervisor.answered().serving)
         wait_until(lambda: supervisor.answered().seconds == 0.25)
         watch.mounter.daemon.identity.send(signal.SIGKILL)
         assert isinstance(watch.told(), MountLost)
@@ -752,5 +752,5 @@ class TestStop:
         watch.mounter.directory.ask_to_stop()
         assert supervisor.finished.wait(LIMIT)
         assert not supervisor.stopped
-        assert watch.told() == MountGivenUp("It is busy.")
+        assert watch.told() == MountFailed("It is busy.")
         assert watch.written().state == state.FAILED

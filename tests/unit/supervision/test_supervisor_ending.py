@@ -82,11 +82,11 @@ def test_no_daemon_is_started_once_it_was_stopped(watch, held, place):
 
 @pytest.mark.fault(4, 40)
 def test_one_that_comes_up_just_then_is_given_up(watch, held):
-    def confirm() -> None:
+    def self_check() -> None:
         held()
         watch.mounter.starts.check()
 
-    watch.mounter.confirm = confirm
+    watch.mounter.self_check = self_check
     supervisor = lose(watch)
     assert held.reached.wait(LIMIT)
     assert not supervisor.stop(0.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mountkit.events import MountGivenUp, MountLost, Remounted, Trouble
+from mountkit.events import MountFailed, MountLost, Problem, Remounted
 from mountkit.state import record as state
 from unit.supervision.test_supervisor import LIMIT, PATIENT, SilentProber, Watch, wait_until
 
@@ -46,7 +46,7 @@ def test_it_is_said_and_the_mount_is_still_watched(watch, error, caplog):
     prober = Failing(error, 2)
     supervisor = watch.begin(prober=prober, limits=PATIENT)
     told = watch.told()
-    assert isinstance(told, Trouble)
+    assert isinstance(told, Problem)
     assert "The supervisor of the mount at /mnt failed, and goes on" in told.reason
     assert type(error).__name__ in told.reason
     assert "mountkit status /mnt" in told.reason
@@ -61,9 +61,9 @@ def test_it_is_said_and_the_mount_is_still_watched(watch, error, caplog):
 @pytest.mark.fault(6, 37)
 def test_one_that_comes_each_time_gives_the_mount_up(watch, caplog):
     supervisor = watch.begin(prober=Failing(ValueError("no"), 99), limits=PATIENT, attempts=2)
-    assert isinstance(watch.told(), Trouble)
+    assert isinstance(watch.told(), Problem)
     given_up = watch.told()
-    assert isinstance(given_up, MountGivenUp)
+    assert isinstance(given_up, MountFailed)
     assert "failed 2 times in a row, the last time with ValueError: no" in given_up.reason
     assert "mountkit status /mnt" in given_up.reason
     assert supervisor.finished.wait(LIMIT)
@@ -82,7 +82,7 @@ def test_one_while_it_mounts_again_is_followed_by_another_attempt(watch, error):
     supervisor = watch.begin(limits=PATIENT)
     watch.mounter.daemon.identity.send(signal.SIGKILL)
     told = [watch.told() for _ in range(3)]
-    assert [type(event) for event in told] == [MountLost, Trouble, Remounted]
+    assert [type(event) for event in told] == [MountLost, Problem, Remounted]
     assert type(error).__name__ in told[1].reason
     assert watch.written().remounts == 1
     assert len(watch.written().lost) == 2, "lost once"
@@ -94,7 +94,7 @@ def test_and_after_so_many_the_mount_is_given_up(watch):
     watch.mounter.start_errors = [KeyError("anew")] * 2
     supervisor = watch.begin(limits=PATIENT, attempts=2)
     watch.mounter.daemon.identity.send(signal.SIGKILL)
-    while not isinstance(given_up := watch.told(), MountGivenUp):
+    while not isinstance(given_up := watch.told(), MountFailed):
         pass
     assert "2 attempts failed, the last one: 'anew'" in given_up.reason
     assert supervisor.finished.wait(LIMIT)
@@ -104,7 +104,7 @@ def test_and_after_so_many_the_mount_is_given_up(watch):
 def test_what_the_machine_lacks_for_a_while_never_does(watch):
     prober = Failing(MemoryError(), 3)
     supervisor = watch.begin(prober=prober, limits=PATIENT, attempts=1)
-    assert watch.told() == Trouble("The mount at /mnt cannot be watched now: MemoryError")
+    assert watch.told() == Problem("The mount at /mnt cannot be watched now: MemoryError")
     wait_until(lambda: prober.guarded is not None)
     assert not supervisor.finished.is_set()
     watch.stop()
@@ -134,4 +134,4 @@ def test_an_end_that_nobody_foresaw_is_said_too(watch, caplog):
     watch.stop()
     assert supervisor.finished.is_set()
     assert "the supervisor of /mnt ended" in caplog.text
-    assert isinstance(watch.told(), MountGivenUp)
+    assert isinstance(watch.told(), MountFailed)

@@ -12,7 +12,7 @@ import pytest
 from mountkit.checkpoints import catalog, lineage
 from mountkit.config.timeouts import Limits
 from mountkit.errors import NotDurableError, PermissionDeniedError
-from mountkit.events import Trouble
+from mountkit.events import Problem
 from mountkit.proof.committer import Prover
 from support.fakes import FakeMount
 
@@ -77,7 +77,7 @@ class Place:
 
     @property
     def words(self) -> str:
-        return "\n".join(each.reason for each in self.events if isinstance(each, Trouble))
+        return "\n".join(each.reason for each in self.events if isinstance(each, Problem))
 
     def prove(self, step: int, *names: str) -> None:
         """Have a checkpoint in the store and in its cache, a while ago."""
@@ -128,7 +128,7 @@ class TestForeign:
         assert place.left() == ["checkpoint-30/model", "checkpoint-30/mountkit-manifest.json"]
         first, *_ = place.mount.bucket.asked("delete")
         assert first == "run/out/checkpoint-3/mountkit-manifest.json"
-        assert any("saved anew" in e.reason for e in place.events if isinstance(e, Trouble))
+        assert any("saved anew" in e.reason for e in place.events if isinstance(e, Problem))
 
     def test_so_does_one_that_is_torn(self, place):
         place.mount.bucket.objects["run/out/checkpoint-3/scaler.pt"] = b"torn"
@@ -149,7 +149,7 @@ class TestForeign:
         place.mount.save("out/checkpoint-3/adapter")
         assert callback.begin_save(3)
         assert place.left() == ["checkpoint-3/adapter", "checkpoint-3/model"]
-        assert any("before the save" in e.reason for e in place.events if isinstance(e, Trouble))
+        assert any("before the save" in e.reason for e in place.events if isinstance(e, Problem))
 
     @pytest.mark.parametrize("proven", [True, False])
     def test_the_one_it_was_resumed_from_stays(self, place, proven):
@@ -287,9 +287,11 @@ class TestStateThatCannotBeUsed:
 
     def save(self, place, callback, step: int) -> None:
         """As Trainer does: through what repeats a save."""
-        resaver = callback.resaver()
+        save_retrier = callback.save_retrier()
         assert callback.begin_save(step)
-        saved = resaver.save(f"checkpoint-{step}", lambda: place.save(callback, step) or "saved")
+        saved = save_retrier.save(
+            f"checkpoint-{step}", lambda: place.save(callback, step) or "saved"
+        )
         assert saved == "saved"
 
     def test_with_warn_the_training_goes_on(self, place, caplog, name):

@@ -22,7 +22,7 @@ RUNS = [
 @pytest.mark.parametrize(("run", "instead"), RUNS)
 def test_mountpoint_refuses_it_and_says_what_to_do_instead(run, instead):
     with pytest.raises(ConfigurationError) as caught:
-        refuse(run, "mountpoint", MountpointBackend.refuses)
+        refuse(run, "mountpoint", MountpointBackend.unsupported_operations)
     assert instead in caught.value.hint
     assert "--backend rclone" in caught.value.hint
     assert caught.value.exit_code == 78
@@ -30,11 +30,11 @@ def test_mountpoint_refuses_it_and_says_what_to_do_instead(run, instead):
 
 @pytest.mark.parametrize(("run", "_instead"), RUNS)
 def test_rclone_takes_it(run, _instead):
-    refuse(run, "rclone", RcloneBackend.refuses)
+    refuse(run, "rclone", RcloneBackend.unsupported_operations)
 
 
 def test_a_plain_run_is_fine_on_both():
-    refuse(Run(), "mountpoint", MountpointBackend.refuses)
+    refuse(Run(), "mountpoint", MountpointBackend.unsupported_operations)
 
 
 def test_where_events_go_is_named():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mountkit.events import CheckpointRemoved, Trouble
+from mountkit.events import CheckpointRemoved, Problem
 from mountkit.training.retention import Retention
 
 # In which a thread that nothing holds back has long done its work.
@@ -80,7 +80,7 @@ def test_one_that_is_being_written_anew_is_not_removed(foreign):
     assert [event for event in told if isinstance(event, CheckpointRemoved)] == [
         CheckpointRemoved(10)
     ]
-    assert sum(isinstance(event, Trouble) for event in told) == foreign
+    assert sum(isinstance(event, Problem) for event in told) == foreign
 
 
 def test_of_a_step_that_is_not_there_there_is_no_name():

@@ -13,7 +13,7 @@ class Callback:
     def __init__(self, asked: list[str]) -> None:
         self.asked = asked
 
-    def settle(self) -> None:
+    def on_save_complete(self) -> None:
         self.asked.append("settle")
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from mountkit.config.timeouts import Limits
 from mountkit.errors import MountUnavailableError, NotDurableError
-from mountkit.events import Trouble
+from mountkit.events import Problem
 from mountkit.state.record import REPAIRING, SERVING
-from mountkit.training.save_retry import REPEATS, Resaver, watch
+from mountkit.training.save_retry import REPEATS, SaveRetrier, watch
 from support.fakes import FakeMount
 
 LIMITS = Limits(stall=0.05, drain=1.0, repair=1.0)
@@ -37,7 +37,7 @@ class Place:
             begin=lambda name: self.asked.append(f"begin {name}"),
             store=SimpleNamespace(check=self.check),
         )
-        self.resaver = Resaver(self.mount, prover, LIMITS, self.events.append, 0.01)
+        self.save_retrier = SaveRetrier(self.mount, prover, LIMITS, self.events.append, 0.01)
 
     def remove(self, name: str) -> bool:
         self.asked.append(f"remove {name}")
@@ -66,7 +66,7 @@ class Place:
                 raise outcome
             return outcome
 
-        return self.resaver.save("checkpoint-1", work)
+        return self.save_retrier.save("checkpoint-1", work)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_one_that_failed_while_the_store_was_away_waits_for_it(place):
     place.store_errors = [MountUnavailableError("The store could not be reached.")]
     assert place.save(OSError(errno.ENOENT, "gone"), "saved") == "saved"
     assert place.asked == FIRST + AGAIN
-    assert place.events[0] == Trouble("The store could not be reached.")
+    assert place.events[0] == Problem("The store could not be reached.")
 
 
 @pytest.mark.fault(34)
@@ -132,7 +132,7 @@ def test_an_error_that_comes_again_while_the_mount_is_well_is_told_with_its_file
         raise error  # a symlink
 
     with pytest.raises(OSError, match="is well") as caught:
-        place.resaver.save("checkpoint-1", work)
+        place.save_retrier.save("checkpoint-1", work)
     assert place.asked == FIRST + AGAIN
     assert caught.value.errno == errno.EIO
     assert "checkpoint-1 -> latest: Input/output error" in str(caught.value)
@@ -148,7 +148,7 @@ def test_an_error_of_another_file_each_time_is_tried_as_often_as_ever(place):
         raise OSError(errno.EIO, "Input/output error", next(names))
 
     with pytest.raises(OSError, match="scheduler"):
-        place.resaver.save("checkpoint-1", work)
+        place.save_retrier.save("checkpoint-1", work)
     assert place.asked == FIRST + AGAIN * REPEATS
 
 
@@ -206,22 +206,22 @@ def test_an_error_while_the_mount_is_being_repaired_is_the_mounts(place):
         return "saved"
 
     # The second save begins while it still says that it repairs, so a third one is the first whole.
-    assert place.resaver.save("checkpoint-1", work) == "saved"
+    assert place.save_retrier.save("checkpoint-1", work) == "saved"
 
 
 @pytest.mark.fault(7)
 @pytest.mark.parametrize(("times", "gone"), [(0, True), (1, True), (REPEATS, False)])
 def test_what_is_there_is_removed_when_the_mount_is_back(place, times, gone):
     place.refusals = [True] * times
-    assert place.resaver.clear("checkpoint-1") is gone
+    assert place.save_retrier.clear("checkpoint-1") is gone
     assert place.asked == ["wait", "remove checkpoint-1"] * min(times + 1, REPEATS)
 
 
 class Callback:
-    def __init__(self, resaver) -> None:
-        self.found = resaver
+    def __init__(self, save_retrier) -> None:
+        self.found = save_retrier
 
-    def resaver(self):
+    def save_retrier(self):
         return self.found
 
     def begin_save(self, step: int) -> bool:
@@ -286,7 +286,7 @@ class TestRepeats:
     def base(self, place, calls):
         class Trainer:
             def __init__(self) -> None:
-                self.callback_handler = SimpleNamespace(callbacks=[Whole(place.resaver)])
+                self.callback_handler = SimpleNamespace(callbacks=[Whole(place.save_retrier)])
                 self.state = SimpleNamespace(global_step=1)
 
             def _save_checkpoint(self, model, trial=None):

@@ -122,10 +122,10 @@ def test_a_training_process_keeps_most_of_the_memory():
 )
 def test_the_device_it_was_seen_with_decides(source, minor, device, ours):
     entry = MountEntry("/mnt", "fuse", source, minor)
-    assert BACKEND.owns(entry, "0123456789ab", device) is ours
+    assert BACKEND.matches(entry, "0123456789ab", device) is ours
 
 
 def test_what_it_refuses_are_operations():
-    assert BACKEND.refuses < NAMES
+    assert BACKEND.unsupported_operations < NAMES
     essential = {operation.name for operation in OPERATIONS if operation.essential}
-    assert not BACKEND.refuses & essential
+    assert not BACKEND.unsupported_operations & essential

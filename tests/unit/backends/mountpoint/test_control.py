@@ -34,8 +34,8 @@ class UploadedStore(FakeStore):
         super().__init__(bucket, SOURCE)
         self.checksums = True
 
-    def attest(self, path: str) -> Attestation | None:
-        found = super().attest(path)
+    def stat(self, path: str) -> Attestation | None:
+        found = super().stat(path)
         if found is None:
             return None
         return Attestation(found.size, f"{found.tag}-1", found.checksums if self.checksums else ())
@@ -92,7 +92,7 @@ class Place:
         return {file.path: file.dirty for file in self.control.files(below)}
 
     def lost(self) -> dict[str, str]:
-        return dict(self.control.push().lost)
+        return dict(self.control.flush_uploads().lost)
 
     def reference(self, path: str):
         self.control.files()
@@ -140,16 +140,16 @@ class TestFiles:
         for step in (1, 10):
             place.save(f"checkpoint-{step}/model")
             place.save(f"checkpoint-{step}/trainer_state.json")
-        assert place.control.lessened() == ()
+        assert place.control.partially_deleted() == ()
         place.remove("checkpoint-1/model")
         place.remove("notes")
-        assert place.control.lessened() == ("checkpoint-1",)
-        assert place.control.lessened("checkpoint-1") == ("checkpoint-1",)
-        assert place.control.lessened("checkpoint-10") == ()
+        assert place.control.partially_deleted() == ("checkpoint-1",)
+        assert place.control.partially_deleted("checkpoint-1") == ("checkpoint-1",)
+        assert place.control.partially_deleted("checkpoint-10") == ()
         place.save("checkpoint-1/trainer_state.json")
-        assert place.control.lessened() == (), "saved anew"
+        assert place.control.partially_deleted() == (), "saved anew"
         place.remove("checkpoint-10/trainer_state.json")
-        assert place.control.lessened() == (), "without a state it is none anyway"
+        assert place.control.partially_deleted() == (), "without a state it is none anyway"
 
     def test_what_safetensors_could_not_rename_is_left_over(self, place):
         for path in ("checkpoint-1/.tmpaB3xYz", ".tmpaB3xY0", "checkpoint-1/.tmpkept00"):
@@ -197,7 +197,7 @@ class TestFiles:
     def test_a_directory_that_was_removed_past_the_mount(self, place):
         place.save("checkpoint-1/sub/a")
         place.save("checkpoint-10/a")
-        place.state.strays.note_removed("checkpoint-1")
+        place.state.bypassed.note_removed("checkpoint-1")
         assert place.files() == {"checkpoint-10/a": False}
         place.save("checkpoint-1/sub/a")
         assert place.files() == {"checkpoint-1/sub/a": False, "checkpoint-10/a": False}
@@ -246,7 +246,7 @@ class TestLost:
         place.fail("checkpoint-1/x")
         place.journal.begin("checkpoint-1/y")
         place.journal.begin("checkpoint-10/z")
-        place.state.strays.begin("checkpoint-1")
+        place.state.bypassed.begin("checkpoint-1")
         assert place.files() == {"checkpoint-10/z": True}
 
     def test_the_last_error_is_that_of_the_newest(self, place):
@@ -350,7 +350,7 @@ def test_what_cannot_be_read_is_named_with_the_mount_and_the_next_command(place,
     place.control.files()
     (place.folder / name).unlink(missing_ok=True)
     (place.folder / name).mkdir()
-    for look in (place.control.files, place.control.push, place.control.last_error):
+    for look in (place.control.files, place.control.flush_uploads, place.control.last_error):
         with pytest.raises(MountUnavailableError) as caught:
             look()
         assert name in caught.value.message

@@ -237,12 +237,12 @@ class TestOwnership:
     )
     def test_type_and_source_decide(self, fstype, source, ours):
         entry = MountEntry("/mnt", fstype, source, 1)
-        assert BACKEND.owns(entry, "0123456789ab", None) is ours
+        assert BACKEND.matches(entry, "0123456789ab", None) is ours
 
     def test_the_device_name_is_what_is_asked_for(self):
         mount = spec()
         entry = MountEntry("/mnt", "fuse.rclone", flags(mount)["devname"], 1)
-        assert BACKEND.owns(entry, mount.id, None)
+        assert BACKEND.matches(entry, mount.id, None)
 
 
 def test_the_control_looks_where_rclone_caches(tmp_path):

@@ -72,7 +72,7 @@ class TestCache:
         assert cache.files() == ()
         assert cache.local("x") is None
         cache.purge()
-        assert cache.audit(tmp_path / "aside") == ()
+        assert cache.repair_cache(tmp_path / "aside") == ()
 
     def test_what_was_written_is_listed(self, cache):
         cache.put("run/checkpoint-3/b ü", b"12345", info(5, dirty=True))
@@ -261,7 +261,7 @@ class TestAudit:
     def test_a_lost_record_is_written_anew_and_the_file_uploaded(self, cache, tmp_path, meta):
         cache.put("d/x", b"12345", meta)
         cache.put("d/empty", b"", meta)
-        assert cache.audit(tmp_path / "aside") == ()
+        assert cache.repair_cache(tmp_path / "aside") == ()
         assert cache.local("d/x") == cache.data / "d" / "x"
         assert cache.local("d/empty") == cache.data / "d" / "empty"
         assert [(file.path, file.size, file.dirty) for file in cache.files()] == [
@@ -275,7 +275,7 @@ class TestAudit:
     def test_a_name_may_be_as_long_as_a_name_can_be(self, cache, tmp_path, size):
         path = f"d/{'x' * size}"
         cache.put(path, b"12345", b"")
-        assert cache.audit(tmp_path / "aside") == ()
+        assert cache.repair_cache(tmp_path / "aside") == ()
         assert cache.local(path) == cache.data / path
         cache.upload_again([path])
         assert [file.path for file in cache.files()] == [path], "no draft is left"
@@ -284,7 +284,7 @@ class TestAudit:
     def test_the_time_of_the_file_is_kept(self, cache, tmp_path):
         cache.put("x", b"12345", b"")
         os.utime(cache.data / "x", (1700000000, 1700000000.25))
-        cache.audit(tmp_path / "aside")
+        cache.repair_cache(tmp_path / "aside")
         assert cache.files()[0].modified == 1700000000.25
 
     @pytest.mark.fault(11)
@@ -294,7 +294,7 @@ class TestAudit:
         with (cache.data / "d" / "torn").open("r+b") as stream:
             stream.seek(1 << 20)
             stream.write(b"the end")
-        assert cache.audit(tmp_path / "aside") == ("d/torn",)
+        assert cache.repair_cache(tmp_path / "aside") == ("d/torn",)
         assert (tmp_path / "aside" / "d" / "torn").read_bytes().endswith(b"the end")
         assert not (cache.data / "d" / "torn").exists()
         assert cache.files() == ()
@@ -305,7 +305,7 @@ class TestAudit:
         cache = Cache(tmp_path / "vfs", tmp_path / "vfsMeta", compresses)
         data = b"x" * 300_000
         cache.put("d/whole", data, meta)
-        assert cache.audit(tmp_path / "aside") == ()
+        assert cache.repair_cache(tmp_path / "aside") == ()
         assert cache.local("d/whole") == cache.data / "d" / "whole"
         # Nor is it kept from being compared, whatever its record says of its ranges.
         cache.put("d/read", data, info(len(data), ranges=[{"Pos": 0, "Size": 1}]))
@@ -321,11 +321,11 @@ class TestAudit:
     @pytest.mark.parametrize("dirty", [True, False])
     def test_one_that_lost_its_end_with_the_machine_is_set_aside(self, cache, tmp_path, dirty):
         cache.put("d/short", b"12345", info(9, dirty=dirty))
-        assert cache.audit(tmp_path / "aside") == (("d/short",) if dirty else ())
+        assert cache.repair_cache(tmp_path / "aside") == (("d/short",) if dirty else ())
         assert (tmp_path / "aside" / "d" / "short").exists() == dirty
 
     @pytest.mark.parametrize(
-        ("ranges", "size", "aside"),
+        ("ranges", "size", "quarantine"),
         [
             ([{"Pos": 3, "Size": 2}], 5, True),
             (None, 3, True),
@@ -336,17 +336,17 @@ class TestAudit:
         ],
     )
     def test_one_whose_beginning_was_never_fetched_is_set_aside(
-        self, cache, tmp_path, ranges, size, aside
+        self, cache, tmp_path, ranges, size, quarantine
     ):
         record = info(size, dirty=True, ranges=ranges) | {"Fingerprint": "3,2024,0123"}
         cache.put("log", b"\0\0\0new", record)
-        assert cache.audit(tmp_path / "aside") == (("log",) if aside else ())
+        assert cache.repair_cache(tmp_path / "aside") == (("log",) if quarantine else ())
 
     def test_a_rename_that_broke_off_leaves_no_file_that_is_missed(self, cache, tmp_path):
         cache.put("d/.tmpAbC", None, info(0, dirty=True))
         cache.put("d/model", b"12345", None)
         cache.put("d/just created", b"", None)
-        assert cache.audit(tmp_path / "aside") == ()
+        assert cache.repair_cache(tmp_path / "aside") == ()
         assert [file.path for file in cache.files()] == ["d/just created", "d/model"]
         assert cache.local("d/model") == cache.data / "d" / "model"
 
@@ -364,7 +364,7 @@ class TestAudit:
             cache.put(path, None, info(5, dirty=True))
         for path in nameless:
             cache.put(path, b"12345", None)
-        cache.audit(tmp_path / "aside")
+        cache.repair_cache(tmp_path / "aside")
         assert [file.path for file in cache.files()] == sorted([*alone, *nameless])
 
     def test_what_is_in_order_is_not_touched(self, cache, tmp_path):
@@ -372,7 +372,7 @@ class TestAudit:
         cache.put("sent", b"12345", info(5))
         cache.put("partly read", b"12345", info(5, ranges=[{"Pos": 0, "Size": 2}]))
         before = [(cache.meta / name).read_bytes() for name in ("waits", "sent", "partly read")]
-        assert cache.audit(tmp_path / "aside") == ()
+        assert cache.repair_cache(tmp_path / "aside") == ()
         after = [(cache.meta / name).read_bytes() for name in ("waits", "sent", "partly read")]
         assert after == before
         assert not (tmp_path / "aside").exists()
@@ -423,9 +423,9 @@ class TestLessened:
 
     def test_not_one_that_was_only_saved(self, cache):
         place = self.saved(cache)
-        assert cache.lessened() == ()
+        assert cache.partially_deleted() == ()
         self.later(place, SAME_SAVE_SECONDS / 2)
-        assert cache.lessened() == ()
+        assert cache.partially_deleted() == ()
 
     @pytest.mark.parametrize("folder", ["", "rank 0"])
     def test_nor_one_to_which_a_file_was_added_later(self, cache, folder):
@@ -434,7 +434,7 @@ class TestLessened:
         added.write_bytes(b"{}")
         for path in (added, added.parent):
             self.later(path, SAME_SAVE_SECONDS + 5)
-        assert cache.lessened() == ()
+        assert cache.partially_deleted() == ()
 
     @pytest.mark.fault(7, 22)
     @pytest.mark.parametrize("folder", ["", "rank 0"])
@@ -443,7 +443,7 @@ class TestLessened:
         self.saved(cache, "out/checkpoint-20")
         place = self.saved(cache, "out/checkpoint-3")
         self.later(place / folder, SAME_SAVE_SECONDS + 5)
-        assert cache.lessened(below) == ("out/checkpoint-3",)
+        assert cache.partially_deleted(below) == ("out/checkpoint-3",)
 
     @pytest.mark.fault(7, 22)
     @pytest.mark.parametrize("folder", ["", "rank 0"])
@@ -452,15 +452,15 @@ class TestLessened:
         for path in (*place.rglob("*"), place):
             # The change of its inode is from now, as when rclone sets its time after a read.
             self.later(path, -3600)
-        assert cache.lessened() == ()
+        assert cache.partially_deleted() == ()
         self.later(place / folder, -1800)
-        assert cache.lessened() == ("checkpoint-3",)
+        assert cache.partially_deleted() == ("checkpoint-3",)
 
     def test_one_without_its_state_is_none_anyway(self, cache):
         place = self.saved(cache)
         (place / "trainer_state.json").unlink()
         self.later(place, 60)
-        assert cache.lessened() == ()
+        assert cache.partially_deleted() == ()
 
     def test_a_cache_that_cannot_be_read_is_an_error(self, cache, monkeypatch):
         self.saved(cache)
@@ -470,7 +470,7 @@ class TestLessened:
 
         monkeypatch.setattr(os, "walk", broken)
         with pytest.raises(MountUnavailableError, match="cannot be read"):
-            cache.lessened()
+            cache.partially_deleted()
 
 
 SIZES = st.integers(0, 6)

@@ -19,7 +19,7 @@ from mountkit.backends.rclone.control import (
     _UnixConnection,
 )
 from mountkit.errors import MountUnavailableError, TimeUpError
-from mountkit.state.bypassed_files import Strays
+from mountkit.state.bypassed_files import BypassedFiles
 from mountkit.timing import Deadline
 from support.fakes import open_descriptors
 
@@ -52,7 +52,7 @@ class TestCall:
 
     def test_nobody_listens(self, tmp_path, control):
         with pytest.raises(MountUnavailableError) as caught:
-            control.push()
+            control.flush_uploads()
         assert str(tmp_path / "rc.sock") in caught.value.message
         assert "mountkit status" in caught.value.hint
 
@@ -76,12 +76,12 @@ class TestCall:
 class TestPush:
     def test_nothing_waits(self, daemon, control):
         daemon.queue()
-        assert control.push() == Pending()
+        assert control.flush_uploads() == Pending()
         assert not daemon.calls("vfs/queue-set-expiry")
 
     def test_rclone_says_null_for_an_empty_queue(self, daemon, control):
         daemon.reply("vfs/queue", {"queue": None})
-        assert control.push().waiting == ()
+        assert control.flush_uploads().waiting == ()
 
     def test_what_waits_is_started_now(self, daemon, control):
         daemon.queue(
@@ -90,7 +90,7 @@ class TestPush:
             item("is due", id=9, expiry=-0.1),
         )
         daemon.reply("core/stats", {"bytes": 4096})
-        pending = control.push()
+        pending = control.flush_uploads()
         assert pending.waiting == ("waits", "uploads", "is due")
         assert pending.errors == ()
         assert pending.sent == 4096
@@ -100,13 +100,13 @@ class TestPush:
     def test_one_that_was_uploaded_in_between_is_no_trouble(self, daemon, control):
         daemon.queue(item("gone"))
         daemon.reply("vfs/queue-set-expiry", {"error": "id not found in queue"}, status=500)
-        assert control.push().waiting == ("gone",)
+        assert control.flush_uploads().waiting == ("gone",)
 
     def test_another_refusal_is(self, daemon, control):
         daemon.queue(item("x"))
         daemon.reply("vfs/queue-set-expiry", {"error": "denied"}, status=500)
         with pytest.raises(MountUnavailableError, match="denied"):
-            control.push()
+            control.flush_uploads()
 
     @pytest.mark.fault(14)
     def test_a_failed_upload_has_its_error(self, daemon, control):
@@ -122,14 +122,14 @@ class TestPush:
                 ]
             },
         )
-        assert control.push().errors == (
+        assert control.flush_uploads().errors == (
             ("bad", "AccessDenied: no"),
             ("unknown", "the upload failed"),
         )
 
     def test_one_that_is_tried_again_right_now_has_not_failed(self, daemon, control):
         daemon.queue(item("again", tries=1, uploading=True))
-        assert control.push().errors == ()
+        assert control.flush_uploads().errors == ()
         assert not daemon.calls("core/transferred")
 
     @pytest.mark.fault(34)
@@ -147,13 +147,13 @@ class TestPush:
     )
     def test_an_ill_store_is_left_a_pause(self, daemon, control, tries, expiry, pause):
         daemon.queue(item("bad", tries=tries, expiry=expiry))
-        control.push()
+        control.flush_uploads()
         assert [call["expiry"] for call in daemon.calls("vfs/queue-set-expiry")] == pause
 
 
 def test_refresh_forgets_the_directory(daemon, control):
     daemon.reply("vfs/forget", {"forgotten": []})
-    control.refresh("run/checkpoint-3")
+    control.invalidate_directory("run/checkpoint-3")
     assert daemon.calls("vfs/forget") == [
         {"dir": "run/checkpoint-3", "file": "run/checkpoint-3/mountkit-manifest.json"}
     ]
@@ -164,19 +164,19 @@ class TestConfirm:
     def test_a_cache_in_another_place_is_an_error(self, daemon, control, tmp_path):
         daemon.reply("vfs/stats", {"diskCache": {"path": "/cache/vfs/mountkit{_p9vl}/bucket"}})
         with pytest.raises(MountUnavailableError, match=r"mountkit\{_p9vl\}") as caught:
-            control.confirm()
+            control.self_check()
         assert str(tmp_path / "vfs") in caught.value.message
         assert "--option" in caught.value.hint
 
     def test_one_where_it_is_looked_for_is_fine(self, daemon, control, tmp_path):
         daemon.reply("vfs/stats", {"diskCache": {"path": str(tmp_path / "vfs")}})
-        control.confirm()
+        control.self_check()
 
     @pytest.mark.parametrize("body", [{}, {"diskCache": {}}])
     def test_one_that_is_not_told_is_an_error(self, daemon, control, body):
         daemon.reply("vfs/stats", body)
         with pytest.raises(MountUnavailableError):
-            control.confirm()
+            control.self_check()
 
 
 def test_the_cache_is_asked_without_the_daemon(control, tmp_path):
@@ -188,7 +188,7 @@ def test_the_cache_is_asked_without_the_daemon(control, tmp_path):
     reference = control.reference("d/x")
     assert reference is not None
     assert reference.local == tmp_path / "vfs" / "d" / "x"
-    assert control.audit(tmp_path / "aside") == ()
+    assert control.repair_cache(tmp_path / "aside") == ()
     control.purge()
     assert control.reference("d/x") is not None, "it is not said to be uploaded"
 
@@ -280,7 +280,7 @@ def test_what_was_removed_past_the_mount_is_not_missed(control, tmp_path):
     put("checkpoint-4/model", dirty=False)
     put("checkpoint-4/waits", dirty=True)
     put("checkpoint-40/model", dirty=False)
-    Strays(tmp_path).note_removed("checkpoint-4")
+    BypassedFiles(tmp_path).note_removed("checkpoint-4")
     assert [file.path for file in control.files()] == ["checkpoint-4/waits", "checkpoint-40/model"]
 
 
@@ -299,7 +299,7 @@ class TestACacheThatIsTakenAway:
         for name in ("vfs", "vfsMeta"):
             (tmp_path / name).mkdir()
         daemon.reply("vfs/stats", {"diskCache": {"path": str(tmp_path / "vfs")}})
-        control.confirm()
+        control.self_check()
         assert control.files() == ()
         return control
 
@@ -323,16 +323,16 @@ class TestACacheThatIsTakenAway:
         (tmp_path / name).mkdir()
         with pytest.raises(MountUnavailableError, match=f"/{name} is another one"):
             serving.files()
-        serving.confirm()
+        serving.self_check()
         with pytest.raises(MountUnavailableError, match="taken away"):
             serving.files()
 
     def test_the_next_mount_begins_with_what_there_is(self, serving, tmp_path):
         (tmp_path / "vfs").rmdir()
         (tmp_path / "vfs").mkdir()
-        serving.reconcile(tmp_path / "aside", (), ())
+        serving.reconcile_leftovers(tmp_path / "aside", (), ())
         assert serving.files() == ()
-        serving.confirm()
+        serving.self_check()
         assert serving.files() == ()
 
     def test_nobody_misses_one_whose_files_are_all_proven(self, serving, tmp_path):
@@ -354,7 +354,7 @@ class TestACacheThatIsTakenAway:
         except OSError:
             pytest.skip("this file system has no attributes")
         daemon.reply("vfs/stats", {"diskCache": {"path": str(tmp_path / "vfs")}})
-        control.confirm()
+        control.self_check()
         # The same directory without the attribute, which is what the next one looks like.
         os.removexattr(tmp_path / "vfs", "user.mountkit")
         with pytest.raises(MountUnavailableError, match="/vfs is another one"):

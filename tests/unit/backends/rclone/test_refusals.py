@@ -107,7 +107,7 @@ class TestControl:
     def test_it_is_lost_and_no_manifest_speaks_for_it(self, tmp_path, log, daemon, control):
         daemon.queue()
         self.fail(tmp_path, log, "deep/er/a.bin", time.time() + 60)
-        ((path, reason),) = control.push().lost
+        ((path, reason),) = control.flush_uploads().lost
         assert path == "deep/er/a.bin"
         assert FULL in reason
         assert [file.dirty for file in control.files()] == [True]
@@ -121,12 +121,12 @@ class TestControl:
         else:
             text = log.read_text().replace(f"{tmp_path}/vfs/", f"{tmp_path}/vfs-of-another/")
             log.write_text(text)
-        assert control.push().lost == ()
+        assert control.flush_uploads().lost == ()
 
     def test_it_was_made_since(self, tmp_path, log, daemon, control):
         daemon.queue()
         self.fail(tmp_path, log, "a.bin", time.time() - 60)
         if not made_since(tmp_path / "vfs/a.bin", time.time() - 60):
             pytest.skip("no time of birth is told here")
-        assert control.push().lost == ()
+        assert control.flush_uploads().lost == ()
         assert [file.dirty for file in control.files()] == [False]

@@ -47,8 +47,8 @@ def test_once_it_has_passed_nothing_is_asked(store, deadline):
     deadline.set(0.0)
     for request in (
         lambda: list(store.list()),
-        lambda: store.attest("x"),
-        lambda: store.attest_many(["x", "y"]),
+        lambda: store.stat("x"),
+        lambda: store.stat_many(["x", "y"]),
         lambda: store.get("x"),
         lambda: store.put("x", b""),
         lambda: list(store.chunks("x")),
