@@ -53,6 +53,7 @@ def test_a_training_that_keeps_its_own_supervisor_from_running_is_freed(
     assert answer.json["native"] in {"ENOTCONN", "ECONNABORTED"}, answer
     assert answer.json["error"] is None, answer
     assert {"MountLost hung", "Remounted hung"} <= set(answer.json["events"]), answer
+    assert bucket.manifest("run/checkpoint-10") is not None, answer
     assert_proven(bucket, "run/checkpoint-10", checkpoint(10))
 
 
