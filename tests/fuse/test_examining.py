@@ -30,7 +30,7 @@ import sys, time
 from mountkit import doctor
 from mountkit.errors import MountkitError
 from mountkit.mounts.mount import Mount
-mount = Mount.covering(sys.argv[1])
+mount = Mount.containing(sys.argv[1])
 began = time.monotonic()
 try:
     doctor.essential(mount, *map(float, sys.argv[2:]))

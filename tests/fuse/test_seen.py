@@ -35,7 +35,7 @@ from mountkit.proof.committer import Prover
 
 target, step, *files = sys.argv[1:]
 limits = timeouts.limits(settings.load())
-Prover(Mount.covering(target), "", limits, silent).prove(f"checkpoint-{step}", int(step), files)
+Prover(Mount.containing(target), "", limits, silent).prove(f"checkpoint-{step}", int(step), files)
 """
 
 
