@@ -30,7 +30,7 @@ demo: ## Train into a bucket on this machine, kill the mount, resume, and check 
 
 PYTEST = -m pytest --dist worksteal -o cache_dir='$(CHECKS)/pytest'
 
-check: lint ## Run the linters and the tests without mounts, in about a minute
+check: lint ## Run the linters and the tests without mounts, in two minutes
 	@python="$$(.ci/setup)"; tools="$$(.ci/setup --tools)"; \
 	PATH="$$tools:$$PATH" exec "$$python" $(PYTEST) -n 2 tests/unit tests/store $(ARGS)
 

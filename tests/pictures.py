@@ -16,12 +16,13 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
+
+from mountkit.timing import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +32,6 @@ DEMO, STATUS = DIRECTORY / "demo.svg", DIRECTORY / "status.svg"
 COLUMNS, ROWS = 100, 200
 DEMO_SECONDS = 900.0
 STATUS_SECONDS = 60.0
-POLL_SECONDS = 0.05
 
 #: The demo tells of each step and each file, too; those lines would double the picture.
 LEFT_OUT = ("server", "mount", "step", "wait", "")
@@ -85,11 +85,12 @@ class Terminal:
 
     def wait_for(self, condition: Callable[[str], bool], seconds: float) -> None:
         """Wait until what is shown meets the condition, or the command has ended."""
-        deadline = time.monotonic() + seconds
-        while not condition(self.text) and self.process.poll() is None:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"After {seconds:.0f} s the terminal shows:\n{self.text}")
-            time.sleep(POLL_SECONDS)
+
+        def over() -> bool:
+            return condition(self.text) or self.process.poll() is not None
+
+        if not wait_until(over, seconds):
+            raise TimeoutError(f"After {seconds:.0f} s the terminal shows:\n{self.text}")
 
     def end(self, seconds: float) -> int:
         """Wait for the command's end, and give its exit code."""

@@ -183,7 +183,8 @@ class Supervisor:
             try:
                 self._at_end.close()
             except Exception:
-                logger.exception("mountkit: the mount could not be let go of")
+                at = self.record.spec.target
+                logger.exception("mountkit: %s could not be let go of: mountkit status %s", at, at)
 
     def _go_on(self) -> bool:
         """One turn; after one that failed, the next one may do better."""

@@ -23,6 +23,13 @@ def test_an_event_keeps_its_fields():
     }
 
 
+def test_the_names_of_before_are_understood_for_one_version_more():
+    assert (events.SaveStarted, events.Trouble) == (events.ProofStarted, events.Problem)
+    assert (events.MountGivenUp, events.Listening) == (events.MountFailed, events.EndpointStarted)
+    for told in (events.UploadProgress(1, 2), events.SaveBlocked("why")):
+        assert isinstance(told, events.Waiting)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_event_is_json_and_nothing_is_lost(kind):
     event = sample(kind)

@@ -34,6 +34,7 @@ from mountkit.state.record import (
     now,
 )
 from mountkit.supervision.prober import Answered
+from mountkit.timing import wait_until
 from support.fakes import FakeMount
 from support.scrape import Scrape
 
@@ -460,7 +461,4 @@ class TestAServerThatFails:
 
 
 def until(condition) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert wait_until(condition, LIMIT, 0.01)

@@ -25,6 +25,7 @@ from mountkit.store import checksums
 from support.fakes import FakeMount, astray
 
 LIMITS = Limits(stall=0.05, drain=60.0, repair=0.05)
+PATIENT = Limits(stall=3600.0, drain=3600.0, repair=1.0)
 NAME = "checkpoint-3"
 KEY = "run/out/checkpoint-3/mountkit-manifest.json"
 
@@ -168,7 +169,9 @@ class TestRemove:
         assert KEY in mount.bucket.objects
         assert mount.bucket.asked("delete") == []
 
-    def test_a_file_written_again_during_the_proof_is_attested_again(self, mount, prover):
+    def test_a_file_written_again_during_the_proof_is_attested_again(self, mount, events):
+        # The two are asked for at once: where "a" was asked for just then, it takes a round more.
+        prover = Prover(mount, "out", PATIENT, events.append)
         mount.save("out/checkpoint-3/a", b"111")
         mount.save("out/checkpoint-3/b", b"222")
         changed = []
@@ -245,8 +248,7 @@ def test_a_refusal_that_may_pass_is_asked_about_again(
     mount, events, monkeypatch, may_pass, refusals
 ):
     monkeypatch.setattr(committer, "RETRY_SECONDS", 0.0)
-    patient = Limits(stall=3600.0, drain=3600.0, repair=1.0)
-    prover = Prover(mount, "out", patient, events.append)
+    prover = Prover(mount, "out", PATIENT, events.append)
     count = iter(range(1000))
 
     def refuse(key: str) -> None:
