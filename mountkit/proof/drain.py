@@ -162,7 +162,8 @@ class _Drain:
         caches = backends.load(self._mount.spec.backend).write_back
         listed = tuple(self._store.list()) if caches else ()
         # A proof has directories read anew, and then the mount shows what it hid.
-        self._unseen.update(unseen(self._mount, listed, paths, self._limits.deadline))
+        hiding = unseen(self._mount, self._store, listed, paths, self._limits.deadline)
+        self._unseen.update(hiding)
         groups, loose = _group(files)
         whole: list[_Whole] = []
         bypassed = {top_of(bypassed_file.path) for bypassed_file in missed(self._mount)}

@@ -3,24 +3,30 @@
 rclone removes the object that a file has. A file that was renamed over another one and not uploaded
 yet, has none: removing it, or moving it on, leaves the object of the file that it replaced. The
 mount does not show it any more, until the directory is read anew (rclone 1.75, ``vfs/file.go``).
+
+Such an object is older than the mount; or the mount itself renamed an older one there, which a
+store does by a copy that is dated anew and keeps the mark of the run that uploaded it.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.errors import Unproven
-from mountkit.names import is_trial
+from mountkit.names import MANIFEST_NAME, is_trial, top_of
 from mountkit.proof.upload_waiter import renamed
+from mountkit.state import upload_tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from mountkit.mounts.mount import Mount
-    from mountkit.store.base import ObjectInfo, Store
+    from mountkit.store.base import Attestation, ObjectInfo, Store
     from mountkit.timing import Deadline
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 REASON = (
     "a program removed or moved it through the mount, and the store still has an older object of "
@@ -29,28 +35,43 @@ REASON = (
 
 
 def unseen(
-    mount: Mount, listed: Iterable[ObjectInfo], known: Iterable[str], deadline: Deadline
+    mount: Mount,
+    store: Store,
+    listed: Iterable[ObjectInfo],
+    known: Iterable[str],
+    deadline: Deadline,
 ) -> frozenset[str]:
-    """Objects from before this mount that it does not show, as long as it has not read them anew.
+    """Older objects than this mount that it does not show, as long as it has not read them anew.
 
     ``listed`` is what the store has.
 
     To be asked before a proof, which has directories read anew. What another program has put there
-    since is younger, and no concern of this run.
+    since is younger and has no mark of this cache, and is no concern of this run.
+
+    Raises MountkitError if the store cannot be asked.
     """
     record = mount.last_record()
     if record is None or not backends.load(mount.spec.backend).write_back:
         return frozenset()
     files = frozenset(known)
-    older = sorted(
-        info.path
+    left = [
+        info
         for info in listed
         if info.path not in files
-        and _from_before(info.modified, record.store_began)
         and not is_trial(info.path)
         and not renamed(info.path, mount.spec.backend)
-    )
-    return mount.missing(older, deadline) if older else frozenset()
+    ]
+    proven = {top_of(info.path): info.modified for info in left if _is_manifest(info)}
+    young = [
+        info.path
+        for info in left
+        if not _from_before(info.modified, record.store_began)
+        # What was proven is where its program wants it.
+        and info.modified > proven.get(top_of(info.path), BEGINNING)
+    ]
+    older = {info.path for info in left if _from_before(info.modified, record.store_began)}
+    older.update(path for path, info in store.stat_many(young).items() if _moved(mount, info))
+    return mount.missing(sorted(older), deadline) if older else frozenset()
 
 
 def hidden(
@@ -76,7 +97,7 @@ def hidden(
         # Another program may have put another object there meanwhile.
         if (info := found[path]) is not None
         and info.modified is not None
-        and _from_before(info.modified, record.store_began)
+        and (_from_before(info.modified, record.store_began) or _moved(mount, info))
     }
     if not there:
         return ()
@@ -90,3 +111,18 @@ def hidden(
 def _from_before(modified: datetime, store_began: float) -> bool:
     """Whether an object may be older than the mount; stores date objects to the second."""
     return modified.timestamp() <= store_began
+
+
+def _moved(mount: Mount, info: Attestation | None) -> bool:
+    """Whether an object, with its metadata, is an earlier run's upload from this same cache."""
+    mark = backends.load(mount.spec.backend).mark
+    found = info.metadata.get(mark, "") if info is not None and mark else ""
+    directory = mount.directory.path
+    return found not in {
+        "",
+        upload_tag.value(directory, mount.spec.id),
+    } and not upload_tag.is_foreign(found, mount.spec, directory)
+
+
+def _is_manifest(info: ObjectInfo) -> bool:
+    return info.path == f"{top_of(info.path)}/{MANIFEST_NAME}"

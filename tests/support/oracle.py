@@ -297,7 +297,9 @@ class Model:
             case Resize(path, size):
                 self._suspect(path)
                 if error == NOT_SO:
+                    # A file that is still being written is not whole by its end, either.
                     self.known.add(path)
+                    self._changes[path] = self._now
                 elif error not in {*MISTAKES, "EIO"} and not self._has(path, size):
                     self._lose(path, action)
             case Rename(one, two) | Move(one, two) | Copy(one, two) | Link(one, two):

@@ -22,14 +22,15 @@ def mount(tmp_path) -> FakeMount:
     return found
 
 
-def put(mount: FakeMount, path: str, after: float) -> None:
+def put(mount: FakeMount, path: str, after: float, mark: str = "") -> None:
     key = mount.spec.source.key(path)
     mount.bucket.objects[key] = b"12345"
     mount.bucket.modified[key] = BEGAN + timedelta(seconds=after)
+    mount.bucket.metadata[key] = {"mountkit": mark} if mark else {}
 
 
 def look(mount: FakeMount, known: tuple[str, ...] = ()) -> frozenset[str]:
-    return unseen(mount, mount.store().list(), known, Deadline())
+    return unseen(mount, mount.store(), mount.store().list(), known, Deadline())
 
 
 def shown(mount: FakeMount, paths: frozenset[str], known: tuple[str, ...] = ()) -> list[str]:
@@ -69,3 +70,18 @@ def test_what_was_written_again_meanwhile_is_proven_elsewhere(mount):
     paths = look(mount)
     mount.lacks = frozenset()
     assert shown(mount, paths, ("x",)) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "named"), [("{id}-before", ["x"]), ("{id}", []), ("another-run", []), ("", [])]
+)
+def test_what_an_earlier_run_uploaded_and_this_one_renamed_there_is_dated_anew(mount, run, named):
+    mark = run.format(id=mount.spec.id)
+    for path in ("x", "checkpoint-3/x"):
+        put(mount, path, 5.0, mark)
+    # What was proven after that is where its program wants it.
+    put(mount, "checkpoint-3/mountkit-manifest.json", 6.0)
+    mount.lacks = frozenset({"x", "checkpoint-3/x"})
+    paths = look(mount)
+    mount.lacks = frozenset()
+    assert shown(mount, paths) == named
