@@ -110,7 +110,7 @@ class _Drain:
         self._unproven: dict[str, Unproven] = {}
         self._said: set[str] = set()
         self._removed: set[str] = set()
-        self._unseen: set[str] = set()
+        self._unseen: set[ObjectInfo] = set()
         record = mount.last_record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
@@ -162,8 +162,8 @@ class _Drain:
         caches = backends.load(self._mount.spec.backend).write_back
         listed = tuple(self._store.list()) if caches else ()
         # A proof has directories read anew, and then the mount shows what it hid.
-        hiding = unseen(self._mount, self._store, listed, paths, self._limits.deadline)
-        self._unseen.update(hiding)
+        gone = unseen(self._mount, self._store, listed, paths, self._limits.deadline)
+        self._unseen.update(gone)
         groups, loose = _group(files)
         whole: list[_Whole] = []
         bypassed = {top_of(bypassed_file.path) for bypassed_file in missed(self._mount)}

@@ -40,7 +40,7 @@ def unseen(
     listed: Iterable[ObjectInfo],
     known: Iterable[str],
     deadline: Deadline,
-) -> frozenset[str]:
+) -> frozenset[ObjectInfo]:
     """Older objects than this mount that it does not show, as long as it has not read them anew.
 
     ``listed`` is what the store has.
@@ -62,22 +62,31 @@ def unseen(
         and not renamed(info.path, mount.spec.backend)
     ]
     proven = {top_of(info.path): info.modified for info in left if _is_manifest(info)}
-    young = [
-        info.path
-        for info in left
-        if not _from_before(info.modified, record.store_began)
-        # What was proven is where its program wants it.
-        and info.modified > proven.get(top_of(info.path), BEGINNING)
-    ]
-    older = {info.path for info in left if _from_before(info.modified, record.store_began)}
-    older.update(path for path, info in store.stat_many(young).items() if _moved(mount, info))
-    return mount.missing(sorted(older), deadline) if older else frozenset()
+    # Stores date objects to the second.
+    young = {info.path: info for info in left if info.modified.timestamp() > record.store_began}
+    older = {info.path: info for info in left if info.path not in young}
+    older.update(
+        (path, young[path])
+        for path, info in store.stat_many(
+            path
+            for path, info in young.items()
+            # What was proven is where its program wants it.
+            if info.modified > proven.get(top_of(path), BEGINNING)
+        ).items()
+        if _moved_by_us(mount, info)
+    )
+    gone = mount.missing(sorted(older), deadline) if older else frozenset()
+    return frozenset(older[path] for path in gone)
 
 
 def hidden(
-    mount: Mount, store: Store, paths: Iterable[str], known: Iterable[str], deadline: Deadline
+    mount: Mount,
+    store: Store,
+    unseen: Iterable[ObjectInfo],
+    known: Iterable[str],
+    deadline: Deadline,
 ) -> tuple[Unproven, ...]:
-    """Of the ``paths``, which it did not show before, those that it shows when it reads them anew.
+    """Of those that it did not show before, the ones that it shows when it reads them anew.
 
     What the mount still does not show then has a name that it cannot show.
 
@@ -86,18 +95,14 @@ def hidden(
     MountkitError
         If the store cannot be asked, or rclone does not answer.
     """
-    record = mount.last_record()
-    left = sorted(set(paths).difference(known))
-    if record is None or not left:
-        return ()
-    found = store.stat_many(left)
+    files = frozenset(known)
+    left = {(info.path, info.size, info.tag) for info in unseen if info.path not in files}
+    found = store.stat_many(sorted({path for path, _, _ in left}))
     there = {
-        path: info
-        for path in left
+        path: info.size
+        for path, info in found.items()
         # Another program may have put another object there meanwhile.
-        if (info := found[path]) is not None
-        and info.modified is not None
-        and (_from_before(info.modified, record.store_began) or _moved(mount, info))
+        if info is not None and (path, info.size, info.tag) in left
     }
     if not there:
         return ()
@@ -105,15 +110,10 @@ def hidden(
     for directory in sorted({path.rpartition("/")[0] for path in there}):
         control.invalidate_directory(directory)
     shown = there.keys() - mount.missing(sorted(there), deadline)
-    return tuple(Unproven(path, there[path].size, REASON) for path in sorted(shown))
+    return tuple(Unproven(path, there[path], REASON) for path in sorted(shown))
 
 
-def _from_before(modified: datetime, store_began: float) -> bool:
-    """Whether an object may be older than the mount; stores date objects to the second."""
-    return modified.timestamp() <= store_began
-
-
-def _moved(mount: Mount, info: Attestation | None) -> bool:
+def _moved_by_us(mount: Mount, info: Attestation | None) -> bool:
     """Whether an object, with its metadata, is an earlier run's upload from this same cache."""
     mark = backends.load(mount.spec.backend).mark
     found = info.metadata.get(mark, "") if info is not None and mark else ""

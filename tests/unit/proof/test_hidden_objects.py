@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mountkit.proof.hidden_objects import hidden, unseen
 from mountkit.timing import Deadline
 from support.fakes import FakeMount
+
+if TYPE_CHECKING:
+    from mountkit.store.base import ObjectInfo
 
 BEGAN = datetime(2024, 5, 6, tzinfo=UTC)
 
@@ -22,18 +26,18 @@ def mount(tmp_path) -> FakeMount:
     return found
 
 
-def put(mount: FakeMount, path: str, after: float, mark: str = "") -> None:
+def put(mount: FakeMount, path: str, after: float, mark: str = "", data: bytes = b"12345") -> None:
     key = mount.spec.source.key(path)
-    mount.bucket.objects[key] = b"12345"
+    mount.bucket.objects[key] = data
     mount.bucket.modified[key] = BEGAN + timedelta(seconds=after)
     mount.bucket.metadata[key] = {"mountkit": mark} if mark else {}
 
 
-def look(mount: FakeMount, known: tuple[str, ...] = ()) -> frozenset[str]:
+def look(mount: FakeMount, known: tuple[str, ...] = ()) -> frozenset[ObjectInfo]:
     return unseen(mount, mount.store(), mount.store().list(), known, Deadline())
 
 
-def shown(mount: FakeMount, paths: frozenset[str], known: tuple[str, ...] = ()) -> list[str]:
+def shown(mount: FakeMount, paths: frozenset[ObjectInfo], known: tuple[str, ...] = ()) -> list[str]:
     return [one.path for one in hidden(mount, mount.store(), paths, known, Deadline())]
 
 
@@ -59,7 +63,7 @@ def test_another_programs_object_is_no_concern_of_this_run(mount, when):
     put(mount, "x", 5.0 if when == "before" else -60.0)
     mount.lacks = frozenset({"x"})
     paths = look(mount)
-    put(mount, "x", 5.0)
+    put(mount, "x", 5.0, data=b"another's")
     mount.lacks = frozenset()
     assert shown(mount, paths) == []
 
