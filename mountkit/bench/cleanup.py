@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mountkit.doctor.bounded import within
 from mountkit.errors import MountkitError
+from mountkit.linux.unanswered import within
 from mountkit.store import provider
 
 if TYPE_CHECKING:

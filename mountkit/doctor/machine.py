@@ -7,11 +7,11 @@ import shutil
 from typing import TYPE_CHECKING
 
 from mountkit.doctor import disk_space
-from mountkit.doctor.bounded import within
 from mountkit.doctor.disk_space import Disk
 from mountkit.doctor.findings import UNAVAILABLE, Finding
 from mountkit.errors import MountUnavailableError
 from mountkit.linux import fusermount
+from mountkit.linux.unanswered import within
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from mountkit.mounts import mount_point
 from mountkit.mounts.bare_directory import BareDirectory
 from mountkit.mounts.start_gate import StartGate
 from mountkit.names import is_trial
-from mountkit.state.bypassed_files import BypassedFile, unnamed
+from mountkit.state.bypassed_files import BypassedFile
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ class Mounter:
 
         What is known of it must then outlast the mount, or the next one takes it for whole.
         """
-        if unnamed(self.directory.bypassed.found(), record.strays_before):
+        if self.directory.bypassed.unnamed(record.strays_before):
             return True
         try:
             files = self.control.files()

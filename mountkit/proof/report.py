@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError, MountUnavailableError, Unproven
-from mountkit.mounts.bypassed_files import new_bypassed_files
 from mountkit.names import is_trial
 from mountkit.proof.bypassed_report import explained
 
@@ -56,12 +55,9 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
     except (MountkitError, OSError) as error:
         report = replace(report, unproven=(*report.unproven, unknown(mount, error)))
     named = {problem.path for problem in report.unproven}
-    late = [
-        bypassed_file
-        for bypassed_file in new_bypassed_files(mount, record)
-        if bypassed_file.path not in named
-    ]
-    return replace(report, unproven=(*report.unproven, *(explained(mount, one) for one in late)))
+    bypassed = mount.directory.bypassed.unnamed(record.strays_before if record else ())
+    late = (explained(mount, one) for one in bypassed if one.path not in named)
+    return replace(report, unproven=(*report.unproven, *late))
 
 
 def written(mount: Mount) -> list[WrittenFile]:

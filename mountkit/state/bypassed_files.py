@@ -12,7 +12,7 @@ from mountkit.state import json_file
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 
@@ -67,6 +67,15 @@ class BypassedFiles:
     def paths(self) -> tuple[str, ...]:
         """Their names, each once."""
         return tuple(sorted({bypassed_file.path for bypassed_file in self.found()}))
+
+    def unnamed(self, before: Iterable[tuple[str, str]]) -> tuple[BypassedFile, ...]:
+        """Those of which no earlier run has told, the last of each name.
+
+        ``before``: What had bypassed the mount by the time it was first made.
+        """
+        told = frozenset(before)
+        last = {each.path: each for each in self.found() if each.occurrence not in told}
+        return tuple(last[path] for path in sorted(last))
 
     def begin(self, below: str) -> None:
         """A directory is about to be written: what went wrong with its files before is over."""
@@ -162,15 +171,3 @@ class BypassedFile:
     def occurrence(self) -> tuple[str, str]:
         """What a record keeps of it."""
         return self.path, self.mark
-
-
-def unnamed(
-    found: Iterable[BypassedFile], before: Collection[tuple[str, str]]
-) -> tuple[BypassedFile, ...]:
-    """Those of which no earlier run has told, the last of each name."""
-    last = {
-        bypassed_file.path: bypassed_file
-        for bypassed_file in found
-        if bypassed_file.occurrence not in before
-    }
-    return tuple(last[path] for path in sorted(last))

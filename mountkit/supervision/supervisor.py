@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError
-from mountkit.events import MountFailed, MountLost, Observer, Problem, Remounted
+from mountkit.events import MountFailed, MountLost, Observer, Problem, Remounted, guarded
 from mountkit.state.record import FAILED, REPAIRING, SERVING
 from mountkit.supervision.failing_turns import FailingTurns
 from mountkit.supervision.health import Cause, Health, HealthLimits, HealthVerdict
@@ -35,7 +35,6 @@ from mountkit.supervision.restart_policy import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mountkit.events import Event
     from mountkit.mounts.mounter import Mounter
     from mountkit.state.record import MountRecord
 
@@ -75,7 +74,7 @@ class Supervisor:
         self._turned_at = time.monotonic()
         self._attempts = attempts
         self._mount_timeout = mount_timeout
-        self._observer = observer
+        self._tell = guarded(observer)
         self._limits = limits
         self._monitor = Monitor(mounter, limits, prober or Prober(record.spec.target))
         self._keeper = RecordKeeper(mounter.directory, record, self._tell)
@@ -235,13 +234,6 @@ class Supervisor:
         self._turned_at = now
         if earliest < self.record.began:
             self._keeper.write(replace(self.record, began=earliest))
-
-    def _tell(self, event: Event) -> None:
-        """What watches over a mount must not end because nobody can be told of it."""
-        try:
-            self._observer(event)
-        except Exception:
-            logger.exception("mountkit: %s could not be told", type(event).__name__)
 
     def _unmount(self) -> None:
         """Somebody drained the mount from outside and asked for its end."""

@@ -6,7 +6,6 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mountkit.doctor.bounded import within
 from mountkit.doctor.findings import Finding
 from mountkit.doctor.s3 import credentials as credential
 from mountkit.doctor.s3 import rights
@@ -17,6 +16,7 @@ from mountkit.errors import (
     MountUnavailableError,
     PermissionDeniedError,
 )
+from mountkit.linux.unanswered import within
 from mountkit.store.s3 import error_codes, errors
 
 if TYPE_CHECKING:
