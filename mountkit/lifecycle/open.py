@@ -13,8 +13,8 @@ from mountkit.events import Observer, Problem
 from mountkit.formatting import printable
 from mountkit.linux import mount_table
 from mountkit.linux.fusermount import unmount
-from mountkit.linux.held_signals import held_back
 from mountkit.linux.process import ProcessIdentity
+from mountkit.linux.signals import held_back
 from mountkit.names import top_of
 from mountkit.state import upload_tag
 from mountkit.state.record import FAILED, MOUNTING, SERVING, MountRecord, now

@@ -66,7 +66,7 @@ def _no(reason: str) -> Answer:
 
 
 class Endpoint:
-    """The server of one mount; see :class:`mountkit.monitoring.listener.Nobody`."""
+    """What answers for a mount, from before it is made until it is taken away."""
 
     def __init__(self, address: Address, mount: Mount, observer: Observer) -> None:
         self._mount = mount

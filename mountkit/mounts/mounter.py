@@ -14,8 +14,8 @@ from mountkit.formatting import moment
 from mountkit.linux import fuse_connection, mount_io, mount_table
 from mountkit.linux.daemon import Daemon, InheritedDaemon
 from mountkit.linux.fusermount import unmount
-from mountkit.linux.held_signals import held_back
 from mountkit.linux.mount_table import mount_around
+from mountkit.linux.signals import held_back
 from mountkit.mounts import mount_point
 from mountkit.mounts.bare_directory import BareDirectory
 from mountkit.mounts.start_gate import StartGate

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountUnavailableError
-from mountkit.linux.held_signals import held_back
+from mountkit.linux.signals import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
