@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
+from pydantic import TypeAdapter
 
 from mountkit.errors import ConfigurationError
 from mountkit.formatting import moment, timestamp
 from mountkit.state import json_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger("mountkit")
@@ -65,6 +67,9 @@ class ProofStats:
     proven_at: Mapping[str, float] = field(default_factory=dict)
 
 
+_STATS = TypeAdapter(ProofStats)
+
+
 class Ledger:
     """The file that holds the account, for several processes and threads."""
 
@@ -76,8 +81,8 @@ class Ledger:
         """The account; an empty one if there is none, or it cannot be read."""
         try:
             content = json_file.load(self._folder / FILE_NAME)
-            return ProofStats() if content is None else _proof_stats(content)
-        except (ConfigurationError, KeyError, TypeError, ValueError) as error:
+            return ProofStats() if content is None else _STATS.validate_python(content)
+        except (ConfigurationError, ValueError) as error:
             logger.warning("mountkit: %s is begun anew: %s", self._folder / FILE_NAME, error)
             return ProofStats()
 
@@ -129,14 +134,3 @@ class Ledger:
 
 def _complaint(message: str) -> Complaint:
     return Complaint(message[:LONGEST_MESSAGE], timestamp(time.time()))
-
-
-def _proof_stats(content: dict[str, Any]) -> ProofStats:
-    proven, complaint = content["proven"], content["complaint"]
-    return ProofStats(
-        proven=Proven(**proven) if proven else None,
-        proofs=int(content["proofs"]),
-        failures=int(content["failures"]),
-        complaint=Complaint(**complaint) if complaint else None,
-        proven_at={str(name): float(at) for name, at in content["proven_at"].items()},
-    )

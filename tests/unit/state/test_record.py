@@ -25,9 +25,7 @@ from mountkit.state.registry import LONGEST_DIRECTORY, State
 from support.fakes import astray
 
 TEXT = st.text(max_size=20)
-IDENTITIES = st.builds(
-    ProcessIdentity, st.integers(1, 2**22), st.floats(0, 2e9, allow_nan=False), TEXT
-)
+IDENTITIES = st.builds(ProcessIdentity, st.integers(1, 2**22), st.integers(0, 2**62), TEXT)
 SPECS = st.builds(
     MountSpec,
     source=st.builds(Source, st.just("s3"), TEXT, TEXT),
