@@ -25,7 +25,7 @@ def span(seconds: float) -> str:
     left = max(0, int(seconds))
     if left < 60:
         return f"{left} s"
-    minutes = left // 60
+    minutes = round(left / 60)
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)

@@ -433,7 +433,7 @@ class TestTime:
     def test_the_thread_left_behind_keeps_no_process(self, script, store):
         script.wait["list"] = 30
         examine(store, seconds=0.5)
-        left = [thread for thread in threading.enumerate() if thread.name == "doctor"]
+        left = [thread for thread in threading.enumerate() if thread.name == "mountkit-within"]
         assert left
         assert all(thread.daemon for thread in left)
 

@@ -109,14 +109,9 @@ class _Trial:
     def run(self) -> StoreFacts:
         store = self._store
         with store.translated("connect to"):
-            session = store.session()
-            credentials = session.get_credentials()
-            if credentials is None:
-                from botocore.exceptions import NoCredentialsError
-
-                raise NoCredentialsError
+            credentials = store.credentials()
             client = store.client(quick=True)
-        asked = session.get_config_variable("region")
+        asked = store.session().get_config_variable("region")
         region = self._list() or asked or client.meta.region_name
         if asked and region != asked and not store.options.endpoint_url:
             # boto3 follows the bucket to its region, but the daemons that mount it do not.
@@ -171,7 +166,7 @@ class _Trial:
             with self._store.translated(doing, name):
                 return request()
         except (MountUnavailableError, PermissionDeniedError) as error:
-            code = errors.error_code(error.__cause__) if error.__cause__ else ""
+            code = errors.error_code(error.__cause__)
             refused = isinstance(error, PermissionDeniedError)
             # A store that serves read-only answers a write with "internal error", but lists well.
             if not refused and code != "InternalError":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from botocore.config import Config
+    from botocore.credentials import Credentials
     from botocore.loaders import Loader
     from botocore.session import Session
     from mypy_boto3_s3 import S3Client
@@ -71,6 +72,15 @@ class Connection:
                     session.set_config_variable("region", self.options.region)
                 self._session = session
             return self._session
+
+    def credentials(self) -> Credentials:
+        """The credentials in use. Raises botocore's own error, for ``translated``, without any."""
+        from botocore.exceptions import NoCredentialsError
+
+        found = self.session().get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        return found
 
     def client(self, *, quick: bool = False) -> S3Client:
         """The client for work, or one that gives up soon, for a first look; each made once.

@@ -29,7 +29,7 @@ _SET_CREDENTIALS = (
 )
 
 
-def error_code(error: BaseException) -> str:
+def error_code(error: BaseException | None) -> str:
     """The store's code for the error, or "" if the store did not answer."""
     return str(_details(error).get("Code", ""))
 
@@ -40,7 +40,7 @@ def status_of(error: BaseException) -> int:
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _details(error: BaseException) -> Mapping[str, Any]:
+def _details(error: BaseException | None) -> Mapping[str, Any]:
     response: Mapping[str, Any] = getattr(error, "response", None) or {}
     details: Mapping[str, Any] = response.get("Error", {})
     return details
