@@ -91,17 +91,9 @@ class Contender:
 class BackendRun:
     """A backend that is mounted, and being measured. Making one mounts.
 
-    Parameters
-    ----------
-    candidate:
-        What to measure.
-    keep:
-        Given the trial as soon as it is mounted, to be ended.
+    ``candidate``: What to measure. ``keep``: Given the trial as soon as it is mounted, to be ended.
 
-    Raises
-    ------
-    MountkitError
-        If it cannot be mounted.
+    Raises MountkitError if it cannot be mounted.
     """
 
     def __init__(

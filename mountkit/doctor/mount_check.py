@@ -53,16 +53,10 @@ class _Serving:
 def examine(spec: MountSpec, settings: Settings, name: str, *, keep: bool) -> Tried:
     """Mount, try each operation and whether a file arrives in the bucket, and unmount.
 
-    Parameters
-    ----------
-    spec:
-        What to mount where. A mount of ours that serves there already is used as it is.
-    settings:
-        For the time limits, and where the state is kept.
-    name:
-        The directory of the mount that everything is written to; nothing is there yet.
-    keep:
-        Whether the mount's cache and private directory are those of a run, and stay.
+    ``spec``: What to mount where. A mount of ours that serves there already is used as it is.
+    ``settings``: For the time limits, and where the state is kept. ``name``: The directory of the
+    mount that everything is written to; nothing is there yet. ``keep``: Whether the mount's cache
+    and private directory are those of a run, and stay.
     """
     tried = Tried(spec.backend, ())
     try:

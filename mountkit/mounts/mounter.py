@@ -204,10 +204,8 @@ class Mounter:
         ``seen`` is called as soon as ``daemon`` is known, and again with ``device``: whoever writes
         them down then can tell the mount for ours, if this process is killed before it serves.
 
-        Raises
-        ------
-        MountUnavailableError
-            With the end of the daemon's log, if it does not come up; or once ``starts`` is shut.
+        Raises MountUnavailableError with the end of the daemon's log, if it does not come up; or
+        once ``starts`` is shut.
         """
         self.starts.check()
         binary = self._binary or self.backend.binary(self._environment.get("PATH", ""))

@@ -38,10 +38,7 @@ class StartGate:
     def check(self) -> None:
         """Go on only while it is open.
 
-        Raises
-        ------
-        MountUnavailableError
-            If it is shut.
+        Raises MountUnavailableError if it is shut.
         """
         if self._over.is_set():
             raise MountUnavailableError(

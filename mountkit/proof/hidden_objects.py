@@ -60,10 +60,7 @@ def hidden(
 
     What the mount still does not show then has a name that it cannot show.
 
-    Raises
-    ------
-    MountkitError
-        If the store cannot be asked, or rclone does not answer.
+    Raises MountkitError if the store cannot be asked, or rclone does not answer.
     """
     record = mount.last_record()
     left = sorted(set(paths).difference(known))

@@ -78,10 +78,7 @@ def _running(algorithm: str) -> _Running:
 class Digester:
     """Several checksums of one stream of bytes, in one pass.
 
-    Raises
-    ------
-    UsageError
-        If an algorithm is none of ``ALGORITHMS``.
+    Raises UsageError if an algorithm is none of ``ALGORITHMS``.
     """
 
     def __init__(self, algorithms: Iterable[str] = (REFERENCE,)) -> None:
@@ -150,25 +147,11 @@ def digest_file(
 ) -> FileDigest:
     """The size and the checksums of a file, read once, in constant memory.
 
-    Parameters
-    ----------
-    path:
-        The file to read.
-    algorithms:
-        Any of ``ALGORITHMS``.
-    chunk_bytes:
-        How much is read at a time, in bytes.
-    deadline:
-        Looked at between the chunks.
+    ``path``: The file to read. ``algorithms``: Any of ``ALGORITHMS``. ``chunk_bytes``: How much is
+    read at a time, in bytes. ``deadline``: Looked at between the chunks.
 
-    Raises
-    ------
-    UsageError
-        If an algorithm is unknown.
-    TimeUpError
-        If the deadline passes.
-    OSError
-        If the file cannot be opened or read.
+    Raises UsageError if an algorithm is unknown; TimeUpError if the deadline passes; OSError if the
+    file cannot be opened or read.
     """
     digester = Digester(algorithms)
     for view in _views(path, chunk_bytes, deadline):

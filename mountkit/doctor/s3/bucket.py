@@ -37,12 +37,8 @@ TITLES = {
 def examine(store: S3Store, name: str, seconds: float) -> tuple[Finding, ...]:
     """Try the bucket, in at most ``seconds`` whatever the store does or does not do.
 
-    Parameters
-    ----------
-    store:
-        Where checkpoints will go. To be used by nobody else: its answers are listened to.
-    name:
-        The directory that everything is written to, and that does not exist yet.
+    ``store``: Where checkpoints will go. To be used by nobody else: its answers are listened to.
+    ``name``: The directory that everything is written to, and that does not exist yet.
     """
     trial = _Trial(store, name)
     try:

@@ -87,10 +87,7 @@ class Connection:
 
         The one for work is made anew as a deadline comes near, which a signal may set at any time.
 
-        Raises
-        ------
-        TimeUpError
-            If the deadline has passed.
+        Raises TimeUpError if the deadline has passed.
         """
         self.deadline.check()
         with self._lock:
