@@ -200,10 +200,6 @@ class Session:
             return (Unproven(self.mount.path, 0, reason),)
         return ()
 
-    def unmounted_from_outside(self) -> bool:
-        """Whether ``mountkit umount`` drained the mount and had it taken away."""
-        return self.supervisor.stopped
-
     def close(self) -> None:
         """Unmount and let go without a drain. What was not uploaded stays in the cache."""
         self._unmount()

@@ -45,8 +45,7 @@ class ProcessIdentity:
         """The identity of a running process, or None if there is none with this PID."""
         place = Path("/proc") / str(pid)
         try:
-            # The name, in brackets, may itself hold blanks and brackets.
-            fields = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            fields = stat_of(place)
             if fields[0] == "Z":
                 return None
             # A program that was upgraded under it is the same process all the same.
@@ -123,11 +122,16 @@ class Activity:
     def of(cls, pid: int) -> Activity:
         """Of a running process; state X if there is none."""
         try:
-            stat = (Path("/proc") / str(pid) / "stat").read_text(errors="replace")
+            fields = stat_of(Path("/proc") / str(pid))
         except (FileNotFoundError, ProcessLookupError):
             return cls("X", 0)
-        fields = stat.rpartition(")")[2].split()
         return cls(fields[0], int(fields[11]) + int(fields[12]))
+
+
+def stat_of(place: Path) -> list[str]:
+    """The fields of proc(5), from the state on, of a process or thread that has its files there."""
+    # The name, in brackets, may itself hold blanks and brackets.
+    return (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def tail(log: Path, limit: int = TAIL_BYTES) -> str:

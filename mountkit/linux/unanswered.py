@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from mountkit.linux.process import stat_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,8 +69,7 @@ def see(thread: threading.Thread) -> Seen:
     """A thread of this process; where the kernel does not say, it counts as waiting."""
     place = Path(f"/proc/self/task/{thread.native_id}")
     try:
-        # The name, in brackets, may itself hold brackets.
-        state = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        state = stat_of(place)[0]
         ran, delayed = (place / "schedstat").read_text().split()[:2]
         return Seen(state, (int(ran) + int(delayed)) / 1e9)
     except (OSError, ValueError, IndexError):

@@ -89,23 +89,17 @@ class Ledger:
     def proved(self, proven: Proven) -> None:
         """A checkpoint was proven."""
 
-        def change(proof_stats: ProofStats) -> ProofStats:
-            moments = {**proof_stats.proven_at, proven.checkpoint: moment(proven.at)}
+        def change(stats: ProofStats) -> ProofStats:
+            moments = {**stats.proven_at, proven.checkpoint: moment(proven.at)}
             newest = sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:]
-            return replace(
-                proof_stats, proven=proven, proofs=proof_stats.proofs + 1, proven_at=dict(newest)
-            )
+            return replace(stats, proven=proven, proofs=stats.proofs + 1, proven_at=dict(newest))
 
         self._change(change)
 
     def failed(self, message: str) -> None:
         """A checkpoint could not be proven."""
         complaint = _complaint(message)
-        self._change(
-            lambda proof_stats: replace(
-                proof_stats, failures=proof_stats.failures + 1, complaint=complaint
-            )
-        )
+        self._change(lambda stats: replace(stats, failures=stats.failures + 1, complaint=complaint))
 
     def record_error(self, message: str) -> None:
         """The store, or the way to it, gave trouble; what is said again and again is noted once."""
@@ -115,7 +109,7 @@ class Ledger:
             return
         self._said = (message, now)
         complaint = _complaint(message)
-        self._change(lambda proof_stats: replace(proof_stats, complaint=complaint))
+        self._change(lambda stats: replace(stats, complaint=complaint))
 
     def clear(self) -> None:
         """Forget everything."""

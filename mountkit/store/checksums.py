@@ -168,33 +168,10 @@ def digest_file_parts(
 ) -> FileDigest:
     """The composite checksum of a file cut into parts, and its CRC64NVME, in one pass.
 
-    Parameters
-    ----------
-    path:
-        The file to read.
-    algorithm:
-        Any of ``ALGORITHMS``.
-    part_sizes:
-        The sizes of the parts in bytes, in order. Bytes past their sum belong to no part, and only
-        ``size`` and ``crc64nvme`` show them.
-    chunk_bytes:
-        How much is read at a time, in bytes.
-    deadline:
-        Looked at between the chunks.
+    As ``digest_file``, but for ``part_sizes``: the sizes of the parts in bytes, in order. Bytes
+    past their sum belong to no part, and only ``size`` and ``crc64nvme`` show them.
 
-    Returns
-    -------
-    FileDigest
-        ``values`` has ``crc64nvme`` and ``<algorithm>-composite``.
-
-    Raises
-    ------
-    UsageError
-        If the algorithm is unknown.
-    TimeUpError
-        If the deadline passes.
-    OSError
-        If the file cannot be opened or read.
+    Returns a digest whose ``values`` have ``crc64nvme`` and ``<algorithm>-composite``.
     """
     whole = Digester()
     parts: list[bytes] = []

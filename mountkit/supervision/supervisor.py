@@ -213,7 +213,7 @@ class Supervisor:
             self._unmount()
             return False
         if action is Action.GIVE_UP:
-            self._give_up()
+            self._fail(f"{self._attempts} attempts failed, the last one: {self.error}")
             return False
         if action is Action.REMOUNT:
             self._remount(verdict)
@@ -381,9 +381,6 @@ class Supervisor:
         self._keeper.write(replace(self.record, daemon=identity, device=self._mounter.device))
         # Nobody may find the mount by a device that another one had.
         self._keeper.must_be_written()
-
-    def _give_up(self) -> None:
-        self._fail(f"{self._attempts} attempts failed, the last one: {self.error}")
 
     def _fail(self, reason: str) -> None:
         self._keeper.write(self.record.change(FAILED, reason=reason))
