@@ -118,10 +118,6 @@ class Journal:
             stream.seek(seen.offset)
             return seen, stream.read()
 
-    def clear(self) -> None:
-        """Forget everything, as when a mount is made anew."""
-        self._file.unlink(missing_ok=True)
-
     def _append(self, content: dict[str, object]) -> None:
         # The first newline ends what a full disk may have left of an earlier line. All in one
         # write, so that the lines of several processes do not mix.
