@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -126,6 +128,22 @@ class Activity:
         except (FileNotFoundError, ProcessLookupError):
             return cls("X", 0)
         return cls(fields[0], int(fields[11]) + int(fields[12]))
+
+
+def wait_for_end(pid: int | None, wake: int, seconds: float) -> None:
+    """Until that process ends, the descriptor ``wake`` can be read, or the time is up."""
+    # Not select, which takes no descriptor over 1023: a training may have that many.
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    with ExitStack() as opened:
+        if pid is not None:
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return
+            opened.callback(os.close, descriptor)
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(seconds * 1000)
 
 
 def stat_of(place: Path) -> list[str]:

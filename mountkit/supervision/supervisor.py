@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import select
 import threading
 import time
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError
 from mountkit.events import MountFailed, MountLost, Observer, Problem, Remounted, guarded
+from mountkit.linux.process import wait_for_end
 from mountkit.state.record import FAILED, REPAIRING, SERVING
 from mountkit.supervision.failing_turns import FailingTurns
 from mountkit.supervision.health import Cause, Health, HealthLimits, HealthVerdict
@@ -256,24 +256,9 @@ class Supervisor:
 
     def _sleep(self, seconds: float) -> None:
         """Until the daemon dies, somebody wakes us, or the time is up."""
-        watched = [self._wake_reader]
         daemon = self._mounter.daemon
-        descriptor = None
-        if daemon is not None and daemon.poll() is None:
-            try:
-                descriptor = os.pidfd_open(daemon.identity.pid)
-            except ProcessLookupError:
-                return
-            watched.append(descriptor)
-        try:
-            poll = select.poll()
-            for number in watched:
-                poll.register(number, select.POLLIN)
-            # Not select, which takes no descriptor over 1023: a training may have that many.
-            poll.poll(seconds * 1000)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+        alive = daemon is not None and daemon.poll() is None
+        wait_for_end(daemon.identity.pid if daemon and alive else None, self._wake_reader, seconds)
 
     def _remount(self, verdict: HealthVerdict) -> None:
         began = time.monotonic()
