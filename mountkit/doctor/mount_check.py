@@ -80,8 +80,8 @@ def examine(spec: MountSpec, settings: Settings, name: str, *, keep: bool) -> Tr
             hint=f"See whether there is room, and who may write there: df -h {where}",
         )
         tried = replace(tried, findings=(*tried.findings, Finding.of("mount", "mount", failed)))
-    if not keep and mount_table.at(spec.target) is None:
-        _forget(spec, settings, failed=any(found.status == "failed" for found in tried.findings))
+    if not keep:
+        forget(spec, settings, failed=any(found.status == "failed" for found in tried.findings))
     return tried
 
 
@@ -156,11 +156,14 @@ def _explained(finding: Finding, mount: Mount) -> Finding:
     return replace(finding, detail=detail)
 
 
-def _forget(spec: MountSpec, settings: Settings, *, failed: bool) -> None:
+def forget(spec: MountSpec, settings: Settings, *, failed: bool) -> None:
     """Remove the cache of a mount that was only made to be tried, and its private directory.
 
-    Its log stays if something failed: a hint may say to read it.
+    Neither while it is still mounted. Its log stays if something failed: a hint may say to read it.
     """
+    if mount_table.at(spec.target) is not None:
+        return
     shutil.rmtree(spec.cache_dir, ignore_errors=True)
-    if not failed:
-        shutil.rmtree(state_root(settings) / spec.id, ignore_errors=True)
+    directory = StateDirectory(state_root(settings) / spec.id)
+    if not failed or not directory.log.exists():
+        shutil.rmtree(directory.path, ignore_errors=True)
