@@ -62,7 +62,7 @@ def mount_anew(
     named = (
         earlier.strays_before
         if earlier is not None
-        else tuple(bypassed_file.occurrence for bypassed_file in directory.bypassed.found())
+        else tuple(each.occurrence for each in directory.bypassed.found())
     )
     began = time.time()
     record = MountRecord(
@@ -92,7 +92,7 @@ def mount_anew(
 
     try:
         _start(mounter, timeout, seen, tries=TRIES if takes_over else 1)
-        torn = tuple(bypassed_file.occurrence for bypassed_file in mounter.torn)
+        torn = tuple(each.occurrence for each in mounter.torn)
         record = record.change(SERVING, strays_before=(*named, *torn))
         directory.write(record)
     except BaseException:

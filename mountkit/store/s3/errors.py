@@ -57,24 +57,12 @@ def translate(
 ) -> MountkitError:
     """Say what a failed request means and what to do next.
 
-    Parameters
-    ----------
-    error:
-        What botocore raised.
-    doing:
-        ``list``, ``read``, ``attest``, ``write``, ``delete``, or another verb for the message.
-    where:
-        The URL of the object, the prefix or the bucket, such as ``s3://bucket/run-1``.
-    endpoint:
-        The URL the requests went to, if it is not that of AWS.
-    secrets:
-        Strings that must not be in the message, whatever the store quotes.
+    ``error``: What botocore raised. ``doing``: ``list``, ``read``, ``attest``, ``write``,
+    ``delete``, or another verb for the message. ``where``: The URL of the object, the prefix or the
+    bucket, such as ``s3://bucket/run-1``. ``endpoint``: The URL the requests went to, if it is not
+    that of AWS. ``secrets``: Strings that must not be in the message, whatever the store quotes.
 
-    Returns
-    -------
-    MountkitError
-        Of the class whose exit code fits. It is returned, not raised: ``raise translate(...) from
-        error``.
+    Returns the error of the class whose exit code fits, for ``raise translate(...) from error``.
     """
     from botocore.exceptions import ClientError
 
