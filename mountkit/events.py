@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+logger = logging.getLogger("mountkit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,18 @@ Listening = EndpointStarted
 
 def silent(event: Event) -> None:
     """An observer that looks away."""
+
+
+def guarded(observer: Observer) -> Observer:
+    """The same observer, for work that must not end because nobody can be told of it."""
+
+    def tell(event: Event) -> None:
+        try:
+            observer(event)
+        except Exception:
+            logger.exception("mountkit: %s could not be told", type(event).__name__)
+
+    return tell
 
 
 def to_json(event: Event) -> dict[str, Any]:

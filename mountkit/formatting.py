@@ -20,6 +20,21 @@ def count(files: int) -> str:
     return f"{files:,} file{'' if files == 1 else 's'}"
 
 
+def span(seconds: float) -> str:
+    """A span of time in words: ``45 s``, ``12 min``, ``2 h 5 min``, ``3 d 4 h``."""
+    left = max(0, int(seconds))
+    if left < 60:
+        return f"{left} s"
+    minutes = round(left / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
 def timestamp(seconds: float) -> str:
     """A moment in seconds since the epoch as RFC 3339, in UTC."""
     at = datetime.fromtimestamp(seconds, UTC)

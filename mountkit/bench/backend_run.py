@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import time
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from mountkit.doctor.quick_check import FORBIDDEN
 from mountkit.errors import MountkitError, MountUnavailableError, PermissionDeniedError
 from mountkit.events import silent
 from mountkit.lifecycle.session import Session
-from mountkit.linux import mount_table
 from mountkit.proof.committer import Prover
 from mountkit.state import record
 from mountkit.state.mount_directory import StateDirectory
@@ -79,29 +77,13 @@ class Contender:
         """What the daemon said."""
         return StateDirectory(directories.state_root(self.settings) / self.spec.id).log
 
-    def forget(self, *, failed: bool) -> None:
-        """Remove the cache, and, unless the log tells of a failure, the private directory."""
-        if mount_table.at(self.spec.target) is not None:
-            return
-        shutil.rmtree(self.spec.cache_dir, ignore_errors=True)
-        if not failed or not self.log.exists():
-            shutil.rmtree(self.log.parent, ignore_errors=True)
-
 
 class BackendRun:
     """A backend that is mounted, and being measured. Making one mounts.
 
-    Parameters
-    ----------
-    candidate:
-        What to measure.
-    keep:
-        Given the trial as soon as it is mounted, to be ended.
+    ``candidate``: What to measure. ``keep``: Given the trial as soon as it is mounted, to be ended.
 
-    Raises
-    ------
-    MountkitError
-        If it cannot be mounted.
+    Raises MountkitError if it cannot be mounted.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from mountkit.bench.report import Figures, Missed, Report, Round, seconds
 from mountkit.config.directories import cache_root
 from mountkit.config.environment import search_path
 from mountkit.doctor import disk_space, machine
+from mountkit.doctor.mount_check import forget
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.linux import mount_table
 from mountkit.mounts.resolve_spec import resolve_mount_spec
@@ -232,7 +233,8 @@ class Bench:
             broken_off = any(trial.broken_off for trial in self._trials)
             left.extend(cleanup.sweep(store, broken_off=broken_off))
         for candidate in self._candidates:
-            candidate.forget(failed=candidate.backend in self._errors)
+            failed = candidate.backend in self._errors
+            forget(candidate.spec, candidate.settings, failed=failed)
         # Only empty directories go: never through a mount that is still there.
         for target in (*targets, str(self._scratch)):
             with suppress(OSError):

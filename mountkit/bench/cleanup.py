@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mountkit.doctor.bounded import within
 from mountkit.errors import MountkitError
+from mountkit.linux.unanswered import within
 from mountkit.store import provider
 
 if TYPE_CHECKING:
@@ -17,18 +17,10 @@ SECONDS = 60.0
 def sweep(store: Store, *, broken_off: bool, seconds: float = SECONDS) -> tuple[str, ...]:
     """Delete all there is below the source of a store, in at most ``seconds``.
 
-    Parameters
-    ----------
-    store:
-        Its source is the directory that nobody else writes to.
-    broken_off:
-        Whether an upload may have been cut short. The parts of one show in no listing, stay, and
-        are paid for.
+    ``store``: Its source is the directory that nobody else writes to. ``broken_off``: Whether an
+    upload may have been cut short. The parts of one show in no listing, stay, and are paid for.
 
-    Returns
-    -------
-    tuple of str
-        The URL of each object that stays, or of the source, and why; empty if nothing does.
+    Returns the URL of each object that stays, or of the source, and why; empty if nothing does.
     """
     url = store.source.url
     later = f"Try later: {provider(store.source.scheme).delete_command(url)}/"

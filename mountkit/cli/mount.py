@@ -140,7 +140,8 @@ def stay(
     except BaseException:
         session.close()
         raise
-    if session.unmounted_from_outside():
+    if session.supervisor.stopped:
+        # ``mountkit umount`` drained the mount, and had it taken away.
         session.close()
         return
     say("stopping; making sure that everything is in the bucket")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mountkit.formatting import count, megabytes, moment, printable
+from mountkit.formatting import count, megabytes, moment, printable, span
 from mountkit.monitoring.snapshot import BROKEN
 from mountkit.state.record import FAILED, REPAIRING, SERVING
 
@@ -79,21 +79,6 @@ def _state(mount: Overview, now: float) -> str:
 def ago(at: str, now: float) -> str:
     """How long ago a moment (RFC 3339) was, in words."""
     return f"{span(now - moment(at))} ago"
-
-
-def span(seconds: float) -> str:
-    """A span of time in words: ``45 s``, ``12 min``, ``2 h 5 min``, ``3 d 4 h``."""
-    left = max(0, int(seconds))
-    if left < 60:
-        return f"{left} s"
-    minutes = left // 60
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
 
 
 def _amount(amount: Amount | None, unknown: str) -> str:

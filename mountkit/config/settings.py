@@ -103,10 +103,7 @@ class Settings(BaseSettings):
 def load(**flags: Any) -> Settings:
     """Read the settings. A flag that is None was not given and masks nothing.
 
-    Raises
-    ------
-    ConfigurationError
-        Naming the setting that is wrong and the value it has.
+    Raises ConfigurationError, naming the setting that is wrong and the value it has.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
@@ -155,10 +152,8 @@ def _file() -> Path | None:
 def absolute(path: Path) -> Path:
     """A path from now on the same wherever this process, or one that it starts, goes.
 
-    Raises
-    ------
-    ValueError
-        If it is relative and the current directory is gone, or names the home of nobody.
+    Raises ValueError if it is relative and the current directory is gone, or names the home of
+    nobody.
     """
     try:
         return path.expanduser().absolute()

@@ -8,6 +8,8 @@ from typing import Any
 from mountkit.demo.console import Claim
 from mountkit.formatting import megabytes
 
+#: Whether a claim held, and what shows it; None where the demo did not get that far.
+Result = tuple[bool, str]
 NOT_REACHED = "the demo did not get this far"
 
 
@@ -73,21 +75,23 @@ class Facts:
 
 def judge(plan: Plan, facts: Facts) -> list[Claim]:
     """Say of every claim whether it held."""
-    return [
-        all_proven(plan, facts),
-        byte_for_byte(plan, facts),
-        kill_cost_nothing(plan, facts),
-        stop_lost_nothing(plan, facts),
-        resumed(plan, facts),
-        damage_caught(plan, facts),
-        no_secret_shown(facts),
-        nothing_left(facts),
-    ]
+    found = {
+        "every checkpoint is proven in the store": all_proven(plan, facts),
+        "the bucket's own files equal what was written, byte for byte": byte_for_byte(plan, facts),
+        "SIGKILL of the mount daemon cost nothing": kill_cost_nothing(plan, facts),
+        "exit codes tell the truth": stop_lost_nothing(plan, facts),
+        f"the new process resumed from checkpoint-{plan.resume_at}, not from scratch": resumed(
+            plan, facts
+        ),
+        "one flipped byte in the bucket is caught": damage_caught(plan, facts),
+        "no secret is on a command line": no_secret_shown(facts),
+        "nothing is left mounted or running": nothing_left(facts),
+    }
+    return [Claim(text, *(result or (False, NOT_REACHED))) for text, result in found.items()]
 
 
-def all_proven(plan: Plan, facts: Facts) -> Claim:
+def all_proven(plan: Plan, facts: Facts) -> Result | None:
     """Every checkpoint was proven while training, and ``verify`` agrees afterwards."""
-    text = "every checkpoint is proven in the store"
     proven = [event for step, event in facts.proven().items() if step in plan.saves]
     agreed = [step for step in plan.saves if facts.verify_codes.get(step) == 0]
     files, size = (sum(event[name] for event in proven) for name in ("files", "size"))
@@ -95,55 +99,51 @@ def all_proven(plan: Plan, facts: Facts) -> Claim:
         f"{len(proven)} of {len(plan.saves)} while training ({files} files, {megabytes(size)}); "
         f"mountkit verify agrees on {len(agreed)}"
     )
-    return Claim(text, len(proven) == len(agreed) == len(plan.saves), evidence)
+    return len(proven) == len(agreed) == len(plan.saves), evidence
 
 
-def byte_for_byte(plan: Plan, facts: Facts) -> Claim:
+def byte_for_byte(plan: Plan, facts: Facts) -> Result | None:
     """Compare what the training script read right after each save with the bucket."""
-    text = "the bucket's own files equal what was written, byte for byte"
     written = {event["step"]: event["sha256"] for event in facts.events("written")}
     if not facts.bucket:
-        return Claim(text, held=False, evidence=NOT_REACHED)
+        return None
     equal = [
         step for step in plan.saves if written.get(step) and facts.bucket.get(step) == written[step]
     ]
     count = sum(len(written[step]) for step in equal)
     evidence = f"SHA-256 of {count} files in {len(equal)} of {len(plan.saves)} checkpoints"
-    return Claim(text, equal == plan.saves, evidence)
+    return equal == plan.saves, evidence
 
 
-def kill_cost_nothing(plan: Plan, facts: Facts) -> Claim:
+def kill_cost_nothing(plan: Plan, facts: Facts) -> Result | None:
     """After SIGKILL the mount came back by itself, and the next save of the same job was proven."""
-    text = "SIGKILL of the mount daemon cost nothing"
     if not facts.killed_pid:
-        return Claim(text, held=False, evidence=NOT_REACHED)
+        return None
     if not facts.remounted_pid:
-        return Claim(text, held=False, evidence=f"rclone {facts.killed_pid} had no successor")
+        return False, f"rclone {facts.killed_pid} had no successor"
     after = next(step for step in plan.saves if step > plan.kill_at)
     steps = {event["step"] for event in facts.events("CheckpointProven", 0)}
     evidence = (
         f"killed at step {plan.kill_at}, mounted again after {facts.remount_seconds:.1f} s; "
         f"checkpoint-{after} of the same job is {'' if after in steps else 'not '}proven"
     )
-    return Claim(text, after in steps, evidence)
+    return after in steps, evidence
 
 
-def stop_lost_nothing(plan: Plan, facts: Facts) -> Claim:
+def stop_lost_nothing(plan: Plan, facts: Facts) -> Result | None:
     """Look at both exit codes: the job that was told to end, and the one that ended well."""
-    text = "exit codes tell the truth"
     if len(facts.endings) < 2:
-        return Claim(text, held=False, evidence=NOT_REACHED)
+        return None
     first, second = facts.endings
     evidence = f"{first} after SIGTERM at step {plan.stop_at}, {second} at the end of training"
-    return Claim(text, (first, second) == (143, 0), evidence)
+    return (first, second) == (143, 0), evidence
 
 
-def resumed(plan: Plan, facts: Facts) -> Claim:
+def resumed(plan: Plan, facts: Facts) -> Result | None:
     """See that the second life began at the newest proven checkpoint, in the same state."""
-    text = f"the new process resumed from checkpoint-{plan.resume_at}, not from scratch"
     begins = facts.events("begin", 1)
     if not begins:
-        return Claim(text, held=False, evidence=NOT_REACHED)
+        return None
     before, after = facts.losses(0), facts.losses(1)
     twice = sorted(step for step in before if step in after)
     same = [step for step in twice if abs(before[step] - after[step]) <= 1e-4 * before[step]]
@@ -153,15 +153,14 @@ def resumed(plan: Plan, facts: Facts) -> Claim:
         f"{len(same)} of {len(twice)} with the same loss"
     )
     held = begins[0]["step"] == plan.resume_at and bool(twice) and same == twice
-    return Claim(text, held, evidence)
+    return held, evidence
 
 
-def damage_caught(plan: Plan, facts: Facts) -> Claim:
+def damage_caught(plan: Plan, facts: Facts) -> Result | None:
     """``verify`` names the damaged file, and ``latest`` steps back."""
-    text = "one flipped byte in the bucket is caught"
     damage = facts.damage
     if damage is None:
-        return Claim(text, held=False, evidence=NOT_REACHED)
+        return None
     named = damage.path in damage.verify_said
     latest = damage.latest_after.rpartition("/")[2]
     evidence = (
@@ -170,21 +169,19 @@ def damage_caught(plan: Plan, facts: Facts) -> Claim:
     )
     expected = f"checkpoint-{plan.saves[-2]}"
     held = (damage.verify_code, damage.healed_code) == (74, 0) and named and latest == expected
-    return Claim(text, held, evidence)
+    return held, evidence
 
 
-def no_secret_shown(facts: Facts) -> Claim:
+def no_secret_shown(facts: Facts) -> Result | None:
     """While everything ran, ps did not show the secret key."""
-    text = "no secret is on a command line"
     if facts.secret_shown is None:
-        return Claim(text, held=False, evidence=NOT_REACHED)
+        return None
     evidence = "ps shows it" if facts.secret_shown else "looked for it in every process"
-    return Claim(text, not facts.secret_shown, evidence)
+    return not facts.secret_shown, evidence
 
 
-def nothing_left(facts: Facts) -> Claim:
+def nothing_left(facts: Facts) -> Result | None:
     """No mount and no process is left."""
-    text = "nothing is left mounted or running"
     if facts.left is None:
-        return Claim(text, held=False, evidence=NOT_REACHED)
-    return Claim(text, not facts.left, "; ".join(facts.left) or "no mount, no process")
+        return None
+    return not facts.left, "; ".join(facts.left) or "no mount, no process"

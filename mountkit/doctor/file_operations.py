@@ -31,14 +31,9 @@ class Trial:
 def attempt(directory: str, names: Sequence[str], seconds: float) -> Trial:
     """Try the operations in ``directory``, which is made, and removed again.
 
-    Parameters
-    ----------
-    directory:
-        A path on the mount where nothing is yet.
-    names:
-        Operations by their names in :mod:`mountkit.backends.file_operations`.
-    seconds:
-        How long all of them together may take. The one that hangs then is the one that failed.
+    ``directory``: A path on the mount where nothing is yet. ``names``: Operations by their names in
+    :mod:`mountkit.backends.file_operations`. ``seconds``: How long all of them together may take.
+    The one that hangs then is the one that failed.
     """
     return read(_run([directory, *names], seconds), names, seconds)
 

@@ -7,19 +7,19 @@ import shutil
 from typing import TYPE_CHECKING
 
 from mountkit.doctor import disk_space
-from mountkit.doctor.bounded import within
 from mountkit.doctor.disk_space import Disk
-from mountkit.doctor.findings import UNAVAILABLE, Finding
+from mountkit.doctor.findings import Finding
 from mountkit.errors import MountUnavailableError
 from mountkit.linux import fusermount
+from mountkit.linux.unanswered import within
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mountkit.backends.base import Backend
 
 DISK_SECONDS = 5.0
-CONTAINER = "--device /dev/fuse --cap-add SYS_ADMIN"
 
 
 def examine(
@@ -32,45 +32,29 @@ def examine(
     checkpoint; None if nobody said.
     """
     return (
-        _binary(backend, search_path),
-        _device(fusermount.FUSE_DEVICE),
-        _fusermount(search_path),
+        _found("binary", f"{backend.name} program", lambda: _version(backend, search_path)),
+        _found("device", str(fusermount.FUSE_DEVICE), _opened),
+        _found("fusermount", "fusermount3", lambda: fusermount.program(search_path)),
         disk_space.judge(look_at_disk(cache_root), backend.name, checkpoint),
     )
 
 
-def _binary(backend: Backend, search_path: str) -> Finding:
+def _found(name: str, title: str, look: Callable[[], str]) -> Finding:
+    """What was looked for, if it is there."""
     try:
-        binary = backend.binary(search_path)
+        return Finding(name, title, "ok", look())
     except MountUnavailableError as error:
-        return Finding.of("binary", f"{backend.name} program", error)
-    detail = f"{binary.version_text}, {binary.path}"
-    return Finding("binary", f"{backend.name} program", "ok", detail)
+        return Finding.of(name, title, error)
 
 
-def _device(device: Path) -> Finding:
-    """Opened and not only looked at: a container's rules about devices show only then."""
-    name, title = "device", str(device)
-    try:
-        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError:
-        detail = f"{device} is missing: this machine or container has no FUSE."
-        hint = f"Load it: modprobe fuse; in a container: {CONTAINER}"
-    except OSError as error:
-        detail = f"{device} may not be opened: {error.strerror}."
-        hint = f"Open it to everybody (chmod 666 {device}); in a container: {CONTAINER}"
-    else:
-        return Finding(name, title, "ok", "can be read and written")
-    return Finding(name, title, "failed", detail, hint, UNAVAILABLE)
+def _version(backend: Backend, search_path: str) -> str:
+    binary = backend.binary(search_path)
+    return f"{binary.version_text}, {binary.path}"
 
 
-def _fusermount(search_path: str) -> Finding:
-    name, title = "fusermount", "fusermount3"
-    path = shutil.which("fusermount3", path=search_path)
-    if path is not None:
-        return Finding(name, title, "ok", path)
-    hint = "Install it: apt-get install fuse3"
-    return Finding(name, title, "failed", "There is no fusermount3 on PATH.", hint, UNAVAILABLE)
+def _opened() -> str:
+    fusermount.check_device()
+    return "can be read and written"
 
 
 def look_at_disk(directory: Path) -> Disk:

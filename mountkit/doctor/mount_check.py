@@ -53,16 +53,10 @@ class _Serving:
 def examine(spec: MountSpec, settings: Settings, name: str, *, keep: bool) -> Tried:
     """Mount, try each operation and whether a file arrives in the bucket, and unmount.
 
-    Parameters
-    ----------
-    spec:
-        What to mount where. A mount of ours that serves there already is used as it is.
-    settings:
-        For the time limits, and where the state is kept.
-    name:
-        The directory of the mount that everything is written to; nothing is there yet.
-    keep:
-        Whether the mount's cache and private directory are those of a run, and stay.
+    ``spec``: What to mount where. A mount of ours that serves there already is used as it is.
+    ``settings``: For the time limits, and where the state is kept. ``name``: The directory of the
+    mount that everything is written to; nothing is there yet. ``keep``: Whether the mount's cache
+    and private directory are those of a run, and stay.
     """
     tried = Tried(spec.backend, ())
     try:
@@ -86,8 +80,8 @@ def examine(spec: MountSpec, settings: Settings, name: str, *, keep: bool) -> Tr
             hint=f"See whether there is room, and who may write there: df -h {where}",
         )
         tried = replace(tried, findings=(*tried.findings, Finding.of("mount", "mount", failed)))
-    if not keep and mount_table.at(spec.target) is None:
-        _forget(spec, settings, failed=any(found.status == "failed" for found in tried.findings))
+    if not keep:
+        forget(spec, settings, failed=any(found.status == "failed" for found in tried.findings))
     return tried
 
 
@@ -162,11 +156,14 @@ def _explained(finding: Finding, mount: Mount) -> Finding:
     return replace(finding, detail=detail)
 
 
-def _forget(spec: MountSpec, settings: Settings, *, failed: bool) -> None:
+def forget(spec: MountSpec, settings: Settings, *, failed: bool) -> None:
     """Remove the cache of a mount that was only made to be tried, and its private directory.
 
-    Its log stays if something failed: a hint may say to read it.
+    Neither while it is still mounted. Its log stays if something failed: a hint may say to read it.
     """
+    if mount_table.at(spec.target) is not None:
+        return
     shutil.rmtree(spec.cache_dir, ignore_errors=True)
-    if not failed:
-        shutil.rmtree(state_root(settings) / spec.id, ignore_errors=True)
+    directory = StateDirectory(state_root(settings) / spec.id)
+    if not failed or not directory.log.exists():
+        shutil.rmtree(directory.path, ignore_errors=True)

@@ -13,8 +13,8 @@ from mountkit.events import Observer, Problem
 from mountkit.formatting import printable
 from mountkit.linux import mount_table
 from mountkit.linux.fusermount import unmount
-from mountkit.linux.held_signals import held_back
 from mountkit.linux.process import ProcessIdentity
+from mountkit.linux.signals import held_back
 from mountkit.names import top_of
 from mountkit.state import upload_tag
 from mountkit.state.record import FAILED, MOUNTING, SERVING, MountRecord, now
@@ -62,7 +62,7 @@ def mount_anew(
     named = (
         earlier.strays_before
         if earlier is not None
-        else tuple(bypassed_file.occurrence for bypassed_file in directory.bypassed.found())
+        else tuple(each.occurrence for each in directory.bypassed.found())
     )
     began = time.time()
     record = MountRecord(
@@ -92,7 +92,7 @@ def mount_anew(
 
     try:
         _start(mounter, timeout, seen, tries=TRIES if takes_over else 1)
-        torn = tuple(bypassed_file.occurrence for bypassed_file in mounter.torn)
+        torn = tuple(each.occurrence for each in mounter.torn)
         record = record.change(SERVING, strays_before=(*named, *torn))
         directory.write(record)
     except BaseException:

@@ -21,9 +21,8 @@ from mountkit.lifecycle.open import (
     same_daemon,
 )
 from mountkit.linux.fusermount import fusermount
-from mountkit.linux.held_signals import held_back
 from mountkit.linux.process import ProcessIdentity
-from mountkit.monitoring.listener import begin
+from mountkit.linux.signals import held_back
 from mountkit.mounts.inventory import Inventory, take_inventory
 from mountkit.mounts.mount import Mount
 from mountkit.mounts.mounter import Mounter
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
     from mountkit.config.settings import Settings
-    from mountkit.monitoring.listener import Listener
+    from mountkit.monitoring.endpoint import Endpoint
     from mountkit.spec import MountSpec
     from mountkit.state.record import MountRecord
 
@@ -64,7 +63,7 @@ class Session:
         supervisor: Supervisor,
         lock: FileLock,
         limits: timeouts.Limits,
-        listener: Listener,
+        endpoint: Endpoint | None,
         drain: Callable[..., DrainReport] = drain,
     ) -> None:
         self.mount = mount
@@ -72,7 +71,7 @@ class Session:
         self._mounter = mounter
         self._lock = lock
         self._limits = limits
-        self._listener = listener
+        self._endpoint = endpoint
         self._drain = drain
 
     @classmethod
@@ -106,12 +105,13 @@ class Session:
             lock = cache_lock.acquire(spec)
             undo.callback(lock.release)
             # Only now: whoever had the cache until then may have written, proven and removed. And
-            # before the listener has a thread, for ``look`` may fork.
+            # before the endpoint has a thread, for ``look`` may fork.
             refuse_waiting_elsewhere(spec)
             found = look(mount)
             cache_lock.sign(spec)
-            listener = begin(settings.address, mount, observer)
-            undo.callback(listener.close)
+            endpoint = _endpoint(settings, mount, observer)
+            if endpoint is not None:
+                undo.callback(endpoint.close)
             env = environment.daemon_environment(spec.source, spec.store)
             mounter = Mounter(spec, backend, binary, directory, program, env)
             undo.callback(mounter.release)
@@ -132,13 +132,14 @@ class Session:
                 attempts=settings.remount_attempts,
                 mount_timeout=settings.mount_timeout,
                 limits=health.health_limits(settings),
-                observer=listener.counting(observer),
+                observer=observer if endpoint is None else endpoint.counting(observer),
             )
             limits = timeouts.limits(settings)
-            session = cls(mount, mounter, supervisor, lock, limits, listener)
+            session = cls(mount, mounter, supervisor, lock, limits, endpoint)
             with held_back():
                 supervisor.start()
-                listener.watch(supervisor)
+                if endpoint is not None:
+                    endpoint.watch(supervisor)
                 undo.pop_all()
                 keep(session)
         return session
@@ -199,10 +200,6 @@ class Session:
             return (Unproven(self.mount.path, 0, reason),)
         return ()
 
-    def unmounted_from_outside(self) -> bool:
-        """Whether ``mountkit umount`` drained the mount and had it taken away."""
-        return self.supervisor.stopped
-
     def close(self) -> None:
         """Unmount and let go without a drain. What was not uploaded stays in the cache."""
         self._unmount()
@@ -211,7 +208,8 @@ class Session:
 
     def _unmount(self) -> None:
         try:
-            self._listener.close()
+            if self._endpoint is not None:
+                self._endpoint.close()
             ended = self.supervisor.stop()
             self._mounter.unmount()
             if not ended:
@@ -259,3 +257,12 @@ class Session:
         finally:
             self._mounter.release()
             self._lock.release()
+
+
+def _endpoint(settings: Settings, mount: Mount, observer: Observer) -> Endpoint | None:
+    """What answers for the mount, if that is asked for; it is loaded only then."""
+    if settings.address is None:
+        return None
+    from mountkit.monitoring.endpoint import Endpoint
+
+    return Endpoint.open(settings.address, mount, observer)

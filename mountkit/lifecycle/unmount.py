@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends, timing
@@ -11,8 +12,8 @@ from mountkit.config.directories import state_root
 from mountkit.config.environment import search_path
 from mountkit.config.timeouts import limits
 from mountkit.errors import MountUnavailableError, NotDurableError, Unproven
-from mountkit.linux import fusermount, paths
-from mountkit.mounts import mount_point
+from mountkit.linux import fusermount, mount_table, paths
+from mountkit.mounts.bare_directory import bypassed_files_in
 from mountkit.mounts.mount import Mount
 from mountkit.mounts.mounter import Mounter
 from mountkit.mounts.shadowed_files import lying
@@ -104,7 +105,7 @@ def _take_away(mount: Mount, record: MountRecord) -> None:
 def _drained(mount: Mount, settings: Settings, observer: Observer) -> DrainReport:
     report = drain(mount, limits(settings), observer, ended_well=False)
     # What lies below the mount comes to light when it is gone, and is named then.
-    below = {bypassed_file.path for bypassed_file in lying(mount)}
+    below = {each.path for each in lying(mount)}
     if not below.issuperset(problem.path for problem in report.unproven):
         error = not_proven(mount.path, report.unproven)
         raise NotDurableError(
@@ -120,10 +121,12 @@ def _looked_again(mount: Mount, record: MountRecord, report: DrainReport) -> Dra
     """The report, with what was written after the drain, or never reached the mount."""
     report = checked_again(mount, report, record)
     named = {problem.path for problem in report.unproven}
-    left = [(path, size) for path, size in mount_point.bare_files(mount.path) if path not in named]
-    if left:
+    if mount_table.at(mount.path) is None:
         reason = f"it never reached the mount, and lies on the local disk, in {mount.path}"
-        problems = tuple(Unproven(path, size, reason) for path, size in left)
+        left = sorted(
+            (file.path, file.size) for file in bypassed_files_in(Path(mount.path), named=named)
+        )
+        problems = (Unproven(path, size, reason) for path, size in left)
         report = replace(report, unproven=(*report.unproven, *problems))
     if not report.complete:
         error = not_proven(mount.path, report.unproven)

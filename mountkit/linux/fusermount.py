@@ -10,6 +10,7 @@ from pathlib import Path
 from mountkit.errors import MountUnavailableError
 
 FUSE_DEVICE = Path("/dev/fuse")
+CONTAINER = "--device /dev/fuse --cap-add SYS_ADMIN"
 UNMOUNT_SECONDS = 5.0
 
 
@@ -18,17 +19,31 @@ def fusermount(search_path: str) -> str:
 
     Raises MountUnavailableError if it, or the device, is missing.
     """
-    if not FUSE_DEVICE.exists():
+    check_device()
+    return program(search_path)
+
+
+def check_device() -> None:
+    """Open the device, and not only look at it: a container's rules about devices show only then.
+
+    Raises MountUnavailableError if it is missing, or may not be opened.
+    """
+    try:
+        os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError as error:
         raise MountUnavailableError(
             f"{FUSE_DEVICE} is missing: this machine or container has no FUSE.",
-            hint="Load it with 'modprobe fuse', or start the container with "
-            "--device /dev/fuse --cap-add SYS_ADMIN.",
-        )
-    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+            hint=f"Load it: modprobe fuse; in a container: {CONTAINER}",
+        ) from error
+    except OSError as error:
         raise MountUnavailableError(
-            f"{FUSE_DEVICE} may not be opened by this user.",
-            hint="Have it made readable and writable: chmod 666 /dev/fuse",
-        )
+            f"{FUSE_DEVICE} may not be opened: {error.strerror}.",
+            hint=f"Open it to everybody (chmod 666 {FUSE_DEVICE}); in a container: {CONTAINER}",
+        ) from error
+
+
+def program(search_path: str) -> str:
+    """Where it is. Raises MountUnavailableError if it is missing."""
     path = shutil.which("fusermount3", path=search_path)
     if path is None:
         raise MountUnavailableError(

@@ -8,6 +8,7 @@ import select
 import signal
 import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mountkit.errors import MountkitError, MountUnavailableError
@@ -63,10 +64,9 @@ def _tell(writer: int, work: Callable[[], Any]) -> NoReturn:
     status = 1
     try:
         try:
-            answer = _answer(work)
+            answer = pickle.dumps((work(), None, ""))
         except Exception as error:  # noqa: BLE001 - the parent raises it
-            told = RuntimeError(f"{type(error).__name__}: {error}")
-            answer = pickle.dumps((None, told, traceback.format_exc()))
+            answer = _carried(error)
         with os.fdopen(writer, "wb") as stream:
             stream.write(answer)
         status = 0
@@ -75,15 +75,13 @@ def _tell(writer: int, work: Callable[[], Any]) -> NoReturn:
         os._exit(status)
 
 
-def _answer(work: Callable[[], Any]) -> bytes:
-    """What it returns, or an error of ours, as it is carried to the parent."""
-    try:
-        return pickle.dumps((work(), None, ""))
-    except MountkitError as error:
-        try:
+def _carried(error: Exception) -> bytes:
+    """What the parent raises: the error itself, if it is one of ours that can be carried."""
+    if isinstance(error, MountkitError):
+        with suppress(pickle.PicklingError, AttributeError, TypeError):
             return pickle.dumps((None, error, ""))
-        except (pickle.PicklingError, AttributeError, TypeError):
-            raise error from None
+    told = RuntimeError(f"{type(error).__name__}: {error}")
+    return pickle.dumps((None, told, "".join(traceback.format_exception(error))))
 
 
 def _read(reader: int, deadline: float) -> bytes | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -45,8 +47,7 @@ class ProcessIdentity:
         """The identity of a running process, or None if there is none with this PID."""
         place = Path("/proc") / str(pid)
         try:
-            # The name, in brackets, may itself hold blanks and brackets.
-            fields = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            fields = stat_of(place)
             if fields[0] == "Z":
                 return None
             # A program that was upgraded under it is the same process all the same.
@@ -123,11 +124,32 @@ class Activity:
     def of(cls, pid: int) -> Activity:
         """Of a running process; state X if there is none."""
         try:
-            stat = (Path("/proc") / str(pid) / "stat").read_text(errors="replace")
+            fields = stat_of(Path("/proc") / str(pid))
         except (FileNotFoundError, ProcessLookupError):
             return cls("X", 0)
-        fields = stat.rpartition(")")[2].split()
         return cls(fields[0], int(fields[11]) + int(fields[12]))
+
+
+def wait_for_end(pid: int | None, wake: int, seconds: float) -> None:
+    """Until that process ends, the descriptor ``wake`` can be read, or the time is up."""
+    # Not select, which takes no descriptor over 1023: a training may have that many.
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    with ExitStack() as opened:
+        if pid is not None:
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return
+            opened.callback(os.close, descriptor)
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(seconds * 1000)
+
+
+def stat_of(place: Path) -> list[str]:
+    """The fields of proc(5), from the state on, of a process or thread that has its files there."""
+    # The name, in brackets, may itself hold blanks and brackets.
+    return (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def tail(log: Path, limit: int = TAIL_BYTES) -> str:

@@ -1,4 +1,4 @@
-"""Signals of this process: handled for a while, and given back."""
+"""Signals of this process: handled for a while, or held back, and given back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
 
-#: Those by which a terminal or a platform asks a program to end.
+#: Those by which a terminal or a platform asks a program to end; their handlers may raise.
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
@@ -31,6 +32,37 @@ def handled(
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """What comes meanwhile is handled at the end of the block, by whoever handled it before.
+
+    For the moment in which something changes hands that nobody would end else. Only Python's own
+    handlers are held back, and those run in the main thread: a signal that ends the process, or is
+    ignored, does so all the same.
+    """
+    before = {number: signal.getsignal(number) for number in ENDING}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    came: list[int] = []
+    holding = True
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if holding:
+            came.append(number)
+        else:
+            # A handler that raised kept the others from being set back.
+            handlers[signal.Signals(number)](number, frame)
+
+    try:
+        with handled(handlers, hold):
+            try:
+                yield
+            finally:
+                holding = False
+    finally:
+        for early in dict.fromkeys(came):
+            signal.raise_signal(early)
 
 
 def leave(number: int, _: object) -> NoReturn:

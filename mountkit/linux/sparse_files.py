@@ -28,19 +28,10 @@ def has_hole(
     A file may take fewer blocks than it has bytes because a file system, such as ZFS, compresses
     it. So blocks are only counted on a file system that does not tell where a hole is.
 
-    Parameters
-    ----------
-    path:
-        The file.
-    scratch:
-        A directory on the same file system, in which a nameless file may be made.
-    lseek, fstat:
-        The system calls of these names.
+    ``path``: The file. ``scratch``: A directory on the same file system, in which a nameless file
+    may be made. ``lseek``, ``fstat``: The system calls of these names.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be opened, or not be asked.
+    Raises OSError if the file cannot be opened, or not be asked.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:

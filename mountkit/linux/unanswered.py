@@ -1,4 +1,4 @@
-"""Wait for another thread's answer. Time in which that thread could not run is no silence.
+"""Work that may never come back, in a thread. Time in which it could not run is no silence.
 
 A machine that loads models and data at the start of a job is busy: a thread then waits for a
 processor, or for the disk it is read from, and the store has not even been asked.
@@ -11,7 +11,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from mountkit.linux.process import stat_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Result = TypeVar("Result")
 
@@ -64,20 +69,38 @@ def see(thread: threading.Thread) -> Seen:
     """A thread of this process; where the kernel does not say, it counts as waiting."""
     place = Path(f"/proc/self/task/{thread.native_id}")
     try:
-        # The name, in brackets, may itself hold brackets.
-        state = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        state = stat_of(place)[0]
         ran, delayed = (place / "schedstat").read_text().split()[:2]
         return Seen(state, (int(ran) + int(delayed)) / 1e9)
     except (OSError, ValueError, IndexError):
         return Seen("", 0.0)
 
 
-def answer(outcome: queue.SimpleQueue[Result], thread: threading.Thread, seconds: float) -> Result:
-    """What the thread puts into the queue.
+def within(seconds: float, work: Callable[[], Result]) -> Result:
+    """What ``work`` returns, or raises, in a thread of its own.
 
     Raises SilentError if it has waited ``seconds`` for something else than this machine; BusyError
-    if it has not come that far by then and ``BUSY_SECONDS`` more.
+    if it has not come that far by then and ``BUSY_SECONDS`` more. The thread is then left to
+    itself, and does not keep the process from ending.
     """
+    outcome: queue.SimpleQueue[tuple[Result | None, Exception | None]] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            outcome.put((work(), None))
+        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+            outcome.put((None, error))
+
+    thread = threading.Thread(target=attempt, name="mountkit-within", daemon=True)
+    thread.start()
+    result, error = answer(outcome, thread, seconds)
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # without an error it is what work returned
+
+
+def answer(outcome: queue.SimpleQueue[Result], thread: threading.Thread, seconds: float) -> Result:
+    """What the thread puts into the queue. Raises SilentError or BusyError, as ``within``."""
     began = time.monotonic()
     me = threading.current_thread()
     silence = Silence(began, see(me).seconds)

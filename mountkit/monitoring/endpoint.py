@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from mountkit.config.address import Address
-from mountkit.events import EndpointStarted, Event, MountLost, Observer, Problem, Remounted
+from mountkit.events import EndpointStarted, Event, MountLost, Observer, Problem, Remounted, guarded
 from mountkit.formatting import moment
 from mountkit.monitoring import metrics
 from mountkit.monitoring.http_server import Answer, bind
@@ -66,11 +66,11 @@ def _no(reason: str) -> Answer:
 
 
 class Endpoint:
-    """The server of one mount; see :class:`mountkit.monitoring.listener.Nobody`."""
+    """What answers for a mount, from before it is made until it is taken away."""
 
     def __init__(self, address: Address, mount: Mount, observer: Observer) -> None:
         self._mount = mount
-        self._observer = observer
+        self._tell = guarded(observer)
         self._closing = threading.Event()
         self._remounts: Counter[str] = Counter()
         self._cause = ""
@@ -125,20 +125,16 @@ class Endpoint:
                 logger.exception("mountkit: the server at %s failed", self.address.url)
                 goes_on = "it goes on" if left else "nobody is answered there any more"
                 self._tell(
-                    f"The server at {self.address.url} failed, and {goes_on}; the mount is looked "
-                    f"after as before: {type(error).__name__}: {error}. See: mountkit status "
-                    f"{self._mount.path}"
+                    Problem(
+                        f"The server at {self.address.url} failed, and {goes_on}; the mount is "
+                        f"looked after as before: {type(error).__name__}: {error}. See: mountkit "
+                        f"status {self._mount.path}"
+                    )
                 )
             else:
                 return
             if self._closing.wait(SERVE_PAUSE_SECONDS):
                 return
-
-    def _tell(self, reason: str) -> None:
-        try:
-            self._observer(Problem(reason))
-        except Exception:
-            logger.exception("mountkit: Problem could not be told")
 
     def close(self) -> None:
         """Stop to listen. Answers under way are not waited for."""

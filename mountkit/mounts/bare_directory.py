@@ -64,7 +64,7 @@ class BareDirectory:
     def keep(self) -> bool:
         """Move what is in it to the cache's ``strays`` folder; whether there was anything."""
         # Named before they are moved: a move that fails must not leave some of them unnamed.
-        named = {bypassed_file.path for bypassed_file in self.name()}
+        named = {each.path for each in self.name()}
         bare = self._path()
         entries = [] if bare is None else list(bare.iterdir())
         if not entries:

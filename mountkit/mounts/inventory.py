@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mountkit import backends
 from mountkit.errors import MountUnavailableError
 from mountkit.linux.isolated import run_isolated
-from mountkit.names import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME, top_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # The look itself ends after some seconds; listing a large bucket takes longer.
 LOOK_SECONDS = 300.0
-
-
 # The store dates in seconds, and our clocks are compared by one answer.
 CLOCKS_SECONDS = 2.0
 
@@ -98,7 +96,6 @@ def _further_down(
     Only those: the directories of a bucket may be many. What still waits is brought in any case.
     """
     from mountkit.checkpoints.verification import inside
-    from mountkit.names import top_of
 
     tops = {top_of(file.path) for file in files if not file.dirty} - {"", *known}
     manifests = {top: inside(top, MANIFEST_NAME) for top in sorted(tops)}
@@ -124,7 +121,6 @@ def _outdated(
     file of a checkpoint go all that are here.
     """
     from mountkit.checkpoints.attestation import attest_object
-    from mountkit.names import top_of
 
     waiting = [file for file in files if file.dirty]
     there = store.stat_many(file.path for file in waiting)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mountkit import backends
 from mountkit.config.directories import state_root
 from mountkit.errors import ConfigurationError
+from mountkit.linux.mount_table import lies_in
 from mountkit.mounts.mount import Mount
 from mountkit.state.registry import State
 from mountkit.store import open_store, parse
@@ -66,7 +67,7 @@ def followed(mount: Mount, path: str) -> str:
     if not backends.load(mount.spec.backend).links:
         return path
     real = mount.real(path)
-    if real == mount.path or real.startswith(f"{mount.path}/"):
+    if lies_in(real, mount.path):
         return real[len(mount.path) + 1 :]
     raise ConfigurationError(
         f"{mount.path}/{path} is a link that leads out of the mount, to {real}.",

@@ -95,10 +95,7 @@ class Mount:
     def relative(self, path: str | Path) -> str:
         """``path`` relative to the mount; "" for the mount itself.
 
-        Raises
-        ------
-        ConfigurationError
-            If it does not lie in the mount.
+        Raises ConfigurationError if it does not lie in the mount.
         """
         try:
             return "/".join(Path(resolve(path)).relative_to(self.path).parts)
@@ -162,10 +159,7 @@ class Mount:
     def wait_until_serving(self, timeout: float) -> None:
         """Wait for a repair under way, at most ``timeout`` seconds.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the mount does not come back.
+        Raises MountUnavailableError if the mount does not come back.
         """
         deadline = time.monotonic() + timeout
         while not self.serving():
@@ -181,10 +175,7 @@ class Mount:
     def latest_checkpoint(self) -> str | None:
         """The path of the newest proven checkpoint, or None: what to resume from.
 
-        Raises
-        ------
-        MountkitError
-            If the store cannot be asked.
+        Raises MountkitError if the store cannot be asked.
         """
         from mountkit.checkpoints import catalog
 

@@ -1,4 +1,4 @@
-"""The directory to mount at: whether it may be used (F9), and what lies in it."""
+"""The directory to mount at: whether it may be used (F9)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountUnavailableError
-from mountkit.linux import mount_table
 
 if TYPE_CHECKING:
     from mountkit.linux.mount_table import MountEntry
@@ -49,19 +48,3 @@ def refuse_foreign(target: str, entry: MountEntry) -> MountUnavailableError:
         f"{entry.source} ({entry.fstype}) is mounted at {target} already, and not by mountkit.",
         hint="Give another directory; mountkit never unmounts what it did not mount.",
     )
-
-
-def bare_files(target: str) -> tuple[tuple[str, int], ...]:
-    """Files on the local disk where a mount was, relative to it, with their sizes in bytes.
-
-    None while something is mounted there.
-    """
-    if mount_table.at(target) is not None:
-        return ()
-    places = [(Path(folder), names) for folder, _, names in os.walk(target)]
-    found = (
-        ((place / name).relative_to(target).as_posix(), (place / name).lstat().st_size)
-        for place, names in places
-        for name in names
-    )
-    return tuple(sorted(found))

@@ -14,13 +14,13 @@ from mountkit.formatting import moment
 from mountkit.linux import fuse_connection, mount_io, mount_table
 from mountkit.linux.daemon import Daemon, InheritedDaemon
 from mountkit.linux.fusermount import unmount
-from mountkit.linux.held_signals import held_back
 from mountkit.linux.mount_table import mount_around
+from mountkit.linux.signals import held_back
 from mountkit.mounts import mount_point
 from mountkit.mounts.bare_directory import BareDirectory
 from mountkit.mounts.start_gate import StartGate
 from mountkit.names import is_trial
-from mountkit.state.bypassed_files import BypassedFile, unnamed
+from mountkit.state.bypassed_files import BypassedFile
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
@@ -204,10 +204,8 @@ class Mounter:
         ``seen`` is called as soon as ``daemon`` is known, and again with ``device``: whoever writes
         them down then can tell the mount for ours, if this process is killed before it serves.
 
-        Raises
-        ------
-        MountUnavailableError
-            With the end of the daemon's log, if it does not come up; or once ``starts`` is shut.
+        Raises MountUnavailableError with the end of the daemon's log, if it does not come up; or
+        once ``starts`` is shut.
         """
         self.starts.check()
         binary = self._binary or self.backend.binary(self._environment.get("PATH", ""))
@@ -289,7 +287,7 @@ class Mounter:
 
         What is known of it must then outlast the mount, or the next one takes it for whole.
         """
-        if unnamed(self.directory.bypassed.found(), record.strays_before):
+        if self.directory.bypassed.unnamed(record.strays_before):
             return True
         try:
             files = self.control.files()

@@ -16,7 +16,6 @@ from mountkit.errors import NotDurableError
 from mountkit.formatting import moment
 from mountkit.linux import mount_table
 from mountkit.mounts.bare_directory import bypassed_files_in
-from mountkit.mounts.bypassed_files import new_bypassed_files
 from mountkit.state.record import SERVING
 
 if TYPE_CHECKING:
@@ -41,7 +40,8 @@ def missed(mount: Mount) -> tuple[BypassedFile, ...]:
             f"What was written beside the mount at {mount.path} is not known: {error}",
             hint=f"See what became of the mount: mountkit status {mount.path}",
         ) from error
-    return new_bypassed_files(mount, mount.last_record())
+    record = mount.last_record()
+    return mount.directory.bypassed.unnamed(record.strays_before if record else ())
 
 
 def lying(mount: Mount) -> tuple[BypassedFile, ...]:

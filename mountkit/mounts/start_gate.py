@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountUnavailableError
-from mountkit.linux.held_signals import held_back
+from mountkit.linux.signals import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +38,7 @@ class StartGate:
     def check(self) -> None:
         """Go on only while it is open.
 
-        Raises
-        ------
-        MountUnavailableError
-            If it is shut.
+        Raises MountUnavailableError if it is shut.
         """
         if self._over.is_set():
             raise MountUnavailableError(

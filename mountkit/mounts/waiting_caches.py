@@ -64,16 +64,10 @@ def waiting(
 ) -> tuple[WaitingCache, ...]:
     """The caches in which files wait, by what is known of mounts, and by the caches themselves.
 
-    Parameters
-    ----------
-    root:
-        Where the caches are kept.
-    spec:
-        A mount that is about to be made: only the other caches count, and only those of the same
-        bucket whose prefix is this one's, or lies above or below it. How the store is reached does
-        not matter: one store has many names.
-    without:
-        Caches that somebody tells of otherwise.
+    ``root``: Where the caches are kept. ``spec``: A mount that is about to be made: only the other
+    caches count, and only those of the same bucket whose prefix is this one's, or lies above or
+    below it. How the store is reached does not matter: one store has many names. ``without``:
+    Caches that somebody tells of otherwise.
     """
     left = {record.spec.cache_dir: record.spec for record in known.left()}
     for cache in _caches(root):

@@ -22,7 +22,7 @@ def astray(mount: Mount) -> tuple[Unproven, ...]:
     """
     found: list[Unproven] = []
     try:
-        found += [explained(mount, bypassed_file) for bypassed_file in missed(mount)]
+        found += [explained(mount, each) for each in missed(mount)]
         record = mount.last_record()
         covered = mount.shadowed_by() or (record.covered if record else "")
     except MountkitError as error:
@@ -47,23 +47,20 @@ def explained(mount: Mount, bypassed_file: BypassedFile) -> Unproven:
     )
 
 
-def why(bypassed_file: BypassedFile, began: float, lost: Iterable[float]) -> str:
+def why(file: BypassedFile, began: float, lost: Iterable[float]) -> str:
     """Why a file bypassed the mount that was made at ``began``, and ``lost`` at these moments."""
-    if bypassed_file.torn:
+    if file.torn:
         return "the daemon died before it had written it to its end"
-    if not bypassed_file.mark:
+    if not file.mark:
         return "it did not reach the mount"
-    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(bypassed_file.at))
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(file.at))
     missed = f"it did not reach the mount: it was written at {clock}"
-    if bypassed_file.at < began:
+    if file.at < began:
         return f"{missed}, before the mount was made"
-    if bypassed_file.until is not None and bypassed_file.at >= bypassed_file.until:
+    if file.until is not None and file.at >= file.until:
         return f"{missed}, while the mount was gone"
-    losses = [moment for moment in lost if began < moment <= bypassed_file.at]
-    uncovered = (
-        bypassed_file.covered is None
-        or not max(losses, default=0.0) < bypassed_file.covered <= bypassed_file.at
-    )
+    losses = [moment for moment in lost if began < moment <= file.at]
+    uncovered = file.covered is None or not max(losses, default=0.0) < file.covered <= file.at
     if losses and uncovered:
         return f"{missed}, while the mount was gone"
     return (

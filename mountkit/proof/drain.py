@@ -48,12 +48,9 @@ def drain(mount: Mount, limits: Limits, observer: Observer, *, ended_well: bool)
     A store that is out of reach is waited for; the drain ends when nothing has moved for the
     stall timeout, or when the store refuses, and then names every file it could not settle.
 
-    Parameters
-    ----------
-    ended_well:
-        Whether what wrote the files says that it finished. A checkpoint counts as finished only
-        with a ``trainer_state.json`` of its step. Otherwise, and for what an earlier run left in
-        the cache, that has to be the newest of its files: Trainer writes it last.
+    ``ended_well``: Whether what wrote the files says that it finished. A checkpoint counts as
+    finished only with a ``trainer_state.json`` of its step. Otherwise, and for what an earlier run
+    left in the cache, that has to be the newest of its files: Trainer writes it last.
     """
     # One moment for all of it, and not so long for each checkpoint and each of its waits.
     limits = limits.begun()

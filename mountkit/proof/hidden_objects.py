@@ -90,10 +90,7 @@ def hidden(
 
     What the mount still does not show then has a name that it cannot show.
 
-    Raises
-    ------
-    MountkitError
-        If the store cannot be asked, or rclone does not answer.
+    Raises MountkitError if the store cannot be asked, or rclone does not answer.
     """
     files = frozenset(known)
     left = {(info.path, info.size, info.tag) for info in unseen if info.path not in files}

@@ -42,10 +42,7 @@ def evicted_unproven(
     one. A file that this run overwrote, and renamed then, has the mark of this run, and is named
     unless it is known. A manifest holds nothing of a program, and whoever reads it compares.
 
-    Raises
-    ------
-    MountkitError
-        If the store cannot be asked.
+    Raises MountkitError if the store cannot be asked.
     """
     mark = backends.load(mount.spec.backend).mark
     if not mark:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError, MountUnavailableError, Unproven
-from mountkit.mounts.bypassed_files import new_bypassed_files
 from mountkit.names import is_trial
 from mountkit.proof.bypassed_report import explained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from mountkit.backends.base import WrittenFile
     from mountkit.mounts.mount import Mount
@@ -35,33 +34,25 @@ class DrainReport:
         """Whether everything that was written is proven to be in the store."""
         return not self.unproven
 
-    def checked_again(self, files: Iterable[WrittenFile]) -> DrainReport:
-        """The report, and what was written after the drain, by the cache once nobody serves."""
-        named = {problem.path for problem in self.unproven}
-        late = tuple(
-            Unproven(file.path, file.size, "it was written after the drain had ended")
-            for file in files
-            if file.path not in named and (file.dirty or self.seen.get(file.path) != file.stamp)
-        )
-        return replace(self, unproven=(*self.unproven, *late))
-
 
 def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None) -> DrainReport:
     """The report once nothing serves any more, with what was written after the drain.
 
     ``record`` is the mount's, from before it was taken away.
     """
+    late: dict[str, Unproven] = {}
     try:
-        report = report.checked_again(written(mount))
+        for file in written(mount):
+            if file.dirty or report.seen.get(file.path) != file.stamp:
+                reason = "it was written after the drain had ended"
+                late[file.path] = Unproven(file.path, file.size, reason)
     except (MountkitError, OSError) as error:
         report = replace(report, unproven=(*report.unproven, unknown(mount, error)))
+    for one in mount.directory.bypassed.unnamed(record.strays_before if record else ()):
+        late.setdefault(one.path, explained(mount, one))
     named = {problem.path for problem in report.unproven}
-    late = [
-        bypassed_file
-        for bypassed_file in new_bypassed_files(mount, record)
-        if bypassed_file.path not in named
-    ]
-    return replace(report, unproven=(*report.unproven, *(explained(mount, one) for one in late)))
+    more = (problem for path, problem in late.items() if path not in named)
+    return replace(report, unproven=(*report.unproven, *more))
 
 
 def written(mount: Mount) -> list[WrittenFile]:

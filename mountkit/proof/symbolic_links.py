@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mountkit import backends
 from mountkit.errors import Unproven
 from mountkit.formatting import printable
+from mountkit.linux.mount_table import lies_in
 from mountkit.mounts.link_names import leaves, shown, twice
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def leading_out(mount: Mount, paths: Iterable[str], deadline: Deadline) -> tuple
         name = shown(path, suffix)
         target = (control.content(path) or b"").decode(errors="replace") if name else ""
         place = posixpath.normpath(posixpath.join(mount.path, posixpath.dirname(path), target))
-        if target and place != mount.path and not place.startswith(f"{mount.path}/"):
+        if target and not lies_in(place, mount.path):
             said.append(
                 f"{printable(name)} is a link that leads out of the mount, to {printable(target)}: "
                 "what it leads to is not in the bucket"

@@ -40,16 +40,10 @@ def run(
 ) -> int:
     """Run ``command`` while ``spec`` is mounted; the exit code of the whole.
 
-    Returns
-    -------
-    int
-        The command's own code, 128+N if signal N ended it, or 75 if it ended well and not all of
-        what it wrote is proven to be in the store.
+    Returns the command's own code, 128+N if signal N ended it, or 75 if it ended well and not all
+    of what it wrote is proven to be in the store.
 
-    Raises
-    ------
-    MountkitError
-        If the mount cannot be had; the command has not run then.
+    Raises MountkitError if the mount cannot be had; the command has not run then.
     """
     known, root = State(state_root(settings)), cache_root(settings)
     with Signals(settings.grace, say, at_once) as signals:

@@ -12,7 +12,7 @@ from mountkit.state import json_file
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 
@@ -36,46 +36,35 @@ class BypassedFiles:
         One that lies there from before its directory was begun anew is over.
         """
         with self._lock():
-            known_before, save_started_at = self.found(), self.save_started_at()
-            known = {bypassed_file.occurrence for bypassed_file in known_before}
-            new = (
-                bypassed_file
-                for bypassed_file in bypassed
-                if not over(bypassed_file.path, bypassed_file.at, save_started_at)
-            )
-            self._write(
-                (
-                    *known_before,
-                    *(
-                        bypassed_file
-                        for bypassed_file in new
-                        if bypassed_file.occurrence not in known
-                    ),
-                )
-            )
+            noted, started = self.found(), self.save_started_at()
+            known = {each.occurrence for each in noted}
+            new = [each for each in bypassed if not over(each.path, each.at, started)]
+            self._write([*noted, *(each for each in new if each.occurrence not in known)])
 
     def found(self) -> tuple[BypassedFile, ...]:
         """The files that reached the local disk instead of the mount, each time it happened."""
         content = json_file.load(self._path) or {}
         # Earlier versions wrote down names alone.
-        named = tuple(BypassedFile(path) for path in content.get("paths", ()))
-        return (
-            *named,
-            *(BypassedFile(**bypassed_file) for bypassed_file in content.get("found", ())),
-        )
+        named = (BypassedFile(path) for path in content.get("paths", ()))
+        return (*named, *(BypassedFile(**each) for each in content.get("found", ())))
 
     def paths(self) -> tuple[str, ...]:
         """Their names, each once."""
-        return tuple(sorted({bypassed_file.path for bypassed_file in self.found()}))
+        return tuple(sorted({each.path for each in self.found()}))
+
+    def unnamed(self, before: Iterable[tuple[str, str]]) -> tuple[BypassedFile, ...]:
+        """Those of which no earlier run has told, the last of each name.
+
+        ``before``: What had bypassed the mount by the time it was first made.
+        """
+        told = frozenset(before)
+        last = {each.path: each for each in self.found() if each.occurrence not in told}
+        return tuple(last[path] for path in sorted(last))
 
     def begin(self, below: str) -> None:
         """A directory is about to be written: what went wrong with its files before is over."""
         with self._lock():
-            kept = [
-                bypassed_file
-                for bypassed_file in self.found()
-                if not bypassed_file.path.startswith(f"{below}/")
-            ]
+            kept = [each for each in self.found() if not each.path.startswith(f"{below}/")]
             self._write(kept, anew=[below])
 
     def save_started_at(self) -> Mapping[str, float]:
@@ -105,7 +94,7 @@ class BypassedFiles:
 
     def _write(self, found: Iterable[BypassedFile], **now: Iterable[str]) -> None:
         """Replace the list; ``now`` has the directories of which something is noted."""
-        content: dict[str, Any] = {"found": [asdict(bypassed_file) for bypassed_file in found]}
+        content: dict[str, Any] = {"found": [asdict(each) for each in found]}
         for what in ("anew", "removed", "lessened"):
             moments = {**self._moments(what), **dict.fromkeys(now.get(what, ()), time.time())}
             newest = sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:]
@@ -162,15 +151,3 @@ class BypassedFile:
     def occurrence(self) -> tuple[str, str]:
         """What a record keeps of it."""
         return self.path, self.mark
-
-
-def unnamed(
-    found: Iterable[BypassedFile], before: Collection[tuple[str, str]]
-) -> tuple[BypassedFile, ...]:
-    """Those of which no earlier run has told, the last of each name."""
-    last = {
-        bypassed_file.path: bypassed_file
-        for bypassed_file in found
-        if bypassed_file.occurrence not in before
-    }
-    return tuple(last[path] for path in sorted(last))

@@ -17,10 +17,13 @@ logger = logging.getLogger("mountkit")
 
 LOCK_NAME = "lock"
 OWNER_NAME = "mount.json"
+LOOK_SECONDS = 0.2
 
 
-def acquire(spec: MountSpec) -> FileLock:
+def acquire(spec: MountSpec, patience: float = LOOK_SECONDS) -> FileLock:
     """Take the cache of a mount; the kernel gives it back when this process ends.
+
+    Who only looks whether it is free has it for a moment, which is waited for.
 
     Raises MountUnavailableError if another process has it, or the directory cannot be used.
     """
@@ -29,7 +32,7 @@ def acquire(spec: MountSpec) -> FileLock:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Given back by the thread that used the cache last, whichever that is.
         lock = FileLock(cache / LOCK_NAME, mode=0o600, thread_local=False)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout as error:
         raise MountUnavailableError(
             f"{spec.source.url} is mounted at {spec.target} already, by another process.",
@@ -77,7 +80,7 @@ def owner(cache: Path) -> MountSpec | None:
 def is_free(spec: MountSpec) -> bool:
     """Whether no process has the cache right now."""
     try:
-        acquire(spec).release()
+        acquire(spec, patience=0).release()
     except MountUnavailableError:
         return False
     return True

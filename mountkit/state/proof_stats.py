@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
+from pydantic import TypeAdapter
 
 from mountkit.errors import ConfigurationError
 from mountkit.formatting import moment, timestamp
 from mountkit.state import json_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger("mountkit")
@@ -65,6 +67,9 @@ class ProofStats:
     proven_at: Mapping[str, float] = field(default_factory=dict)
 
 
+_STATS = TypeAdapter(ProofStats)
+
+
 class Ledger:
     """The file that holds the account, for several processes and threads."""
 
@@ -76,31 +81,25 @@ class Ledger:
         """The account; an empty one if there is none, or it cannot be read."""
         try:
             content = json_file.load(self._folder / FILE_NAME)
-            return ProofStats() if content is None else _proof_stats(content)
-        except (ConfigurationError, KeyError, TypeError, ValueError) as error:
+            return ProofStats() if content is None else _STATS.validate_python(content)
+        except (ConfigurationError, ValueError) as error:
             logger.warning("mountkit: %s is begun anew: %s", self._folder / FILE_NAME, error)
             return ProofStats()
 
     def proved(self, proven: Proven) -> None:
         """A checkpoint was proven."""
 
-        def change(proof_stats: ProofStats) -> ProofStats:
-            moments = {**proof_stats.proven_at, proven.checkpoint: moment(proven.at)}
+        def change(stats: ProofStats) -> ProofStats:
+            moments = {**stats.proven_at, proven.checkpoint: moment(proven.at)}
             newest = sorted(moments.items(), key=lambda item: item[1])[-REMEMBERED:]
-            return replace(
-                proof_stats, proven=proven, proofs=proof_stats.proofs + 1, proven_at=dict(newest)
-            )
+            return replace(stats, proven=proven, proofs=stats.proofs + 1, proven_at=dict(newest))
 
         self._change(change)
 
     def failed(self, message: str) -> None:
         """A checkpoint could not be proven."""
         complaint = _complaint(message)
-        self._change(
-            lambda proof_stats: replace(
-                proof_stats, failures=proof_stats.failures + 1, complaint=complaint
-            )
-        )
+        self._change(lambda stats: replace(stats, failures=stats.failures + 1, complaint=complaint))
 
     def record_error(self, message: str) -> None:
         """The store, or the way to it, gave trouble; what is said again and again is noted once."""
@@ -110,7 +109,7 @@ class Ledger:
             return
         self._said = (message, now)
         complaint = _complaint(message)
-        self._change(lambda proof_stats: replace(proof_stats, complaint=complaint))
+        self._change(lambda stats: replace(stats, complaint=complaint))
 
     def clear(self) -> None:
         """Forget everything."""
@@ -129,14 +128,3 @@ class Ledger:
 
 def _complaint(message: str) -> Complaint:
     return Complaint(message[:LONGEST_MESSAGE], timestamp(time.time()))
-
-
-def _proof_stats(content: dict[str, Any]) -> ProofStats:
-    proven, complaint = content["proven"], content["complaint"]
-    return ProofStats(
-        proven=Proven(**proven) if proven else None,
-        proofs=int(content["proofs"]),
-        failures=int(content["failures"]),
-        complaint=Complaint(**complaint) if complaint else None,
-        proven_at={str(name): float(at) for name, at in content["proven_at"].items()},
-    )

@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from mountkit.errors import ConfigurationError
 from mountkit.formatting import timestamp
-from mountkit.linux.process import ProcessIdentity
-from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.linux.process import ProcessIdentity  # noqa: TC001 - pydantic reads it
+from mountkit.spec import MountSpec  # noqa: TC001 - as above
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,55 +70,25 @@ class MountRecord:
         return replace(self, state=state, since=now(), **fields)
 
 
-def _occurrence(bypassed_file: str | list[str]) -> tuple[str, str]:
-    """A file that bypassed the mount once; earlier versions wrote down its name alone."""
-    path, mark = (bypassed_file, "") if isinstance(bypassed_file, str) else bypassed_file
-    return path, mark
+_RECORD = TypeAdapter(MountRecord)
 
 
 def parse(content: dict[str, Any], place: Path) -> MountRecord:
     """Read a record, also one of an earlier version.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is damaged; the message names ``place``.
+    Raises ConfigurationError if it is damaged; the message names ``place``.
     """
     try:
-        spec = content["spec"]
-        supervisor = ProcessIdentity(**content["supervisor"])
-        daemon = ProcessIdentity(**content["daemon"]) if content["daemon"] else None
-        return MountRecord(
-            spec=MountSpec(
-                source=Source(**spec["source"]),
-                target=spec["target"],
-                backend=spec["backend"],
-                store=StoreOptions(**spec["store"]),
-                cache_dir=spec["cache_dir"],
-                largest_file=spec["largest_file"],
-                why=spec["why"],
-                options=tuple((name, value) for name, value in spec["options"]),
-            ),
-            state=content["state"],
-            since=content["since"],
-            supervisor=supervisor,
-            daemon=daemon,
-            device=content["device"] if (daemon or supervisor).of_this_boot() else None,
-            remounts=content["remounts"],
-            reason=content["reason"],
-            began=content["began"],
-            adopted=tuple(content["adopted"]),
-            lost=tuple(content["lost"]),
-            strays_before=tuple(
-                _occurrence(bypassed_file) for bypassed_file in content["strays_before"]
-            ),
-            unproven_before=tuple(content["unproven_before"]),
-            unproven=tuple(content["unproven"]),
-            store_began=content["store_began"],
-            covered=content["covered"],
-        )
+        named = {name: content[name] for name in MountRecord.__dataclass_fields__}
+        # Earlier versions wrote down the name of a file that bypassed the mount, and no mark.
+        before = [[each, ""] if isinstance(each, str) else each for each in named["strays_before"]]
+        record = _RECORD.validate_python({**named, "strays_before": before})
     except (KeyError, TypeError, ValueError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
         raise ConfigurationError(
-            f"{place / RECORD_NAME} was written by another version of mountkit ({error!r}).",
+            f"{place / RECORD_NAME} was written by another version of mountkit ({why}).",
             hint=f"If nothing of yours is mounted, remove it: rm -r {place}",
         ) from error
+    # A restart of the machine gives the number to somebody else's mount.
+    ours = (record.daemon or record.supervisor).of_this_boot()
+    return record if ours else replace(record, device=None)

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from mountkit.errors import ConfigurationError
+from mountkit.linux.mount_table import lies_in
 from mountkit.names import SOCKET_NAME
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import FAILED, MountRecord
@@ -71,11 +72,7 @@ class State:
 
     def containing(self, path: str) -> MountRecord | None:
         """The mount that a path lies in: the innermost, if several are nested."""
-        inside = [
-            record
-            for record in self.records()
-            if path == record.spec.target or path.startswith(record.spec.target + "/")
-        ]
+        inside = [record for record in self.records() if lies_in(path, record.spec.target)]
         return max(
             inside, key=lambda record: (len(record.spec.target), *_liveness(record)), default=None
         )

@@ -64,30 +64,21 @@ class Journal:
     def begin(self, path: str) -> None:
         """Note that ``path`` is about to be written: what was known of it holds no longer.
 
-        Raises
-        ------
-        OSError
-            If that cannot be noted; then it must not be written either.
+        Raises OSError if that cannot be noted; then it must not be written either.
         """
         self._append({"at": time.time(), "path": path})
 
     def done(self, path: str, size: int, crc64nvme: str) -> None:
         """Note that ``path`` was written to its end: ``size`` bytes with that checksum (base64).
 
-        Raises
-        ------
-        OSError
-            If that cannot be noted; the file then counts as unfinished.
+        Raises OSError if that cannot be noted; the file then counts as unfinished.
         """
         self._append({"at": time.time(), "path": path, "size": size, "crc64nvme": crc64nvme})
 
     def failed(self, path: str, problem: str) -> None:
         """Note why ``path`` did not come to its end.
 
-        Raises
-        ------
-        OSError
-            If that cannot be noted; the file then counts as unfinished.
+        Raises OSError if that cannot be noted; the file then counts as unfinished.
         """
         self._append({"at": time.time(), "path": path, "problem": problem or UNFINISHED})
 
@@ -97,10 +88,7 @@ class Journal:
         A line that cannot be read makes its file doubtful, or every file noted before it if it does
         not even tell its path. Only a last line without its end is left for later.
 
-        Raises
-        ------
-        OSError
-            If there is a journal and it cannot be read.
+        Raises OSError if there is a journal and it cannot be read.
         """
         try:
             seen, fresh = self._read_on()
@@ -129,10 +117,6 @@ class Journal:
                 seen = _Seen()
             stream.seek(seen.offset)
             return seen, stream.read()
-
-    def clear(self) -> None:
-        """Forget everything, as when a mount is made anew."""
-        self._file.unlink(missing_ok=True)
 
     def _append(self, content: dict[str, object]) -> None:
         # The first newline ends what a full disk may have left of an earlier line. All in one

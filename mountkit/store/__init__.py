@@ -27,10 +27,7 @@ EXAMPLE = "Give a URL such as s3://my-bucket/run-1."
 def provider(scheme: str) -> Provider:
     """What there is to know of the stores of a URL scheme.
 
-    Raises
-    ------
-    UsageError
-        If there are none.
+    Raises UsageError if there are none.
     """
     if scheme not in PROVIDERS:
         raise UsageError(f"{scheme}:// is not a scheme mountkit knows.", hint=EXAMPLE)
@@ -47,10 +44,7 @@ def providers() -> tuple[Provider, ...]:
 def parse(url: str) -> Source:
     """Read a URL such as ``s3://bucket/run-1``.
 
-    Raises
-    ------
-    UsageError
-        If it is no URL, names no bucket, or has a scheme that is not supported.
+    Raises UsageError if it is no URL, names no bucket, or has a scheme that is not supported.
     """
     scheme, separator, _ = url.partition("://")
     if not separator or not scheme:

@@ -78,10 +78,7 @@ def _running(algorithm: str) -> _Running:
 class Digester:
     """Several checksums of one stream of bytes, in one pass.
 
-    Raises
-    ------
-    UsageError
-        If an algorithm is none of ``ALGORITHMS``.
+    Raises UsageError if an algorithm is none of ``ALGORITHMS``.
     """
 
     def __init__(self, algorithms: Iterable[str] = (REFERENCE,)) -> None:
@@ -150,25 +147,11 @@ def digest_file(
 ) -> FileDigest:
     """The size and the checksums of a file, read once, in constant memory.
 
-    Parameters
-    ----------
-    path:
-        The file to read.
-    algorithms:
-        Any of ``ALGORITHMS``.
-    chunk_bytes:
-        How much is read at a time, in bytes.
-    deadline:
-        Looked at between the chunks.
+    ``path``: The file to read. ``algorithms``: Any of ``ALGORITHMS``. ``chunk_bytes``: How much is
+    read at a time, in bytes. ``deadline``: Looked at between the chunks.
 
-    Raises
-    ------
-    UsageError
-        If an algorithm is unknown.
-    TimeUpError
-        If the deadline passes.
-    OSError
-        If the file cannot be opened or read.
+    Raises UsageError if an algorithm is unknown; TimeUpError if the deadline passes; OSError if the
+    file cannot be opened or read.
     """
     digester = Digester(algorithms)
     for view in _views(path, chunk_bytes, deadline):
@@ -185,33 +168,10 @@ def digest_file_parts(
 ) -> FileDigest:
     """The composite checksum of a file cut into parts, and its CRC64NVME, in one pass.
 
-    Parameters
-    ----------
-    path:
-        The file to read.
-    algorithm:
-        Any of ``ALGORITHMS``.
-    part_sizes:
-        The sizes of the parts in bytes, in order. Bytes past their sum belong to no part, and only
-        ``size`` and ``crc64nvme`` show them.
-    chunk_bytes:
-        How much is read at a time, in bytes.
-    deadline:
-        Looked at between the chunks.
+    As ``digest_file``, but for ``part_sizes``: the sizes of the parts in bytes, in order. Bytes
+    past their sum belong to no part, and only ``size`` and ``crc64nvme`` show them.
 
-    Returns
-    -------
-    FileDigest
-        ``values`` has ``crc64nvme`` and ``<algorithm>-composite``.
-
-    Raises
-    ------
-    UsageError
-        If the algorithm is unknown.
-    TimeUpError
-        If the deadline passes.
-    OSError
-        If the file cannot be opened or read.
+    Returns a digest whose ``values`` have ``crc64nvme`` and ``<algorithm>-composite``.
     """
     whole = Digester()
     parts: list[bytes] = []

@@ -88,43 +88,39 @@ class HealthVerdict:
 WELL = HealthVerdict(Health.WELL)
 
 
-def judge(observation: Observation, limits: HealthLimits) -> HealthVerdict:
+def judge(seen: Observation, limits: HealthLimits) -> HealthVerdict:
     """What is the matter with a mount, the plainest evidence first."""
-    if observation.aborted_by_helper:
-        silence = f"it has not answered for {observation.aborted_by_helper:.0f} s"
+    if seen.aborted_by_helper:
+        silence = f"it has not answered for {seen.aborted_by_helper:.0f} s"
         return HealthVerdict(
             Health.BROKEN, Cause.HUNG, f"{silence}, and nor could its supervisor run"
         )
-    if observation.ended:
-        return HealthVerdict(Health.BROKEN, Cause.DIED, observation.ended)
-    if not observation.entry:
+    if seen.ended:
+        return HealthVerdict(Health.BROKEN, Cause.DIED, seen.ended)
+    if not seen.entry:
         return HealthVerdict(Health.BROKEN, Cause.UNMOUNTED, "somebody unmounted it")
-    if not observation.ours:
-        return HealthVerdict(
-            Health.FOREIGN, Cause.UNMOUNTED, f"{observation.entry} is mounted over it"
-        )
-    if observation.error in BROKEN:
-        return HealthVerdict(
-            Health.BROKEN, Cause.DIED, f"it answers: {os.strerror(observation.error)}"
-        )
-    if observation.unanswered < limits.probe:
+    if not seen.ours:
+        return HealthVerdict(Health.FOREIGN, Cause.UNMOUNTED, f"{seen.entry} is mounted over it")
+    if seen.error in BROKEN:
+        return HealthVerdict(Health.BROKEN, Cause.DIED, f"it answers: {os.strerror(seen.error)}")
+    if seen.unanswered < limits.probe:
         return WELL
-    return _unanswered(observation, limits)
+    return _unanswered(seen, limits)
 
 
-def _unanswered(observation: Observation, limits: HealthLimits) -> HealthVerdict:
-    silence = f"it has not answered for {observation.unanswered:.0f} s"
-    if observation.waiting:
-        silence += f", {observation.waiting} requests wait"
-    if observation.process_state in STOPPED:
+def _unanswered(seen: Observation, limits: HealthLimits) -> HealthVerdict:
+    silence = f"it has not answered for {seen.unanswered:.0f} s"
+    if seen.waiting:
+        silence += f", {seen.waiting} requests wait"
+    if seen.process_state in STOPPED:
         return HealthVerdict(Health.BROKEN, Cause.HUNG, f"{silence}, and its daemon is stopped")
-    if observation.waiting == 0:
+    if seen.waiting == 0:
         # The question has not got there: whoever asks is silent, not the mount.
         return HealthVerdict(Health.SLOW, Cause.NONE, f"{silence}, but nothing waits for it")
-    still = min(observation.unanswered, observation.idle)
+    still = min(seen.unanswered, seen.idle)
     if still >= limits.hang:
         return HealthVerdict(Health.BROKEN, Cause.HUNG, f"{silence}, and its daemon does nothing")
-    if observation.unanswered >= PATIENCE * limits.hang:
+    if seen.unanswered >= PATIENCE * limits.hang:
         return HealthVerdict(Health.BROKEN, Cause.HUNG, silence)
     return HealthVerdict(Health.SLOW, Cause.NONE, f"{silence}; its daemon works")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import select
 import threading
 import time
 from contextlib import ExitStack
@@ -17,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError
-from mountkit.events import MountFailed, MountLost, Observer, Problem, Remounted
+from mountkit.events import MountFailed, MountLost, Observer, Problem, Remounted, guarded
+from mountkit.linux.process import wait_for_end
 from mountkit.state.record import FAILED, REPAIRING, SERVING
 from mountkit.supervision.failing_turns import FailingTurns
 from mountkit.supervision.health import Cause, Health, HealthLimits, HealthVerdict
@@ -35,7 +35,6 @@ from mountkit.supervision.restart_policy import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mountkit.events import Event
     from mountkit.mounts.mounter import Mounter
     from mountkit.state.record import MountRecord
 
@@ -75,7 +74,7 @@ class Supervisor:
         self._turned_at = time.monotonic()
         self._attempts = attempts
         self._mount_timeout = mount_timeout
-        self._observer = observer
+        self._tell = guarded(observer)
         self._limits = limits
         self._monitor = Monitor(mounter, limits, prober or Prober(record.spec.target))
         self._keeper = RecordKeeper(mounter.directory, record, self._tell)
@@ -214,7 +213,7 @@ class Supervisor:
             self._unmount()
             return False
         if action is Action.GIVE_UP:
-            self._give_up()
+            self._fail(f"{self._attempts} attempts failed, the last one: {self.error}")
             return False
         if action is Action.REMOUNT:
             self._remount(verdict)
@@ -235,13 +234,6 @@ class Supervisor:
         self._turned_at = now
         if earliest < self.record.began:
             self._keeper.write(replace(self.record, began=earliest))
-
-    def _tell(self, event: Event) -> None:
-        """What watches over a mount must not end because nobody can be told of it."""
-        try:
-            self._observer(event)
-        except Exception:
-            logger.exception("mountkit: %s could not be told", type(event).__name__)
 
     def _unmount(self) -> None:
         """Somebody drained the mount from outside and asked for its end."""
@@ -264,24 +256,9 @@ class Supervisor:
 
     def _sleep(self, seconds: float) -> None:
         """Until the daemon dies, somebody wakes us, or the time is up."""
-        watched = [self._wake_reader]
         daemon = self._mounter.daemon
-        descriptor = None
-        if daemon is not None and daemon.poll() is None:
-            try:
-                descriptor = os.pidfd_open(daemon.identity.pid)
-            except ProcessLookupError:
-                return
-            watched.append(descriptor)
-        try:
-            poll = select.poll()
-            for number in watched:
-                poll.register(number, select.POLLIN)
-            # Not select, which takes no descriptor over 1023: a training may have that many.
-            poll.poll(seconds * 1000)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+        alive = daemon is not None and daemon.poll() is None
+        wait_for_end(daemon.identity.pid if daemon and alive else None, self._wake_reader, seconds)
 
     def _remount(self, verdict: HealthVerdict) -> None:
         began = time.monotonic()
@@ -389,9 +366,6 @@ class Supervisor:
         self._keeper.write(replace(self.record, daemon=identity, device=self._mounter.device))
         # Nobody may find the mount by a device that another one had.
         self._keeper.must_be_written()
-
-    def _give_up(self) -> None:
-        self._fail(f"{self._attempts} attempts failed, the last one: {self.error}")
 
     def _fail(self, reason: str) -> None:
         self._keeper.write(self.record.change(FAILED, reason=reason))

@@ -30,7 +30,10 @@ def naming(mount: Mount | None) -> Iterator[None]:
         yield
     except OSError as error:
         if mount is None:
-            raise NotDurableError(f"A file cannot be read or written: {error}.") from error
+            raise NotDurableError(
+                f"A file cannot be read or written: {error}.",
+                hint="See what is mounted, and where: mountkit status",
+            ) from error
         place = mount.directory.path
         raise NotDurableError(
             f"What is known of the mount at {mount.path} cannot be read or written: {error}.",

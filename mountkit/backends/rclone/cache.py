@@ -45,10 +45,8 @@ class RcloneCache:
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """Every file below a directory, by rclone's own record.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the cache cannot be read: what is not seen is not known to be uploaded.
+        Raises MountUnavailableError if the cache cannot be read: what is not seen is not known to
+        be uploaded.
         """
         with self._readable():
             return self._files(below)
@@ -159,10 +157,7 @@ class RcloneCache:
         leaves its time as it is: something was removed, or moved away. That is not seen where
         another file was added to the same directory after it.
 
-        Raises
-        ------
-        MountUnavailableError
-            If the cache cannot be read.
+        Raises MountUnavailableError if the cache cannot be read.
         """
         with self._readable():
             return self._partially_deleted(below)
@@ -191,10 +186,7 @@ class RcloneCache:
         rclone had fetched what was there, of which it keeps zeros. A rename moves the bytes first
         and then the record: of one that broke off in between, the old name is forgotten.
 
-        Returns
-        -------
-        tuple of str
-            The files that were moved away, relative to the mount.
+        Returns the files that were moved away, relative to the mount.
         """
         moved, nameless = [], []
         for data in _walk(self.data):

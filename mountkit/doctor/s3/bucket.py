@@ -6,7 +6,6 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mountkit.doctor.bounded import within
 from mountkit.doctor.findings import Finding
 from mountkit.doctor.s3 import credentials as credential
 from mountkit.doctor.s3 import rights
@@ -17,6 +16,7 @@ from mountkit.errors import (
     MountUnavailableError,
     PermissionDeniedError,
 )
+from mountkit.linux.unanswered import within
 from mountkit.store.s3 import error_codes, errors
 
 if TYPE_CHECKING:
@@ -32,21 +32,13 @@ TITLES = {
     "region": "region",
     **rights.TITLES,
 }
-SET_CREDENTIALS = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile: --profile NAME"
-)
-NEW_CREDENTIALS = "Get new ones (aws sso login, or a new session token), then try again"
 
 
 def examine(store: S3Store, name: str, seconds: float) -> tuple[Finding, ...]:
     """Try the bucket, in at most ``seconds`` whatever the store does or does not do.
 
-    Parameters
-    ----------
-    store:
-        Where checkpoints will go. To be used by nobody else: its answers are listened to.
-    name:
-        The directory that everything is written to, and that does not exist yet.
+    ``store``: Where checkpoints will go. To be used by nobody else: its answers are listened to.
+    ``name``: The directory that everything is written to, and that does not exist yet.
     """
     trial = _Trial(store, name)
     try:
@@ -127,21 +119,10 @@ class _Trial:
         store = self._store
         try:
             with store.translated("reach"):
-                found = store.session().get_credentials()
-                if found is None:
-                    raise ConfigurationError(
-                        f"There are no credentials to reach {store.source.url} with.",
-                        hint=SET_CREDENTIALS,
-                    )
+                found = store.credentials()
                 frozen = found.get_frozen_credentials()
         except MountkitError as error:
             raise self._fatal("credentials", error) from error
-        except RuntimeError as error:
-            # What botocore raises where those it could fetch are out of date as well.
-            expired = PermissionDeniedError(
-                f"The credentials for {store.source.url} have expired.", hint=NEW_CREDENTIALS
-            )
-            raise self._fatal("credentials", expired) from error
         known = credential.Credentials(
             method=found.method or "unknown",
             temporary=bool(frozen.token),
@@ -191,7 +172,7 @@ class _Trial:
 
     def _unusable(self, error: MountkitError, region: Finding) -> _StopError:
         """Which of the findings an answer belongs to that bars everything else."""
-        code = errors.error_code(error.__cause__) if error.__cause__ else ""
+        code = errors.error_code(error.__cause__)
         if code in error_codes.CLOCK:
             # Noted already, and with by how much it is wrong.
             self._why_not = "see clock"
@@ -220,7 +201,7 @@ class _Trial:
 
 def _forbidden(error: MountkitError) -> bool:
     """Whether the store knows the credentials, and does not allow this one thing."""
-    code = errors.error_code(error.__cause__) if error.__cause__ else ""
+    code = errors.error_code(error.__cause__)
     fetched = isinstance(error, PermissionDeniedError) and bool(code)
     return fetched and code not in error_codes.REFUSED_CREDENTIALS
 

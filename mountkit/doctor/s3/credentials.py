@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mountkit.doctor.findings import Finding
+from mountkit.formatting import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +65,7 @@ def judge(credentials: Credentials, now: datetime) -> Finding:
             RENEW,
         )
     end = credentials.expires.astimezone(UTC)
-    until = f"until {end:%Y-%m-%d %H:%M} UTC (in {span(end - now)})"
+    until = f"until {end:%Y-%m-%d %H:%M} UTC (in {span((end - now).total_seconds())})"
     if not fixed:
         return Finding(NAME, TITLE, "ok", f"{place}; good {until}, then renewed")
     return Finding(
@@ -74,15 +75,3 @@ def judge(credentials: Credentials, now: datetime) -> Finding:
         f"They are {place}, good {until}, and nothing renews them. No save works after that.",
         RENEW,
     )
-
-
-def span(time: timedelta) -> str:
-    """A length of time in its largest units: ``2 d 3 h``, ``1 h 5 min``, ``40 s``."""
-    seconds = max(0, round(time.total_seconds()))
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    hours, days = minutes // 60, minutes // 1440
-    if days:
-        return f"{days} d {hours % 24} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

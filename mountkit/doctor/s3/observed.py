@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from mountkit.doctor.findings import Finding
-from mountkit.doctor.s3.credentials import span
 from mountkit.errors import ConfigurationError
+from mountkit.formatting import span
 from mountkit.store.s3 import error_codes
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def judge_clock(observed: Observed) -> Finding:
     off = abs(observed.skew)
     if off <= WARN_SECONDS and not observed.too_skewed:
         return Finding(name, title, "ok", "agrees with the store's")
-    how = f"{span(timedelta(seconds=off))} {'ahead of' if observed.skew > 0 else 'behind'}"
+    how = f"{span(off)} {'ahead of' if observed.skew > 0 else 'behind'}"
     detail = f"The clock of this machine is {how} that of the store, "
     if off < FAIL_SECONDS and not observed.too_skewed:
         detail += "which refuses requests at 15 min."

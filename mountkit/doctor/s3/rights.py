@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mountkit.checkpoints.attestation import READ_BACK, attest_object
 from mountkit.doctor.findings import Finding
@@ -33,15 +33,11 @@ TITLES: Mapping[str, str] = MappingProxyType(
     }
 )
 #: What S3 calls the right to do it.
-RIGHTS: Mapping[str, str] = MappingProxyType(
-    {
-        "list": "s3:ListBucket",
-        "put": "s3:PutObject",
-        "get": "s3:GetObject",
-        "delete": "s3:DeleteObject",
-        "abort": "s3:AbortMultipartUpload",
-    }
-)
+RIGHTS = {
+    **error_codes.PERMISSIONS,
+    "put": error_codes.PERMISSIONS["write"],
+    "get": error_codes.PERMISSIONS["read"],
+}
 
 
 class Rights:
@@ -76,15 +72,12 @@ class Rights:
 
     def put(self) -> Finding:
         """Write an object."""
-        path = self._path("put")
-        self._objects.append(path)
         self._tried_to_write = True
         try:
-            with self._store.translated("write", path):
-                self._store.client().put_object(Bucket=self._bucket, Key=self._key(path), Body=BODY)
+            self._put("put")
         except MountkitError as error:
             if _denied("put", error):
-                self._objects.remove(path)
+                self._objects.remove(self._path("put"))
             return self._judge("put", error)
         return self._allowed("put")
 
@@ -93,19 +86,16 @@ class Rights:
         there = self._path("put") in self._objects
         path = self._path("put" if there else NOTHING)
         try:
-            with self._store.translated("read", path):
-                answer = self._store.client().get_object(Bucket=self._bucket, Key=self._key(path))
-                with closing(answer["Body"]) as body:
-                    data = body.read()
-        except base.ObjectMissingError:
-            if there:
-                return self._wrong("get", f"{self._store.url(path)} was written and is not there.")
-            return self._allowed("get", tried=False)
+            data = self._store.get(path)
         except MountkitError as error:
             if not there and not self._may_list:
                 # Who may not list is told "forbidden" of what is not there, whatever else he may.
                 return _skipped("get", "No object could be written to be read.")
             return self._judge("get", error)
+        if data is None and not there:
+            return self._allowed("get", tried=False)
+        if data is None:
+            return self._wrong("get", f"{self._store.url(path)} was written and is not there.")
         if data != BODY:
             return self._wrong("get", f"{self._store.url(path)} came back with other bytes.")
         return self._allowed("get")
@@ -145,20 +135,19 @@ class Rights:
 
     def _put_checksum(self, name: str, crc64nvme: str) -> bool:
         """Whether the store takes an object with that checksum."""
-        path = self._path(name)
-        self._objects.append(path)
         try:
-            with self._store.translated("write", path):
-                self._store.client().put_object(
-                    Bucket=self._bucket,
-                    Key=self._key(path),
-                    Body=BODY,
-                    ChecksumAlgorithm="CRC64NVME",
-                    ChecksumCRC64NVME=crc64nvme,
-                )
+            self._put(name, ChecksumAlgorithm="CRC64NVME", ChecksumCRC64NVME=crc64nvme)
         except MountkitError:
             return False
         return True
+
+    def _put(self, name: str, **checksum: Any) -> None:
+        path = self._path(name)
+        self._objects.append(path)
+        with self._store.translated("write", path):
+            self._store.client().put_object(
+                Bucket=self._bucket, Key=self._key(path), Body=BODY, **checksum
+            )
 
     def abort(self) -> Finding:
         """Abort an upload that never was, and then one that is."""
@@ -259,8 +248,7 @@ def _skipped(name: str, detail: str) -> Finding:
 
 def _denied(name: str, error: MountkitError) -> str:
     """The store's code, if it is about what these credentials may do; otherwise ""."""
-    cause = error.__cause__
-    code = errors.error_code(cause) if cause else ""
+    code = errors.error_code(error.__cause__)
     if name == "put" and code == "InternalError":
         # What a store that serves read-only answers to a write.
         return f"{code}; it may be read-only"

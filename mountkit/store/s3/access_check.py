@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
 import secrets
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -63,20 +61,10 @@ def check(
         The store cannot be reached, or not in time; or this machine is too busy to ask it.
     """
     trial = _Trial(store, write=write)
-    outcome: queue.SimpleQueue[StoreFacts | Exception] = queue.SimpleQueue()
-
-    def attempt() -> None:
-        try:
-            outcome.put(trial.run_patiently(pause))
-        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
-            outcome.put(error)
-
-    # Time limits of a client count per address and per request; a thread bounds all of it, name
-    # look-ups and credential helpers included.
-    thread = threading.Thread(target=attempt, name="preflight", daemon=True)
-    thread.start()
     try:
-        found = unanswered.answer(outcome, thread, seconds)
+        # Time limits of a client count per address and per request; a thread bounds all of it,
+        # name look-ups and credential helpers included.
+        return unanswered.within(seconds, lambda: trial.run_patiently(pause))
     except unanswered.BusyError:
         raise MountUnavailableError(
             f"mountkit could not {trial.doing} {store.source.url} within "
@@ -94,9 +82,6 @@ def check(
             f"{store.source.url}.",
             hint=f"Check the network, then: mountkit doctor {store.source.url}",
         ) from None
-    if isinstance(found, Exception):
-        raise found
-    return found
 
 
 class _Trial:
@@ -124,14 +109,9 @@ class _Trial:
     def run(self) -> StoreFacts:
         store = self._store
         with store.translated("connect to"):
-            session = store.session()
-            credentials = session.get_credentials()
-            if credentials is None:
-                from botocore.exceptions import NoCredentialsError
-
-                raise NoCredentialsError
+            credentials = store.credentials()
             client = store.client(quick=True)
-        asked = session.get_config_variable("region")
+        asked = store.session().get_config_variable("region")
         region = self._list() or asked or client.meta.region_name
         if asked and region != asked and not store.options.endpoint_url:
             # boto3 follows the bucket to its region, but the daemons that mount it do not.
@@ -186,7 +166,7 @@ class _Trial:
             with self._store.translated(doing, name):
                 return request()
         except (MountUnavailableError, PermissionDeniedError) as error:
-            code = errors.error_code(error.__cause__) if error.__cause__ else ""
+            code = errors.error_code(error.__cause__)
             refused = isinstance(error, PermissionDeniedError)
             # A store that serves read-only answers a write with "internal error", but lists well.
             if not refused and code != "InternalError":

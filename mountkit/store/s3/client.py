@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from botocore.config import Config
+    from botocore.credentials import Credentials
     from botocore.loaders import Loader
     from botocore.session import Session
     from mypy_boto3_s3 import S3Client
@@ -72,15 +73,21 @@ class Connection:
                 self._session = session
             return self._session
 
+    def credentials(self) -> Credentials:
+        """The credentials in use. Raises botocore's own error, for ``translated``, without any."""
+        from botocore.exceptions import NoCredentialsError
+
+        found = self.session().get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        return found
+
     def client(self, *, quick: bool = False) -> S3Client:
         """The client for work, or one that gives up soon, for a first look; each made once.
 
         The one for work is made anew as a deadline comes near, which a signal may set at any time.
 
-        Raises
-        ------
-        TimeUpError
-            If the deadline has passed.
+        Raises TimeUpError if the deadline has passed.
         """
         self.deadline.check()
         with self._lock:

@@ -10,75 +10,37 @@ if TYPE_CHECKING:
 HTTP_MISSING = 404
 HTTP_PRECONDITION = 412
 
+# XAdminUserNotFound is of the Versity gateway, which answers it with 404.
 REFUSED_CREDENTIALS = frozenset(
     {
-        "AuthFailure",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSecurity",
-        "InvalidToken",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
-        "UnrecognizedClientException",
-        # Of the Versity gateway, which answers it with 404.
-        "XAdminUserNotFound",
+        "AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId",
+        "InvalidClientTokenId", "InvalidSecurity", "InvalidToken", "SignatureDoesNotMatch",
+        "TokenRefreshRequired", "UnrecognizedClientException", "XAdminUserNotFound",
     }
-)
+)  # fmt: skip
 FORBIDDEN = frozenset(
     {
-        "401",
-        "403",
-        "AccessDenied",
-        "AccessDeniedException",
-        "AccountProblem",
-        "AllAccessDisabled",
-        "Forbidden",
-        "MethodNotAllowed",
-        "NotSignedUp",
-        "Unauthorized",
+        "401", "403", "AccessDenied", "AccessDeniedException", "AccountProblem",
+        "AllAccessDisabled", "Forbidden", "MethodNotAllowed", "NotSignedUp", "Unauthorized",
         "UnauthorizedAccess",
     }
-)
+)  # fmt: skip
 CLOCK = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
 REGION = frozenset(
     {
-        "301",
-        "307",
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-        "InvalidRegion",
-        "PermanentRedirect",
-        "TemporaryRedirect",
+        "301", "307", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException",
+        "InvalidRegion", "PermanentRedirect", "TemporaryRedirect",
     }
-)
+)  # fmt: skip
 BUSY = frozenset(
     {
-        "429",
-        "500",
-        "502",
-        "503",
-        "504",
-        "InternalError",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
+        "429", "500", "502", "503", "504", "InternalError", "RequestLimitExceeded",
+        "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException",
         "TooManyRequests",
     }
-)
+)  # fmt: skip
 #: Refusals that pass by themselves: a clock is being set, or credentials are being renewed.
-PASSING = CLOCK | frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidToken",
-        "TokenRefreshRequired",
-    }
-)
+PASSING = CLOCK | {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
 #: Those of FORBIDDEN that say why, and stay.
 FINAL = frozenset({"AccountProblem", "AllAccessDisabled", "MethodNotAllowed", "NotSignedUp"})
 #: How a daemon quotes one that a right being given just now would end.

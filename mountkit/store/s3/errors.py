@@ -29,7 +29,7 @@ _SET_CREDENTIALS = (
 )
 
 
-def error_code(error: BaseException) -> str:
+def error_code(error: BaseException | None) -> str:
     """The store's code for the error, or "" if the store did not answer."""
     return str(_details(error).get("Code", ""))
 
@@ -40,7 +40,7 @@ def status_of(error: BaseException) -> int:
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _details(error: BaseException) -> Mapping[str, Any]:
+def _details(error: BaseException | None) -> Mapping[str, Any]:
     response: Mapping[str, Any] = getattr(error, "response", None) or {}
     details: Mapping[str, Any] = response.get("Error", {})
     return details
@@ -57,24 +57,12 @@ def translate(
 ) -> MountkitError:
     """Say what a failed request means and what to do next.
 
-    Parameters
-    ----------
-    error:
-        What botocore raised.
-    doing:
-        ``list``, ``read``, ``attest``, ``write``, ``delete``, or another verb for the message.
-    where:
-        The URL of the object, the prefix or the bucket, such as ``s3://bucket/run-1``.
-    endpoint:
-        The URL the requests went to, if it is not that of AWS.
-    secrets:
-        Strings that must not be in the message, whatever the store quotes.
+    ``error``: What botocore raised. ``doing``: ``list``, ``read``, ``attest``, ``write``,
+    ``delete``, or another verb for the message. ``where``: The URL of the object, the prefix or the
+    bucket, such as ``s3://bucket/run-1``. ``endpoint``: The URL the requests went to, if it is not
+    that of AWS. ``secrets``: Strings that must not be in the message, whatever the store quotes.
 
-    Returns
-    -------
-    MountkitError
-        Of the class whose exit code fits. It is returned, not raised: ``raise translate(...) from
-        error``.
+    Returns the error of the class whose exit code fits, for ``raise translate(...) from error``.
     """
     from botocore.exceptions import ClientError
 

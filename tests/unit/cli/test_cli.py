@@ -303,8 +303,8 @@ class TestWeight:
 
     def test_the_metrics_are_loaded_only_where_somebody_listens(self):
         begin = (
-            "from mountkit.lifecycle import session; from mountkit.monitoring import listener;"
-            " listener.begin(None, None, None)"
+            "from mountkit.lifecycle import session; from mountkit.config.settings import load;"
+            " session._endpoint(load(), None, None)"
         )
         assert "prometheus_client" not in loaded_by(begin)
         assert "prometheus_client" in loaded_by("import mountkit.monitoring.endpoint")

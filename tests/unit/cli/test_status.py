@@ -158,26 +158,6 @@ class TestCard:
         assert rows["to upload"] == rows["unproven"] == "not known: It is away."
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-5, "0 s"),
-        (0, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (3599, "59 min"),
-        (3600, "1 h"),
-        (3660, "1 h 1 min"),
-        (86399, "23 h 59 min"),
-        (86400, "1 d"),
-        (90000, "1 d 1 h"),
-        (8640000, "100 d"),
-    ],
-)
-def test_time_in_words(seconds, words):
-    assert status_view.span(seconds) == words
-
-
 class TestJson:
     def test_every_key(self):
         found = to_json(BUSY, NOW)

@@ -22,10 +22,10 @@ from mountkit.doctor import (
     quick_check,
     upload_check,
 )
-from mountkit.doctor.bounded import within
 from mountkit.doctor.file_operations import Trial
 from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagnose
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
+from mountkit.linux.unanswered import within
 from mountkit.mounts.resolve_spec import resolve_mount_spec
 from mountkit.names import DOCTOR_NAME
 from support.fakes import FakeMount

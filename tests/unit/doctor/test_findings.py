@@ -220,13 +220,6 @@ class TestCredentials:
     def test_a_place_nobody_knows_is_named_as_it_is(self):
         assert "from somewhere-new" in self.judge("somewhere-new").detail
 
-    @pytest.mark.parametrize(
-        ("seconds", "text"),
-        [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (5400, "1 h 30 min"), (180_000, "2 d 2 h")],
-    )
-    def test_lengths_of_time(self, seconds, text):
-        assert credentials.span(timedelta(seconds=seconds)) == text
-
 
 @pytest.mark.fault(35)
 class TestClock:

@@ -7,22 +7,22 @@ import threading
 
 import pytest
 
-from mountkit.linux.held_signals import HELD, held_back
+from mountkit.linux.signals import ENDING, held_back
 
 
 @pytest.fixture
 def handled():
     """What each handler was called with, as a program's own handlers."""
     came = []
-    before = {number: signal.getsignal(number) for number in HELD}
-    for number in HELD:
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number in ENDING:
         signal.signal(number, lambda number, _: came.append(number))
     yield came
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", HELD)
+@pytest.mark.parametrize("number", ENDING)
 def test_one_is_handled_at_the_end_and_not_before(handled, number):
     with held_back():
         signal.raise_signal(number)
@@ -49,10 +49,10 @@ def test_an_interrupt_is_one_at_the_end(handled):
 
 
 def test_the_handlers_are_those_of_before_also_after_an_error(handled):
-    before = [signal.getsignal(number) for number in HELD]
+    before = [signal.getsignal(number) for number in ENDING]
     with pytest.raises(ValueError, match="no"), held_back():
         raise ValueError("no")
-    assert [signal.getsignal(number) for number in HELD] == before
+    assert [signal.getsignal(number) for number in ENDING] == before
 
 
 def test_one_that_is_ignored_stays_so(handled):

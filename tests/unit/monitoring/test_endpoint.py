@@ -18,7 +18,7 @@ import pytest
 from mountkit import events
 from mountkit.config.address import Address
 from mountkit.errors import ConfigurationError
-from mountkit.events import EndpointStarted, MountLost, Remounted
+from mountkit.events import EndpointStarted, MountLost, Remounted, guarded
 from mountkit.linux.process import ProcessIdentity
 from mountkit.monitoring import endpoint, http_server
 from mountkit.monitoring.endpoint import Endpoint, health, readiness
@@ -453,7 +453,7 @@ class TestAServerThatFails:
         def deaf(_) -> None:
             raise BrokenPipeError
 
-        served.endpoint._observer = deaf
+        served.endpoint._tell = guarded(deaf)
         served.endpoint._server.service_actions = lambda: 1 / 0
         until(lambda: "could not be told" in caplog.text)
         del served.endpoint._server.service_actions

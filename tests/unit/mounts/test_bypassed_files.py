@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mountkit.proof.bypassed_report import why
-from mountkit.state.bypassed_files import BypassedFile, unnamed
+from mountkit.state.bypassed_files import BypassedFile, BypassedFiles
 
 BEGAN = 100.0
 STANDING = "by a process whose working directory"
@@ -50,7 +50,10 @@ class TestWhy:
 
 
 @pytest.mark.fault(42)
-def test_of_several_of_one_name_the_last_is_told_of():
+def test_of_several_of_one_name_the_last_is_told_of(tmp_path):
     one, two, three = (BypassedFile("a", size, 0.0, str(size)) for size in (1, 2, 3))
-    assert unnamed([one, two, three], {one.occurrence}) == (three,)
-    assert unnamed([one], {one.occurrence}) == ()
+    known = BypassedFiles(tmp_path)
+    known.add([one])
+    assert known.unnamed([one.occurrence]) == ()
+    known.add([two, three])
+    assert known.unnamed([one.occurrence]) == (three,)

@@ -33,7 +33,7 @@ from mountkit.names import MANIFEST_NAME
 from mountkit.proof import committer, upload_waiter
 from mountkit.proof import drain as drains
 from mountkit.proof.drain import _group, drain
-from mountkit.proof.report import DrainReport
+from mountkit.proof.report import DrainReport, checked_again
 from mountkit.state import upload_tag
 from mountkit.store.base import ObjectChangedError, ObjectMissingError
 from mountkit.store.s3.errors import translate
@@ -377,9 +377,10 @@ class TestLateWriters:
             mount.save("a", b"12")
         else:
             mount.daemon.listed["a"] = replace(mount.daemon.listed["a"], dirty=True)
-        again = report.checked_again(mount.daemon.files())
+        again = checked_again(mount, report, mount.record())
         assert unproven(again) == ["b" if change == "new" else "a"]
-        assert report.checked_again(()).complete
+        mount.daemon.listed.clear()
+        assert checked_again(mount, report, mount.record()).complete
 
 
 class TestCovered:

@@ -66,10 +66,8 @@ class Ending:
         self._say = say
         self._fails = fails
         finished = SimpleNamespace(wait=lambda _: True)
-        self.supervisor = SimpleNamespace(finished=finished, record=SimpleNamespace(lost=()))
-
-    def unmounted_from_outside(self) -> bool:
-        return False
+        record = SimpleNamespace(lost=())
+        self.supervisor = SimpleNamespace(finished=finished, record=record, stopped=False)
 
     def finish(self, _, *, drained=lambda _: None, **__) -> DrainReport:
         first = DrainReport(0, (), (Unproven("log", 3, "it is away"),))

@@ -10,7 +10,7 @@ import pytest
 
 from mountkit.errors import MountUnavailableError
 from mountkit.events import MountLost
-from unit.supervision.test_supervisor import LIMIT, PATIENT, Watch
+from support.watch import LIMIT, PATIENT, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,11 +38,9 @@ def held() -> Iterator[Held]:
 
 
 @pytest.fixture
-def watch(tmp_path, held) -> Iterator[Watch]:
-    watched = Watch(tmp_path)
-    yield watched
+def watch(watch, held) -> Iterator[Watch]:
+    yield watch
     held.go.set()
-    watched.end()
 
 
 def lose(watch: Watch) -> Supervisor:

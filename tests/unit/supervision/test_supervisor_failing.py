@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
 
 import pytest
 
 from mountkit.events import MountFailed, MountLost, Problem, Remounted
 from mountkit.state import record as state
-from unit.supervision.test_supervisor import LIMIT, PATIENT, SilentProber, Watch, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from support.watch import LIMIT, PATIENT, SilentProber, wait_until
 
 
 class Failing(SilentProber):
@@ -31,13 +27,6 @@ class Failing(SilentProber):
 
 
 UNFORESEEN = [ValueError("not enough values to unpack"), KeyError("anew"), RecursionError()]
-
-
-@pytest.fixture
-def watch(tmp_path) -> Iterator[Watch]:
-    watched = Watch(tmp_path)
-    yield watched
-    watched.end()
 
 
 @pytest.mark.fault(6, 37)
