@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from mountkit.errors import MountkitError
 from mountkit.formatting import printable
 from mountkit.linux import paths
-from mountkit.writers import whole_file
+from mountkit.writers import hooks, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 # What an earlier run has left is copied to the local disk to go on from; a larger file is not.
 LARGEST_TO_CONTINUE = 256 * 1024 * 1024
 # Such a file is being read, or may not be replaced: the next one may well be written.
-ABOUT_ONE_FILE = frozenset({errno.EPERM, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG})
+ABOUT_ONE_FILE = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,12 @@ class LogFiles:
     top:
         Where they belong, absolute.
     mount:
-        The mount that ``top`` lies in. None if it lies in none: they are then written there at once,
+        The mount that ``top`` lies in. None if it lies in none: they are written there at once,
         and :meth:`copy` has nothing to do.
     copy_into:
         Writes a local file into a mount.
+    mounted:
+        Whether anything is mounted at a path.
     largest:
         The most bytes of an earlier run's file that are continued.
 
@@ -63,11 +67,13 @@ class LogFiles:
         mount: Mount | None,
         *,
         copy_into: Callable[[Mount, Path, Path], None] = whole_file.copy_into,
+        mounted: Callable[[str], bool] = hooks.in_table,
         largest: int = LARGEST_TO_CONTINUE,
     ) -> None:
         self.top = top
         self.mount = mount
         self._copy_into = copy_into
+        self._mounted = mounted
         self._largest = largest
         self._folders: list[_Folder] = []
         self._copied: dict[Path, tuple[int, int]] = {}
@@ -133,7 +139,7 @@ class LogFiles:
         return local, ""
 
     def _earlier(self, there: Path) -> bytes:
-        if self.mount is not None and not whole_file.in_table(self.mount.path):
+        if self.mount is not None and not self._mounted(self.mount.path):
             raise OSError(errno.ENOTCONN, "nothing is mounted right now", str(there))
         try:
             with there.open("rb") as file:

@@ -24,8 +24,9 @@ def describe(model: Any, args: Any) -> str:
         *(f"{name}: {version}" for name in LIBRARIES if (version := _version(name))),
     ]
     config = getattr(model, "config", None)
-    if hasattr(config, "to_json_string"):
-        lines += ["", "configuration:", config.to_json_string().rstrip()]
+    to_json = getattr(config, "to_json_string", None)
+    if to_json is not None:
+        lines += ["", "configuration:", to_json().rstrip()]
     lines += ["", "arguments:", args.to_json_string()]
     return "\n".join([*lines, "", "modules:", str(model), ""])
 

@@ -94,9 +94,7 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
             place = self._files.local / MODEL
             self._guard(lambda: place.write_text(model_info.describe(model, args)))
 
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Write what was logged. After a training nothing else copies it."""
         if self._begun(args, state):
             values = {name: _plain(value) for name, value in (logs or {}).items()}

@@ -1,4 +1,4 @@
-"""A file of a mount gets a new content, written from its start to its end: all backends take that."""
+"""A file of a mount gets a new content, from its start to its end: every backend takes that."""
 
 from __future__ import annotations
 
