@@ -58,7 +58,7 @@ def make_tokenizer(lines: list[str]) -> PreTrainedTokenizerFast:
         lines, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special)
     )
     tokenizer.post_processor = processors.BertProcessing(
-        ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))
+        ("[SEP]", special.index("[SEP]")), ("[CLS]", special.index("[CLS]"))
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -12,7 +12,7 @@ import pytest
 from mountkit import examples
 from support import preloaded
 from support.installed import needs
-from support.rig import MANIFEST
+from support.rig import MANIFEST, SCRIPTS
 
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
@@ -27,9 +27,16 @@ WEIGHTS = {"lora": "adapter_model.safetensors"}
 @pytest.mark.fault(23, 26)
 @pytest.mark.parametrize("name", NAMES)
 def test_it_trains_and_goes_on_where_it_was(rig: Rig, bucket: Bucket, name: str) -> None:
-    source, script = f"s3://{bucket.name}/run", FOLDER / f"{name}.py"
+    source, script = f"s3://{bucket.name}/run", SCRIPTS / "example.py"
     for steps in (4, 6):
-        words = [str(rig.target), "--steps", str(steps), "--save-steps", "2"]
+        words = [
+            f"mountkit.examples.{name}",
+            str(rig.target),
+            "--steps",
+            str(steps),
+            "--save-steps",
+            "2",
+        ]
         answer = rig.run(source, preloaded.command(rig.python, script, words))
         assert answer.code == 0, answer
     found = rig.ask("latest", source)
