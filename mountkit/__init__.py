@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from mountkit.api import latest_checkpoint, mount, verify_checkpoint
     from mountkit.mounts.mount import Mount
     from mountkit.training.callback import CheckpointCallback
+    from mountkit.training.run_log import RunLogCallback
 
 __all__ = [
     "CheckpointCallback",
     "Mount",
+    "RunLogCallback",
     "__version__",
     "latest_checkpoint",
     "mount",
@@ -27,6 +29,7 @@ __all__ = [
 _HOMES = {
     "CheckpointCallback": "mountkit.training.callback",
     "Mount": "mountkit.mounts.mount",
+    "RunLogCallback": "mountkit.training.run_log",
     "latest_checkpoint": "mountkit.api",
     "mount": "mountkit.api",
     "verify_checkpoint": "mountkit.api",

@@ -46,7 +46,10 @@ FAULTS = {
     27: ("another rank's file comes late", "the manifest waits for it"),
     28: ("several nodes write the same keys", "refused"),
     29: ("sharded saves rename a file", "works on rclone, refused on Mountpoint"),
-    30: ("TensorBoard appends", "works on rclone, refused on Mountpoint"),
+    30: (
+        "TensorBoard appends",
+        "written locally and copied whole; without that, refused on Mountpoint",
+    ),
     31: ("a directory is not seen on another node", "the store is asked"),
     32: ("an object is altered or deleted after the proof", "`verify` names it, `latest` skips it"),
     33: ("the store answers 500 or 503, or resets", "tried again within the deadline"),

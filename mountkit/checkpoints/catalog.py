@@ -59,6 +59,22 @@ def scan(store: Store) -> tuple[Candidate, ...]:
     )
 
 
+def inventory(store: Store) -> tuple[dict[int, Manifest], dict[str, str]]:
+    """Every checkpoint that is proven, by step, and each name that is not, with the reason.
+
+    Unlike for ``scan``, one whose manifest cannot be trusted is not proven: a newer mountkit, or
+    somebody else, may have written it. What it costs is the same.
+    """
+    proven: dict[int, Manifest] = {}
+    others: dict[str, str] = {}
+    for step, name, found in _manifests(store):
+        if isinstance(found, Manifest):
+            proven[step] = found
+        else:
+            others[name] = _unproven(found)
+    return proven, others
+
+
 def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -> Proven | None:
     """The newest checkpoint that is proven and still intact, or None.
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": "Try all that a run needs, and say whether it will save.",
     "latest": "Print the newest proven checkpoint.",
     "mount": "Mount a bucket at a directory.",
+    "prune": "Remove old proven checkpoints from a bucket.",
     "run": "Mount, run a command, drain, unmount, exit with the truth.",
     "status": "Show what is mounted.",
     "umount": "Drain, then unmount.",

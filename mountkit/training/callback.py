@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback
 from mountkit import backends, doctor, names, writers
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.lineage import Clock
-from mountkit.config import environment, settings, timeouts
+from mountkit.config import settings, timeouts
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
@@ -25,11 +25,17 @@ from mountkit.errors import (
     UsageError,
 )
 from mountkit.events import Observer, Problem, SaveBlocked, silent
-from mountkit.linux import paths
 from mountkit.mounts import link_names, location, working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
-from mountkit.training import requirements, save_end, save_retry, save_total_limit, state_errors
+from mountkit.training import (
+    requirements,
+    save_end,
+    save_retry,
+    save_total_limit,
+    state_errors,
+    tensorboard_events,
+)
 from mountkit.training.retention import Retention
 from mountkit.training.save_retry import SaveRetrier
 from mountkit.training.save_total_limit import SaveTotalLimit
@@ -106,6 +112,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._on_event = on_event
         self._limits = timeouts.limits(settings.load())
         self.limit = SaveTotalLimit()
+        # RunLogCallback says so, where it is among the callbacks.
+        self.events_are_mirrored = False
         self._prover: Prover | None = None
         self._output_dir = ""
         self._save_retrier: SaveRetrier | None = None
@@ -161,7 +169,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 hint="Train with one process, or leave CheckpointCallback out.",
             )
         backend = backends.load(mount.spec.backend)
-        requirements.refuse(_run(args, mount), backend.name, backend.unsupported_operations)
+        events = "" if self.events_are_mirrored else tensorboard_events.inside(args, mount)
+        requirements.refuse(_run(args, events), backend.name, backend.unsupported_operations)
         writers.install(mount)
         mount.wait_until_serving(self._limits.repair)
         working_directory.refuse_below(mount.path, args.output_dir)
@@ -369,17 +378,13 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._on_event(event)
 
 
-def _run(args: Any, mount: Mount) -> requirements.Run:
+def _run(args: Any, events: str) -> requirements.Run:
     """What this training does to files, as far as its arguments tell."""
     from accelerate.state import AcceleratorState, is_initialized
 
     # ``accelerate launch`` configures FSDP past the arguments.
     plugin = getattr(AcceleratorState(), "fsdp_plugin", None) if is_initialized() else None
     asked = (args.fsdp_config or {}).get("state_dict_type", "") if args.fsdp else ""
-    events = ""
-    if "tensorboard" in args.report_to:
-        place = Path(environment.tensorboard_directory() or args.output_dir)
-        events = str(place) if Path(paths.resolve(place)).is_relative_to(mount.path) else ""
     return requirements.Run(
         sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
         tensorboard=events,

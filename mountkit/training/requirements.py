@@ -39,7 +39,8 @@ def refuse(run: Run, backend: str, refuses: Collection[str]) -> None:
         raise _cannot(
             backend,
             f"TensorBoard appends to its events in {run.tensorboard}",
-            "Set TENSORBOARD_LOGGING_DIR to a local directory",
+            "Add mountkit.RunLogCallback() to the callbacks, which has them written locally "
+            "and copied into the mount, or set TENSORBOARD_LOGGING_DIR to a local directory",
         )
     if "chmod" in refuses and run.deepspeed:
         raise _cannot(

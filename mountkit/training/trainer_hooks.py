@@ -27,18 +27,19 @@ class Call:
     """One call of a hooked method; it may be made more than once.
 
     ``hidden`` is the error of a method further in, which one further out may have swallowed.
+    ``arguments`` are those it is made with, without the names of ``options``.
     """
 
     def __init__(self, method: Callable[..., Any], arguments: Any, options: Any) -> None:
         self._method = method
-        self._arguments = arguments
+        self.arguments = arguments
         self._options = options
         self.hidden: Exception | None = None
 
     def __call__(self) -> Any:
         """Make it."""
         self.hidden = None
-        return self._method(*self._arguments, **self._options)
+        return self._method(*self.arguments, **self._options)
 
 
 class _Hook:

@@ -265,10 +265,15 @@ def install(mount: Mount) -> None:
     Nothing is done for a mount that can rename. Installed twice, it has to be uninstalled twice.
     """
     if "rename" in backends.load(mount.spec.backend).unsupported_operations:
-        mounted = functools.partial(in_table, mount.path)
-        control, calls = mount.control(), ON_SEQUENTIAL_MOUNT
-        known = (control.explain, control.emptied)
-        HOOKS.add(Place(mount.path, mount.directory.path, mounted, *known, calls))
+        HOOKS.add(place_of(mount))
+
+
+def place_of(mount: Mount) -> Place:
+    """A mount, as one that takes sequential writes only."""
+    mounted = functools.partial(in_table, mount.path)
+    control, calls = mount.control(), ON_SEQUENTIAL_MOUNT
+    known = (control.explain, control.emptied)
+    return Place(mount.path, mount.directory.path, mounted, *known, calls)
 
 
 def uninstall(mount: Mount) -> None:

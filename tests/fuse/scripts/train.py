@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--callback", choices=["raise", "warn", "none"], default="raise")
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
     parser.add_argument("--shard", help="the largest that a file of the weights may be")
+    parser.add_argument("--logs", action="store_true", help="to TensorBoard, and kept by mountkit")
     parser.add_argument("--fresh", action="store_true", help="do not look for a checkpoint")
     options = parser.parse_args()
 
@@ -216,12 +217,15 @@ def main() -> None:
             per_device_train_batch_size=4,
             logging_steps=1,
             use_cpu=True,
-            report_to="none",
+            report_to="tensorboard" if options.logs else "none",
             disable_tqdm=True,
         ),
         train_dataset=[{"input_ids": row, "labels": row} for row in rows],
         callbacks=callbacks,
     )
+    if options.logs:
+        # As somebody would who has the Trainer only when it is made.
+        trainer.add_callback(mountkit.RunLogCallback())
     # Between the weights and the optimizer: the first time only, for a save may be repeated.
     save_optimizer = trainer._save_optimizer_and_scheduler
 

@@ -1,0 +1,201 @@
+"""The logs of a training: written on the local disk, and copied whole to where they belong.
+
+Mountpoint for S3 appends nothing to a file that is there, and on every mount a log that is open all
+the time would never be uploaded. So each file is copied anew, whenever it has changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mountkit.errors import MountkitError
+from mountkit.formatting import printable
+from mountkit.linux import paths
+from mountkit.writers import hooks, whole_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mountkit.mounts.mount import Mount
+
+# What an earlier run has left is copied to the local disk to go on from; a larger file is not.
+LARGEST_TO_CONTINUE = 256 * 1024 * 1024
+# Such a file is being read, or may not be replaced: the next one may well be written.
+ABOUT_ONE_FILE = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A local folder, where its files belong, and what was in it that is nobody's of ours."""
+
+    local: Path
+    there: Path
+    others: frozenset[Path] = frozenset()
+
+
+class LogFiles:
+    """The log files of one place.
+
+    Parameters
+    ----------
+    top:
+        Where they belong, absolute.
+    mount:
+        The mount that ``top`` lies in. None if it lies in none: they are written there at once,
+        and :meth:`copy` has nothing to do.
+    copy_into:
+        Writes a local file into a mount.
+    mounted:
+        Whether anything is mounted at a path.
+    largest:
+        The most bytes of an earlier run's file that are continued.
+
+    Raises OSError if there is no room for them on the local disk.
+    """
+
+    def __init__(
+        self,
+        top: Path,
+        mount: Mount | None,
+        *,
+        copy_into: Callable[[Mount, Path, Path], None] = whole_file.copy_into,
+        mounted: Callable[[str], bool] = hooks.in_table,
+        largest: int = LARGEST_TO_CONTINUE,
+    ) -> None:
+        self.top = top
+        self.mount = mount
+        self._copy_into = copy_into
+        self._mounted = mounted
+        self._largest = largest
+        self._folders: list[_Folder] = []
+        self._copied: dict[Path, tuple[int, int]] = {}
+        #: Whether all of it is where it belongs, as far as is known.
+        self.settled = False
+        if mount is None:
+            self._private = None
+            self.local = top
+            top.mkdir(parents=True, exist_ok=True)
+        else:
+            # Only its owner can read it.
+            self._private = Path(tempfile.mkdtemp(prefix="mountkit-logs-"))
+            self.local = self._private / "logs"
+            self.folder_for(top)
+
+    def folder_for(self, there: Path) -> Path:
+        """A local folder whose files are copied to ``there``, which lies in the mount."""
+        known = {folder.there: folder.local for folder in self._folders}
+        if there in known:
+            return known[there]
+        if self._private is None:
+            return there
+        local = self.local if not known else self._private / f"folder-{len(known)}"
+        local.mkdir(parents=True, exist_ok=True)
+        self._folders.append(_Folder(local, there))
+        return local
+
+    def adopt(self, local: Path, there: Path) -> None:
+        """Have what appears in a local folder from now on copied to ``there``, too."""
+        if self._private is not None and all(folder.local != local for folder in self._folders):
+            self._folders.append(_Folder(local, there, frozenset(_files(local))))
+
+    def keeps(self, path: Path) -> bool:
+        """Whether a local folder is one of these already."""
+        resolved = paths.resolve(path)
+        tops = [paths.resolve(folder.local) for folder in self._folders] or [str(self.local)]
+        return any(resolved == top or resolved.startswith(f"{top}/") for top in tops)
+
+    def continued(self, name: str) -> tuple[Path, str]:
+        """A local file that goes on where an earlier run left it, and what is to be said of that.
+
+        What cannot be read is not written over: this run's file then has another name.
+        """
+        local, there = self.local / name, self.top / name
+        try:
+            data = self._earlier(there)
+        except OSError as error:
+            other = f"{Path(name).stem}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+            local = self.local / f"{other}{Path(name).suffix}"
+            return local, (
+                f"{printable(str(there))} of an earlier run cannot be read "
+                f"({error.strerror or error}); it stays, and this run writes {local.name}"
+            )
+        # Of a copy that broke off.
+        torn = b"\n" if data and not data.endswith(b"\n") else b""
+        if self.mount is None:
+            with local.open("ab") as file:
+                file.write(torn)
+        else:
+            local.write_bytes(data + torn)
+            if data:
+                self._copied[local] = _signature(local)
+        return local, ""
+
+    def _earlier(self, there: Path) -> bytes:
+        if self.mount is not None and not self._mounted(self.mount.path):
+            raise OSError(errno.ENOTCONN, "nothing is mounted right now", str(there))
+        try:
+            with there.open("rb") as file:
+                data = file.read(self._largest + 1)
+        except FileNotFoundError:
+            return b""
+        if len(data) > self._largest:
+            raise OSError(errno.EFBIG, f"it has more than {self._largest:,} bytes", str(there))
+        return data
+
+    def copy(self) -> list[str]:
+        """Copy each file that has changed; what could not be copied, and why, in words.
+
+        Where the mount does not take one file, the others are not tried: each might take as long
+        as the daemon waits for the store.
+        """
+        problems = []
+        for local, there in self._pairs():
+            try:
+                signature = _signature(local)
+                if self._copied.get(local) == signature:
+                    continue
+                if self.mount is not None:
+                    self._copy_into(self.mount, local, there)
+                self._copied[local] = signature
+            except FileNotFoundError as error:
+                if error.filename != str(local):
+                    problems.append(_problem(there, error))
+            except (OSError, MountkitError) as error:
+                problems.append(_problem(there, error))
+                if not (isinstance(error, OSError) and error.errno in ABOUT_ONE_FILE):
+                    break
+        self.settled = not problems
+        return problems
+
+    def _pairs(self) -> Iterator[tuple[Path, Path]]:
+        for folder in self._folders:
+            for path in _files(folder.local):
+                if path not in folder.others:
+                    yield path, folder.there / path.relative_to(folder.local)
+
+    def remove(self) -> None:
+        """Remove the local files, once they are copied."""
+        if self._private is not None:
+            shutil.rmtree(self._private, ignore_errors=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _signature(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _problem(there: Path, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return f"{printable(str(there))}: {reason or error}"
