@@ -95,6 +95,8 @@ def parse(content: dict[str, Any], place: Path) -> MountRecord:
                 cache_dir=spec["cache_dir"],
                 largest_file=spec["largest_file"],
                 why=spec["why"],
+                keep_local=spec.get("keep_local", "newest"),
+                cache_size=spec.get("cache_size"),
                 options=tuple((name, value) for name, value in spec["options"]),
             ),
             state=content["state"],

@@ -29,6 +29,7 @@ from mountkit.linux import paths
 from mountkit.mounts import link_names, location, working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
+from mountkit.proof.local_copies import LocalCopies
 from mountkit.training import requirements, save_end, save_retry, save_total_limit, state_errors
 from mountkit.training.retention import Retention
 from mountkit.training.save_retry import SaveRetrier
@@ -170,7 +171,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._output_dir = str(Path(mount.path) / below)
         doctor.essential(mount)
         self._mount = mount
-        self._prover = Prover(mount, below, self._limits, self._tell)
+        copies = LocalCopies(mount, self._limits, self._tell)
+        self._prover = Prover(mount, below, self._limits, self._tell, copies)
         self._prover.store.check()
         self._save_retrier = SaveRetrier(mount, self._prover, self._limits, self._tell)
         save_retry.watch(Trainer, CheckpointCallback)
