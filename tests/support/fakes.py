@@ -224,11 +224,14 @@ class FakeControl:
     def evict(self, files: Iterable[WrittenFile]) -> tuple[str, ...]:
         if self.evict_error:
             raise self.evict_error
-        stay = [file.path for file in files if file.path in self.open]
+        stay = []
         for file in files:
-            if file.path not in self.open:
-                del self.listed[file.path]
-                (self.cache / file.path).unlink(missing_ok=True)
+            now = self.listed[file.path]
+            if file.path in self.open or now.dirty or now.stamp != file.stamp:
+                stay.append(file.path)
+                continue
+            del self.listed[file.path]
+            (self.cache / file.path).unlink(missing_ok=True)
         return tuple(stay)
 
     def purge(self) -> None:
