@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import torch
@@ -43,6 +44,7 @@ class Watcher(TrainerCallback):
         self.signal_at = -1
         self.hold = -1
         self.let_go = threading.Event()
+        self.manager = None
         self.room: Path | None = None
         self.most = 0
 
@@ -68,6 +70,11 @@ class Watcher(TrainerCallback):
         if state.global_step == self.signal_at:
             self.signal_at = -1
             os.kill(os.getpid(), signal.SIGTERM)
+            limit = time.monotonic() + 60
+            # Trainer saves before the optimizer's next step, which is this one's.
+            while not self.manager.is_checkpoint_requested:
+                assert time.monotonic() < limit
+                time.sleep(0.01)
             threading.Timer(2.0, self.let_go.set).start()
 
 
@@ -116,7 +123,7 @@ class Way:
     def arguments(self, **more) -> TrainingArguments:
         given = {
             "output_dir": str(self.output),
-            "max_steps": 6,
+            "max_steps": 4,
             "save_steps": 2,
             "per_device_train_batch_size": 4,
             "use_cpu": True,
@@ -150,6 +157,7 @@ def best(way: Way) -> dict:
         greater_is_better=True,
         load_best_model_at_end=True,
         save_total_limit=1,
+        max_steps=6,
         learning_rate=1e-3,
     )
     trainer.train()
@@ -216,7 +224,7 @@ def twice(way: Way) -> dict:
 
 def added_later(way: Way) -> None:
     """The callback comes after the Trainer was made, which has a rotation of its own."""
-    trainer = way.trainer(callbacks=[way.watcher], save_total_limit=1)
+    trainer = way.trainer(callbacks=[way.watcher], save_total_limit=1, max_steps=6)
     way.watcher.hold = 4
     threading.Timer(2.0, way.watcher.let_go.set).start()
     trainer.add_callback(way.callback)
@@ -257,7 +265,7 @@ def search(way: Way) -> dict:
     sys.modules["optuna"] = module
     integration_utils.is_optuna_available = lambda: True
     hyperparameter_search.is_optuna_available = lambda: True
-    trainer = way.trainer(model_init=lambda _: gpt2(), save_total_limit=2)
+    trainer = way.trainer(model_init=lambda _: gpt2(), save_total_limit=1)
     trainer.hyperparameter_search(
         hp_space=lambda trial: trial.params, backend="optuna", n_trials=2, direction="minimize"
     )
@@ -284,6 +292,7 @@ def _on_signal(way: Way, step: int, **more) -> dict:
         manager = getattr(one, "jit_manager", None)
         if manager is not None:
             manager.kill_wait = 0
+            way.watcher.manager = manager
     seen: list[str] = []
     save = trainer._save_checkpoint
 
@@ -303,7 +312,7 @@ def _on_signal(way: Way, step: int, **more) -> dict:
 
 
 def on_signal(way: Way) -> dict:
-    return _on_signal(way, 3, max_steps=200)
+    return _on_signal(way, 3, max_steps=200, save_steps=100)
 
 
 def on_signal_after_a_save(way: Way) -> dict:
