@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support import preloaded
+from support import hub, preloaded
 from support.assertions import assert_proven
 from support.installed import needs
 from support.rig import MANIFEST, SCRIPTS, assert_same
@@ -31,10 +31,19 @@ class Ways:
         self.reference = rig.work / "reference"
         self.reference.mkdir()
 
-    def run(self, *names: str, options: tuple[str, ...] = (), **env: str) -> Answer:
+    def run(
+        self,
+        *names: str,
+        options: tuple[str, ...] = (),
+        from_the_start: bool = False,
+        **env: str | None,
+    ) -> Answer:
         places = [self.rig.target, self.reference, self.rig.work / "report.json"]
         words = [*map(str, places), *names]
-        command = preloaded.command(self.rig.python, SCRIPTS / "ways.py", words)
+        script = SCRIPTS / "ways.py"
+        command = [self.rig.python, str(script), *words]
+        if not from_the_start:
+            command = preloaded.command(self.rig.python, script, words)
         return self.rig.run(f"s3://{self.bucket.name}/run", command, *options, **env)
 
     def report(self, name: str) -> dict[str, Any]:
@@ -147,6 +156,22 @@ def test_what_is_saved_on_a_signal_is_proven(ways: Ways) -> None:
             assert not path.endswith(SENTINEL)
         for checkpoint in ways.checkpoints(name):
             assert ways.bucket.manifest(f"run/{name}/{checkpoint}") is not None, MANIFEST
+
+
+def test_a_push_to_the_hub_goes_on_beside_it(ways: Ways) -> None:
+    with hub.serving() as served:
+        # Where the hub is, and whether there is one, is read when its library is loaded.
+        env = {"HF_ENDPOINT": served.url, "HF_HUB_OFFLINE": None, "HF_HUB_DISABLE_TELEMETRY": "1"}
+        answer = ways.run("push", from_the_start=True, **env)
+    assert answer.code == 0, (answer, served.asked)
+    assert ways.report("push")["proven"] == [2, 4]
+    ways.assert_proven("push", 2, 4)
+    # What was pushed is what the bucket has, and nothing of the checkpoints.
+    assert {"model.safetensors", "config.json", "README.md"} <= served.files.keys()
+    assert not [path for path in served.files if "checkpoint-" in path]
+    weights = ways.bucket.files("run/push")["model.safetensors"]
+    assert served.files["model.safetensors"] == weights
+    assert weights == ways.written("push/checkpoint-4")["model.safetensors"]
 
 
 @pytest.mark.cached
