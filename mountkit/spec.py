@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Literal
 
 # Enough for the optimizer of a model of 12 billion parameters in one file.
 LARGEST_FILE_BYTES = 150_000_000_000
+
+KeepLocal = Literal["newest", "none", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,9 @@ class MountSpec:
     ``target`` is an absolute path with the symbolic links of its parents resolved. ``cache_dir``
     is the directory that holds files on their way to the store, this mount's own. ``largest_file``
     is the size in bytes that a single file is expected not to exceed. ``why`` says why ``auto``
-    chose the backend; it is empty if the user did.
+    chose the backend; it is empty if the user did. ``keep_local`` says which proven checkpoints
+    keep their local copies, ``cache_size`` how many bytes all local copies may take, if that is
+    bounded.
     """
 
     source: Source
@@ -62,6 +67,8 @@ class MountSpec:
     options: tuple[tuple[str, str], ...] = field(default=())
     largest_file: int = LARGEST_FILE_BYTES
     why: str = ""
+    keep_local: KeepLocal = "newest"
+    cache_size: int | None = None
 
     @property
     def how(self) -> str:

@@ -167,6 +167,15 @@ class Control(Protocol):
         uploaded and is ``missing`` is uploaded once more.
         """
 
+    def evict(self, files: Iterable[WrittenFile]) -> tuple[str, ...]:
+        """Drop the local copies of files that are proven, if they are still as they were seen.
+
+        The mount then shows them from the store. Returns the paths of those that stay: somebody
+        has them open, or has written them again. Never drops what waits for its upload.
+
+        Raises OSError if they cannot be dropped one by one on that file system.
+        """
+
     def purge(self) -> None:
         """Drop local copies of what has been uploaded. Only while no daemon runs."""
 

@@ -38,6 +38,12 @@ mount_options = _stack(
     store_options,
     click.option("--cache-dir", metavar="DIR", help="Where files wait for their upload."),
     click.option(
+        "--keep-local",
+        metavar="WHICH",
+        help="Proven checkpoints with a local copy: newest (default), none or all.",
+    ),
+    click.option("--cache-size", metavar="SIZE", help="Room for all local copies, such as 50GB."),
+    click.option(
         "--largest-file", metavar="SIZE", help="No file will be larger, such as 150GB (default)."
     ),
     click.option(

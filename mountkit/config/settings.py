@@ -18,7 +18,7 @@ from pydantic_settings import (
 from mountkit.config.address import Address
 from mountkit.errors import ConfigurationError
 from mountkit.linux import mount_table
-from mountkit.spec import LARGEST_FILE_BYTES, Source, StoreOptions
+from mountkit.spec import LARGEST_FILE_BYTES, KeepLocal, Source, StoreOptions
 from mountkit.store import provider
 
 logger = logging.getLogger("mountkit")
@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     largest_file: ByteSize = Field(
         ByteSize(LARGEST_FILE_BYTES), gt=0, description="the size that no file will exceed"
     )
+    keep_local: KeepLocal = Field("newest", description="proven checkpoints with a local copy")
+    cache_size: ByteSize | None = Field(None, gt=0, description="room for all local copies")
     grace: float | None = Field(None, gt=0, description="from a signal until all has to be over")
     mount_timeout: float = Field(20.0, gt=0, description="from the daemon's start to serving")
     stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")

@@ -55,5 +55,7 @@ def resolve_mount_spec(
         store=store,
         cache_dir=str(root / identifier),
         largest_file=settings.largest_file,
+        keep_local=settings.keep_local,
+        cache_size=settings.cache_size,
         options=tuple(pairs),
     )

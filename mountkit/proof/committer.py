@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
+    from mountkit.proof.local_copies import LocalCopies
 
 NAMED = 5
 RETRY_SECONDS = 1.0
@@ -44,10 +45,21 @@ REWRITES = 5
 
 
 class Prover:
-    """Proves checkpoints below one directory of a mount (``output_dir``, relative to it)."""
+    """Proves checkpoints below one directory of a mount (``output_dir``, relative to it).
 
-    def __init__(self, mount: Mount, below: str, limits: Limits, observer: Observer) -> None:
+    With ``copies``, what is proven gives back the room that it takes on this machine.
+    """
+
+    def __init__(
+        self,
+        mount: Mount,
+        below: str,
+        limits: Limits,
+        observer: Observer,
+        copies: LocalCopies | None = None,
+    ) -> None:
         self._mount = mount
+        self._copies = copies
         self._below = below
         self._observer = observer
         self._limits = limits
@@ -58,6 +70,8 @@ class Prover:
 
     def withdraw(self, name: str) -> None:
         """Delete the manifest of a checkpoint that is about to be written again, or removed."""
+        if self._copies is not None:
+            self._copies.forget(self._path(name))
         self._patiently(lambda: self.store.delete([f"{name}/{MANIFEST_NAME}"]))
 
     def _patiently(self, request: Callable[[], None]) -> None:
@@ -85,6 +99,8 @@ class Prover:
             self._mount.directory.bypassed.begin(self._path(name))
         except (ConfigurationError, OSError) as error:
             self._observer(Problem(f"That {name} is saved now cannot be noted: {error}"))
+        if self._copies is not None:
+            self._copies.make_room(name, self._last_size)
         short = shortage(self._mount, name, self._last_size)
         if short:
             self._observer(Problem(short))
@@ -133,6 +149,8 @@ class Prover:
             raise
         proven = Proven(top, step, manifest.created.isoformat())
         self._mount.directory.proof_stats.proved(proven)
+        if self._copies is not None:
+            self._copies.proven(top, manifest)
         self.refresh(name)
         size = self._last_size = sum(entry.size for entry in manifest.files)
         seconds = time.monotonic() - started

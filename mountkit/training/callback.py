@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers import Trainer, TrainerCallback
 
-from mountkit import backends, doctor, names, writers
+from mountkit import backends, doctor, writers
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.lineage import Clock
 from mountkit.config import settings, timeouts
@@ -28,15 +28,18 @@ from mountkit.events import Observer, Problem, SaveBlocked, silent
 from mountkit.mounts import link_names, location, working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
+from mountkit.proof.local_copies import LocalCopies
 from mountkit.training import (
+    file_use,
+    jit_checkpoint,
     requirements,
     save_end,
     save_retry,
     save_total_limit,
+    search_runs,
     state_errors,
-    tensorboard_events,
 )
-from mountkit.training.retention import Retention
+from mountkit.training.retention import Retention, best_step
 from mountkit.training.save_retry import SaveRetrier
 from mountkit.training.save_total_limit import SaveTotalLimit
 from mountkit.training.stale_checkpoints import StaleCheckpoints
@@ -116,6 +119,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self.events_are_mirrored = False
         self._prover: Prover | None = None
         self._output_dir = ""
+        self._run_folder = ""
         self._save_retrier: SaveRetrier | None = None
         self._saving = -1
         self._saved: _Saved | None = None
@@ -127,11 +131,19 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._earlier: StaleCheckpoints | None = None
         self._skipped = -1
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
+        self._watch()
+
+    def _watch(self) -> None:
         save_total_limit.watch(Trainer, CheckpointCallback)
+        search_runs.watch(Trainer, CheckpointCallback)
+
+    def saves_below(self, folder: str) -> None:
+        """The training that begins saves there: in ``output_dir``, or as a run of a search."""
+        self._run_folder = folder
 
     def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Make weights save on a mount that cannot rename, also before and after a training."""
-        save_total_limit.watch(Trainer, CheckpointCallback)
+        self._watch()
         mount = self._mount or Mount.containing(args.output_dir)
         if mount is not None:
             writers.install(mount)
@@ -156,12 +168,6 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 args.output_dir,
             )
             return
-        if state.is_hyper_param_search:
-            raise ConfigurationError(
-                "A hyper-parameter search saves below run-N folders, which mountkit does not "
-                "prove yet.",
-                hint="Leave CheckpointCallback out; mountkit run proves all at the end.",
-            )
         if args.world_size > 1:
             raise ConfigurationError(
                 f"{args.world_size} processes train together; mountkit proves the checkpoints of "
@@ -169,21 +175,23 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 hint="Train with one process, or leave CheckpointCallback out.",
             )
         backend = backends.load(mount.spec.backend)
-        events = "" if self.events_are_mirrored else tensorboard_events.inside(args, mount)
-        requirements.refuse(_run(args, events), backend.name, backend.unsupported_operations)
+        use = file_use.of(args, mount, events_are_mirrored=self.events_are_mirrored)
+        requirements.refuse(use, backend.name, backend.unsupported_operations)
         writers.install(mount)
         mount.wait_until_serving(self._limits.repair)
         working_directory.refuse_below(mount.path, args.output_dir)
         # A link to this run's directory, perhaps; what is saved through it has the key behind it.
-        below = location.followed(mount, mount.relative(args.output_dir))
+        below = location.followed(mount, mount.relative(self._run_folder or args.output_dir))
         self._output_dir = str(Path(mount.path) / below)
         doctor.essential(mount)
         self._mount = mount
-        self._prover = Prover(mount, below, self._limits, self._tell)
+        copies = LocalCopies(mount, self._limits, self._tell)
+        self._prover = Prover(mount, below, self._limits, self._tell, copies)
         self._prover.store.check()
         self._save_retrier = SaveRetrier(mount, self._prover, self._limits, self._tell)
         save_retry.watch(Trainer, CheckpointCallback)
         save_end.watch(Trainer, CheckpointCallback)
+        jit_checkpoint.watch(CheckpointCallback)
         # Of a training that broke off in a save, nobody knows whether that save is whole.
         self._saved = None
         found = catalog.scan(self._prover.store)
@@ -226,6 +234,17 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         proven one at risk. Its proof is waited for, where it is under way.
         """
         self._skipped = -1
+        if self.stays(step):
+            self._skipped = step
+            return False
+        if self._prover is not None and self._kept.holds(step):
+            self._withdraw(self._prover, step)
+        if self._earlier is not None:
+            self._clear(self._earlier, step)
+        return True
+
+    def stays(self, step: int) -> bool:
+        """Whether a save that nobody announced has nothing to do: that very state is proven."""
         if self._proving == f"checkpoint-{step}":
             try:
                 with state_errors.naming(self._mount):
@@ -233,14 +252,15 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             except MountkitError as error:
                 # What counts is the save that begins now, and its own proof.
                 self._tell(Problem(error.message))
-        if self._prover is not None and self._kept.holds(step):
-            if self._saving != step and step in self._kept.own:
-                self._skipped = step
-                return False
-            self._withdraw(self._prover, step)
-        if self._earlier is not None:
-            self._clear(self._earlier, step)
-        return True
+        return self._saving != step and step in self._kept.own and self._kept.holds(step)
+
+    def saved_on_signal(self, state: Any) -> None:
+        """Begin to prove a checkpoint of whose end no event tells."""
+        if self._prover is not None and state.global_step != self._skipped:
+            self._saving = -1
+            self._guard(self._finish_proof)
+            self._guard(self._note, self._prover, state)
+            self.on_save_complete()
 
     def _clear(self, earlier: StaleCheckpoints, step: int) -> None:
         """Keep the files of an earlier training out of a save; without that it is not proven."""
@@ -287,7 +307,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._withdraw(prover, step)
         began = time.monotonic() if self._began is None else self._began
         self._began = None
-        self._saved = _Saved(step, began, _best(state), self._clock.now())
+        self._saved = _Saved(step, began, best_step(state), self._clock.now())
 
     def _begin_proof(self, saved: _Saved) -> None:
         if self._prover is None or self._mount is None:
@@ -376,23 +396,3 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if isinstance(event, Problem):
             logger.warning("mountkit: %s", event.reason)
         self._on_event(event)
-
-
-def _run(args: Any, events: str) -> requirements.Run:
-    """What this training does to files, as far as its arguments tell."""
-    from accelerate.state import AcceleratorState, is_initialized
-
-    # ``accelerate launch`` configures FSDP past the arguments.
-    plugin = getattr(AcceleratorState(), "fsdp_plugin", None) if is_initialized() else None
-    asked = (args.fsdp_config or {}).get("state_dict_type", "") if args.fsdp else ""
-    return requirements.Run(
-        sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
-        tensorboard=events,
-        deepspeed=bool(args.deepspeed),
-    )
-
-
-def _best(state: Any) -> int | None:
-    """The step of the best checkpoint so far, if Trainer keeps track of one."""
-    best = state.best_model_checkpoint
-    return names.step_of(Path(best).name) if best else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from mountkit import names
 from mountkit.checkpoints import lineage, retention
 from mountkit.errors import MountUnavailableError
 from mountkit.events import CheckpointRemoved, Observer, Problem
@@ -126,3 +128,9 @@ class Retention:
 
 def _listed(steps: Iterable[int]) -> str:
     return ", ".join(f"checkpoint-{step}" for step in sorted(steps))
+
+
+def best_step(state: Any) -> int | None:
+    """The step of the best checkpoint so far, if Trainer keeps track of one."""
+    best = state.best_model_checkpoint
+    return names.step_of(Path(best).name) if best else None

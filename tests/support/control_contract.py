@@ -102,6 +102,21 @@ class ControlContract:
         # Not a checkpoint whose state was written before.
         assert held.control.partially_deleted("less") == ()
 
+    def test_a_local_copy_is_dropped_only_as_it_was_seen(self, held: Held) -> None:
+        held.write("copies/a", "text")
+        seen = settled(held, "copies/a", "text")
+        held.write("copies/b", "first")
+        before = settled(held, "copies/b", "first")
+        held.write("copies/b", "second one")
+        stay = held.control.evict([seen, before])
+        # Where there are no copies, none stays either.
+        listed = {file.path for file in held.control.files("copies")}
+        assert stay == ("copies/b",) if held.control.content("copies/b") else not stay
+        assert "copies/b" in listed
+        assert held.control.content("copies/a") is None
+        settled(held, "copies/b", "second one")
+        assert held.store.get("copies/a") == b"text"
+
     def test_nothing_is_known_of_what_nobody_wrote(self, held: Held) -> None:
         control = held.control
         assert control.files("none") == ()

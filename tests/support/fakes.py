@@ -168,6 +168,8 @@ class FakeControl:
         self.refreshed: list[str] = []
         self.refresh_error: MountUnavailableError | None = None
         self.error: tuple[float, str] | None = None
+        self.open: set[str] = set()
+        self.evict_error: OSError | None = None
 
     def flush_uploads(self) -> Pending:
         step = self.script[min(self.pushes, len(self.script) - 1)]
@@ -218,6 +220,19 @@ class FakeControl:
         self, quarantine: Path, outdated: Iterable[str], missing: Iterable[str]
     ) -> None:
         """No earlier run left anything."""
+
+    def evict(self, files: Iterable[WrittenFile]) -> tuple[str, ...]:
+        if self.evict_error:
+            raise self.evict_error
+        stay = []
+        for file in files:
+            now = self.listed[file.path]
+            if file.path in self.open or now.dirty or now.stamp != file.stamp:
+                stay.append(file.path)
+                continue
+            del self.listed[file.path]
+            (self.cache / file.path).unlink(missing_ok=True)
+        return tuple(stay)
 
     def purge(self) -> None:
         for path in [path for path, file in self.listed.items() if not file.dirty]:

@@ -258,6 +258,10 @@ class MountpointControl:
         """A killed Mountpoint leaves nothing to mend."""
         return ()
 
+    def evict(self, files: Iterable[WrittenFile]) -> tuple[str, ...]:  # noqa: ARG002
+        """There are no local copies."""
+        return ()
+
     def purge(self) -> None:
         """There are no local copies."""
 

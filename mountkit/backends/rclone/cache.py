@@ -51,6 +51,11 @@ class RcloneCache:
         with self._readable():
             return self._files(below)
 
+    def file(self, path: str) -> WrittenFile | None:
+        """One file, by rclone's own record; None if that cannot be read just now."""
+        info = _read_info(self.meta / path)
+        return self._recorded(path, info) if info else None
+
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
         try:

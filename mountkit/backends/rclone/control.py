@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mountkit.backends.base import CacheLostError, Pending, Reference, WrittenFile
-from mountkit.backends.rclone import refusals
+from mountkit.backends.rclone import eviction, refusals
 from mountkit.backends.rclone.cache_identity import CacheRoots
 from mountkit.backends.rclone.names import stored
 from mountkit.errors import MountUnavailableError
@@ -225,9 +225,14 @@ class RcloneControl:
         except FileNotFoundError:
             return None
 
+    def evict(self, files: Iterable[WrittenFile]) -> tuple[str, ...]:
+        """Remove the cached copies of files that rclone has uploaded, and nobody has open."""
+        return eviction.evict(self._cache, files)
+
     def purge(self) -> None:
         """Empty the cache, but for files that still wait for their upload."""
         self._cache.purge()
+        eviction.sweep(self._cache)
         self._roots.forget()
 
     def reconcile_leftovers(
