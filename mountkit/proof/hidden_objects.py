@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.errors import Unproven
-from mountkit.names import is_trial
+from mountkit.names import is_own
 from mountkit.proof.upload_waiter import renamed
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def unseen(
         for info in listed
         if info.path not in files
         and _from_before(info.modified, record.store_began)
-        and not is_trial(info.path)
+        and not is_own(info.path)
         and not renamed(info.path, mount.spec.backend)
     )
     return mount.missing(older, deadline) if older else frozenset()
