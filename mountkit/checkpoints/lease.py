@@ -206,9 +206,7 @@ def succeed(
     return Lease(source, me, (*known, Epoch(number, since))[-REMEMBERED:])
 
 
-def superseded(
-    lease: Lease | None, epoch: int | None, written: datetime | None
-) -> Epoch | None:
+def superseded(lease: Lease | None, epoch: int | None, written: datetime | None) -> Epoch | None:
     """The later epoch that had begun when a manifest of ``epoch`` was written; None if it counts.
 
     A manifest without an epoch is of a mountkit that knew none, or of a writer without a lease, and

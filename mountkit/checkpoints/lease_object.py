@@ -260,8 +260,10 @@ def renew(store: Store, held: Held) -> Held | Lost:
         return _first_renewal(store, held, mine)
     if held.enforced:
         written = store.put_if(LEASE_NAME, mine.to_bytes(), tag=held.tag)
-        return _contested(store, held) if written is None else replace(
-            held, lease=mine, tag=written.tag
+        return (
+            _contested(store, held)
+            if written is None
+            else replace(held, lease=mine, tag=written.tag)
         )
     seen = look(store)
     if (lost := _other(store, held, seen)) is not None:

@@ -11,6 +11,8 @@ from mountkit import backends
 from mountkit.config import directories, environment, timeouts
 from mountkit.errors import MountkitError, MountUnavailableError, Unproven
 from mountkit.events import Observer, silent
+from mountkit.lifecycle import leases
+from mountkit.lifecycle.fenced import fenced_report
 from mountkit.lifecycle.open import (
     NOBODY,
     abandon,
@@ -33,6 +35,7 @@ from mountkit.state import cache_lock
 from mountkit.state.record import FAILED, SERVING
 from mountkit.state.registry import State
 from mountkit.supervision import health
+from mountkit.supervision.lease_keeper import NoLease
 from mountkit.supervision.supervisor import Supervisor
 from mountkit.timing import Deadline
 
@@ -42,10 +45,12 @@ if TYPE_CHECKING:
 
     from filelock import FileLock
 
+    from mountkit.checkpoints.lease import Holder
     from mountkit.config.settings import Settings
     from mountkit.monitoring.listener import Listener
     from mountkit.spec import MountSpec
     from mountkit.state.record import MountRecord
+    from mountkit.supervision.lease_keeper import Keeping
 
 
 # For the thread of a supervisor whose mount was taken away meanwhile.
@@ -66,6 +71,7 @@ class Session:
         limits: timeouts.Limits,
         listener: Listener,
         drain: Callable[..., DrainReport] = drain,
+        lease: Keeping | None = None,
     ) -> None:
         self.mount = mount
         self.supervisor = supervisor
@@ -74,6 +80,7 @@ class Session:
         self._limits = limits
         self._listener = listener
         self._drain = drain
+        self._lease = lease or NoLease()
 
     @classmethod
     def open(
@@ -81,13 +88,16 @@ class Session:
         spec: MountSpec,
         settings: Settings,
         observer: Observer = silent,
-        look: Callable[[Mount], Inventory] = take_inventory,
+        look: Callable[..., Inventory] = take_inventory,
         keep: Callable[[Session], object] = lambda _: None,
+        *,
+        holder: Callable[[MountSpec], Holder | None] = leases.mine,
     ) -> Session:
         """Check everything, mount, and start to supervise. Returns when the mount serves.
 
         ``keep`` is given the session as soon as there is one to close. A signal's exception that
-        comes between this and the caller's own ``try`` then leaves nothing behind.
+        comes between this and the caller's own ``try`` then leaves nothing behind. ``holder`` names
+        who takes the run's lease, None where nobody does.
 
         Raises
         ------
@@ -108,7 +118,9 @@ class Session:
             # Only now: whoever had the cache until then may have written, proven and removed. And
             # before the listener has a thread, for ``look`` may fork.
             refuse_waiting_elsewhere(spec)
-            found = look(mount)
+            found = leases.look(mount, look, holder(spec), observer)
+            lease = leases.keep(mount, found.lease, observer)
+            undo.callback(lease.release)
             cache_lock.sign(spec)
             listener = begin(settings.address, mount, observer)
             undo.callback(listener.close)
@@ -135,9 +147,10 @@ class Session:
                 observer=listener.counting(observer),
             )
             limits = timeouts.limits(settings)
-            session = cls(mount, mounter, supervisor, lock, limits, listener)
+            session = cls(mount, mounter, supervisor, lock, limits, listener, lease=lease)
             with held_back():
                 supervisor.start()
+                lease.guard(supervisor.fence)
                 listener.watch(supervisor)
                 undo.pop_all()
                 keep(session)
@@ -158,12 +171,14 @@ class Session:
         ``draining`` is entered for as long as it may be cut short, which the unmount may not.
         ``drained`` is told what the drain found, before the unmount: that may outlast the grace.
         """
-        limits = self._limits.until(deadline or Deadline())
+        over = Deadline(within=deadline)
+        limits = self._limits.until(over)
+        self._lease.bound(over)
         try:
             # Moved they are once nothing is mounted any more: that may take its time.
             beside = self._beside(self._mounter.record_bypassed)
             with draining():
-                report = self._drain(self.mount, limits, observer, ended_well=ended_well)
+                report = self._drained(limits, observer, ended_well=ended_well)
             if self.mount.record() is None and not self.supervisor.stopped:
                 lost = f"{self.mount.directory.path} is gone, which told what was written"
                 unknown = Unproven(self.mount.path, 0, lost)
@@ -180,6 +195,14 @@ class Session:
         if record is not None and not report.complete:
             self._note_unproven(record, report)
         self._release(purge=report.complete, unproven=not report.complete)
+        return report
+
+    def _drained(self, limits: timeouts.Limits, observer: Observer, **how: bool) -> DrainReport:
+        """What the drain found, or what is left where another writer has the run."""
+        if not self._lease.lost:
+            report = self._drain(self.mount, limits, observer, **how)
+        if self._lease.lost:
+            return fenced_report(self.mount, self._lease.lost)
         return report
 
     def _note_unproven(self, record: MountRecord, report: DrainReport) -> None:
@@ -241,6 +264,7 @@ class Session:
     def _leave(self) -> None:
         """It is still mounted: its record stays, by which it is found, unmounted or taken over."""
         directory = self._mounter.directory
+        self._lease.stop()
         try:
             record = directory.read()
             if record is not None:
@@ -258,4 +282,5 @@ class Session:
                 self.mount.control().purge()
         finally:
             self._mounter.release()
+            self._lease.release()
             self._lock.release()

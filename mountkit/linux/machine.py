@@ -22,7 +22,7 @@ def place() -> str:
     "" where the kernel hides it: then nobody can tell.
     """
     try:
-        namespace = os.readlink(NAMESPACE)
+        namespace = str(NAMESPACE.readlink())
     except OSError:
         return ""
     return f"{boot_id()} {namespace}" if boot_id() else ""
