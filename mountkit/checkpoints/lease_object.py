@@ -147,7 +147,7 @@ def take(
         now = clock()
         if seen.version.tag != tag:
             tag, since = seen.version.tag, now
-        _refuse_unreadable(store, seen)
+        refuse_unreadable(store, seen)
         lease = seen.lease
         silent = now - since
         standing = judge(lease, me, age=seen.age, silent=silent, runs=_runs(lease))
@@ -187,7 +187,8 @@ def in_use(store: Store, lease: Lease | None) -> MountUnavailableError:
     )
 
 
-def _refuse_unreadable(store: Store, seen: Seen) -> None:
+def refuse_unreadable(store: Store, seen: Seen) -> None:
+    """Raise MountUnavailableError or ConfigurationError if what is there is no lease we know."""
     if seen.problem is None:
         return
     url = store.source.child(LEASE_NAME).url
