@@ -51,7 +51,9 @@ class MountSpec:
     ``target`` is an absolute path with the symbolic links of its parents resolved. ``cache_dir``
     is the directory that holds files on their way to the store, this mount's own. ``largest_file``
     is the size in bytes that a single file is expected not to exceed. ``why`` says why ``auto``
-    chose the backend; it is empty if the user did.
+    chose the backend; it is empty if the user did. ``node`` tells the nodes of one run from each
+    other, which mount the same place at the same path and may share a home; it is empty where there
+    is only one.
     """
 
     source: Source
@@ -62,6 +64,7 @@ class MountSpec:
     options: tuple[tuple[str, str], ...] = field(default=())
     largest_file: int = LARGEST_FILE_BYTES
     why: str = ""
+    node: str = ""
 
     @property
     def how(self) -> str:
@@ -71,10 +74,11 @@ class MountSpec:
     @property
     def id(self) -> str:
         """Twelve hex digits, the same whenever the same place is mounted at the same path."""
-        return mount_id(self.source, self.target, self.store)
+        return mount_id(self.source, self.target, self.store, self.node)
 
 
-def mount_id(source: Source, target: str, store: StoreOptions) -> str:
+def mount_id(source: Source, target: str, store: StoreOptions, node: str = "") -> str:
     """Name a mount after what decides where its bytes go, so that a restart finds its cache."""
-    words = "\0".join((source.url, target, store.endpoint_url or "", store.profile or ""))
-    return hashlib.sha256(words.encode()).hexdigest()[:12]
+    words = (source.url, target, store.endpoint_url or "", store.profile or "")
+    text = "\0".join((*words, node) if node else words)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

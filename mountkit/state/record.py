@@ -95,6 +95,7 @@ def parse(content: dict[str, Any], place: Path) -> MountRecord:
                 cache_dir=spec["cache_dir"],
                 largest_file=spec["largest_file"],
                 why=spec["why"],
+                node=spec.get("node", ""),
                 options=tuple((name, value) for name, value in spec["options"]),
             ),
             state=content["state"],
