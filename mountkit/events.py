@@ -94,6 +94,13 @@ class MountFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """Another writer has the run; the daemon of this one was ended. ``reason`` says who."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointStarted:
     """Health and metrics are served below ``url``."""
 
@@ -112,6 +119,7 @@ Event = (
     | Remounted
     | MountFailed
     | EndpointStarted
+    | LeaseLost
 )
 Observer = Callable[[Event], None]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 MANIFEST_NAME = "mountkit-manifest.json"
+# In the run's prefix, the mount's own top: who may write there. Never deleted.
+LEASE_NAME = "mountkit-lease.json"
 TRAINER_STATE = "trainer_state.json"
 # Write-back by the kernel may date a file a little later than the one written after it.
 SAME_SAVE_SECONDS = 2.0
@@ -17,11 +19,13 @@ DOCTOR_NAME = ".mountkit-doctor-"
 SOCKET_NAME = "rc.sock"
 
 
-def is_trial(path: str) -> bool:
-    """Whether mountkit itself put it there, to see what works: nobody loses anything with it.
+def is_own(path: str) -> bool:
+    """Whether mountkit itself put it there, as the lease or to see what works: it is nobody's data.
 
     rclone may keep a record of a file that was removed while it tried to upload it.
     """
+    if path == LEASE_NAME:
+        return True
     return any(part.startswith((PROBE_NAME, DOCTOR_NAME)) for part in path.split("/"))
 
 

@@ -56,7 +56,8 @@ class MountSpec:
     is the size in bytes that a single file is expected not to exceed. ``why`` says why ``auto``
     chose the backend; it is empty if the user did. ``keep_local`` says which proven checkpoints
     keep their local copies, ``cache_size`` how many bytes all local copies may take, if that is
-    bounded.
+    bounded. ``node`` tells the nodes of one run from each other, which mount the same place at the
+    same path and may share a home; it is empty where there is only one.
     """
 
     source: Source
@@ -69,6 +70,7 @@ class MountSpec:
     why: str = ""
     keep_local: KeepLocal = "newest"
     cache_size: int | None = None
+    node: str = ""
 
     @property
     def how(self) -> str:
@@ -78,10 +80,11 @@ class MountSpec:
     @property
     def id(self) -> str:
         """Twelve hex digits, the same whenever the same place is mounted at the same path."""
-        return mount_id(self.source, self.target, self.store)
+        return mount_id(self.source, self.target, self.store, self.node)
 
 
-def mount_id(source: Source, target: str, store: StoreOptions) -> str:
+def mount_id(source: Source, target: str, store: StoreOptions, node: str = "") -> str:
     """Name a mount after what decides where its bytes go, so that a restart finds its cache."""
-    words = "\0".join((source.url, target, store.endpoint_url or "", store.profile or ""))
-    return hashlib.sha256(words.encode()).hexdigest()[:12]
+    words = (source.url, target, store.endpoint_url or "", store.profile or "")
+    text = "\0".join((*words, node) if node else words)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

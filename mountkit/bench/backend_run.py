@@ -16,6 +16,7 @@ from mountkit.doctor import file_operations
 from mountkit.doctor.quick_check import FORBIDDEN
 from mountkit.errors import MountkitError, MountUnavailableError, PermissionDeniedError
 from mountkit.events import silent
+from mountkit.lifecycle import leases
 from mountkit.lifecycle.session import Session
 from mountkit.proof.committer import Prover
 from mountkit.state import record
@@ -99,7 +100,7 @@ class BackendRun:
             self._session, self._ended = session, False
             keep(self)
 
-        Session.open(candidate.spec, candidate.settings, keep=own)
+        Session.open(candidate.spec, candidate.settings, keep=own, holder=leases.nobody)
         limits = timeouts.limits(candidate.settings)
         limits = replace(limits, drain=min(limits.drain, candidate.limit))
         self._prover = Prover(self._session.mount, "", limits, silent)

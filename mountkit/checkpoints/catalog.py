@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mountkit.checkpoints import lineage
+from mountkit.checkpoints import lease_object, lineage
+from mountkit.checkpoints.lease import superseded
 from mountkit.checkpoints.manifest import Manifest
-from mountkit.checkpoints.verification import listing, read_manifest, verify_file
-from mountkit.errors import VerificationError
+from mountkit.checkpoints.verification import dated_manifest, listing, verify_file
+from mountkit.errors import (
+    MountkitError,
+    PermissionDeniedError,
+    TimeUpError,
+    VerificationError,
+)
 from mountkit.names import step_of
 from mountkit.store.base import WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from datetime import datetime
 
     from mountkit.checkpoints.attestation import FileVerdict
+    from mountkit.checkpoints.lease import Epoch, Lease
+    from mountkit.checkpoints.lease_object import Seen
     from mountkit.checkpoints.manifest import FileEntry
     from mountkit.store.base import ObjectInfo, Store
 
@@ -45,17 +54,46 @@ class Proven:
     manifest: Manifest
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All checkpoints below a place, by step, the oldest first, and the lease that lies there.
+
+    ``epoch`` is the highest in any manifest, 0 for none. ``failed`` is why the lease could not be
+    read.
+    """
+
+    candidates: tuple[Candidate, ...]
+    lease: Seen | None
+    epoch: int
+    failed: MountkitError | None = None
+
+
 def scan(store: Store) -> tuple[Candidate, ...]:
     """All checkpoints below the source, by step, the oldest first.
 
-    Needs one listing of directories (a request per 1,000) and one small request per checkpoint, 16
-    at a time; listing every object instead would cost a request per 1,000 files.
+    Needs one listing of directories (a request per 1,000), one small request per checkpoint, 16
+    at a time, and one for the lease if a manifest bears an epoch; listing every object instead
+    would cost a request per 1,000 files.
     """
+    return _candidates(_look(store))
+
+
+def survey(store: Store) -> Survey:
+    """The same, with the lease as it was before any manifest was read."""
+    with ThreadPoolExecutor(1, thread_name_prefix="lease") as pool:
+        # Beside the listing: nobody waits for it.
+        asked = pool.submit(lease_object.look, store)
+        found = _look(store, asked)
+        lease, failed = _answer(asked)
+    return Survey(_candidates(found), lease, found.epoch, failed)
+
+
+def _candidates(found: _Found) -> tuple[Candidate, ...]:
     return tuple(
         Candidate(step, name, proven=True, saved=read.saved)
         if isinstance(read, Manifest)
-        else Candidate(step, name, proven=read is not None)
-        for step, name, read in _manifests(store)
+        else Candidate(step, name, proven=read is not None and not isinstance(read, StaleError))
+        for step, name, read in found.manifests
     )
 
 
@@ -67,7 +105,7 @@ def inventory(store: Store) -> tuple[dict[int, Manifest], dict[str, str]]:
     """
     proven: dict[int, Manifest] = {}
     others: dict[str, str] = {}
-    for step, name, found in _manifests(store):
+    for step, name, found in _look(store).manifests:
         if isinstance(found, Manifest):
             proven[step] = found
         else:
@@ -89,7 +127,7 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
     Raises MountkitError if the store cannot be asked. A broken checkpoint is passed over, a broken
     store is not.
     """
-    read = _manifests(store)
+    read = _look(store).manifests
     proven = {step: (name, found) for step, name, found in read if isinstance(found, Manifest)}
     line = lineage.descent({step: found.saved for step, (_, found) in proven.items()})
     why = {step: _unproven(found) for step, _, found in read if not isinstance(found, Manifest)}
@@ -110,14 +148,26 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
     return newest
 
 
-def _manifests(store: Store) -> list[tuple[int, str, Manifest | VerificationError | None]]:
-    """Every checkpoint by step, with its manifest, or why it cannot be read; None without one."""
+class StaleError(VerificationError):
+    """A manifest whose writer had lost the run to another one before it was written."""
 
-    def read(name: str) -> Manifest | VerificationError | None:
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Every checkpoint by step, with its manifest, or why it does not count; None without one."""
+
+    manifests: list[tuple[int, str, Manifest | VerificationError | None]]
+    epoch: int = 0
+
+
+def _look(store: Store, asked: Future[Seen] | None = None) -> _Found:
+    """``asked``: the lease of this very place, where somebody has asked for it already."""
+
+    def read(name: str) -> tuple[Manifest | VerificationError | None, datetime | None]:
         try:
-            return read_manifest(store, name)
+            return dated_manifest(store, name)
         except VerificationError as error:
-            return error
+            return error, None
 
     steps = ((step_of(name), name) for name in store.directories())
     # ``checkpoint-010`` is passed over: Trainer never writes it, and it would share step 10.
@@ -126,7 +176,61 @@ def _manifests(store: Store) -> list[tuple[int, str, Manifest | VerificationErro
     )
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="manifests") as pool:
         found = list(pool.map(read, [name for _, name in named]))
-    return [(step, name, manifest) for (step, name), manifest in zip(named, found, strict=True)]
+    leases: dict[str, Lease | None] = {}
+    if asked is not None:
+        seen = _answer(asked)[0]
+        leases[store.source.url] = seen.lease if seen is not None else None
+    manifests: list[tuple[int, str, Manifest | VerificationError | None]] = []
+    epoch = 0
+    for (step, name), (manifest, written) in zip(named, found, strict=True):
+        counts = manifest
+        if isinstance(manifest, Manifest):
+            epoch = max(epoch, manifest.epoch or 0)
+            later = superseded(_lease_of(store, name, manifest, leases), manifest.epoch, written)
+            counts = manifest if later is None else _stale(manifest, later)
+        manifests.append((step, name, counts))
+    return _Found(manifests, epoch)
+
+
+def _answer(asked: Future[Seen]) -> tuple[Seen | None, MountkitError | None]:
+    """The lease; without it every manifest counts. Who has to have it is told why."""
+    try:
+        return asked.result(), None
+    except TimeUpError:
+        raise
+    except MountkitError as error:
+        return None, error
+
+
+def _lease_of(
+    store: Store, name: str, manifest: Manifest, leases: dict[str, Lease | None]
+) -> Lease | None:
+    """The lease that a manifest's writer had; None where it speaks for a copy, or of nothing.
+
+    A run may lie above the directory that is looked at: its lease is asked for once.
+    """
+    url = store.source.child(name).url
+    if manifest.source != url or not url.startswith(f"{manifest.run}/"):
+        return None
+    if manifest.run not in leases:
+        cut = len(store.source.url) - len(manifest.run)
+        prefix = store.source.prefix[: max(0, len(store.source.prefix) - cut)].rstrip("/")
+        run = replace(store.source, prefix=prefix)
+        try:
+            leases[manifest.run] = lease_object.look(store.at(run)).lease
+        except PermissionDeniedError:
+            # Who may read the checkpoints and not the lease has to trust their manifests.
+            leases[manifest.run] = None
+    lease = leases[manifest.run]
+    return lease if lease is not None and lease.source == manifest.run else None
+
+
+def _stale(manifest: Manifest, later: Epoch) -> StaleError:
+    return StaleError(
+        f"its writer (epoch {manifest.epoch}) wrote the manifest after another one had taken the "
+        f"run (epoch {later.number}, since {later.since:%Y-%m-%d %H:%M:%S} UTC)",
+        hint="It does not count: nobody knows which of the two wrote its files.",
+    )
 
 
 def _unproven(found: VerificationError | None) -> str:

@@ -51,7 +51,8 @@ class Manifest:
 
     ``created`` has a time zone; ``files`` is kept sorted by path. ``saved`` tells which of two
     checkpoints was saved later, and not merely proven later (see ``lineage``); None in a manifest
-    of an older mountkit.
+    of an older mountkit. ``epoch`` is that of the lease that its writer had, which lies at the URL
+    ``run``; None and "" without one (see ``lease``).
 
     Raises VerificationError if a path leads outside the directory, is there twice, or is the
     manifest's own, or a size checksum or time is impossible. It holds for a manifest being made and
@@ -63,12 +64,16 @@ class Manifest:
     source: str
     files: tuple[FileEntry, ...]
     saved: datetime | None = None
+    epoch: int | None = None
+    run: str = ""
 
     def __post_init__(self) -> None:
         if not _whole(self.step):
             raise VerificationError(f"{self.step!r} is not a step.", hint=_HINT)
         if self.created.tzinfo is None or (self.saved and self.saved.tzinfo is None):
             raise VerificationError("The manifest's time has no time zone.", hint=_HINT)
+        if self.epoch is not None and not _whole(self.epoch):
+            raise VerificationError(f"{self.epoch!r} is not an epoch.", hint=_HINT)
         if self.saved and self.saved.year > LAST_YEAR:
             # Nothing could be saved after it.
             raise VerificationError(f"{self.saved} is no time of a save.", hint=_HINT)
@@ -99,6 +104,7 @@ class Manifest:
             "created": self.created.isoformat(),
             **({"saved": self.saved.isoformat()} if self.saved else {}),
             "source": self.source,
+            **({"epoch": self.epoch, "run": self.run} if self.epoch is not None else {}),
             "files": [
                 {name: value for name, value in asdict(entry).items() if value or name != "etag"}
                 for entry in self.files
@@ -131,7 +137,7 @@ class Manifest:
             )
         listed = _field(document, "files", list, where)
         created = _time(_field(document, "created", str, where), where)
-        saved = document.get("saved")
+        saved, epoch, run = (document.get(name) for name in ("saved", "epoch", "run"))
         try:
             manifest = cls(
                 step=_field(document, "step", int, where),
@@ -139,6 +145,8 @@ class Manifest:
                 source=_field(document, "source", str, where),
                 files=tuple(_entry(item, where) for item in listed),
                 saved=_time(saved, where) if isinstance(saved, str) else None,
+                epoch=None if epoch is None else _field(document, "epoch", int, where),
+                run=run if isinstance(run, str) else "",
             )
         except VerificationError as error:
             raise VerificationError(f"{where}: {error.message}", hint=error.hint) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mountkit.checkpoints.attestation import FileVerdict, compared, missing, read_back, wrong_size
 from mountkit.checkpoints.manifest import Manifest
 from mountkit.errors import UsageError, VerificationError
-from mountkit.names import MANIFEST_NAME, step_of
+from mountkit.names import LEASE_NAME, MANIFEST_NAME, step_of
 from mountkit.store.checksums import REFERENCE, FileDigest
 
 if TYPE_CHECKING:
@@ -70,12 +70,17 @@ def read_manifest(store: Store, directory: str) -> Manifest | None:
 
     Raises VerificationError if it cannot be trusted, or is that of another step.
     """
+    return dated_manifest(store, directory)[0]
+
+
+def dated_manifest(store: Store, directory: str) -> tuple[Manifest | None, datetime | None]:
+    """The same, and when the store dated it."""
     path = inside(directory, MANIFEST_NAME)
-    data = store.get(path)
-    if data is None:
-        return None
+    found = store.read(path)
+    if found.data is None:
+        return None, None
     url = store.source.child(path).url
-    manifest = Manifest.from_bytes(data, where=url)
+    manifest = Manifest.from_bytes(found.data, where=url)
     step = step_of(store.source.key(directory).rpartition("/")[2])
     if step is not None and step != manifest.step:
         raise VerificationError(
@@ -83,7 +88,7 @@ def read_manifest(store: Store, directory: str) -> Manifest | None:
             hint=f"The directory was copied or renamed; see the rest: mountkit latest "
             f"{store.source.url}",
         )
-    return manifest
+    return manifest, found.modified
 
 
 def verify(store: Store, directory: str, level: str = "attest") -> CheckpointVerdict:
@@ -118,7 +123,7 @@ def verify(store: Store, directory: str, level: str = "attest") -> CheckpointVer
 
     with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="verify") as pool:
         files = tuple(pool.map(one, manifest.files))
-    expected = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
+    expected = {entry.path for entry in manifest.files} | {MANIFEST_NAME, LEASE_NAME}
     return CheckpointVerdict(
         step=manifest.step,
         url=store.source.child(directory).url,

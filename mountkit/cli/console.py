@@ -27,6 +27,7 @@ LEVELS: Mapping[type, str] = {
     events.Problem: "warning",
     events.MountLost: "warning",
     events.MountFailed: "error",
+    events.LeaseLost: "error",
 }
 
 
@@ -166,6 +167,8 @@ def describe(event: Event) -> str:
             return f"mounted again after {seconds:.1f} s"
         case events.MountFailed(reason):
             return f"the mount cannot be repaired: {reason}"
+        case events.LeaseLost(reason):
+            return f"the lease of the run is lost, and the mount is ended: {reason}"
         case events.EndpointStarted(url):
             return f"health and metrics at {url} (/healthz, /readyz, /metrics)"
         case _:

@@ -14,6 +14,7 @@ from mountkit.config.directories import state_root
 from mountkit.doctor import file_operations, upload_check
 from mountkit.doctor.findings import Finding, OperationResult, judge_operations
 from mountkit.errors import MountkitError, MountUnavailableError
+from mountkit.lifecycle import leases
 from mountkit.lifecycle.session import Session
 from mountkit.linux import mount_table
 from mountkit.linux.process import tail
@@ -94,7 +95,7 @@ def _serving(spec: MountSpec, settings: Settings) -> Iterator[_Serving]:
     began = time.monotonic()
     opened: list[Session] = []
     try:
-        session = Session.open(spec, settings, keep=opened.append)
+        session = Session.open(spec, settings, keep=opened.append, holder=leases.nobody)
         yield _Serving(session.mount, lent=False, seconds=time.monotonic() - began)
     finally:
         for each in opened:

@@ -11,6 +11,8 @@ from mountkit import backends
 from mountkit.config import directories, environment, timeouts
 from mountkit.errors import MountkitError, MountUnavailableError, Unproven
 from mountkit.events import Observer, silent
+from mountkit.lifecycle import leases
+from mountkit.lifecycle.fenced import fenced_report
 from mountkit.lifecycle.open import (
     NOBODY,
     abandon,
@@ -32,6 +34,7 @@ from mountkit.state import cache_lock
 from mountkit.state.record import FAILED, SERVING
 from mountkit.state.registry import State
 from mountkit.supervision import health
+from mountkit.supervision.lease_keeper import NoLease
 from mountkit.supervision.supervisor import Supervisor
 from mountkit.timing import Deadline
 
@@ -41,10 +44,12 @@ if TYPE_CHECKING:
 
     from filelock import FileLock
 
+    from mountkit.checkpoints.lease import Holder
     from mountkit.config.settings import Settings
     from mountkit.monitoring.endpoint import Endpoint
     from mountkit.spec import MountSpec
     from mountkit.state.record import MountRecord
+    from mountkit.supervision.lease_keeper import Keeping
 
 
 # For the thread of a supervisor whose mount was taken away meanwhile.
@@ -65,6 +70,7 @@ class Session:
         limits: timeouts.Limits,
         endpoint: Endpoint | None,
         drain: Callable[..., DrainReport] = drain,
+        lease: Keeping | None = None,
     ) -> None:
         self.mount = mount
         self.supervisor = supervisor
@@ -73,6 +79,7 @@ class Session:
         self._limits = limits
         self._endpoint = endpoint
         self._drain = drain
+        self._lease = lease or NoLease()
 
     @classmethod
     def open(
@@ -80,13 +87,16 @@ class Session:
         spec: MountSpec,
         settings: Settings,
         observer: Observer = silent,
-        look: Callable[[Mount], Inventory] = take_inventory,
+        look: Callable[..., Inventory] = take_inventory,
         keep: Callable[[Session], object] = lambda _: None,
+        *,
+        holder: Callable[[MountSpec], Holder | None] = leases.mine,
     ) -> Session:
         """Check everything, mount, and start to supervise. Returns when the mount serves.
 
         ``keep`` is given the session as soon as there is one to close. A signal's exception that
-        comes between this and the caller's own ``try`` then leaves nothing behind.
+        comes between this and the caller's own ``try`` then leaves nothing behind. ``holder`` names
+        who takes the run's lease, None where nobody does.
 
         Raises
         ------
@@ -107,7 +117,9 @@ class Session:
             # Only now: whoever had the cache until then may have written, proven and removed. And
             # before the endpoint has a thread, for ``look`` may fork.
             refuse_waiting_elsewhere(spec)
-            found = look(mount)
+            found = leases.look(mount, look, holder(spec), observer)
+            lease = leases.keep(mount, found.lease, observer)
+            undo.callback(lease.release)
             cache_lock.sign(spec)
             endpoint = _endpoint(settings, mount, observer)
             if endpoint is not None:
@@ -135,9 +147,10 @@ class Session:
                 observer=observer if endpoint is None else endpoint.counting(observer),
             )
             limits = timeouts.limits(settings)
-            session = cls(mount, mounter, supervisor, lock, limits, endpoint)
+            session = cls(mount, mounter, supervisor, lock, limits, endpoint, lease=lease)
             with held_back():
                 supervisor.start()
+                lease.guard(supervisor.fence)
                 if endpoint is not None:
                     endpoint.watch(supervisor)
                 undo.pop_all()
@@ -159,12 +172,14 @@ class Session:
         ``draining`` is entered for as long as it may be cut short, which the unmount may not.
         ``drained`` is told what the drain found, before the unmount: that may outlast the grace.
         """
-        limits = self._limits.until(deadline or Deadline())
+        over = Deadline(within=deadline)
+        limits = self._limits.until(over)
+        self._lease.bound(over)
         try:
             # Moved they are once nothing is mounted any more: that may take its time.
             beside = self._beside(self._mounter.record_bypassed)
             with draining():
-                report = self._drain(self.mount, limits, observer, ended_well=ended_well)
+                report = self._drained(limits, observer, ended_well=ended_well)
             if self.mount.record() is None and not self.supervisor.stopped:
                 lost = f"{self.mount.directory.path} is gone, which told what was written"
                 unknown = Unproven(self.mount.path, 0, lost)
@@ -181,6 +196,14 @@ class Session:
         if record is not None and not report.complete:
             self._note_unproven(record, report)
         self._release(purge=report.complete, unproven=not report.complete)
+        return report
+
+    def _drained(self, limits: timeouts.Limits, observer: Observer, **how: bool) -> DrainReport:
+        """What the drain found, or what is left where another writer has the run."""
+        if not self._lease.lost:
+            report = self._drain(self.mount, limits, observer, **how)
+        if self._lease.lost:
+            return fenced_report(self.mount, self._lease.lost)
         return report
 
     def _note_unproven(self, record: MountRecord, report: DrainReport) -> None:
@@ -239,6 +262,7 @@ class Session:
     def _leave(self) -> None:
         """It is still mounted: its record stays, by which it is found, unmounted or taken over."""
         directory = self._mounter.directory
+        self._lease.stop()
         try:
             record = directory.read()
             if record is not None:
@@ -256,6 +280,7 @@ class Session:
                 self.mount.control().purge()
         finally:
             self._mounter.release()
+            self._lease.release()
             self._lock.release()
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.errors import MountUnavailableError
+from mountkit.checkpoints import lease_object
+from mountkit.checkpoints.lease_object import Awaited, Held, Unheld
+from mountkit.errors import MountUnavailableError, PermissionDeniedError
 from mountkit.linux.isolated import run_isolated
 from mountkit.names import MANIFEST_NAME, top_of
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from mountkit.backends.base import WrittenFile
+    from mountkit.checkpoints.catalog import Candidate
+    from mountkit.checkpoints.lease import Holder
     from mountkit.mounts.mount import Mount
     from mountkit.store.base import Store
 
@@ -34,21 +38,32 @@ class Inventory:
     dated what was written then, by its own clock, in seconds since the epoch. Of the files that an
     earlier run left on this machine, ``outdated`` wait for their upload while the store has newer
     ones, and ``missing`` were uploaded, and could not be proven, and are not in the store.
+    ``lease`` is the run's lease, as it was taken or has to be waited for; None if none was asked
+    for.
     """
 
     unproven: tuple[str, ...]
     store_time: float
     outdated: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    lease: Held | Unheld | Awaited | None = None
 
 
-def take_inventory(mount: Mount) -> Inventory:
-    """See that the store can be used, and what is in it.
+def take_inventory(mount: Mount, holder: Holder | None = None, *, wait: bool = False) -> Inventory:
+    """See that the store can be used, take the run's lease, and see what is in the store.
+
+    Parameters
+    ----------
+    holder:
+        Who takes the lease; None to take none.
+    wait:
+        Whether to wait for a lease whose holder may be dead. Otherwise nothing else is looked at
+        then.
 
     Raises
     ------
     MountkitError
-        What ``access_check.check`` raises.
+        What ``access_check.check`` and ``lease_object.take`` raise.
     """
     from mountkit.checkpoints import catalog
 
@@ -56,7 +71,39 @@ def take_inventory(mount: Mount) -> Inventory:
     dated = store.check().dated
     now = time.time()
     store_time = now if dated is None else dated.timestamp()
-    there = catalog.scan(store)
+    lease = None
+    if holder is None:
+        there = catalog.scan(store)
+    else:
+        there, lease = _leased(store, holder, wait=wait)
+        if isinstance(lease, Awaited):
+            return Inventory((), store_time, lease=lease)
+    return replace(_compared(mount, store, there, store_time, store_time - now), lease=lease)
+
+
+def _leased(
+    store: Store, holder: Holder, *, wait: bool
+) -> tuple[tuple[Candidate, ...], Held | Unheld | Awaited]:
+    """The checkpoints, none of which another writer adds to, and the lease."""
+    from mountkit.checkpoints import catalog
+
+    seen = catalog.survey(store)
+    if isinstance(seen.failed, PermissionDeniedError):
+        return seen.candidates, Unheld(seen.failed.message)
+    if seen.failed is not None or seen.lease is None:
+        raise seen.failed or MountUnavailableError("The lease cannot be read.")
+    lease = lease_object.take(store, holder, seen.lease, lambda: seen.epoch, wait=wait)
+    # While it was waited for, its holder may have gone on.
+    return (catalog.scan(store) if wait else seen.candidates), lease
+
+
+def _compared(
+    mount: Mount,
+    store: Store,
+    there: Sequence[Candidate],
+    store_time: float,
+    ahead: float,
+) -> Inventory:
     unproven = tuple(found.name for found in there if not found.proven)
     if not backends.load(mount.spec.backend).write_back:
         return Inventory(unproven, store_time)
@@ -68,7 +115,7 @@ def take_inventory(mount: Mount) -> Inventory:
     return Inventory(
         unproven,
         store_time,
-        _outdated(mount, store, files, store_time - now),
+        _outdated(mount, store, files, ahead),
         tuple(path for path, found in store.stat_many(sent).items() if found is None),
     )
 
@@ -142,6 +189,8 @@ def _outdated(
     return tuple(file.path for file in files if file.path in found or top_of(file.path) in tops)
 
 
-def take_inventory_isolated(mount: Mount) -> Inventory:
-    """The same in a process of its own: a client of the store takes 30 MiB that stay."""
-    return run_isolated(functools.partial(take_inventory, mount), LOOK_SECONDS)
+def take_inventory_isolated(
+    mount: Mount, holder: Holder | None = None, *, wait: bool = False
+) -> Inventory:
+    """The same in a process of its own: to load a client of the store takes its time and room."""
+    return run_isolated(functools.partial(take_inventory, mount, holder, wait=wait), LOOK_SECONDS)

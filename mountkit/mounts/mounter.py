@@ -19,7 +19,7 @@ from mountkit.linux.signals import held_back
 from mountkit.mounts import mount_point
 from mountkit.mounts.bare_directory import BareDirectory
 from mountkit.mounts.start_gate import StartGate
-from mountkit.names import is_trial
+from mountkit.names import is_own
 from mountkit.state.bypassed_files import BypassedFile
 from mountkit.state.record import SERVING
 
@@ -294,7 +294,7 @@ class Mounter:
         except (MountUnavailableError, OSError):
             # What cannot be seen may wait.
             return True
-        return any(file.dirty and not is_trial(file.path) for file in files)
+        return any(file.dirty and not is_own(file.path) for file in files)
 
     def kill(self, *, hung: bool = False) -> None:
         """End the daemon and take its mount away, whatever state it is in.

@@ -21,9 +21,16 @@ if TYPE_CHECKING:
 
 
 def resolve_mount_spec(
-    source: str, target: str | Path, settings: Settings, options: Sequence[str] = ()
+    source: str,
+    target: str | Path,
+    settings: Settings,
+    options: Sequence[str] = (),
+    *,
+    node: str = "",
 ) -> MountSpec:
     """Put together what to mount where, and refuse what makes no sense. Changes nothing.
+
+    ``node`` as in ``MountSpec``.
 
     Raises UsageError if the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own;
     MountUnavailableError if the backend is ``auto``, and there is none.
@@ -46,12 +53,13 @@ def resolve_mount_spec(
     backend.check_options(pairs)
     path = paths.resolve(target)
     store = settings.store(place)
-    identifier = mount_id(place, path, store)
+    identifier = mount_id(place, path, store, node)
     return MountSpec(
         source=place,
         target=path,
         backend=name,
         why=why,
+        node=node,
         store=store,
         cache_dir=str(root / identifier),
         largest_file=settings.largest_file,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mountkit import backends
 from mountkit.errors import MountUnavailableError
 from mountkit.formatting import count, printable, timestamp
-from mountkit.names import is_trial
+from mountkit.names import is_own
 from mountkit.state import cache_lock
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _look(spec: MountSpec, known: State) -> WaitingCache | None:
     for each in names:
         control = backends.load(each).control(spec, known.root / spec.id)
         try:
-            found = [file for file in control.files() if file.dirty and not is_trial(file.path)]
+            found = [file for file in control.files() if file.dirty and not is_own(file.path)]
         except (MountUnavailableError, OSError) as error:
             reason = error.message if isinstance(error, MountUnavailableError) else error
             logger.warning(

@@ -26,7 +26,7 @@ from mountkit.events import CheckpointProven, FileProven, Observer, Problem, Pro
 from mountkit.mounts.disk_space import shortage
 from mountkit.mounts.shadowed_files import missed
 from mountkit.names import MANIFEST_NAME
-from mountkit.proof import symbolic_links
+from mountkit.proof import fencing, symbolic_links
 from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import explained
 from mountkit.proof.upload_waiter import UploadWaiter
@@ -70,6 +70,7 @@ class Prover:
 
     def withdraw(self, name: str) -> None:
         """Delete the manifest of a checkpoint that is about to be written again, or removed."""
+        fencing.refuse_lost(self._mount)
         if self._copies is not None:
             self._copies.forget(self._path(name))
         self._patiently(lambda: self.store.delete([f"{name}/{MANIFEST_NAME}"]))
@@ -167,6 +168,7 @@ class Prover:
         saved: datetime | None,
         before: Manifest | None,
     ) -> Manifest:
+        fencing.refuse_lost(self._mount)
         top = self._path(name)
         left_over = {path[len(top) + 1 :] for path in self._mount.control().leftovers(top)}
         listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME, *left_over})
@@ -191,15 +193,20 @@ class Prover:
         self._refuse_links(top, listed)
         # All of them may have been removed while they were open.
         _refuse_empty(top, entries)
+        writer = fencing.current(self._mount, self._limits)
         manifest = Manifest(
             step=step,
             created=datetime.now(UTC),
             source=self._mount.spec.source.child(top).url,
             files=tuple(sorted(entries, key=lambda entry: entry.path)),
             saved=saved,
+            epoch=writer.epoch if writer else None,
+            run=writer.run if writer else "",
         )
-        content = manifest.to_bytes()
-        self._patiently(lambda: self.store.put(f"{name}/{MANIFEST_NAME}", content))
+        path, replaces = f"{name}/{MANIFEST_NAME}", before is not None
+        self._patiently(
+            lambda: fencing.write_manifest(self.store, path, manifest, replaces=replaces)
+        )
         return manifest
 
     def _still_proven(self, name: str, before: Manifest | None) -> dict[str, FileEntry]:

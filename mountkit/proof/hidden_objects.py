@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.errors import Unproven
-from mountkit.names import MANIFEST_NAME, is_trial, top_of
+from mountkit.names import MANIFEST_NAME, is_own, top_of
 from mountkit.proof.upload_waiter import renamed
 from mountkit.state import upload_tag
 
@@ -58,7 +58,7 @@ def unseen(
         info
         for info in listed
         if info.path not in files
-        and not is_trial(info.path)
+        and not is_own(info.path)
         and not renamed(info.path, mount.spec.backend)
     ]
     proven = {top_of(info.path): info.modified for info in left if _is_manifest(info)}

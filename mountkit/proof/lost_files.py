@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.errors import MountUnavailableError, Unproven
-from mountkit.names import MANIFEST_NAME, TRAINER_STATE, is_trial, top_of
+from mountkit.names import MANIFEST_NAME, TRAINER_STATE, is_own, top_of
 from mountkit.proof.upload_waiter import renamed
 from mountkit.state import upload_tag
 
@@ -57,7 +57,7 @@ def evicted_unproven(
         for info in listed
         if info.path not in files
         and _name(info) != MANIFEST_NAME
-        and not is_trial(info.path)
+        and not is_own(info.path)
         # A manifest says nothing of what was written after it.
         and (not top_of(info.path) or _seconds(info) > proven.get(top_of(info.path), -1.0))
     ]
@@ -110,7 +110,7 @@ def missing_from_cache(
     shown = [path for path in sorted(gone) if not renamed(path, mount.spec.backend)]
     if shown:
         gone -= mount.missing(shown, deadline)
-    return tuple(Unproven(path, 0, TAKEN) for path in sorted(gone) if not is_trial(path))
+    return tuple(Unproven(path, 0, TAKEN) for path in sorted(gone) if not is_own(path))
 
 
 def _marked(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError, MountUnavailableError, Unproven
-from mountkit.names import is_trial
+from mountkit.names import is_own
 from mountkit.proof.bypassed_report import explained
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
 
 def written(mount: Mount) -> list[WrittenFile]:
     """All that was written, but for what mountkit tried."""
-    return [file for file in mount.control().files() if not is_trial(file.path)]
+    return [file for file in mount.control().files() if not is_own(file.path)]
 
 
 def unreadable(mount: Mount, error: OSError) -> MountUnavailableError:

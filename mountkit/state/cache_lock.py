@@ -56,6 +56,7 @@ def sign(spec: MountSpec) -> None:
         "target": spec.target,
         "backend": spec.backend,
         "store": asdict(spec.store),
+        "node": spec.node,
     }
     try:
         json_file.replace(Path(spec.cache_dir) / OWNER_NAME, content)
@@ -71,7 +72,8 @@ def owner(cache: Path) -> MountSpec | None:
             return None
         store = StoreOptions(**content["store"])
         place = parse(content["source"])
-        return MountSpec(place, content["target"], content["backend"], store, str(cache))
+        where, backend, node = content["target"], content["backend"], content.get("node", "")
+        return MountSpec(place, where, backend, store, str(cache), node=node)
     except (MountkitError, OSError, KeyError, TypeError) as error:
         logger.warning("mountkit: whose %s is cannot be read: %s", cache, error)
         return None

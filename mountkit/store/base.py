@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from mountkit.errors import VerificationError
+from mountkit.errors import ConfigurationError, VerificationError
 
 if TYPE_CHECKING:
     import re
@@ -51,6 +51,10 @@ class Store(Protocol):
     @property
     def source(self) -> Source:
         """The place all paths are relative to."""
+        ...
+
+    def at(self, source: Source) -> Store:
+        """The same store at another place."""
         ...
 
     def url(self, path: str) -> str:
@@ -114,8 +118,26 @@ class Store(Protocol):
         """
         ...
 
+    def read(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> Version:
+        """A small object as it is now, or that it is not there, by the store's own clock.
+
+        Raises VerificationError if it has more than ``limit`` bytes.
+        """
+        ...
+
     def put(self, path: str, data: bytes) -> None:
         """Write a small object, whole or not at all, in the place of one that is there."""
+        ...
+
+    def put_if(self, path: str, data: bytes, *, tag: str | None) -> Version | None:
+        """Write a small object only in the place of the one with that tag, or, for None, of none.
+
+        The object as it is then; None if the store refused, for it has another one. That may be
+        this very one: where an answer was lost, the request was made again. **A store may ignore
+        the condition**, and write in any case.
+
+        Raises UnsupportedConditionError if the store takes no condition at all.
+        """
         ...
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -202,6 +224,19 @@ class Attestation:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """A small object at the moment ``date``, by the store's clock; None where it tells no time.
+
+    ``data`` is None if the object is not there; then ``tag`` is "" and ``modified`` is None.
+    """
+
+    data: bytes | None
+    tag: str
+    modified: datetime | None
+    date: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class RcloneRemote:
     """How rclone reaches a source.
 
@@ -283,6 +318,10 @@ class Provider(Protocol):
     def delete_command(self, url: str) -> str:
         """What a person types to delete all below a URL."""
         ...
+
+
+class UnsupportedConditionError(ConfigurationError):
+    """The store refuses to write under a condition, whatever the condition is."""
 
 
 class ObjectMissingError(VerificationError):

@@ -85,6 +85,15 @@ class HealthVerdict:
     reason: str = ""
 
 
+@dataclass(slots=True)
+class Loss:
+    """A mount that was lost at that time of the monotonic clock, until it serves again."""
+
+    at: float
+    cause: Cause
+    remounted: bool = False
+
+
 WELL = HealthVerdict(Health.WELL)
 
 

@@ -7,20 +7,18 @@ I/O. The supervisor's thread never touches the mount.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError
 from mountkit.events import MountFailed, MountLost, Observer, Problem, Remounted, guarded
-from mountkit.linux.process import wait_for_end
 from mountkit.state.record import FAILED, REPAIRING, SERVING
 from mountkit.supervision.failing_turns import FailingTurns
-from mountkit.supervision.health import Cause, Health, HealthLimits, HealthVerdict
+from mountkit.supervision.health import Cause, Health, HealthLimits, HealthVerdict, Loss
 from mountkit.supervision.monitor import LOOK_SECONDS, Monitor, longest_silence
 from mountkit.supervision.prober import Answered, Prober
 from mountkit.supervision.record_writer import RecordKeeper
@@ -31,6 +29,7 @@ from mountkit.supervision.restart_policy import (
     decide,
     pause_before,
 )
+from mountkit.supervision.waker import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,15 +42,6 @@ logger = logging.getLogger("mountkit")
 REMEMBERED = 1000
 # Between two attempts to move what a mount covers: each may copy much.
 BYPASSED_SECONDS = 30.0
-
-
-@dataclass(slots=True)
-class Loss:
-    """A mount that was lost at that time of the monotonic clock, until it serves again."""
-
-    at: float
-    cause: Cause
-    remounted: bool = False
 
 
 class Supervisor:
@@ -85,7 +75,8 @@ class Supervisor:
         self._bypassed_at: float | None = None
         self._unnamed = self._unmoved = ""
         self._remounted_at = -FLAPPING_SECONDS
-        self._wake_reader, self._wake_writer = os.pipe()
+        self._waker = Waker()
+        self._fenced = ""
         self._halt = threading.Event()
         self.finished = threading.Event()
         self.stopped = False
@@ -129,8 +120,21 @@ class Supervisor:
         """
         if not self._closed:
             self._halt.set()
-            os.write(self._wake_writer, b"x")
+            self._waker.wake()
             self._mounter.starts.shut()
+
+    def fence(self, reason: str) -> None:
+        """Another writer has the run: end the daemon at once, for what it uploads counts no more.
+
+        For any thread. The mount is given up.
+        """
+        self._fenced = reason
+        self._mounter.starts.shut()
+        daemon = self._mounter.daemon
+        if daemon is not None:
+            daemon.kill()
+        if not self._closed:
+            self._waker.wake()
 
     def stop(self, seconds: float | None = None) -> bool:
         """End the watch; the mount stays as it is. Whether the watch has ended by then.
@@ -147,8 +151,7 @@ class Supervisor:
             self._thread.join(longest if seconds is None else seconds)
         if not self._thread.is_alive():
             self._closed = True
-            os.close(self._wake_reader)
-            os.close(self._wake_writer)
+            self._waker.close()
         return self._closed
 
     def at_end(self, work: Callable[[], object]) -> None:
@@ -205,6 +208,9 @@ class Supervisor:
         """Look once, and do what is to be done; whether to go on."""
         self._mind_the_clock()
         self._keeper.write_down()
+        if self._fenced:
+            self._end_fenced()
+            return False
         verdict = self._monitor.look()
         self._failing.unasked(self._monitor.unasked)
         asked = self._mounter.directory.asked_to_stop()
@@ -248,6 +254,16 @@ class Supervisor:
         # It may have been given up (--discard), and not drained.
         self._mounter.directory.clear(unproven=self._mounter.leaves(self.record))
 
+    def _end_fenced(self) -> None:
+        """Whoever waits for the mount gets an error now, and nobody mounts it again."""
+        self._monitor.ends_now()
+        try:
+            self._mounter.kill(hung=True)
+        except MountkitError as error:
+            self._tell(Problem(error.message))
+        reason = f"the lease of the run is lost: {self._fenced}"
+        self._keeper.write(self.record.change(FAILED, reason=reason))
+
     def _tell_if_slow(self, verdict: HealthVerdict) -> None:
         slow = verdict.health is Health.SLOW
         if slow and not self._slow:
@@ -257,8 +273,8 @@ class Supervisor:
     def _sleep(self, seconds: float) -> None:
         """Until the daemon dies, somebody wakes us, or the time is up."""
         daemon = self._mounter.daemon
-        alive = daemon is not None and daemon.poll() is None
-        wait_for_end(daemon.identity.pid if daemon and alive else None, self._wake_reader, seconds)
+        runs = daemon is not None and daemon.poll() is None
+        self._waker.sleep(seconds, daemon.identity.pid if daemon is not None and runs else None)
 
     def _remount(self, verdict: HealthVerdict) -> None:
         began = time.monotonic()

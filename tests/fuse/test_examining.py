@@ -61,11 +61,11 @@ def named(answer: Answer) -> dict[str, dict[str, Any]]:
 
 
 def unwell(answer: Answer) -> dict[str, str]:
-    """Everything that is not in order; checksums are the test store's own affair."""
+    """Everything that is not in order; what the test store tells and enforces is its own affair."""
     return {
         name: finding["status"]
         for name, finding in named(answer).items()
-        if finding["status"] != "ok" and name != "checksum"
+        if finding["status"] != "ok" and name not in {"checksum", "conditions"}
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from light import checkpoint
 
 from support.assertions import assert_proven
-from support.rig import eventually
+from support.rig import SCRIPTS, eventually
 
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
@@ -24,16 +24,22 @@ def test_what_another_machine_saves_meanwhile_is_not_missed(rig: Rig, bucket: Bu
     }
     job = rig.begin(source, rig.light("save:5", "say:saved", "wait:go"))
     rig.await_word("saved", job)
-    made = rig.mountkit("mount", source, there, *rig.how(), **other)
-    assert made.code == 0, made
-    rig.script("save:10", target=there)
+    words = (source, there, rig.server.endpoint_url, rig.backend)
+    command = rig.light("save:10", "wait:over", target=there)
+    node = rig.start(rig.python, SCRIPTS / "second_node.py", *words, *command, **other)
     state = bucket.disk / "run/checkpoint-10/trainer_state.json"
-    eventually(state.exists, "uploaded by the other machine")
+
+    def uploaded() -> bool:
+        assert not node.ended(), node.wait()
+        return state.exists()
+
+    eventually(uploaded, "uploaded by the other machine")
     rig.say("go")
     answer = job.wait()
     assert answer.code == 0, answer
     assert "checkpoint-10" not in answer.err
-    ended = rig.mountkit("umount", there, **other)
+    rig.say("over")
+    ended = node.wait()
     assert ended.code == 0, ended
     for step in (5, 10):
         assert_proven(bucket, f"run/checkpoint-{step}", checkpoint(step))

@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -17,9 +17,11 @@ from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.doctor.findings import Finding, diagnose
 from mountkit.doctor.s3 import bucket, rights
 from mountkit.doctor.store_check import SECONDS
+from mountkit.names import LEASE_NAME
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import checksums
 from mountkit.store.s3.store import S3Store
+from support.leases import lease_of
 from support.stores import BUCKET, EMPTY_LIST, REGION, Answer, find_rclone
 
 NAME = ".mountkit-doctor-test"
@@ -47,6 +49,8 @@ class Scripted:
     #: Refuse what is signed for another region, as AWS does.
     strict: bool = False
     crc: str = "checked"
+    #: The conditions of a write that it holds to; "refused" for one that takes none.
+    conditions: tuple[str, ...] = ("if-none-match", "if-match")
     body: bytes = rights.BODY
     wait: dict[str, float] = field(default_factory=dict)
 
@@ -99,8 +103,15 @@ class Scripted:
             return Answer.error(400, "InvalidRequest", "no such checksum")
         if crc and crc != CRC and self.crc == "checked":
             return Answer.error(400, "BadDigest", "other bytes")
+        asked = {"if-none-match", "if-match"} & sent.keys()
+        if asked and "refused" in self.conditions:
+            return Answer.error(501, "NotImplemented", "no conditions")
+        if asked & {*self.conditions} and (
+            key in self.keys if "if-none-match" in sent else sent["if-match"] != '"opaque"'
+        ):
+            return Answer.error(412, "PreconditionFailed", "it is another one")
         self.keys.add(key)
-        return Answer()
+        return Answer(headers={"ETag": '"opaque"'})
 
     def _get(self, method: str, key: str, query: dict, headers: dict) -> Answer:
         if key not in self.keys:
@@ -204,6 +215,7 @@ def test_a_read_only_credential(script, store):
         "delete": "failed",
         "abort": "warning",
         "checksum": "skipped",
+        "conditions": "skipped",
     }
     verdict, code = first(found)
     assert code == 77
@@ -240,7 +252,7 @@ def test_what_cannot_be_deleted_is_named(script, store):
     assert f"s3://bucket/run/{NAME}/put" in found["leftover"].detail
     assert f"s3://bucket/run/{NAME}/checksum" in found["leftover"].detail
     assert f"aws s3 rm --recursive s3://bucket/run/{NAME}" in found["leftover"].hint
-    assert {key.rpartition("/")[2] for key in script.keys} == {"put", "checksum"}
+    assert {key.rpartition("/")[2] for key in script.keys} == {"put", "checksum", "condition"}
 
 
 def test_who_may_neither_write_nor_list_is_not_accused_of_reading(script, store):
@@ -473,3 +485,50 @@ def test_an_empty_answer_is_no_bucket(scripted, store):
     scripted.script = lambda method, *_: EMPTY_LIST if method == "GET" else Answer()
     found = examine(store)
     assert found["get"].status == "failed"
+
+
+@pytest.mark.fault(36)
+class TestOneWriterARun:
+    def test_a_store_that_enforces_it(self, script, store):
+        found = examine(store)
+        assert found["conditions"].status == "ok"
+        assert found["lease"].detail == "nobody has it"
+
+    @pytest.mark.parametrize(
+        ("held", "named"),
+        [
+            ((), ["If-None-Match", "If-Match"]),
+            (("if-match",), ["If-None-Match"]),
+            (("if-none-match",), ["If-Match"]),
+            (("refused",), ["NotImplemented"]),
+        ],
+    )
+    def test_one_that_does_not(self, script, store, held, named):
+        script.conditions = held
+        found = examine(store)
+        assert statuses(found) == {"conditions": "warning"}
+        assert "advisory" in found["conditions"].detail
+        for word in named:
+            assert word in found["conditions"].detail
+        assert first(found) == ("This run will save.", 0)
+
+    def test_the_servers_at_hand_tell_their_kind(self, each_place):
+        found = examine(at(each_place.store.options.endpoint_url))
+        expected = {"moto": "ok", "rclone": "warning"}[each_place.kind]
+        assert found["conditions"].status == expected
+
+    def test_who_has_the_run(self, moto):
+        store = at(moto.store.options.endpoint_url)
+        try:
+            made = lease_of()
+            store.put(LEASE_NAME, made.to_bytes())
+            found = examine(store)["lease"]
+            assert found.status == "warning"
+            assert "process 4711 on node-b" in found.detail
+            store.put(LEASE_NAME, replace(made, released=True).to_bytes())
+            assert examine(store)["lease"].detail == "nobody has it; the last epoch was 1"
+            for data, code in ((b"notes", 78), (b'{"format": 9}', 69)):
+                store.put(LEASE_NAME, data)
+                assert examine(store)["lease"].exit_code == code
+        finally:
+            store.delete([LEASE_NAME])

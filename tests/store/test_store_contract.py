@@ -250,3 +250,43 @@ class TestChecking:
             url = f"http://127.0.0.1:{free.getsockname()[1]}"
             with pytest.raises(MountUnavailableError, match="could not be reached"):
                 served.at(served.store.source, endpoint_url=url).check()
+
+
+#: Whether a store holds a write to its condition; which of the two a store is, it does not say.
+ENFORCES = {"moto": True, "versitygw": True, "memory": True, "rclone": False}
+
+
+@pytest.mark.fault(36)
+class TestWritingUnderACondition:
+    def test_an_object_as_it_is_read_has_its_tag_and_the_stores_time(self, place):
+        place.store.put("a", b"abc")
+        seen = place.store.read("a")
+        assert (seen.data, seen.tag) == (b"abc", place.store.stat("a").tag)
+        assert abs((seen.date - seen.modified).total_seconds()) < 60
+        missing = place.store.read("none")
+        assert (missing.data, missing.tag, missing.modified) == (None, "", None)
+        assert missing.date.tzinfo is not None
+        with pytest.raises(VerificationError, match="big"):
+            place.store.read("a", limit=2)
+
+    def test_what_holds_is_written_and_tells_the_new_tag(self, place):
+        made = place.store.put_if("a", b"one", tag=None)
+        assert made.tag == place.store.read("a").tag
+        assert made.date.tzinfo is not None
+        renewed = place.store.put_if("a", b"two", tag=made.tag)
+        assert renewed.tag == place.store.read("a").tag != made.tag
+        assert place.store.get("a") == b"two"
+
+    def test_what_does_not_hold_is_refused_where_the_store_enforces_it(self, place):
+        enforces = ENFORCES[place.kind]
+        first = place.store.put_if("a", b"one", tag=None)
+        for tag, path in ((None, "a"), ("0" * 32, "a"), (first.tag, "none")):
+            written = place.store.put_if(path, b"again", tag=tag)
+            assert (written is None) == enforces, (tag, path)
+            assert place.store.get(path) == ({"a": b"one"}.get(path) if enforces else b"again")
+
+    def test_the_same_store_at_another_place(self, place):
+        other = place.store.at(place.store.source.child("deeper"))
+        other.put("a", b"1")
+        assert place.store.get("deeper/a") == b"1"
+        assert place.store.get("a") is None

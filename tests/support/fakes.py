@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mountkit.backends.base import Binary, DaemonCommand, Pending, Reference, WrittenFile
 from mountkit.errors import VerificationError
@@ -24,6 +24,8 @@ from mountkit.store.base import (
     ObjectInfo,
     ObjectMissingError,
     StoreFacts,
+    UnsupportedConditionError,
+    Version,
 )
 from mountkit.store.checksums import digest_file
 
@@ -60,6 +62,11 @@ class Bucket:
     requests: list[tuple[str, str]] = field(default_factory=list)
     before_attest: Callable[[str], None] = lambda _: None
     before_delete: Callable[[str], None] = lambda _: None
+    before_put: Callable[[str], None] = lambda _: None
+    #: Whether it enforces the conditions of ``put_if``, ignores them, or refuses them.
+    conditions: Literal["enforced", "ignored", "refused"] = "enforced"
+    #: The store's own clock.
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     lock: Any = field(default_factory=threading.RLock)
 
     def asked(self, kind: str) -> list[str]:
@@ -138,8 +145,33 @@ class FakeStore:
             raise VerificationError(f"{self.url(path)} is too big.", hint="See what it is.")
         return data
 
+    def at(self, source: Source) -> FakeStore:
+        return type(self)(self._bucket, source)
+
+    def read(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> Version:
+        data, date = self.get(path, limit=limit), self._bucket.clock()
+        if data is None:
+            return Version(None, "", None, date)
+        modified = self._bucket.modified.get(self._source.key(path), date)
+        return Version(data, _tag(data), modified, date)
+
     def put(self, path: str, data: bytes) -> None:
         self._bucket.objects[self._note("put", path)] = data
+
+    def put_if(self, path: str, data: bytes, *, tag: str | None) -> Version | None:
+        key = self._source.key(path)
+        self._bucket.before_put(key)
+        with self._bucket.lock:
+            there = self._bucket.objects.get(key)
+            if self._bucket.conditions == "refused":
+                raise UnsupportedConditionError(f"{self.url(path)}: no.", hint="Ask for less.")
+            holds = there is None if tag is None else there is not None and _tag(there) == tag
+            if not holds and self._bucket.conditions == "enforced":
+                self._note("put", path)
+                return None
+            self.put(path, data)
+            date = self._bucket.modified[key] = self._bucket.clock()
+            return Version(data, _tag(data), date, date)
 
     def delete(self, paths: Iterable[str]) -> None:
         for path in paths:

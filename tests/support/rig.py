@@ -27,6 +27,7 @@ import psutil
 import mountkit
 from mountkit import backends
 from mountkit.linux import mount_table
+from mountkit.names import LEASE_NAME
 from mountkit.state.record import FAILED, SERVING
 from mountkit.state.registry import State
 from mountkit.supervision import probe_child
@@ -184,12 +185,15 @@ class Bucket:
         return {path: data for path, data in found.items() if Path(path).name != MANIFEST}
 
     def everything(self, prefix: str = "") -> dict[str, bytes]:
+        """Every object below a prefix but the lease, which is there as long as the run."""
         top = self.disk / prefix
         found = {}
         for folder, folders, names in os.walk(top):
             if PRIVATE in folders:
                 folders.remove(PRIVATE)
             for path in (Path(folder) / name for name in names):
+                if path.name == LEASE_NAME:
+                    continue
                 # An object that is being uploaded has another name until it is all there.
                 with contextlib.suppress(FileNotFoundError):
                     found[path.relative_to(top).as_posix()] = path.read_bytes()

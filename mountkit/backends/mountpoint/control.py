@@ -17,7 +17,7 @@ from mountkit.backends.mountpoint import upload_log
 from mountkit.errors import MountUnavailableError
 from mountkit.formatting import printable
 from mountkit.linux import mount_io
-from mountkit.names import PROBE_NAME, SAME_SAVE_SECONDS, TRAINER_STATE, is_trial, top_of
+from mountkit.names import PROBE_NAME, SAME_SAVE_SECONDS, TRAINER_STATE, is_own, top_of
 from mountkit.state.bypassed_files import over
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.write_journal import UNFINISHED, Journal
@@ -146,7 +146,7 @@ class MountpointControl:
             if entry.problem and (later == entry.at or entry.problem == UNFINISHED):
                 lost.setdefault(path, (entry.at, entry.problem))
         for path, refused in uploads.refused.found.items():
-            if not is_trial(path):
+            if not is_own(path):
                 lost.setdefault(path, (refused.at, refused.reason))
         record = self._state.last()
         # What an earlier run lost, it has named; it is not there to be lost again.

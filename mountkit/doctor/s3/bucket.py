@@ -191,6 +191,8 @@ class _Trial:
             "put": self._rights.put,
             "get": self._rights.get,
             "checksum": self._rights.checksum,
+            "conditions": self._rights.conditions,
+            "lease": self._rights.lease,
             "abort": self._rights.abort,
             "delete": self._rights.delete,
         }

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mountkit.checkpoints.attestation import READ_BACK, attest_object
+from mountkit.doctor import lease_check
 from mountkit.doctor.findings import Finding
 from mountkit.errors import MountkitError, PermissionDeniedError, VerificationError
 from mountkit.store import base, checksums
@@ -29,6 +30,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "delete": "delete an object",
         "abort": "abort an upload",
         "checksum": "checksums",
+        **lease_check.TITLES,
         "leftover": "cleaning up",
     }
 )
@@ -148,6 +150,20 @@ class Rights:
             self._store.client().put_object(
                 Bucket=self._bucket, Key=self._key(path), Body=BODY, **checksum
             )
+
+    def conditions(self) -> Finding:
+        """Write under conditions, by which one of two writers is refused."""
+        if self._path("put") not in self._objects:
+            return Finding(
+                "conditions", TITLES["conditions"], "skipped", "No object could be written."
+            )
+        path = self._path("condition")
+        self._objects.append(path)
+        return lease_check.conditions(self._store, path)
+
+    def lease(self) -> Finding:
+        """See who has the run."""
+        return lease_check.lease(self._store)
 
     def abort(self) -> Finding:
         """Abort an upload that never was, and then one that is."""

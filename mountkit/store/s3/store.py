@@ -5,8 +5,7 @@ Nothing of boto3 is loaded before the first request (see ``client``).
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,9 @@ from mountkit.store.base import (
     Attestation,
     ObjectInfo,
     StoreFacts,
+    Version,
 )
-from mountkit.store.s3 import error_codes, errors, object_reader
+from mountkit.store.s3 import conditional, error_codes, errors, object_reader
 from mountkit.store.s3.client import PATIENCE_SECONDS, Connection
 from mountkit.store.s3.head_object import attestation_of
 
@@ -184,6 +184,13 @@ class S3Store(Connection):
         VerificationError
             If it has more than ``limit`` bytes.
         """
+        return self.read(path, limit=limit).data
+
+    def read(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> Version:
+        """A small object as it is now, or that it is not there, by the store's own clock.
+
+        Raises VerificationError if it has more than ``limit`` bytes.
+        """
         with self.translated("read", path):
             try:
                 response = self.client().get_object(
@@ -191,7 +198,7 @@ class S3Store(Connection):
                 )
             except self.client().exceptions.ClientError as error:
                 if errors.error_code(error) in {"NoSuchKey", "404"}:
-                    return None
+                    return Version(None, "", None, conditional.date_of(error.response))
                 raise
             with closing(response["Body"]) as body:
                 data = object_reader.read(body, limit + 1, self.deadline)
@@ -200,18 +207,31 @@ class S3Store(Connection):
                 f"{self.url(path)} is bigger than {limit} bytes, which is too big for what it is.",
                 hint=f"See what it is: aws s3 cp {self.url(path)} - | head -c 200",
             )
-        return data
+        tag = str(response.get("ETag", "")).strip('"')
+        return Version(data, tag, response.get("LastModified"), conditional.date_of(response))
 
     def put(self, path: str, data: bytes) -> None:
         """Write a small object in one request; the store checks its MD5 on arrival."""
-        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         with self.translated("write", path):
             self.client().put_object(
                 Bucket=self.source.bucket,
                 Key=self.source.key(path),
                 Body=data,
-                ContentMD5=digest,
+                ContentMD5=conditional.md5(data),
             )
+
+    def put_if(self, path: str, data: bytes, *, tag: str | None) -> Version | None:
+        """Write a small object only in the place of the one with that tag, or, for None, of none.
+
+        See ``conditional.put_if``.
+        """
+        return conditional.put_if(self, path, data, tag)
+
+    def at(self, source: Source) -> S3Store:
+        """The same store at another place; the clients are shared."""
+        other = copy.copy(self)
+        other.source = source
+        return other
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete objects, 1,000 a request; one that is not there is no error.

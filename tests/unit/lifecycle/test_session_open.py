@@ -53,7 +53,7 @@ class Opening:
         """Mount, up to the look."""
         Session.open(self.spec, self.settings.model_copy(update=settings), look=self._look)
 
-    def _look(self, _: object) -> None:
+    def _look(self, *_: object) -> None:
         self.seen.append(cache_lock.is_free(self.spec))
         raise LookedError
 
@@ -111,7 +111,7 @@ def test_what_waits_for_another_backend_is_told_once_that_has_ended(opening):
 def test_it_may_fork_for_that(opening):
     before = threading.active_count()
 
-    def look(_: object) -> None:
+    def look(*_: object) -> None:
         opening.seen.append(threading.active_count() == before)
         raise LookedError
 

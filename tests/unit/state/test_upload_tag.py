@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from mountkit.spec import MountSpec, Source, StoreOptions
-from mountkit.state import upload_tag
+from mountkit.config.settings import Settings
+from mountkit.linux.process import ProcessIdentity
+from mountkit.mounts.resolve_spec import resolve_mount_spec
+from mountkit.spec import MountSpec, Source, StoreOptions, mount_id
+from mountkit.state import cache_lock, upload_tag
 from mountkit.state.mount_directory import StateDirectory
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from mountkit.state.record import SERVING, MountRecord, now
+from mountkit.state.registry import State
 
 pytestmark = pytest.mark.fault(15, 36)
 
@@ -127,3 +129,31 @@ def test_another_place_is_another_mount(here):
     other = replace(here.spec, target="/elsewhere")
     # Where the cache is the same one, what it has uploaded is its own, whatever it is mounted at.
     assert not upload_tag.is_foreign(mine, other, here.state)
+
+
+def test_nodes_of_one_run_that_share_a_home_have_each_a_cache_and_a_mark(tmp_path):
+    settings = Settings(backend="rclone", cache_dir=tmp_path / "home", state_dir=tmp_path / "state")
+    source, target = "s3://bucket/run", str(tmp_path / "mnt")
+    specs = [resolve_mount_spec(source, target, settings, node=node) for node in ("", "0", "1")]
+    assert len({spec.id for spec in specs}) == len({spec.cache_dir for spec in specs}) == 3
+    known, marks = State(settings.state_dir), []
+    for spec in specs:
+        Path(spec.cache_dir).mkdir(parents=True)
+        directory = known.directory(spec.id)
+        upload_tag.begin(directory, Path(spec.cache_dir))
+        directory.write(MountRecord(spec, SERVING, now(), ProcessIdentity.mine()))
+        cache_lock.sign(spec)
+        marks.append(upload_tag.value(directory.path, spec.id))
+    for spec, mark in zip(specs, marks, strict=True):
+        directory = known.directory(spec.id)
+        assert [upload_tag.is_foreign(each, spec, directory.path) for each in marks] == [
+            each != mark for each in marks
+        ]
+        # Whoever finds the record, or the cache, finds the same mount.
+        assert directory.read().spec == spec
+        assert cache_lock.owner(Path(spec.cache_dir)).id == spec.id
+
+
+def test_a_mount_without_a_node_is_the_one_that_it_was(here):
+    assert here.spec.id == mount_id(here.spec.source, "/mnt", StoreOptions())
+    assert replace(here.spec, node="0").id != here.spec.id
