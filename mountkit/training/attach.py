@@ -16,7 +16,7 @@ from mountkit.linux import paths
 from mountkit.mounts import working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.training import save_total_limit, start
-from mountkit.training.attach_hook import say
+from mountkit.training.console import say
 from mountkit.training.callback import CheckpointCallback
 from mountkit.training.trainer_hooks import beneath
 

@@ -6,18 +6,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from mountkit.config.trainer_terms import VARIABLE, TrainerTerms
+from mountkit.training.console import say
 from mountkit.writers.import_hook import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TRAINER = "transformers.trainer"
-
-
-def say(text: str) -> None:
-    """One line on stderr, also where the script has set up no logging."""
-    sys.stderr.write(f"mountkit: {' '.join(text.split())}\n")
-    sys.stderr.flush()
 
 
 def install(env: Mapping[str, str]) -> Watcher:

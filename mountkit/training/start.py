@@ -13,7 +13,7 @@ from mountkit.linux import paths
 from mountkit.mounts.mount import Mount
 from mountkit.mounts.newest_checkpoint import newest_checkpoint
 from mountkit.training import resume_point, start_weights
-from mountkit.training.attach_hook import say
+from mountkit.training.console import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable

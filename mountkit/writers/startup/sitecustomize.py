@@ -11,6 +11,10 @@ A Python that neither writes to such a mount nor trains imports nothing here.
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 TRAINER = "transformers.trainer"
 
 
@@ -42,24 +46,24 @@ def _write_sequentially() -> None:
 class _AtTrainer:
     """Among the finders of modules until Trainer is imported: only then is mountkit imported."""
 
-    def find_spec(self, fullname, path=None, target=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def find_spec(self, fullname: str, path: "Any" = None, target: "Any" = None) -> "Any":
         """None, or what the watcher finds that tells mountkit of Trainer."""
         if fullname != TRAINER:
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         watcher = _watcher()
         return None if watcher is None else watcher.find_spec(fullname, path, target)
 
 
-def _watcher():  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _watcher() -> "Any":
     """What attaches mountkit once Trainer is there; None where this Python cannot."""
     try:
         from mountkit.training import attach_hook
     except ImportError as error:
         # A Python of another environment. A training there must not fail for that.
         sys.stderr.write(
-            "mountkit: the Trainer of %s is left alone: %s; its checkpoints are proven at the end. "
-            "To have that while it trains, install mountkit there\n" % (sys.executable, error)
+            f"mountkit: the Trainer of {sys.executable} is left alone: {error}; its checkpoints "
+            "are proven at the end. To have that while it trains, install mountkit there\n"
         )
         return None
     return attach_hook.install(os.environ)
@@ -71,5 +75,5 @@ if os.environ.get("MOUNTKIT_TRAINER"):
     if TRAINER in sys.modules:
         _watcher()
     else:
-        sys.meta_path.insert(0, _AtTrainer())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _AtTrainer())
 _pass_on()
