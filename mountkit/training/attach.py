@@ -16,8 +16,8 @@ from mountkit.linux import paths
 from mountkit.mounts import working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.training import save_total_limit, start
-from mountkit.training.console import say
 from mountkit.training.callback import CheckpointCallback
+from mountkit.training.console import say
 from mountkit.training.trainer_hooks import beneath
 
 if TYPE_CHECKING:
@@ -35,14 +35,17 @@ class Attached(CheckpointCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Serve this training, or say why not.
 
-        Raises MountkitError if the store refuses it, or it would save past the mount.
+        Raises MountkitError if the store refuses it, unless ``on_failure`` is ``warn``;
+        ConfigurationError if it would save past the mount.
         """
         mount = Mount.containing(args.output_dir)
         if mount is not None:
             working_directory.refuse_below(mount.path, args.output_dir)
         try:
             super().on_train_begin(args, state, control, **more)
-        except NOT_SERVED as error:
+        except (MountkitError, OSError) as error:
+            if not isinstance(error, NOT_SERVED) and self._on_failure == "raise":
+                raise
             self._step_aside()
             _tell(state, f"the checkpoints of {args.output_dir} are proven at the end: {error}")
         else:

@@ -9,13 +9,31 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, set_seed
 
-WORDS = "the model saves each checkpoint and goes on from the newest one that is proven".split()
+WORDS = [
+    "the",
+    "model",
+    "saves",
+    "each",
+    "checkpoint",
+    "and",
+    "goes",
+    "on",
+    "from",
+    "the",
+    "newest",
+    "one",
+    "that",
+    "is",
+    "proven",
+]
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 
 
 def main() -> None:
     top = Path(sys.argv[1])
-    vocabulary = {word: number for number, word in enumerate([*SPECIAL.values(), *sorted({*WORDS})])}
+    vocabulary = {
+        word: number for number, word in enumerate([*SPECIAL.values(), *sorted({*WORDS})])
+    }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL).save_pretrained(top / "model")

@@ -15,7 +15,9 @@ from mountkit.writers.startup_hook import FOLDER
 
 PACKAGE = Path(mountkit.__file__).parents[1]
 # A package of that name; what a Trainer would do with the hook is tested with the real one.
-TRAINER = "class Trainer:\n    def train(self, resume_from_checkpoint=None):\n        print('trained')\n"
+TRAINER = (
+    "class Trainer:\n    def train(self, resume_from_checkpoint=None):\n        print('trained')\n"
+)
 
 
 @pytest.fixture
