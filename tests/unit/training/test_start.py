@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mountkit.config.trainer_terms import TrainerTerms
 from mountkit.errors import ConfigurationError, MountUnavailableError, UsageError
 from mountkit.training import start, start_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
