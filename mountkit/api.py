@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mountkit import writers
-from mountkit.checkpoints import catalog
 from mountkit.checkpoints.verification import CheckpointVerdict, verify
 from mountkit.config.directories import cache_root, state_root
 from mountkit.config.settings import Settings, load
@@ -16,6 +15,7 @@ from mountkit.events import Observer, silent
 from mountkit.lifecycle.session import Session
 from mountkit.mounts import waiting_caches, working_directory
 from mountkit.mounts.location import Place
+from mountkit.mounts.newest_checkpoint import newest_checkpoint
 from mountkit.mounts.resolve_spec import resolve_mount_spec
 from mountkit.proof.committer import not_proven
 from mountkit.state.registry import State
@@ -134,13 +134,21 @@ def _finish_after_error(session: Session, on_event: Observer) -> None:
         logger.warning("mountkit: not proven: %s", problem)
 
 
-def latest_checkpoint(path_or_url: str | os.PathLike[str]) -> str | None:
-    """The newest checkpoint that is proven and still intact in the store.
+def latest_checkpoint(
+    path_or_url: str | os.PathLike[str], *, weights_only: bool = False
+) -> str | None:
+    """The newest checkpoint to resume from that is proven and still intact in the store.
+
+    Each newer one that is passed over is logged, and why.
 
     Parameters
     ----------
     path_or_url:
-        A mounted directory, or a URL.
+        A mounted directory, or a URL. Of a directory in no mount, the newest checkpoint that has
+        all its files is given: nothing can prove it.
+    weights_only:
+        Take one without optimizer, scheduler or RNG state, too. Trainer would go on from it with
+        new ones, and not say so.
 
     Returns
     -------
@@ -149,14 +157,10 @@ def latest_checkpoint(path_or_url: str | os.PathLike[str]) -> str | None:
 
     Raises
     ------
-    ConfigurationError
-        If the path lies in no mount.
     MountkitError
         If the store cannot be asked.
     """
-    place = Place.find(str(path_or_url), load())
-    newest = catalog.latest(place.store())
-    return None if newest is None else place.child(newest.name)
+    return newest_checkpoint(path_or_url, load(), weights_only=weights_only)
 
 
 def verify_checkpoint(

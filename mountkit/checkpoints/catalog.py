@@ -113,7 +113,12 @@ def inventory(store: Store) -> tuple[dict[int, Manifest], dict[str, str]]:
     return proven, others
 
 
-def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -> Proven | None:
+def latest(
+    store: Store,
+    *,
+    on_skip: Callable[[str, str], None] | None = None,
+    refuse: Callable[[Manifest], str] = lambda _: "",
+) -> Proven | None:
     """The newest checkpoint that is proven and still intact, or None.
 
     That is the highest step of the training that saved last, and of those that it descends from.
@@ -122,7 +127,8 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
     for sizes and tags. Only files whose tag differs are looked at more closely.
 
     ``store``: Its source is the directory that holds the checkpoints. ``on_skip``: Called with the
-    name of each directory of a higher step that was passed over, and why.
+    name of each directory of a higher step that was passed over, and why. ``refuse``: Says why a
+    proven one is not wanted, or "".
 
     Raises MountkitError if the store cannot be asked. A broken checkpoint is passed over, a broken
     store is not.
@@ -134,6 +140,9 @@ def latest(store: Store, *, on_skip: Callable[[str, str], None] | None = None) -
     newest = None
     for step in line:
         name, manifest = proven[step]
+        if refused := refuse(manifest):
+            why[step] = refused
+            continue
         fault = _first_fault(store, name, manifest)
         if fault is None:
             newest = Proven(step, name, store.source.child(name).url, manifest)

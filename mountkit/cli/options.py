@@ -57,6 +57,29 @@ grace = click.option(
     help="From the platform's SIGTERM to its SIGKILL: be done by then.",
 )
 
+trainer_options = _stack(
+    click.option(
+        "--attach/--no-attach",
+        default=None,
+        help="Prove each Trainer's checkpoints while it trains (default), or only at the end.",
+    ),
+    click.option(
+        "--resume/--no-resume",
+        default=None,
+        help="Have trainer.train() go on from the newest proven checkpoint.",
+    ),
+    click.option(
+        "--on-failure",
+        type=click.Choice(["raise", "warn"]),
+        help="A checkpoint that cannot be proven ends the training (default), or is logged.",
+    ),
+    click.option(
+        "--load-path",
+        metavar="PATH_OR_URL",
+        help="Begin with these weights where there is no checkpoint to resume from.",
+    ),
+)
+
 service_options = _stack(
     click.option(
         "--listen",

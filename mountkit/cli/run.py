@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mountkit.cli.options import grace, mount_options, service_options
+from mountkit.cli.options import grace, mount_options, service_options, trainer_options
 
 
 class _WithCommand(click.Command):
@@ -28,6 +28,7 @@ class _WithCommand(click.Command):
 )
 @click.argument("place", nargs=-1, metavar="[SOURCE TARGET] -- COMMAND...")
 @mount_options
+@trainer_options
 @grace
 @service_options
 def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> None:
@@ -35,6 +36,10 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
 
     Without SOURCE and TARGET those of MOUNTKIT_SOURCE and MOUNTKIT_TARGET are used; if these are
     not set either, COMMAND simply runs, and saves to the local disk.
+
+    Each transformers.Trainer in a Python below COMMAND whose output_dir lies in TARGET has its
+    checkpoints proven while it trains, with no line of code. --resume has trainer.train() go on
+    from the newest proven one, unless the script says itself what from.
     """
     import shutil
     import signal
@@ -45,6 +50,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     from mountkit.config.settings import load
     from mountkit.errors import UsageError
     from mountkit.mounts.resolve_spec import resolve_mount_spec
+    from mountkit.runner import trainer_environment
     from mountkit.runner.run import execute, run
     from mountkit.runner.signals import HANDLED
 
@@ -67,6 +73,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
         )
     settings = load(**flags)
     console.use(settings.log_format)
+    trainer_environment.check(settings)
     source, target = place or (settings.source, settings.target)
     if source is None:
         say("no bucket is configured; the command runs without a mount")

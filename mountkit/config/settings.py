@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     probe_timeout: float = Field(5.0, gt=0, description="until a question counts as unanswered")
     hang_timeout: float = Field(60.0, gt=0, description="without an answer, and with no work done")
     remount_attempts: int = Field(10, ge=1, description="in a row, before the mount is given up")
+    attach: bool = Field(True, description="prove each Trainer's checkpoints while it trains")
+    resume: bool = Field(False, description="each Trainer goes on from its newest checkpoint")
+    on_failure: Literal["raise", "warn"] = Field("raise", description="of an attached proof")
+    load_path: str | None = Field(None, description="weights to begin with, without a checkpoint")
     listen: str | None = Field(None, description="[HOST:]PORT for /healthz, /readyz, /metrics")
     log_format: Literal["human", "json"] = Field("human", description="of the lines on stderr")
 
@@ -90,6 +94,11 @@ class Settings(BaseSettings):
         # The supervisor in the background and the command may be in another directory by then.
         # mountkit.toml is in the current one, so that its paths are relative to itself.
         return None if value is None else absolute(value)
+
+    @field_validator("load_path")
+    @classmethod
+    def _make_local_absolute(cls, value: str | None) -> str | None:
+        return value if value is None or "://" in value else str(absolute(Path(value)))
 
     @property
     def address(self) -> Address | None:

@@ -172,12 +172,15 @@ class Mount:
                 )
             time.sleep(POLL_SECONDS)
 
-    def latest_checkpoint(self) -> str | None:
+    def latest_checkpoint(self, *, weights_only: bool = False) -> str | None:
         """The path of the newest proven checkpoint, or None: what to resume from.
+
+        One without optimizer, scheduler or RNG state is passed over, unless its weights alone are
+        asked for.
 
         Raises MountkitError if the store cannot be asked.
         """
-        from mountkit.checkpoints import catalog
+        from mountkit.checkpoints import newest
 
-        newest = catalog.latest(self.store())
-        return None if newest is None else str(Path(self.path) / newest.name)
+        name = newest.in_store(self.store(), weights_only=weights_only)
+        return None if name is None else str(Path(self.path) / name)

@@ -12,7 +12,7 @@ from mountkit.errors import MountkitError
 from mountkit.lifecycle.session import Session
 from mountkit.mounts import waiting_caches, working_directory
 from mountkit.mounts.inventory import take_inventory_isolated
-from mountkit.runner import leftover_processes
+from mountkit.runner import leftover_processes, trainer_environment
 from mountkit.runner.signals import Signals, forget_interrupt
 from mountkit.state.registry import State
 from mountkit.writers import startup_hook
@@ -58,6 +58,7 @@ def run(
             env = leftover_processes.marked(command_environment(settings))
             if "rename" in backends.load(spec.backend).unsupported_operations:
                 env = startup_hook.environment(session.mount, env)
+            env = trainer_environment.with_trainer(settings, session.mount.path, env)
             inside = working_directory.make_place(spec.target, place)
             started = time.time()
             code = signals.execute(command, env, inside)
@@ -133,7 +134,10 @@ def _left(spec: MountSpec) -> str:
 def execute(command: Sequence[str], settings: Settings | None = None) -> int:
     """Run a command without a mount, with our signals forwarded to it; its exit code."""
     with Signals() as signals:
-        return signals.execute(command, command_environment(settings))
+        env = command_environment(settings)
+        if settings is not None:
+            env = trainer_environment.with_trainer(settings, "", env)
+        return signals.execute(command, env)
 
 
 def _finish(

@@ -130,6 +130,29 @@ def hook(trainer: type[Any], name: str, around: Callable[[Any, Call], Any]) -> N
                 setattr(each, name, _Hook(each, name, around, each.__dict__.get(name)))
 
 
+def beneath(owner: type[Any], name: str, around: Callable[..., Any]) -> None:
+    """Have a class's own method be made by ``around``, further in than every hook.
+
+    Unlike a hooked one it has the arguments of the class's own method, whatever those of a class
+    below it are. ``around`` gets the object, the bound method, its arguments and its options.
+
+    Raises ConfigurationError if the class has no such method.
+    """
+    method = owner.__dict__.get(name)
+    if not callable(method):
+        raise ConfigurationError(
+            f"{owner.__name__} has no {name} in transformers {_version()}, by which mountkit is "
+            "attached.",
+            hint=f"transformers {KNOWN} have it: pip install 'transformers>=5.0,<5.25'",
+        )
+
+    @functools.wraps(method)
+    def made(it: Any, *arguments: Any, **options: Any) -> Any:
+        return around(it, functools.partial(method, it), arguments, options)
+
+    setattr(owner, name, made)
+
+
 def _family(trainer: type[Any]) -> Iterator[type[Any]]:
     """A class and all below it, each after those that it is made of."""
     seen = {trainer}

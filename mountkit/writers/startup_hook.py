@@ -26,8 +26,14 @@ FOLDER = Path(__file__).parent / "startup"
 def environment(mount: Mount, env: Mapping[str, str]) -> dict[str, str]:
     """``env`` with what makes a Python write sequentially below ``mount``."""
     place = {"path": mount.path, "directory": str(mount.directory.path)}
-    paths = [str(FOLDER), *filter(None, [env.get("PYTHONPATH")])]
-    return {**env, VARIABLE: json.dumps(place), "PYTHONPATH": os.pathsep.join(paths)}
+    return found_first({**env, VARIABLE: json.dumps(place)})
+
+
+def found_first(env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` with which a Python runs ``startup/sitecustomize.py`` before its program."""
+    others = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path != str(FOLDER)]
+    paths = [str(FOLDER), *(others if any(others) else [])]
+    return {**env, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 @contextlib.contextmanager

@@ -61,7 +61,8 @@ def test_train_with_a_killed_daemon_then_resume(rig: Rig, bucket: Bucket) -> Non
 def test_without_the_callback_the_drain_proves_it_all(rig: Rig, bucket: Bucket) -> None:
     training = Training(rig)
     options = ["--steps", "4", "--save-steps", "2", "--callback", "none"]
-    answer = rig.run(f"s3://{bucket.name}/run", training.command(*options), *rig.late)
+    flags = [*rig.late, "--no-attach"]
+    answer = rig.run(f"s3://{bucket.name}/run", training.command(*options), *flags)
     assert answer.code == 0, answer
     training.assert_proven(bucket, 2)
     training.assert_proven(bucket, 4)

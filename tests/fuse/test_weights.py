@@ -75,7 +75,8 @@ def test_a_store_that_does_not_take_the_weights_is_an_error_with_their_name(
     proxy.rule = rule
     training = Training(rig)
     options = ["--steps", "4", "--save-steps", "2", "--callback", callback]
-    answer = rig.run(f"s3://{bucket.name}/run", training.command(*options), endpoint=proxy.url)
+    source, flags = f"s3://{bucket.name}/run", ["--no-attach"]
+    answer = rig.run(source, training.command(*options), *flags, endpoint=proxy.url)
     assert answer.code == 1, answer
     training_said = answer.err.partition("the command ended")[0]
     errors = [line for line in training_said.splitlines() if line.startswith("OSError")]

@@ -2,11 +2,20 @@
 
 Python imports a module of this name from its path at start. ``mountkit run`` puts this directory
 first on that path, so that a script that knows nothing of mountkit can save to a mount that takes
-sequential writes only. The module of that name that would have been imported is imported as well.
+sequential writes only, and has its checkpoints proven while it trains. The module of that name that
+would have been imported is imported as well.
+
+A Python that neither writes to such a mount nor trains imports nothing here.
 """
 
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TRAINER = "transformers.trainer"
 
 
 def _pass_on() -> None:
@@ -23,7 +32,7 @@ def _pass_on() -> None:
             sys.modules["sitecustomize"] = ours
 
 
-def _install() -> None:
+def _write_sequentially() -> None:
     try:
         from mountkit.writers import startup_hook
     except ModuleNotFoundError as error:
@@ -34,5 +43,37 @@ def _install() -> None:
     startup_hook.install(os.environ)
 
 
-_install()
+class _AtTrainer:
+    """Among the finders of modules until Trainer is imported: only then is mountkit imported."""
+
+    def find_spec(self, fullname: str, path: "Any" = None, target: "Any" = None) -> "Any":
+        """None, or what the watcher finds that tells mountkit of Trainer."""
+        if fullname != TRAINER:
+            return None
+        sys.meta_path.remove(self)
+        watcher = _watcher()
+        return None if watcher is None else watcher.find_spec(fullname, path, target)
+
+
+def _watcher() -> "Any":
+    """What attaches mountkit once Trainer is there; None where this Python cannot."""
+    try:
+        from mountkit.training import attach_hook
+    except ImportError as error:
+        # A Python of another environment. A training there must not fail for that.
+        sys.stderr.write(
+            f"mountkit: the Trainer of {sys.executable} is left alone: {error}; its checkpoints "
+            "are proven at the end. To have that while it trains, install mountkit there\n"
+        )
+        return None
+    return attach_hook.install(os.environ)
+
+
+if os.environ.get("MOUNTKIT_SEQUENTIAL_MOUNT"):
+    _write_sequentially()
+if os.environ.get("MOUNTKIT_TRAINER"):
+    if TRAINER in sys.modules:
+        _watcher()
+    else:
+        sys.meta_path.insert(0, _AtTrainer())
 _pass_on()

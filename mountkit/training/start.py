@@ -1,0 +1,108 @@
+"""Where ``Trainer.train`` begins, under ``mountkit run --resume`` and ``--load-path``.
+
+The decision is :mod:`mountkit.training.resume_point`; here are the questions to the store, and what
+is done about the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mountkit.config import settings
+from mountkit.linux import paths
+from mountkit.mounts.mount import Mount
+from mountkit.mounts.newest_checkpoint import newest_checkpoint
+from mountkit.training import resume_point, start_weights
+from mountkit.training.console import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mountkit.config.trainer_terms import TrainerTerms
+    from mountkit.training.resume_point import ResumePoint
+
+ARGUMENT = "resume_from_checkpoint"
+
+
+def of(terms: TrainerTerms) -> Callable[..., Any]:
+    """What stands around ``Trainer.train``."""
+    # Where a training has come to its end in this process: the next one goes on from that by
+    # itself, or begins anew, as the script means it.
+    over: set[str] = set()
+
+    def train(
+        trainer: Any,
+        method: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        place = paths.resolve(trainer.args.output_dir)
+        point = None
+        # A trial of a hyper-parameter search begins at its own beginning.
+        if place not in over and _option("trial", 1, arguments, options) is None:
+            point = _decide(trainer.args, _option(ARGUMENT, 0, arguments, options), terms)
+        if point is None or point.kind == "script":
+            result = method(*arguments, **options)
+        elif point.kind == "weights":
+            with start_weights.loaded(trainer, point.path):
+                result = method(*_with(None, arguments), **_without(options))
+        else:
+            resumed = point.path or None
+            if arguments:
+                result = method(*_with(resumed, arguments), **options)
+            else:
+                result = method(**{**options, ARGUMENT: resumed})
+        over.add(place)
+        return result
+
+    return train
+
+
+def _decide(args: Any, argument: object, terms: TrainerTerms) -> ResumePoint | None:
+    """Where it begins; None where nothing is said about it.
+
+    Raises MountkitError if the store cannot be asked: to begin anew then would be the worst.
+    """
+
+    def tell(text: str) -> None:
+        if args.process_index == 0:
+            say(text)
+
+    script = resume_point.asked_by_script(argument, args.resume_from_checkpoint)
+    newest = None
+    if terms.resume and not script:
+        found = Mount.containing(args.output_dir)
+        if terms.path and (found is None or found.path != paths.resolve(terms.path)):
+            tell(f"{args.output_dir} does not lie in the mount at {terms.path}: not resumed")
+            return None
+        if args.world_size > 1:
+            tell(f"{args.world_size} processes train together: the script says what to resume from")
+            return None
+        newest = newest_checkpoint(
+            args.output_dir,
+            settings.load(),
+            on_skip=lambda name, reason: tell(f"{name} is passed over: {reason}"),
+        )
+    point = resume_point.decide(script, newest, terms.load_path)
+    tell(_WORDS[point.kind].format(path=point.path, place=args.output_dir))
+    return point
+
+
+_WORDS = {
+    "script": "the script says itself what to begin with: {path}",
+    "checkpoint": "the training goes on from {path}",
+    "weights": "the training begins with the weights of {path}",
+    "beginning": "nothing to resume from in {place}: the training begins from the start",
+}
+
+
+def _option(name: str, position: int, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return arguments[position] if len(arguments) > position else options.get(name)
+
+
+def _with(value: object, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (value, *arguments[1:]) if arguments else ()
+
+
+def _without(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != ARGUMENT}
