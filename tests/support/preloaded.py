@@ -39,7 +39,7 @@ MODULES = (
     "transformers.models.gpt2.modeling_gpt2",
     "safetensors.torch",
     "botocore.session",
-    "pydantic_settings",
+    "pydantic",
 )
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"alone-{os.getpid()}"
 LOAD_SECONDS = 200.0
