@@ -25,8 +25,8 @@ PREFIX = "mountkit_"
 class Settings(BaseModel):
     """What a user can set; ``load`` reads it. All durations are in seconds."""
 
-    # Not pydantic-settings: what it loads for clouds and command lines, which nobody uses here, took
-    # a seventh of the start of every command.
+    # Not pydantic-settings: what it loads for clouds and command lines, which nobody uses here,
+    # took a seventh of the start of every command.
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
