@@ -20,6 +20,10 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CHECKS)/hypothesis
 # ones; the code under test is the one beside this file.
 export PYTHONPATH := $(CURDIR)
 
+# Some containers forbid Python to keep bytecode. Then each of some hundred commands of a test run
+# compiles the package, and each worker rewrites every test module.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo check test chaos lint venv clean
 
 help: ## Show this list
@@ -30,11 +34,11 @@ demo: ## Train into a bucket on this machine, kill the mount, resume, and check 
 
 PYTEST = -m pytest --dist worksteal -o cache_dir='$(CHECKS)/pytest'
 
-check: lint ## Run the linters and the tests without mounts, in two minutes
+# Four at a time, also on two cores: most of them wait most of the time, for a helper or a mount.
+check: lint ## Run the linters and the tests without mounts, in a minute
 	@python="$$(.ci/setup)"; tools="$$(.ci/setup --tools)"; \
-	PATH="$$tools:$$PATH" exec "$$python" $(PYTEST) -n 2 tests/unit tests/store $(ARGS)
+	PATH="$$tools:$$PATH" exec "$$python" $(PYTEST) -n 4 tests/unit tests/store $(ARGS)
 
-# Four at a time, also on two cores: most of them wait for a mount most of the time.
 test: lint ## Run the linters and all tests, without the long series of `make chaos`
 	@python="$$(.ci/setup --fuse)"; tools="$$(.ci/setup --tools)"; \
 	PATH="$$tools:$$PATH" exec "$$python" $(PYTEST) -n 4 $(ARGS)

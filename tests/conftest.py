@@ -54,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in os.environ:
         if name.startswith(FOREIGN_PREFIXES) and name not in KEPT:
             patch.delenv(name)
+    # Each of some hundred commands would compile the package anew.
+    patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     for name, value in {
         "HOME": str(HOME),
         "XDG_CACHE_HOME": str(HOME / "cache"),

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ByteSize, Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
 from mountkit.config.address import Address
 from mountkit.errors import ConfigurationError
@@ -24,17 +19,15 @@ from mountkit.store import provider
 logger = logging.getLogger("mountkit")
 
 FILE_NAME = "mountkit.toml"
+PREFIX = "mountkit_"
 
 
-class Settings(BaseSettings):
-    """What a user can set: a flag wins over ``MOUNTKIT_*``, that over ``mountkit.toml``.
+class Settings(BaseModel):
+    """What a user can set; ``load`` reads it. All durations are in seconds."""
 
-    All durations are in seconds.
-    """
-
-    model_config = SettingsConfigDict(
-        env_prefix="MOUNTKIT_",
-        env_ignore_empty=True,
+    # Not pydantic-settings: what it loads for clouds and command lines, which nobody uses here,
+    # took a seventh of the start of every command.
+    model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         # "inf" would mean the opposite: a request with that limit fails at once, a wait is over.
@@ -70,18 +63,6 @@ class Settings(BaseSettings):
     listen: str | None = Field(None, description="[HOST:]PORT for /healthz, /readyz, /metrics")
     log_format: Literal["human", "json"] = Field("human", description="of the lines on stderr")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file())
-
     @field_validator("listen", mode="before")
     @classmethod
     def _check_listen(cls, value: object) -> object:
@@ -112,13 +93,15 @@ class Settings(BaseSettings):
 
 
 def load(**flags: Any) -> Settings:
-    """Read the settings. A flag that is None was not given and masks nothing.
+    """Read the settings: a flag wins over ``MOUNTKIT_*``, that over ``mountkit.toml``.
+
+    A flag that is None was not given and masks nothing.
 
     Raises ConfigurationError, naming the setting that is wrong and the value it has.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**given)
+        return Settings(**{**_of_file(), **_of_environment(), **given})
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "a setting"
@@ -133,6 +116,26 @@ def load(**flags: Any) -> Settings:
         raise ConfigurationError(
             f"mountkit.toml cannot be read: {error}.", hint="Correct or remove ./mountkit.toml."
         ) from error
+
+
+def _of_environment() -> dict[str, str]:
+    """What ``MOUNTKIT_*`` says, in letters of any case; an empty variable is not set."""
+    names = {f"{PREFIX}{name}": name for name in Settings.model_fields}
+    given = ((name.lower(), value) for name, value in os.environ.items() if value)
+    return {names[name]: value for name, value in given if name in names}
+
+
+def _of_file() -> dict[str, Any]:
+    """What ``./mountkit.toml`` says, its names in letters of any case, too."""
+    path = _file()
+    if path is None or not path.is_file():
+        return {}
+    with path.open("rb") as stream:
+        content = tomllib.load(stream)
+    known = Settings.model_fields
+    # Of two that differ in that only, the first counts.
+    names = reversed(content)
+    return {name.lower() if name.lower() in known else name: content[name] for name in names}
 
 
 def _file() -> Path | None:

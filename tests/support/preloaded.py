@@ -39,7 +39,7 @@ MODULES = (
     "transformers.models.gpt2.modeling_gpt2",
     "safetensors.torch",
     "botocore.session",
-    "pydantic_settings",
+    "pydantic",
 )
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"alone-{os.getpid()}"
 LOAD_SECONDS = 200.0
@@ -54,6 +54,13 @@ LEASE = b"test"
 def command(python: str, script: Path, words: Sequence[str]) -> list[str]:
     """The command line that runs a script in a fork."""
     return [python, "-S", str(CLIENT), address(), str(script), *words]
+
+
+def program(python: str, folder: Path, text: str, words: Sequence[str]) -> list[str]:
+    """The same for the text of a script, which is kept in ``folder``."""
+    script = folder / "program.py"
+    script.write_text(text)
+    return command(python, script, words)
 
 
 @functools.cache

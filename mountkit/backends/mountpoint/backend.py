@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mountkit.backends.base import Binary, Control, DaemonCommand
 from mountkit.backends.executable import Program
-from mountkit.backends.mountpoint import upload_log
-from mountkit.backends.mountpoint.control import MountpointControl
 from mountkit.errors import UsageError
 from mountkit.linux import memory_limit
 
@@ -104,6 +102,8 @@ class MountpointBackend:
             **_upload_flags(spec, binary.version, memory_limit.limit()),
             **dict(spec.options),
         }
+        from mountkit.backends.mountpoint import upload_log
+
         environment = {**environment, "MOUNTPOINT_LOG": upload_log.FILTER}
         argv = [binary.path, spec.source.bucket, spec.target]
         for name, value in sorted(flags.items()):
@@ -125,6 +125,9 @@ class MountpointBackend:
         self, spec: MountSpec, directory: Path, deadline: Deadline | None = None
     ) -> Control:
         """The mount, its store, and the journal of what was written."""
+        # Only where it is used: a mount with another backend asks this one what waits, no more.
+        from mountkit.backends.mountpoint.control import MountpointControl
+
         return MountpointControl(spec, directory, deadline=deadline)
 
 

@@ -309,6 +309,18 @@ class TestWeight:
         assert "prometheus_client" not in loaded_by(begin)
         assert "prometheus_client" in loaded_by("import mountkit.monitoring.endpoint")
 
+    def test_the_settings_bring_what_they_need_and_no_more(self):
+        # Every command reads them first.
+        extra = loaded_by("import mountkit.config.settings") & {"pydantic_settings", "asyncio"}
+        assert extra == set()
+
+    def test_another_backend_is_asked_what_waits_without_all_that_mounts_with_it(self):
+        load = (
+            "import sys; from mountkit import backends; backends.load('mountpoint');"
+            " assert 'mountkit.backends.mountpoint.control' not in sys.modules"
+        )
+        assert loaded_by(load)
+
     def test_the_public_names_are_there_and_no_other(self):
         assert set(mountkit.__all__) <= set(dir(mountkit))
         with pytest.raises(AttributeError, match="no_such_name"):

@@ -67,8 +67,45 @@ class TestPrecedence:
         monkeypatch.setenv("MOUNTKIT_SOURCE", "")
         assert settings_module.load().source is None
 
+    def test_a_variable_counts_in_letters_of_any_case(self, monkeypatch):
+        monkeypatch.setenv("mountkit_Region", "from-env")
+        assert settings_module.load().region == "from-env"
+        # An empty one does not mask it.
+        monkeypatch.setenv("MOUNTKIT_REGION", "")
+        assert settings_module.load().region == "from-env"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'Region = "first"',
+            'REGION = "first"\nregion = "second"',
+            'region = "first"\nREGION = "second"',
+        ],
+    )
+    def test_so_does_a_name_in_the_file_and_the_first_of_two(self, elsewhere, text):
+        (elsewhere / "mountkit.toml").write_text(text)
+        assert settings_module.load().region == "first"
+
+    def test_a_directory_of_that_name_is_no_file(self, elsewhere):
+        (elsewhere / "mountkit.toml").mkdir()
+        assert settings_module.load().region is None
+
 
 class TestBadValues:
+    def test_a_name_in_the_file_that_is_no_setting(self, elsewhere):
+        (elsewhere / "mountkit.toml").write_text('regions = "r"')
+        with pytest.raises(ConfigurationError, match="regions cannot be 'r'"):
+            settings_module.load()
+
+    def test_a_table_in_the_file(self, elsewhere):
+        (elsewhere / "mountkit.toml").write_text("[source]\nurl = 1")
+        with pytest.raises(ConfigurationError, match="source cannot be"):
+            settings_module.load()
+
+    def test_a_variable_that_is_no_setting_is_passed_over(self, monkeypatch):
+        monkeypatch.setenv("MOUNTKIT_OF_SOMEBODY_ELSE", "1")
+        assert settings_module.load().region is None
+
     @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
     def test_the_setting_and_its_value_are_named(self, monkeypatch, value):
         monkeypatch.setenv("MOUNTKIT_STALL_TIMEOUT", value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import importlib
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,27 +26,34 @@ from mountkit.writers.hooks import Hooks, Place, target_of
 from mountkit.writers.import_hook import Watcher
 from mountkit.writers.sequential_file import SequentialFile
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("safetensors", reason="safetensors is not installed")
+if TYPE_CHECKING:
+    import numpy as np  # noqa: TC004 - the fixture below loads them
+    import safetensors.numpy
+    import safetensors.torch  # noqa: TC004
+    import torch  # noqa: TC004
 
-import numpy as np  # noqa: E402
-import safetensors.numpy  # noqa: E402
-import safetensors.torch  # noqa: E402
 
-FUNCTIONS = [
-    (safetensors.torch, "serialize_file"),
-    (safetensors.numpy, "serialize_file"),
-    (torch, "save"),
-    (torch.serialization, "save"),
-]
+@pytest.fixture(scope="module", autouse=True)
+def libraries() -> None:
+    """Load them for whoever runs these tests, and not for each worker that only collects them."""
+    names = {"torch": "torch", "np": "numpy", "safetensors": "safetensors"}
+    for name, library in names.items():
+        globals()[name] = pytest.importorskip(library, reason=f"{library} is not installed")
+    for name in ("safetensors.numpy", "safetensors.torch"):
+        importlib.import_module(name)
 
 
 def functions() -> list:
-    return [getattr(holder, name) for holder, name in FUNCTIONS]
+    return [
+        safetensors.torch.serialize_file,
+        safetensors.numpy.serialize_file,
+        torch.save,
+        torch.serialization.save,
+    ]
 
 
 @pytest.fixture(autouse=True)
-def untouched():
+def untouched(libraries):
     before = functions()
     yield
     assert functions() == before
@@ -154,20 +163,20 @@ class TestSafetensors:
         assert (mnt / "m").read_bytes() == (tmp_path / "local" / "m").read_bytes()
 
     @pytest.mark.parametrize(
-        ("tensors", "metadata", "error"),
+        ("tensor", "metadata", "error"),
         [
-            ({"a": torch.ones(4, 4).t()[:2]}, None, "non contiguous"),
-            ({"a": "no tensor"}, None, "invalid"),
-            ({"a": torch.ones(2)}, {"epoch": 3}, "metadata"),
+            (lambda: torch.ones(4, 4).t()[:2], None, "non contiguous"),
+            (lambda: "no tensor", None, "invalid"),
+            (lambda: torch.ones(2), {"epoch": 3}, "metadata"),
         ],
     )
     def test_what_the_library_refuses_leaves_the_old_file_alone(
-        self, mnt, journal, tensors, metadata, error
+        self, mnt, journal, tensor, metadata, error
     ):
         safetensors.torch.save_file({"a": torch.ones(3)}, mnt / "m")
         before, words = (mnt / "m").read_bytes(), journal.read()
         with pytest.raises((ValueError, TypeError), match=error):
-            safetensors.torch.save_file(tensors, mnt / "m", metadata)
+            safetensors.torch.save_file({"a": tensor()}, mnt / "m", metadata)
         assert (mnt / "m").read_bytes() == before
         assert journal.read() == words
 
