@@ -53,12 +53,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(f"POST {self.path}")
         if "/preupload/" in self.path:
             paths = [file["path"] for file in json.loads(body)["files"]]
-            files = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
+            files = [
+                {"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths
+            ]
             self._answer({"files": files})
         elif "/commit/" in self.path:
             self.server.commit(body)
             url = f"{self.server.url}/me/model/commit/{self.server.commits:040}"
-            self._answer({"commitUrl": url, "commitOid": f"{self.server.commits:040}", "success": True})
+            self._answer(
+                {"commitUrl": url, "commitOid": f"{self.server.commits:040}", "success": True}
+            )
         elif self.path == "/api/validate-yaml":
             self._answer({"errors": [], "warnings": []})
         elif self.path == "/api/repos/create":

@@ -84,7 +84,7 @@ def taken(room: Path) -> int:
     for folder, _, names in os.walk(room):
         for name in names:
             try:
-                found += os.stat(os.path.join(folder, name)).st_blocks * 512
+                found += (Path(folder) / name).stat().st_blocks * 512
             except FileNotFoundError:
                 continue
     return found
@@ -133,7 +133,9 @@ class Way:
         return TrainingArguments(**{**given, **more})
 
     def trainer(self, model=None, callbacks=None, **more) -> Trainer:
-        options = {name: more.pop(name) for name in ("processing_class", "model_init") if name in more}
+        options = {
+            name: more.pop(name) for name in ("processing_class", "model_init") if name in more
+        }
         return Trainer(
             model=model if "model_init" in options else model or gpt2(),
             args=self.arguments(**more),
@@ -273,9 +275,7 @@ def search(way: Way) -> dict:
     # The training after it saves in output_dir again.
     trainer.train()
     assert trainer_utils is not None
-    return {
-        name: mountkit.latest_checkpoint(way.output / name) for name in ("run-0", "run-1", ".")
-    }
+    return {name: mountkit.latest_checkpoint(way.output / name) for name in ("run-0", "run-1", ".")}
 
 
 def push(way: Way) -> None:
