@@ -1,4 +1,4 @@
-"""The checkpoint that Trainer saves on SIGTERM (``enable_jit_checkpoint``) is proven like any other.
+"""The checkpoint that Trainer saves on SIGTERM (``enable_jit_checkpoint``) is proven like others.
 
 It is saved outside of the training loop: no ``on_save`` tells of it. Until it is whole, a file in
 it says that it is not, also where the step had been saved, and proven, before

@@ -27,7 +27,7 @@ def watch(trainer: type[Any], callback: type[SavesBelow]) -> None:
     def setup(it: Any, call: Call) -> Any:
         result = call()
         # None where no search is under way.
-        folder = it._get_output_dir(it._trial)
+        folder = it._get_output_dir(it._trial)  # noqa: SLF001 - nobody else knows
         for one in it.callback_handler.callbacks:
             if isinstance(one, callback):
                 one.saves_below(folder)

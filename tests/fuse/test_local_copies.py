@@ -247,6 +247,7 @@ def test_a_file_that_is_used_while_its_copy_is_dropped_loses_no_byte(
     words = [rig.python, "-c", HEAD + BUSY, str(rig.target), str(report), "20"]
     # A newer rclone keeps a file open for a while after its last reader has closed it.
     answer = rig.run(f"s3://{bucket.name}/run", words, "--option", "vfs-handle-caching=0")
+    assert report.exists(), answer
     told = json.loads(report.read_text())
     assert told["wrong"] == []
     assert told["drops"] > 1, told

@@ -46,8 +46,11 @@ class Place:
             (trainer.save_retry, "watch"),
             (trainer.save_end, "watch"),
             (trainer.save_total_limit, "watch"),
+            (trainer.search_runs, "watch"),
+            (trainer.jit_checkpoint, "watch"),
         ):
             monkeypatch.setattr(module, name, lambda *_: None)
+        self.folder = ""
         self._callback = trainer.CheckpointCallback
 
     def earlier(self, *steps: int) -> None:
@@ -108,7 +111,8 @@ class Place:
             deepspeed=None,
             save_total_limit=limit,
         )
-        state = SimpleNamespace(is_hyper_param_search=False, global_step=step)
+        callback.saves_below(self.folder)
+        state = SimpleNamespace(global_step=step)
         callback.on_train_begin(arguments, state, None)
         self.mount.bucket.requests.clear()
         return callback
@@ -269,12 +273,96 @@ class TestAnotherTraining:
         assert place.latest == 6
 
     def test_what_is_proven_once_more_keeps_its_place(self, place):
+        place.mount.spec = replace(place.mount.spec, keep_local="all")
         place.earlier(2, 4)
         place.train(4)
         store = place.prover.store
         again = catalog.scan(store)[0]
         place.prover.prove("checkpoint-2", 2, ["model"], saved=again.saved)
         assert place.latest == 4
+
+
+@pytest.mark.fault(25)
+class TestOnASignal:
+    """A save of which no event tells."""
+
+    def save(self, place, callback, step: int) -> bool:
+        """As transformers does; whether it came to that."""
+        state = SimpleNamespace(global_step=step, best_model_checkpoint=None)
+        if callback.stays(step):
+            return False
+        assert callback.begin_save(step)
+        place.mount.save(f"out/checkpoint-{step}/model")
+        top = Path(place.mount.path) / f"out/checkpoint-{step}"
+        top.mkdir(parents=True, exist_ok=True)
+        (top / "model").touch()
+        callback.saved_on_signal(state)
+        return True
+
+    def test_it_is_proven_by_the_end_of_the_training(self, place):
+        callback = place.train()
+        place.save(callback, 2)
+        assert self.save(place, callback, 3)
+        callback.on_train_end(None, None, None)
+        assert (place.latest, place.steps) == (3, [2, 3])
+
+    def test_what_is_proven_is_not_touched(self, place):
+        callback = place.train()
+        place.save(callback, 2)
+        before = place.mount.bucket.objects.copy()
+        assert not self.save(place, callback, 2)
+        assert place.mount.bucket.objects == before
+        assert not self.save(place, place.train(2), 2)
+
+    def test_a_step_that_was_announced_is_saved(self, place):
+        callback = place.train()
+        place.save(callback, 2)
+        callback.on_step_end(
+            SimpleNamespace(save_strategy="steps"),
+            SimpleNamespace(global_step=2),
+            SimpleNamespace(should_save=True, should_evaluate=False),
+        )
+        assert not callback.stays(2)
+
+    def test_so_is_one_that_another_training_has_left(self, place):
+        place.earlier(3)
+        callback = place.train()
+        assert self.save(place, callback, 3)
+        callback.on_train_end(None, None, None)
+        assert place.latest == 3
+
+    def test_one_that_cannot_be_proven_ends_it(self, place):
+        callback = place.train()
+        place.mount.bucket.before_attest = lambda key: place.mount.bucket.objects.pop(key, None)
+        self.save(place, callback, 3)
+        with pytest.raises(NotDurableError):
+            callback.on_train_end(None, None, None)
+
+    def test_outside_of_a_mount_nothing_is_asked_or_proven(self, place):
+        callback = place._callback(place.mount)
+        assert not callback.stays(3)
+        callback.saved_on_signal(SimpleNamespace(global_step=3))
+
+
+class TestSearch:
+    """Each run of a search is a training of its own."""
+
+    def test_its_checkpoints_lie_in_its_folder(self, place):
+        for run in ("run-0", "mine/5"):
+            place.folder = f"{place.mount.path}/out/{run}"
+            callback = place.train(limit=1)
+            for step in (2, 4):
+                callback.begin_save(step)
+                place.mount.save(f"out/{run}/checkpoint-{step}/model")
+                top = Path(place.folder) / f"checkpoint-{step}"
+                top.mkdir(parents=True)
+                (top / "model").touch()
+                state = SimpleNamespace(global_step=step, best_model_checkpoint=None)
+                callback.on_save(None, state, None)
+                callback.on_train_end(None, None, None)
+            store = place.mount.store(f"out/{run}")
+            assert [(each.step, each.proven) for each in catalog.scan(store)] == [(4, True)]
+        assert place.words == ""
 
 
 def take_away(mount: FakeMount, name: str) -> None:
