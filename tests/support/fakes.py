@@ -344,6 +344,10 @@ class FakeMount:
     def path(self) -> str:
         return self.spec.target
 
+    @property
+    def source(self) -> str:
+        return self.spec.source.url
+
     def control(self, deadline: Deadline | None = None) -> FakeControl:
         return self.daemon
 

@@ -46,9 +46,7 @@ class Keeping:
         assert isinstance(held, Held)
         times = {"first": 0.01, "every": 0.01, "retry": 0.01}
         opened = lambda: self.store  # noqa: E731
-        self.keeper = LeaseKeeper(
-            opened, held, self.folder, observer or self.events.put, **times
-        )
+        self.keeper = LeaseKeeper(opened, held, self.folder, observer or self.events.put, **times)
         self.keeper.start()
         return self.keeper
 
