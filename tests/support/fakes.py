@@ -319,6 +319,7 @@ class FakeMount:
         )
         for path in ("cache", "mnt", "state"):
             (folder / path).mkdir()
+        self.source = self.spec.source.url
         self.directory = StateDirectory(folder / "state")
         self.alive = True
         self.stuck = ""
@@ -343,10 +344,6 @@ class FakeMount:
     @property
     def path(self) -> str:
         return self.spec.target
-
-    @property
-    def source(self) -> str:
-        return self.spec.source.url
 
     def control(self, deadline: Deadline | None = None) -> FakeControl:
         return self.daemon
