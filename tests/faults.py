@@ -55,7 +55,7 @@ FAULTS = {
     33: ("the store answers 500 or 503, or resets", "tried again within the deadline"),
     34: ("the store is away for a while", "waited for; saved once more if need be"),
     35: ("the clock is wrong", "said so"),
-    36: ("two runs, one prefix", "refused at one target; old files never replace newer ones"),
+    36: ("two runs, one prefix", "the second is refused, a stale one stopped; it does not count"),
     37: ("the supervisor is killed", "the next one takes the mount over"),
     38: ("a PID is used again", "nobody else is ever signalled"),
     39: ("strange names, thousands of files", "kept, or refused by name"),

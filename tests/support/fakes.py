@@ -334,6 +334,7 @@ class FakeMount:
         )
         for path in ("cache", "mnt", "state"):
             (folder / path).mkdir()
+        self.source = self.spec.source.url
         self.directory = StateDirectory(folder / "state")
         self.alive = True
         self.stuck = ""

@@ -335,7 +335,7 @@ class Writer:
 
     place: Place
     me: Holder
-    written: list[tuple[int, int, float, bytes]]
+    written: list[tuple[int, int, float]]
 
     def live(self):
         place = self.place
@@ -367,7 +367,7 @@ class Writer:
                 write_manifest(place.store, name, made, replaces=False)
             except Exception:  # noqa: BLE001 - whatever stops it: it has written nothing
                 return
-            self.written.append((step, held.lease.epoch, int(place.seconds), made.to_bytes()))
+            self.written.append((step, held.lease.epoch, int(place.seconds)))
 
 
 class Run(Place):
@@ -399,7 +399,7 @@ def test_two_writers_on_one_prefix_never_prove_one_step_twice(conditions):
                 lives.remove(life)
         lease = place.lease()
         counting: dict[int, set[int]] = {}
-        for step, epoch, at_second, data in written:
+        for step, epoch, at_second in written:
             later = [each for each in lease.epochs if each.number > epoch]
             if all(at(at_second) < each.since for each in later):
                 counting.setdefault(step, set()).add(epoch)

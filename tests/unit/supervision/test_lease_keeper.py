@@ -83,8 +83,8 @@ def test_it_renews_until_it_is_released(keeping):
 
 def test_a_loss_ends_the_daemon_first_and_is_told(keeping):
     seen = []
-    keeper = keeping.begin(observer=lambda event: seen.append(event))
-    keeper.guard(lambda reason: seen.append(reason))
+    keeper = keeping.begin(observer=seen.append)
+    keeper.guard(seen.append)
     deadline = Deadline()
     keeper.bound(deadline)
     keeping.seize()
