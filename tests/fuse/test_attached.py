@@ -156,6 +156,8 @@ def test_a_store_that_takes_no_checkpoint_ends_the_training(script: Script) -> N
     rig.await_word("at-1", job)
     gate.shut()
     rig.say("go-at-1")
+    rig.await_text("the command ended", job)
+    gate.open()
     answer = job.wait()
     assert answer.code == 1, answer
     assert "could not be reached" in answer.err.partition("the command ended")[0]
