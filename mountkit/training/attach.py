@@ -32,15 +32,18 @@ NOT_SERVED = (ConfigurationError, MountUnavailableError, OSError)
 class Attached(CheckpointCallback):
     """The callback of a script that has none: where it cannot serve, it steps aside."""
 
+    def __init__(self, path: str, on_failure: Any) -> None:
+        super().__init__(on_failure=on_failure)
+        self._path = path
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Serve this training, or say why not.
 
         Raises MountkitError if the store refuses it, unless ``on_failure`` is ``warn``;
         ConfigurationError if it would save past the mount.
         """
-        mount = Mount.containing(args.output_dir)
-        if mount is not None:
-            working_directory.refuse_below(mount.path, args.output_dir)
+        # Nothing of it would reach the bucket, at the end neither.
+        working_directory.refuse_below(self._path, args.output_dir)
         try:
             super().on_train_begin(args, state, control, **more)
         except (MountkitError, OSError) as error:
@@ -65,7 +68,7 @@ class Attached(CheckpointCallback):
 #: What a Trainer gets whose script has none of the kind: the callback that is asked for, and what
 #: makes the one that is attached. Another callback is attached by one more line.
 ATTACHED: tuple[tuple[type[Any], Callable[[TrainerTerms], Any]], ...] = (
-    (CheckpointCallback, lambda terms: Attached(on_failure=terms.on_failure)),  # type: ignore[arg-type]
+    (CheckpointCallback, lambda terms: Attached(terms.path, terms.on_failure)),
 )
 
 

@@ -9,14 +9,17 @@ import pytest
 
 from support import preloaded
 from support.installed import needs
+from support.proxy import Fault
 from support.rig import MANIFEST, SCRIPTS, eventually
 from support.runs import kill_all
 
 if TYPE_CHECKING:
+    from support.proxy import Request
     from support.rig import Bucket, Rig
 
 needs("transformers", "torch", "peft", "trl")
 
+REFUSED = Fault(403, "AccessDenied")
 ATTACHED = "attached to the Trainer of"
 
 
@@ -146,21 +149,23 @@ def test_where_the_callback_cannot_serve_the_end_proves(script: Script) -> None:
     assert script.proven() == {2}
 
 
-@pytest.mark.fault(2, 14)
-def test_a_store_that_takes_no_checkpoint_ends_the_training(script: Script) -> None:
-    rig = script.rig
-    gate = rig.gate()
-    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
-    words = script.words("--steps", "50", "--pause-at", "1")
-    job = rig.begin(script.source, words, *rig.late, endpoint=gate.url)
-    rig.await_word("at-1", job)
-    gate.shut()
-    rig.say("go-at-1")
-    answer = job.wait()
+@pytest.mark.fault(2, 18)
+def test_a_store_that_refuses_a_checkpoint_ends_the_training(script: Script) -> None:
+    def rule(request: Request) -> Fault | None:
+        writes = request.method in {"PUT", "POST"}
+        return REFUSED if writes and request.key.endswith("model.safetensors") else None
+
+    proxy = script.rig.proxy()
+    proxy.rule = rule
+    words = script.words("--steps", "50")
+    answer = script.rig.run(script.source, words, *script.rig.late, endpoint=proxy.url)
     assert answer.code == 1, answer
-    assert "could not be reached" in answer.err.partition("the command ended")[0]
+    trained = answer.err.partition("the command ended")[0]
+    assert "checkpoint-2/model.safetensors" in trained
+    assert "AccessDenied" in trained
     # It has not trained on without a checkpoint.
     assert len(json.loads(script.file.read_text())["losses"]) < 10
+    assert script.proven() == set()
 
 
 @pytest.mark.fault(26)

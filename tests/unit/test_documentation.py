@@ -117,7 +117,7 @@ def test_the_options_are_the_programs():
         for name in COMMANDS
         for parameter in import_module(f"mountkit.cli.{name}").command.params
         if isinstance(parameter, click.Option)
-        for option in parameter.opts
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
     prose = "\n".join(
         document.read_text() for document in DOCUMENTS if ROOT / "tests" not in document.parents

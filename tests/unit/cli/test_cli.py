@@ -82,6 +82,7 @@ class TestErrors:
             (["run", "s3://b", "/mnt", "--"], 2, "no command to run"),
             (["run", "s3://b", "--", "/bin/true"], 2, "both or neither"),
             (["run", "s3://b", "/mnt", "--", "no-such-program"], 2, "'no-such-program'"),
+            (["run", "--load-path", "/no", "--", "/bin/true"], 2, "load_path /no is no directory"),
         ],
     )
     def test_a_sentence_a_hint_and_a_code(self, run, words, code, says):

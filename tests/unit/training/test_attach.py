@@ -98,15 +98,13 @@ class TestCallbacks:
 
 class TestSteppingAside:
     def begin(self, attach, monkeypatch, error: Exception, on_failure: str = "raise"):
-        monkeypatch.setattr(attach.Mount, "containing", lambda *_: None)
-
         def fail(self, args, state, control, **_):
             self._prover = object()
             self.limit.take(args)
             raise error
 
         monkeypatch.setattr(attach.CheckpointCallback, "on_train_begin", fail)
-        callback = attach.Attached(on_failure=on_failure)
+        callback = attach.Attached("/mnt", on_failure)
         args = SimpleNamespace(output_dir="/mnt/out", save_total_limit=3)
         try:
             callback.on_train_begin(args, STATE, None)
