@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support import preloaded
 from support.installed import needs
 
 if TYPE_CHECKING:
-    from support.rig import Bucket, Rig
+    from support.rig import Answer, Bucket, Rig
 
 needs("torch", "safetensors")
 
@@ -50,6 +51,11 @@ safetensors.torch.save_file({"w": loaded["w"] * 2}, path)
 """
 
 
+def run(rig: Rig, bucket: Bucket, text: str) -> Answer:
+    command = preloaded.program(rig.python, rig.work, text, [str(rig.target)])
+    return rig.run(f"s3://{bucket.name}/run", command)
+
+
 @pytest.mark.uncached
 @pytest.mark.fault(2)
 @pytest.mark.parametrize(
@@ -63,7 +69,7 @@ safetensors.torch.save_file({"w": loaded["w"] * 2}, path)
 def test_a_file_that_is_read_takes_no_new_content_and_says_what_to_do(
     rig: Rig, bucket: Bucket, text: str, who: str
 ) -> None:
-    answer = rig.run(f"s3://{bucket.name}/run", [rig.python, "-c", SAVED + text, str(rig.target)])
+    answer = run(rig, bucket, SAVED + text)
     assert answer.code == 1, answer
     errors = [line for line in answer.err.splitlines() if line.startswith("PermissionError")]
     assert "model could not be opened for writing" in errors[-1], answer
@@ -74,13 +80,11 @@ def test_a_file_that_is_read_takes_no_new_content_and_says_what_to_do(
 
 @pytest.mark.cached
 def test_where_the_library_renames_it_is_saved(rig: Rig, bucket: Bucket) -> None:
-    command = [rig.python, "-c", SAVED + SAFETENSORS, str(rig.target)]
-    answer = rig.run(f"s3://{bucket.name}/run", command)
+    answer = run(rig, bucket, SAVED + SAFETENSORS)
     assert answer.code == 0, answer
 
 
 def test_what_was_loaded_without_a_mapping_is_saved(rig: Rig, bucket: Bucket) -> None:
-    command = [rig.python, "-c", SAVED + COPIED, str(rig.target)]
-    answer = rig.run(f"s3://{bucket.name}/run", command)
+    answer = run(rig, bucket, SAVED + COPIED)
     assert answer.code == 0, answer
     assert list(bucket.everything("run")) == ["model"]

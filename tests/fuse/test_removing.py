@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support import preloaded
 from support.installed import needs
 from support.rig import SCRIPTS
 
@@ -75,7 +76,8 @@ def test_every_way_that_python_has(rig: Rig, bucket: Bucket) -> None:
 @pytest.mark.fault(49)
 def test_the_states_of_accelerate(rig: Rig, bucket: Bucket) -> None:
     needs("accelerate")
-    answer = rig.run(f"s3://{bucket.name}/run", [rig.python, "-c", ROTATED, str(rig.target)])
+    command = preloaded.program(rig.python, rig.work, ROTATED, [str(rig.target)])
+    answer = rig.run(f"s3://{bucket.name}/run", command)
     assert answer.code == 0, answer
     assert "['checkpoint_1', 'checkpoint_2']" in answer.out
     saved = bucket.files("run/checkpoints")

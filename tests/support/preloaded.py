@@ -56,6 +56,13 @@ def command(python: str, script: Path, words: Sequence[str]) -> list[str]:
     return [python, "-S", str(CLIENT), address(), str(script), *words]
 
 
+def program(python: str, folder: Path, text: str, words: Sequence[str]) -> list[str]:
+    """The same for the text of a script, which is kept in ``folder``."""
+    script = folder / "program.py"
+    script.write_text(text)
+    return command(python, script, words)
+
+
 @functools.cache
 def address() -> str:
     """Where it listens; it is started if no other worker of this run has done so."""
