@@ -36,8 +36,8 @@ logger = logging.getLogger("mountkit")
 # Soon after the start it is seen whether two have begun at once, where the store lets them.
 FIRST_SECONDS = 3.0
 RETRY_SECONDS = 2.0
-# For a request under way at the end.
-END_SECONDS = 10.0
+# For a request under way at the end, which may come within the grace of a signal.
+END_SECONDS = 3.0
 
 
 class NoLease:
@@ -130,15 +130,20 @@ class LeaseKeeper:
         if self._ended.is_set():
             return
         self.stop()
-        if self.lost or self._thread.is_alive():
+        if self.lost:
             return
-        try:
-            lease_object.release(self._opened(), self.held)
-        except MountkitError as error:
+        # A store that has just not answered is not asked once more: nobody waits for it here.
+        why = "the store does not answer" if self._thread.is_alive() else self._unrenewed
+        if not why:
+            try:
+                lease_object.release(self._opened(), self.held)
+            except MountkitError as error:
+                why = error.message
+        if why:
             self._tell(
                 Problem(
                     f"The lease of {self.held.lease.source} is not released; another machine can "
-                    f"take it when it has run out, in 30 s: {error.message}"
+                    f"take it when it has run out, in 30 s: {why}"
                 )
             )
 

@@ -222,3 +222,23 @@ def test_no_bytes_make_it_crash(data):
 )
 def test_step_of(name, step):
     assert step_of(name) == step
+
+
+@pytest.mark.fault(36)
+class TestTheEpochOfItsWriter:
+    def test_it_is_told_where_there_is_one(self):
+        manifest = Manifest(30, NOW, "s3://b/r", (entry(),), epoch=4, run="s3://b")
+        told = json.loads(manifest.to_bytes())
+        assert (told["format"], told["epoch"], told["run"]) == (1, 4, "s3://b")
+        assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+        without = json.loads(replace(manifest, epoch=None, run="").to_bytes())
+        assert not {"epoch", "run"} & without.keys()
+
+    @pytest.mark.parametrize("epoch", ["4", 4.0, True, -1, [], {}])
+    def test_one_that_makes_no_sense_is_refused(self, epoch):
+        with pytest.raises(VerificationError):
+            Manifest.from_bytes(document(epoch=epoch, run="s3://b"))
+
+    @pytest.mark.parametrize("run", [None, 3, ["s3://b"], ...])
+    def test_without_a_run_it_belongs_to_none(self, run):
+        assert Manifest.from_bytes(document(epoch=4, run=run)).run == ""

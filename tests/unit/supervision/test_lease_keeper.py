@@ -113,7 +113,10 @@ def test_a_store_that_is_away_is_told_once_and_asked_again(keeping):
     away = threading.Event()
 
     class Away(FakeStore):
+        asked = 0
+
         def put_if(self, path, data, *, tag):
+            self.asked += 1
             if away.is_set():
                 raise MountUnavailableError("The store is away.", hint="Wait.")
             return super().put_if(path, data, tag=tag)
@@ -134,6 +137,11 @@ def test_a_store_that_is_away_is_told_once_and_asked_again(keeping):
     away.set()
     assert isinstance(keeping.told(), Problem), "told again the next time"
     keeper.stop()
+    keeper._ended.clear()
+    asked = keeping.store.asked
+    keeper.release()
+    assert "not released" in keeping.told().reason
+    assert keeping.store.asked == asked, "nobody waits for a store that is away"
 
 
 def test_a_release_that_fails_is_told(keeping):
