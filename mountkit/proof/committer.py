@@ -25,10 +25,11 @@ from mountkit.errors import (
 from mountkit.events import CheckpointProven, FileProven, Observer, Problem, ProofStarted
 from mountkit.mounts.disk_space import shortage
 from mountkit.mounts.shadowed_files import missed
-from mountkit.names import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME, is_own
 from mountkit.proof import symbolic_links
 from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import explained
+from mountkit.proof.rank_receipts import NodeReceipts
 from mountkit.proof.upload_waiter import UploadWaiter
 from mountkit.state.proof_stats import Proven
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
+    from mountkit.proof.rank_receipts import Share
 
 NAMED = 5
 RETRY_SECONDS = 1.0
@@ -85,6 +87,7 @@ class Prover:
             self._mount.directory.bypassed.begin(self._path(name))
         except (ConfigurationError, OSError) as error:
             self._observer(Problem(f"That {name} is saved now cannot be noted: {error}"))
+        self._mount.directory.ranks.forget(self._path(name))
         short = shortage(self._mount, name, self._last_size)
         if short:
             self._observer(Problem(short))
@@ -99,6 +102,7 @@ class Prover:
         since: float = 0.0,
         saved: datetime | None = None,
         before: Manifest | None = None,
+        share: Share | None = None,
     ) -> Manifest:
         """Prove every file of a checkpoint and commit it.
 
@@ -120,6 +124,8 @@ class Prover:
         before:
             The manifest that it has. It still speaks for an object that is the same one and whose
             file is not on this machine any more.
+        share:
+            What this node's part of it is, where many ranks saved it; all of them are done here.
 
         Raises NotDurableError, naming the files that the store has not attested; no manifest is
         written; PermissionDeniedError if the store refuses the uploads.
@@ -127,10 +133,13 @@ class Prover:
         started = time.monotonic() if began is None else began
         top = self._path(name)
         try:
-            manifest = self._commit(name, step, files, started, since, saved, before)
+            manifest = self._commit(name, step, files, started, since, saved, before, share)
         except MountkitError as error:
             self._mount.directory.proof_stats.failed(error.message)
+            if share is not None:
+                self._receipts(share).tell(name, step, error)
             raise
+        self._mount.directory.ranks.forget(top)
         proven = Proven(top, step, manifest.created.isoformat())
         self._mount.directory.proof_stats.proved(proven)
         self.refresh(name)
@@ -148,14 +157,18 @@ class Prover:
         since: float,
         saved: datetime | None,
         before: Manifest | None,
+        share: Share | None,
     ) -> Manifest:
         top = self._path(name)
         left_over = {path[len(top) + 1 :] for path in self._mount.control().leftovers(top)}
-        listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME, *left_over})
+        written = {*files, *self._unfinished(top)} - left_over
+        listed = sorted(path for path in written if not is_own(path))
+        follows = share is not None and not share.layout.leads
         self._refuse_strays(top)
         self._refuse_torn(top, since)
         self._refuse_links(top, listed)
-        _refuse_empty(top, listed)
+        if not follows:
+            _refuse_empty(top, listed)
         self._observer(ProofStarted(step, len(listed)))
 
         def proven(entry: FileEntry) -> None:
@@ -171,6 +184,10 @@ class Prover:
         entries += [known[path] for path in listed if path in known]
         self._refuse_strays(top)
         self._refuse_links(top, listed)
+        if share is not None and follows:
+            return self._receipts(share).deliver(name, step, entries)
+        if share is not None:
+            entries = [*self._receipts(share).collect(name, step, entries, sorted(left_over))]
         # All of them may have been removed while they were open.
         _refuse_empty(top, entries)
         manifest = Manifest(
@@ -182,7 +199,12 @@ class Prover:
         )
         content = manifest.to_bytes()
         self._patiently(lambda: self.store.put(f"{name}/{MANIFEST_NAME}", content))
+        if share is not None:
+            self._receipts(share).clean(name)
         return manifest
+
+    def _receipts(self, share: Share) -> NodeReceipts:
+        return NodeReceipts(self.store, self._below, share, self._limits, self._observer)
 
     def _still_proven(self, name: str, before: Manifest | None) -> dict[str, FileEntry]:
         """What an earlier manifest says of objects that are the same, and not on this machine."""

@@ -5,6 +5,7 @@ Facts about Trainer are from transformers 5.23, ``trainer.py`` and ``trainer_cal
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers import Trainer, TrainerCallback
 
-from mountkit import backends, doctor, names, writers
+from mountkit import backends, doctor, writers
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.lineage import Clock
-from mountkit.config import environment, settings, timeouts
+from mountkit.config import settings, timeouts
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
@@ -25,14 +26,24 @@ from mountkit.errors import (
     UsageError,
 )
 from mountkit.events import Observer, Problem, SaveBlocked, silent
-from mountkit.linux import paths
-from mountkit.mounts import link_names, location, working_directory
+from mountkit.mounts import location, working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
-from mountkit.training import requirements, save_end, save_retry, save_total_limit, state_errors
+from mountkit.training import (
+    arguments,
+    requirements,
+    save_end,
+    save_retry,
+    save_total_limit,
+    state_errors,
+)
+from mountkit.training.ranks import Group, Ranks, same_resume
 from mountkit.training.retention import Retention
 from mountkit.training.save_retry import SaveRetrier
 from mountkit.training.save_total_limit import SaveTotalLimit
+from mountkit.training.saved_files import saved_files
+from mountkit.training.shared_proof import SharedProof
+from mountkit.training.shared_save import SharedSaveRetrier
 from mountkit.training.stale_checkpoints import StaleCheckpoints
 
 if TYPE_CHECKING:
@@ -40,6 +51,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mountkit.events import Event
+    from mountkit.proof.rank_receipts import Share
+    from mountkit.training.trainer_hooks import Call
 
 logger = logging.getLogger("mountkit")
 
@@ -56,6 +69,7 @@ class _Saved(NamedTuple):
     began: float
     best: int | None
     at: datetime
+    share: Share | None = None
 
 
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers ships no types
@@ -90,6 +104,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     somebody's own does in its ``_save_checkpoint``.
 
     One save is outstanding at most: the next one waits for its proof.
+
+    With many ranks each of them has the callback. The first of those that share a mount proves what
+    they saved, and world rank 0 writes the manifest. An error of one is raised on all of them.
     """
 
     def __init__(
@@ -109,6 +126,10 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._prover: Prover | None = None
         self._output_dir = ""
         self._save_retrier: SaveRetrier | None = None
+        self._ranks = Ranks()
+        self._shared: SharedProof | None = None
+        # Of many ranks: what was saved on a signal, and no on_save told of.
+        self._unannounced = -1
         self._saving = -1
         self._saved: _Saved | None = None
         self._proof: Future[None] | None = None
@@ -134,12 +155,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         Raises
         ------
         ConfigurationError
-            If several processes train, since only one can be proven so far, or if the run does
-            something to files that the mount cannot do.
+            If the run does something to files that the mount cannot do, or if the ranks of it
+            cannot save one checkpoint together.
         MountkitError
             If the store cannot be asked, or the mount does not serve or takes no file.
         """
-        mount = self._mount or Mount.containing(args.output_dir)
+        self._meet(args)
+        find = functools.partial(Mount.containing, args.output_dir)
+        mount = self._ranks.arrange(lambda: self._mount or find(), args, self._limits)
         if mount is None:
             logger.warning(
                 "mountkit: no mount covers %s; checkpoints stay on the local disk, unproven. "
@@ -154,31 +177,41 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 "prove yet.",
                 hint="Leave CheckpointCallback out; mountkit run proves all at the end.",
             )
-        if args.world_size > 1:
-            raise ConfigurationError(
-                f"{args.world_size} processes train together; mountkit proves the checkpoints of "
-                "one process so far, and would miss the files of the others.",
-                hint="Train with one process, or leave CheckpointCallback out.",
-            )
+        self._ranks.agree_on_step(state.global_step)
+        self._ranks.together(functools.partial(self._take_over, args, state, mount))
+
+    def _take_over(self, args: Any, state: Any, mount: Mount) -> None:
         backend = backends.load(mount.spec.backend)
-        requirements.refuse(_run(args, mount), backend.name, backend.unsupported_operations)
+        run = arguments.asked(args, mount)
+        requirements.refuse(run, backend.name, backend.unsupported_operations)
         writers.install(mount)
         mount.wait_until_serving(self._limits.repair)
         working_directory.refuse_below(mount.path, args.output_dir)
         # A link to this run's directory, perhaps; what is saved through it has the key behind it.
         below = location.followed(mount, mount.relative(args.output_dir))
         self._output_dir = str(Path(mount.path) / below)
-        doctor.essential(mount)
+        if self._ranks.first:
+            doctor.essential(mount)
         self._mount = mount
         self._prover = Prover(mount, below, self._limits, self._tell)
-        self._prover.store.check()
+        if self._ranks.first:
+            self._prover.store.check()
         self._save_retrier = SaveRetrier(mount, self._prover, self._limits, self._tell)
+        layout = self._ranks.layout
+        if layout is not None:
+            states = not args.save_only_model
+            self._shared = SharedProof(mount, below, layout, self._limits, states=states)
+            self._save_retrier = SharedSaveRetrier(
+                mount, self._prover, self._limits, self._tell, self._ranks, self._shared.path
+            )
         save_retry.watch(Trainer, CheckpointCallback)
         save_end.watch(Trainer, CheckpointCallback)
         # Of a training that broke off in a save, nobody knows whether that save is whole.
         self._saved = None
-        found = catalog.scan(self._prover.store)
         self.limit.take(args)
+        if not self._ranks.first:
+            return
+        found = catalog.scan(self._prover.store)
         self._kept = Retention(found, state.global_step, self.limit.value, self._tell)
         self._clock = Clock(each.saved for each in found)
         self._earlier = StaleCheckpoints(
@@ -197,13 +230,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self.on_save_complete()
         # With "best", Trainer decides on the save after the evaluation, and asks nobody then.
         maybe = control.should_evaluate and args.save_strategy == "best"
-        self._guard(self._before_save, state.global_step, control.should_save or maybe)
+        self._agree(self._before_save, state.global_step, control.should_save or maybe)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The same, for saves at the end of an epoch."""
-        self.on_save_complete()
-        maybe = control.should_evaluate and args.save_strategy == "best"
-        self._guard(self._before_save, state.global_step, control.should_save or maybe)
+        self.on_step_end(args, state, control)
 
     def save_retrier(self) -> SaveRetrier | None:
         """Who repeats a save that a lost mount broke; None outside a training in a mount."""
@@ -216,7 +247,20 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         resumed from it: on a signal Trainer saves that very state again, and must not put the
         proven one at risk. Its proof is waited for, where it is under way.
         """
+        if self._unannounced >= 0:
+            # It was made on a signal, and another one begins: the drain proves it.
+            self._mark(self._unannounced)
         self._skipped = -1
+        begin = functools.partial(self._begin_save, step)
+        # World rank 0 decides; what one node cannot have proven, no node tries to.
+        told = self._ranks.gather((self._ranks.together(begin), self._skipped))
+        self._skipped = max(skipped for _, skipped in told)
+        self._unannounced = step if told[0][0] and not self._ranks.alone else -1
+        return told[0][0]
+
+    def _begin_save(self, step: int) -> bool:
+        if not self._ranks.first:
+            return True
         if self._proving == f"checkpoint-{step}":
             try:
                 with state_errors.naming(self._mount):
@@ -247,18 +291,18 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note what was saved. Callbacks after this one may still add files to it."""
         # What is saved at this step once more, on a signal, is not what was announced.
-        self._saving = -1
+        self._saving = self._unannounced = -1
         if self._prover is None or state.global_step == self._skipped:
             return
         self.on_save_complete()
-        self._guard(self._finish_proof)
-        self._guard(self._note, self._prover, state)
+        self._agree(self._finish_proof)
+        self._agree(self._note, self._prover, state.global_step, state)
 
     def on_save_complete(self) -> None:
         """Begin to prove the checkpoint that was saved, now that it has all of its files."""
         saved, self._saved = self._saved, None
         if saved is not None:
-            self._guard(self._begin_proof, saved)
+            self._agree(self._begin_proof, saved)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin the proof, where a Trainer of somebody's own did not tell that the save is over."""
@@ -273,20 +317,30 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if name is not None:
             prover.withdraw(name)
 
-    def _note(self, prover: Prover, state: Any) -> None:
-        step = state.global_step
+    def _note(self, prover: Prover, step: int, state: Any) -> None:
         self._withdraw(prover, step)
         began = time.monotonic() if self._began is None else self._began
         self._began = None
-        self._saved = _Saved(step, began, _best(state), self._clock.now())
+        self._saved = _Saved(step, began, arguments.best(state), self._clock.now())
 
     def _begin_proof(self, saved: _Saved) -> None:
         if self._prover is None or self._mount is None:
             return
-        name = f"checkpoint-{saved.step}"
-        files = self._list(self._mount, Path(self._output_dir) / name)
-        self._proving = name
-        self._proof = self._pool.submit(self._prove, self._prover, name, files, saved)
+        name, files = f"checkpoint-{saved.step}", None
+        share = self._mark(saved.step)
+        if share is None:
+            files = saved_files(self._mount, Path(self._output_dir) / name, self._limits)
+        if self._ranks.first:
+            self._proving = name
+            self._proof = self._pool.submit(
+                self._prove, self._prover, name, files, saved._replace(share=share)
+            )
+
+    def _mark(self, step: int) -> Share | None:
+        """Say, with many ranks, that the save of this one is over."""
+        if self._shared is None or not isinstance(self._save_retrier, SharedSaveRetrier):
+            return None
+        return self._shared.done(f"checkpoint-{step}", self._save_retrier.made)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait until the last checkpoint is proven.
@@ -296,35 +350,35 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         MountkitError
             If it cannot be, unless ``on_failure`` is ``warn``.
         """
-        self.leave()
+        if self._prover is not None and self._unannounced >= 0:
+            self._agree(self._note, self._prover, self._unannounced, state)
         self.on_save_complete()
-        self._guard(self._finish_proof)
+        self._agree(self._finish_proof)
+        self.leave()
+
+    def enter(self, trainer: Any, call: Call) -> None:
+        """A training begins: with many ranks, all of them, and from one checkpoint."""
+        self._meet(trainer.args)
+        managers = [getattr(one, "jit_manager", None) for one in trainer.callback_handler.callbacks]
+        self._ranks.watch([manager for manager in managers if manager is not None])
+        asked = call.argument(0, "resume_from_checkpoint")
+        same = same_resume(asked, trainer.args.output_dir, self._ranks)
+        if same != asked:
+            self._tell(Problem(f"This rank resumes from {same}, as rank 0 does, not from {asked}"))
+            call.give(0, "resume_from_checkpoint", same)
+
+    def _meet(self, args: Any) -> None:
+        if self._ranks.alone and args.world_size > 1:
+            self._ranks = Ranks(Group(self._limits))
 
     def leave(self) -> None:
         """The training has ended, well or with an error: its saves are no longer looked after."""
         self._save_retrier = None
         self.limit.give_back()
-
-    def _list(self, mount: Mount, top: Path) -> tuple[str, ...]:
-        backend = backends.load(mount.spec.backend)
-        if not backend.write_back:
-            # Listed through the mount, it would be the store that is waited for.
-            below = mount.relative(top)
-            return tuple(file.path[len(below) + 1 :] for file in mount.control().files(below))
-        try:
-            return link_names.walk(top, backend.links)
-        except OSError:
-            # The daemon died just after the save; what was written waits in its cache.
-            mount.wait_until_serving(self._limits.repair)
-        try:
-            return link_names.walk(top, backend.links)
-        except OSError as error:
-            bypassed = [path for path in mount.directory.bypassed.paths() if f"{top.name}/" in path]
-            raise NotDurableError(
-                f"{top} was saved and cannot be listed: {error.strerror}. "
-                f"{len(bypassed)} files of it did not reach the mount.",
-                hint=f"See what became of the mount: mountkit status {mount.path}",
-            ) from error
+        if self._shared is not None:
+            self._shared.stop()
+        self._ranks.leave()
+        self._ranks, self._shared, self._unannounced = Ranks(), None, -1
 
     def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
         """Do it; an error ends the training, or is logged, as ``on_failure`` says."""
@@ -335,6 +389,10 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             if self._on_failure == "raise":
                 raise
             logger.warning("mountkit: %s", error)
+
+    def _agree(self, work: Callable[..., None], *arguments: Any) -> None:
+        """The same on every rank: what ends the training on one of them ends it on all."""
+        self._ranks.together(functools.partial(self._guard, work, *arguments))
 
     def _before_save(self, step: int, expected: bool) -> None:
         if self._prover is None or self._mount is None:
@@ -358,8 +416,15 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._proof = None
         proof.result()
 
-    def _prove(self, prover: Prover, name: str, files: tuple[str, ...], saved: _Saved) -> None:
-        prover.prove(name, saved.step, files, began=saved.began, saved=saved.at)
+    def _prove(
+        self, prover: Prover, name: str, files: tuple[str, ...] | None, saved: _Saved
+    ) -> None:
+        share = saved.share
+        if files is None and share is not None and self._shared is not None:
+            files = self._shared.files(name, share)
+        prover.prove(
+            name, saved.step, files or (), began=saved.began, saved=saved.at, share=share
+        )
         self._kept.proved(saved.step, name)
         self._kept.enforce(prover, saved.step, saved.best)
 
@@ -367,27 +432,3 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if isinstance(event, Problem):
             logger.warning("mountkit: %s", event.reason)
         self._on_event(event)
-
-
-def _run(args: Any, mount: Mount) -> requirements.Run:
-    """What this training does to files, as far as its arguments tell."""
-    from accelerate.state import AcceleratorState, is_initialized
-
-    # ``accelerate launch`` configures FSDP past the arguments.
-    plugin = getattr(AcceleratorState(), "fsdp_plugin", None) if is_initialized() else None
-    asked = (args.fsdp_config or {}).get("state_dict_type", "") if args.fsdp else ""
-    events = ""
-    if "tensorboard" in args.report_to:
-        place = Path(environment.tensorboard_directory() or args.output_dir)
-        events = str(place) if Path(paths.resolve(place)).is_relative_to(mount.path) else ""
-    return requirements.Run(
-        sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
-        tensorboard=events,
-        deepspeed=bool(args.deepspeed),
-    )
-
-
-def _best(state: Any) -> int | None:
-    """The step of the best checkpoint so far, if Trainer keeps track of one."""
-    best = state.best_model_checkpoint
-    return names.step_of(Path(best).name) if best else None

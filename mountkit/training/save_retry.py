@@ -21,7 +21,7 @@ from mountkit.events import Observer, Problem
 from mountkit.state.record import SERVING
 from mountkit.store import refusal_in
 from mountkit.timing import wait_until
-from mountkit.training import permanent_errors
+from mountkit.training import arguments, permanent_errors
 from mountkit.training.trainer_hooks import Call, hook
 
 if TYPE_CHECKING:
@@ -72,10 +72,12 @@ class SaveRetrier:
         work: Callable[[], Result],
         *,
         hidden: Callable[[], Exception | None] = lambda: None,
+        lockstep: bool = False,  # noqa: ARG002 - one process waits for nobody in its save
     ) -> Result:
         """Do ``work``, which writes all of the checkpoint ``name``; again, if it was torn.
 
         ``hidden`` tells the error that ``work`` met when it was done last, also one it swallowed.
+        ``lockstep`` says that several processes wait for each other in the midst of it.
 
         Raises NotDurableError if it is torn each time; MountkitError if the mount or the store does
         not come back; and whatever ``work`` raises for another reason.
@@ -220,6 +222,9 @@ def watch(trainer: type[Any], callback: type[Saving]) -> None:
         step = it.state.global_step
         if not found[0].begin_save(step):
             return None
-        return save_retrier.save(f"checkpoint-{step}", call, hidden=lambda: call.hidden)
+        lockstep = arguments.saves_in_lockstep(it)
+        return save_retrier.save(
+            f"checkpoint-{step}", call, hidden=lambda: call.hidden, lockstep=lockstep
+        )
 
     hook(trainer, "_save_checkpoint", save)
