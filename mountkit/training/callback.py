@@ -8,42 +8,40 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers import Trainer, TrainerCallback
 
-from mountkit import backends, doctor, writers
+from mountkit import doctor, writers
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.lineage import Clock
 from mountkit.config import settings, timeouts
 from mountkit.errors import (
-    ConfigurationError,
     MountkitError,
     MountUnavailableError,
     NotDurableError,
     UsageError,
 )
 from mountkit.events import Observer, Problem, SaveBlocked, silent
-from mountkit.mounts import location, working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
 from mountkit.training import (
     arguments,
-    requirements,
+    ranks,
+    run_check,
     save_end,
     save_retry,
     save_total_limit,
     state_errors,
 )
-from mountkit.training.ranks import Group, Ranks, same_resume
+from mountkit.training.pending_proof import PendingProof
+from mountkit.training.ranks import Ranks
 from mountkit.training.retention import Retention
 from mountkit.training.save_retry import SaveRetrier
 from mountkit.training.save_total_limit import SaveTotalLimit
 from mountkit.training.saved_files import saved_files
 from mountkit.training.shared_proof import SharedProof
-from mountkit.training.shared_save import SharedSaveRetrier
 from mountkit.training.stale_checkpoints import StaleCheckpoints
 
 if TYPE_CHECKING:
@@ -128,18 +126,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._save_retrier: SaveRetrier | None = None
         self._ranks = Ranks()
         self._shared: SharedProof | None = None
-        # Of many ranks: what was saved on a signal, and no on_save told of.
-        self._unannounced = -1
         self._saving = -1
         self._saved: _Saved | None = None
-        self._proof: Future[None] | None = None
-        self._proving = ""
+        self._proof = PendingProof()
         self._began: float | None = None
         self._kept = Retention((), 0, None, self._tell)
         self._clock = Clock(())
         self._earlier: StaleCheckpoints | None = None
         self._skipped = -1
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
         save_total_limit.watch(Trainer, CheckpointCallback)
 
     def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -160,35 +154,19 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         MountkitError
             If the store cannot be asked, or the mount does not serve or takes no file.
         """
-        self._meet(args)
+        self._ranks = ranks.meet(self._ranks, args, self._limits)
         find = functools.partial(Mount.containing, args.output_dir)
         mount = self._ranks.arrange(lambda: self._mount or find(), args, self._limits)
         if mount is None:
-            logger.warning(
-                "mountkit: no mount covers %s; checkpoints stay on the local disk, unproven. "
-                "To save into a bucket: mountkit run s3://BUCKET/PREFIX %s -- COMMAND",
-                args.output_dir,
-                args.output_dir,
-            )
+            logger.warning(run_check.LOCAL, args.output_dir, args.output_dir)
             return
         if state.is_hyper_param_search:
-            raise ConfigurationError(
-                "A hyper-parameter search saves below run-N folders, which mountkit does not "
-                "prove yet.",
-                hint="Leave CheckpointCallback out; mountkit run proves all at the end.",
-            )
+            raise run_check.no_search()
         self._ranks.agree_on_step(state.global_step)
         self._ranks.together(functools.partial(self._take_over, args, state, mount))
 
     def _take_over(self, args: Any, state: Any, mount: Mount) -> None:
-        backend = backends.load(mount.spec.backend)
-        run = arguments.asked(args, mount)
-        requirements.refuse(run, backend.name, backend.unsupported_operations)
-        writers.install(mount)
-        mount.wait_until_serving(self._limits.repair)
-        working_directory.refuse_below(mount.path, args.output_dir)
-        # A link to this run's directory, perhaps; what is saved through it has the key behind it.
-        below = location.followed(mount, mount.relative(args.output_dir))
+        below = run_check.check(args, mount, self._limits)
         self._output_dir = str(Path(mount.path) / below)
         if self._ranks.first:
             doctor.essential(mount)
@@ -200,10 +178,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         layout = self._ranks.layout
         if layout is not None:
             states = not args.save_only_model
-            self._shared = SharedProof(mount, below, layout, self._limits, states=states)
-            self._save_retrier = SharedSaveRetrier(
-                mount, self._prover, self._limits, self._tell, self._ranks, self._shared.path
-            )
+            self._shared = SharedProof(
+                mount, below, self._prover, self._limits, self._tell,
+                ranks=self._ranks, layout=layout, states=states,
+            )  # fmt: skip
+            self._save_retrier = self._shared.retrier
         save_retry.watch(Trainer, CheckpointCallback)
         save_end.watch(Trainer, CheckpointCallback)
         # Of a training that broke off in a save, nobody knows whether that save is whole.
@@ -230,7 +209,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self.on_save_complete()
         # With "best", Trainer decides on the save after the evaluation, and asks nobody then.
         maybe = control.should_evaluate and args.save_strategy == "best"
-        self._agree(self._before_save, state.global_step, control.should_save or maybe)
+        expected = self._prover is not None and (control.should_save or maybe)
+        if expected:
+            self._began = time.monotonic()
+            self._finish_proofs()
+        self._agree(self._before_save, state.global_step, expected)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The same, for saves at the end of an epoch."""
@@ -247,24 +230,22 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         resumed from it: on a signal Trainer saves that very state again, and must not put the
         proven one at risk. Its proof is waited for, where it is under way.
         """
-        if self._unannounced >= 0:
-            # It was made on a signal, and another one begins: the drain proves it.
-            self._mark(self._unannounced)
         self._skipped = -1
         begin = functools.partial(self._begin_save, step)
         # World rank 0 decides; what one node cannot have proven, no node tries to.
         told = self._ranks.gather((self._ranks.together(begin), self._skipped))
         self._skipped = max(skipped for _, skipped in told)
-        self._unannounced = step if told[0][0] and not self._ranks.alone else -1
+        if self._shared is not None and told[0][0]:
+            self._shared.begin(step)
         return told[0][0]
 
     def _begin_save(self, step: int) -> bool:
         if not self._ranks.first:
             return True
-        if self._proving == f"checkpoint-{step}":
+        if self._proof.name == f"checkpoint-{step}":
             try:
                 with state_errors.naming(self._mount):
-                    self._finish_proof()
+                    self._proof.finish()
             except MountkitError as error:
                 # What counts is the save that begins now, and its own proof.
                 self._tell(Problem(error.message))
@@ -291,11 +272,13 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note what was saved. Callbacks after this one may still add files to it."""
         # What is saved at this step once more, on a signal, is not what was announced.
-        self._saving = self._unannounced = -1
+        self._saving = -1
+        if self._shared is not None:
+            self._shared.unannounced = -1
         if self._prover is None or state.global_step == self._skipped:
             return
         self.on_save_complete()
-        self._agree(self._finish_proof)
+        self._finish_proofs()
         self._agree(self._note, self._prover, state.global_step, state)
 
     def on_save_complete(self) -> None:
@@ -327,20 +310,12 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if self._prover is None or self._mount is None:
             return
         name, files = f"checkpoint-{saved.step}", None
-        share = self._mark(saved.step)
+        share = None if self._shared is None else self._shared.done(saved.step)
         if share is None:
             files = saved_files(self._mount, Path(self._output_dir) / name, self._limits)
         if self._ranks.first:
-            self._proving = name
-            self._proof = self._pool.submit(
-                self._prove, self._prover, name, files, saved._replace(share=share)
-            )
-
-    def _mark(self, step: int) -> Share | None:
-        """Say, with many ranks, that the save of this one is over."""
-        if self._shared is None or not isinstance(self._save_retrier, SharedSaveRetrier):
-            return None
-        return self._shared.done(f"checkpoint-{step}", self._save_retrier.made)
+            share_of = saved._replace(share=share)
+            self._proof.begin(name, self._prove, self._prover, name, files, share_of)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait until the last checkpoint is proven.
@@ -350,26 +325,19 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         MountkitError
             If it cannot be, unless ``on_failure`` is ``warn``.
         """
-        if self._prover is not None and self._unannounced >= 0:
-            self._agree(self._note, self._prover, self._unannounced, state)
+        step = -1 if self._shared is None else self._shared.unannounced
+        if self._prover is not None and step >= 0:
+            self._agree(self._note, self._prover, step, state)
         self.on_save_complete()
-        self._agree(self._finish_proof)
+        self._finish_proofs()
         self.leave()
 
     def enter(self, trainer: Any, call: Call) -> None:
         """A training begins: with many ranks, all of them, and from one checkpoint."""
-        self._meet(trainer.args)
-        managers = [getattr(one, "jit_manager", None) for one in trainer.callback_handler.callbacks]
-        self._ranks.watch([manager for manager in managers if manager is not None])
-        asked = call.argument(0, "resume_from_checkpoint")
-        same = same_resume(asked, trainer.args.output_dir, self._ranks)
-        if same != asked:
-            self._tell(Problem(f"This rank resumes from {same}, as rank 0 does, not from {asked}"))
-            call.give(0, "resume_from_checkpoint", same)
-
-    def _meet(self, args: Any) -> None:
-        if self._ranks.alone and args.world_size > 1:
-            self._ranks = Ranks(Group(self._limits))
+        self._ranks = ranks.meet(self._ranks, trainer.args, self._limits)
+        said = self._ranks.enter(trainer, call)
+        if said:
+            self._tell(Problem(said))
 
     def leave(self) -> None:
         """The training has ended, well or with an error: its saves are no longer looked after."""
@@ -378,7 +346,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if self._shared is not None:
             self._shared.stop()
         self._ranks.leave()
-        self._ranks, self._shared, self._unannounced = Ranks(), None, -1
+        self._ranks, self._shared = Ranks(), None
 
     def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
         """Do it; an error ends the training, or is logged, as ``on_failure`` says."""
@@ -397,24 +365,22 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     def _before_save(self, step: int, expected: bool) -> None:
         if self._prover is None or self._mount is None:
             return
-        if self._proof is not None and self._proof.done():
-            self._finish_proof()
-        if not expected:
-            return
-        self._began = time.monotonic()
-        self._finish_proof()
-        self._mount.wait_until_serving(self._limits.repair)
-        self._saving = step
+        if not self._proof.under_way:
+            self._proof.finish()
+        if expected:
+            self._mount.wait_until_serving(self._limits.repair)
+            self._saving = step
+
+    def _finish_proofs(self) -> None:
+        if self._proof.under_way:
+            self._tell(SaveBlocked(f"the save waits until {self._proof.name} is proven"))
+        self._ranks.await_proofs(self._proof, give_up=self._on_failure == "raise")
+        self._agree(self._finish_proof)
 
     def _finish_proof(self) -> None:
-        proof = self._proof
-        if proof is None:
-            return
-        if not proof.done():
-            self._tell(SaveBlocked(f"the save waits until {self._proving} is proven"))
-        # Bounded: the proof itself ends when nothing moves for the stall timeout.
-        self._proof = None
-        proof.result()
+        # With many ranks it is another one's that has failed, if this one is still under way.
+        if self._ranks.alone or not self._proof.under_way:
+            self._proof.finish()
 
     def _prove(
         self, prover: Prover, name: str, files: tuple[str, ...] | None, saved: _Saved
@@ -422,9 +388,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         share = saved.share
         if files is None and share is not None and self._shared is not None:
             files = self._shared.files(name, share)
-        prover.prove(
-            name, saved.step, files or (), began=saved.began, saved=saved.at, share=share
-        )
+        prover.prove(name, saved.step, files or (), began=saved.began, saved=saved.at, share=share)
         self._kept.proved(saved.step, name)
         self._kept.enforce(prover, saved.step, saved.best)
 

@@ -1,224 +1,36 @@
 """The ranks of a training: what they agree on, and which of them proves what.
 
 Everything here is called in the main thread, by every rank at the same places: no collective is
-called from a thread. The ranks have a process group of their own for it, on the CPU (gloo), so that
-no GPU is waited for, and its waits are as long as mountkit's own.
+called from a thread.
 """
 
 from __future__ import annotations
 
 import os
-import platform
+import time
 import uuid
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import mountkit
-from mountkit import errors
-from mountkit.checkpoints.receipt import Layout
-from mountkit.errors import ConfigurationError, MountkitError, NotDurableError
+from mountkit.errors import ConfigurationError
 from mountkit.mounts import location
+from mountkit.training.rank_group import Group, Told
+from mountkit.training.rank_places import Place, layout
 from mountkit.training.shared_signal import SharedSignal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from mountkit.checkpoints.receipt import Layout
     from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
+    from mountkit.training.pending_proof import PendingProof
+    from mountkit.training.trainer_hooks import Call
 
     Result = TypeVar("Result")
     Value = TypeVar("Value")
 
-# Until every rank begins its training; the slowest loads a checkpoint before.
-HELLO_SECONDS = 600.0
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-class Place(NamedTuple):
-    """Where a rank saves: what decides on the node that it belongs to.
-
-    ``node`` is the same for all ranks that share one mount, ``url`` for all that save in one place.
-    ``saves`` tells whether Trainer has this rank write what is saved once.
-    """
-
-    node: tuple[str, ...] = ()
-    url: str = ""
-    saves: bool = False
-    on_each_node: bool = False
-    version: str = mountkit.__version__
-
-    @classmethod
-    def of(cls, mount: Mount | None, below: str, args: Any) -> Place:
-        """That of this process; without a mount, one that says so."""
-        if mount is None:
-            return cls(saves=args.should_save, on_each_node=args.save_on_each_node)
-        found = mount.directory.path.stat()
-        # Machines may have one name, containers one kernel, and both a directory of one path.
-        node = (
-            platform.node(),
-            BOOT_ID.read_text().strip(),
-            str(mount.directory.path),
-            f"{found.st_dev}:{found.st_ino}",
-        )
-        url = mount.spec.source.child(below).url
-        return cls(node, url, args.should_save, args.save_on_each_node)
-
-
-def layout(places: Sequence[Place], rank: int) -> Layout | None:
-    """Which ranks share a mount; None if none has one. Pure, and so the same on all ranks.
-
-    Raises ConfigurationError if they cannot save one checkpoint together.
-    """
-    without = [each for each, place in enumerate(places) if not place.node]
-    if len(without) == len(places):
-        return None
-    if without:
-        raise ConfigurationError(
-            f"output_dir lies in a mount on rank {places.index(_first_mounted(places))}, and in "
-            f"none on rank {_listed(without)}: the files of those would not reach the bucket.",
-            hint="Mount on every node, as with `mountkit run` around each node's torchrun.",
-        )
-    urls = sorted({place.url for place in places})
-    if len(urls) > 1:
-        raise ConfigurationError(
-            f"The ranks save in different places: {', '.join(urls)}.",
-            hint="Mount one URL on every node, and give one output_dir below it.",
-        )
-    versions = sorted({place.version for place in places})
-    if len(versions) > 1:
-        raise ConfigurationError(
-            f"The ranks have different versions of mountkit: {', '.join(versions)}.",
-            hint="Install one on every node.",
-        )
-    writers = [each for each, place in enumerate(places) if place.saves]
-    if len(writers) > 1:
-        raise ConfigurationError(
-            f"Rank {_listed(writers)} each write the whole checkpoint to {urls[0]}: "
-            "save_on_each_node has the nodes replace each other's files.",
-            hint="Set save_on_each_node=False: the nodes share one bucket.",
-        )
-    nodes: dict[tuple[str, ...], list[int]] = {}
-    for each, place in enumerate(places):
-        nodes.setdefault(place.node, []).append(each)
-    return Layout(rank, tuple(tuple(ranks) for ranks in nodes.values()))
-
-
-def _first_mounted(places: Sequence[Place]) -> Place:
-    return next(place for place in places if place.node)
-
-
-def _listed(ranks: Sequence[int]) -> str:
-    return " and ".join(str(rank) for rank in ranks)
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An error as the other ranks hear of it."""
-
-    rank: int
-    kind: str
-    message: str
-    hint: str
-    unproven: tuple[errors.Unproven, ...] = ()
-
-    @classmethod
-    def by(cls, rank: int, error: Exception) -> Told:
-        """That of this rank."""
-        if not isinstance(error, MountkitError):
-            text = f"{type(error).__name__}: {error}"
-            return cls(rank, NotDurableError.__name__, text, "See that rank's own error.")
-        unproven = error.unproven if isinstance(error, NotDurableError) else ()
-        return cls(rank, type(error).__name__, error.message, error.hint, unproven)
-
-    def error(self) -> MountkitError:
-        """The error to raise here: of the same kind, so that the job ends with the same code."""
-        kind = getattr(errors, self.kind, NotDurableError)
-        message = f"Rank {self.rank} failed, and so all ranks end: {self.message}"
-        if isinstance(kind, type) and issubclass(kind, NotDurableError):
-            return kind(message, hint=self.hint, unproven=self.unproven)
-        known = isinstance(kind, type) and issubclass(kind, MountkitError)
-        return (kind if known else NotDurableError)(message, hint=self.hint)
-
-
-class Group:
-    """The process group of the ranks, for small things on the CPU."""
-
-    def __init__(self, limits: Limits) -> None:
-        import torch
-        from torch import distributed
-
-        if not distributed.is_available() or not distributed.is_initialized():
-            raise ConfigurationError(
-                "Several processes train together without a process group of torch.distributed; "
-                "mountkit has nothing by which they could agree.",
-                hint="Start them with torchrun or accelerate launch, or leave CheckpointCallback "
-                "out: mountkit run proves all at the end.",
-            )
-        self._torch, self._distributed = torch, distributed
-        self.rank: int = distributed.get_rank()
-        self.world: int = distributed.get_world_size()
-        self._hello()
-        # As long as a rank may wait for a proof, a mount and a store, one after the other.
-        seconds = limits.drain + limits.repair + limits.stall
-        with self._others():
-            self._group = distributed.new_group(
-                backend="gloo", timeout=timedelta(seconds=max(seconds, HELLO_SECONDS))
-            )
-
-    def _hello(self) -> None:
-        """See that every rank is here, by the store that they met in: it has a limit of ours."""
-        store = self._distributed.distributed_c10d._get_default_store()
-        count = store.add(f"mountkit/count/{self.rank}", 1)
-        store.set(f"mountkit/{count}/{self.rank}", b"1")
-        for rank in range(self.world):
-            try:
-                store.wait([f"mountkit/{count}/{rank}"], timedelta(seconds=HELLO_SECONDS))
-            except RuntimeError as error:
-                raise ConfigurationError(
-                    f"Rank {rank} did not begin its training with mountkit within "
-                    f"{HELLO_SECONDS:.0f} s.",
-                    hint="Add CheckpointCallback on every rank, not on rank 0 alone.",
-                ) from error
-
-    def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Each of the flags: whether it is set on any rank."""
-        tensor = self._torch.tensor(flags, dtype=self._torch.int32)
-        with self._others():
-            self._distributed.all_reduce(
-                tensor, op=self._distributed.ReduceOp.MAX, group=self._group
-            )
-        return tuple(bool(flag) for flag in tensor.tolist())
-
-    def gather(self, value: Value) -> list[Value]:
-        """The value of every rank, by rank."""
-        found: list[Any] = [None] * self.world
-        with self._others():
-            self._distributed.all_gather_object(found, value, group=self._group)
-        return found
-
-    def _others(self) -> _Others:
-        return _Others(self.rank)
-
-
-class _Others:
-    """Around a collective: what it raises says that another rank is gone."""
-
-    def __init__(self, rank: int) -> None:
-        self._rank = rank
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, RuntimeError):
-            raise NotDurableError(
-                f"Rank {self._rank} cannot go on: another rank of this training is gone, or did "
-                f"not answer ({str(error).partition(chr(10))[0]}).",
-                hint="See that rank's own error; then start the job again: it goes on from the "
-                "newest proven checkpoint.",
-            ) from error
+PROOF_PAUSE_SECONDS = 0.05
 
 
 class Ranks:
@@ -247,9 +59,7 @@ class Ranks:
         """Whether this rank proves for those who share its mount."""
         return self._layout is None or self._layout.first
 
-    def arrange(
-        self, find: Callable[[], Mount | None], args: Any, limits: Limits
-    ) -> Mount | None:
+    def arrange(self, find: Callable[[], Mount | None], args: Any, limits: Limits) -> Mount | None:
         """Find the mount of this rank; tell each other where all save, and settle who proves what.
 
         Raises MountkitError on all ranks if it does on one, or if they cannot save together.
@@ -276,9 +86,19 @@ class Ranks:
             self._signal = SharedSignal(self._managers, first=self._layout.first)
         return mount
 
-    def watch(self, managers: Sequence[Any]) -> None:
-        """What saves on a signal of one rank does so on all, once it is known who they are."""
-        self._managers = () if self._group is None else tuple(managers)
+    def enter(self, trainer: Any, call: Call) -> str:
+        """A training begins, all ranks of it at once, and from one checkpoint; what changed."""
+        if self._group is None:
+            return ""
+        # What saves on a signal of one rank does so on all, once it is known who they are.
+        managers = [getattr(one, "jit_manager", None) for one in trainer.callback_handler.callbacks]
+        self._managers = tuple(manager for manager in managers if manager is not None)
+        asked = call.argument(0, "resume_from_checkpoint")
+        same = _same_resume(asked, trainer.args.output_dir, self)
+        if same == asked:
+            return ""
+        call.give(0, "resume_from_checkpoint", same)
+        return f"Rank {self._group.rank} resumes from {same}, as rank 0 does, not from {asked}"
 
     def leave(self) -> None:
         """The training is over."""
@@ -322,6 +142,17 @@ class Ranks:
         self.settle(error)
         return result  # type: ignore[no-any-return] # without an error it is the work's
 
+    def await_proofs(self, proof: PendingProof, *, give_up: bool) -> None:
+        """Wait until no rank has a proof under way; with ``give_up``, or one has failed.
+
+        All ask each other while they wait: who waited alone would not hear of a rank that is gone.
+        """
+        while self._group is not None:
+            under_way, failed = self._group.any(proof.under_way, proof.failed)
+            if not under_way or (failed and give_up):
+                return
+            time.sleep(PROOF_PAUSE_SECONDS)
+
     def gather(self, value: Value) -> list[Value]:
         """The value of every rank, by rank."""
         return [value] if self._group is None else self._group.gather(value)
@@ -337,13 +168,18 @@ class Ranks:
             )
 
 
-def same_resume(asked: object, output_dir: str, ranks: Ranks) -> object:
+def meet(so_far: Ranks, args: Any, limits: Limits) -> Ranks:
+    """The ranks of a training that begins; those of ``so_far``, if they have met for it."""
+    if args.world_size == 1 or not so_far.alone:
+        return so_far
+    return Ranks(Group(limits))
+
+
+def _same_resume(asked: object, output_dir: str, ranks: Ranks) -> object:
     """What to resume from: where the ranks were told different things, what rank 0 was told.
 
     A checkpoint below ``output_dir`` is the same one on a node that mounts elsewhere.
     """
-    if ranks.alone:
-        return asked
     top = os.path.realpath(output_dir)
     name = asked
     if isinstance(asked, str):
@@ -355,4 +191,4 @@ def same_resume(asked: object, output_dir: str, ranks: Ranks) -> object:
     leads = found[0]
     if not isinstance(leads, str):
         return leads
-    return leads if os.path.isabs(leads) else str(Path(output_dir) / leads)
+    return leads if Path(leads).is_absolute() else str(Path(output_dir) / leads)

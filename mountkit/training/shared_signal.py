@@ -22,7 +22,7 @@ class SharedSignal:
         self.pending = False
         for manager in managers:
             # What its timer calls, some seconds after the signal.
-            manager._enable_checkpoint = self._request
+            manager._enable_checkpoint = self._request  # noqa: SLF001
             if not first:
                 # One alone writes the mark of a save that is not whole, and removes it.
                 manager.execute_jit_checkpoint = _without_mark(manager)
@@ -47,6 +47,7 @@ class SharedSignal:
 def _without_mark(manager: Any) -> Any:
     def save() -> None:
         manager.is_checkpoint_requested = False
-        manager.trainer._save_checkpoint(manager.trainer.model, trial=None)
+        trainer = manager.trainer
+        trainer._save_checkpoint(trainer.model, trial=None)  # noqa: SLF001 - as it does itself
 
     return save

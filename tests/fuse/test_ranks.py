@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +33,8 @@ def test_two_ranks_have_one_manifest_with_the_files_of_both(rig: Rig, bucket: Bu
     assert set(training.report["proven"]) == {"2", "4", "6"}, answer
     for step in (4, 6):
         manifest = bucket.manifest(f"run/checkpoint-{step}")
-        assert {"rng_state_0.pth", "rng_state_1.pth"} <= {file["path"] for file in manifest["files"]}
+        assert {"rng_state_0.pth", "rng_state_1.pth"} <= {
+            file["path"] for file in manifest["files"]
+        }
         training.assert_proven(bucket, step)
     assert bucket.everything("run/checkpoint-2") == {}
