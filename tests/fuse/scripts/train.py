@@ -176,6 +176,8 @@ def main() -> None:
     parser.add_argument("--callback", choices=["raise", "warn", "none"], default="raise")
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
     parser.add_argument("--shard", help="the largest that a file of the weights may be")
+    parser.add_argument("--jit", action="store_true", help="save on SIGTERM")
+    parser.add_argument("--best", action="store_true", help="evaluate, and keep the best")
     parser.add_argument("--fresh", action="store_true", help="do not look for a checkpoint")
     options = parser.parse_args()
 
@@ -215,11 +217,22 @@ def main() -> None:
             save_total_limit=options.limit,
             per_device_train_batch_size=4,
             logging_steps=1,
+            enable_jit_checkpoint=options.jit,
+            **(
+                {
+                    "eval_strategy": "steps",
+                    "eval_steps": options.save_steps,
+                    "load_best_model_at_end": True,
+                }
+                if options.best
+                else {}
+            ),
             use_cpu=True,
             report_to="none",
             disable_tqdm=True,
         ),
         train_dataset=[{"input_ids": row, "labels": row} for row in rows],
+        eval_dataset=[{"input_ids": row, "labels": row} for row in rows[:8]],
         callbacks=callbacks,
     )
     # Between the weights and the optimizer: the first time only, for a save may be repeated.
@@ -235,6 +248,9 @@ def main() -> None:
 
     trainer._save_optimizer_and_scheduler = save_later
     again.trainer = trainer
+    for one in trainer.callback_handler.callbacks:
+        if getattr(one, "jit_manager", None) is not None:
+            one.jit_manager.kill_wait = 0.1
     if options.shard:
         # Trainer has no setting for it, and saves with what the model does by default.
         model = trainer.model
@@ -257,6 +273,9 @@ def main() -> None:
             "written": watcher.written,
             "proven": watcher.proven,
             "newest_after_again": again.newest,
+            "losses": {
+                line["step"]: line["loss"] for line in trainer.state.log_history if "loss" in line
+            },
         }
         if trainer.is_world_process_zero():
             options.report.write_text(json.dumps(content))
