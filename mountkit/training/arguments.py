@@ -16,17 +16,11 @@ if TYPE_CHECKING:
 
 def asked(args: Any, mount: Mount) -> requirements.Run:
     """What it asks of the mount."""
-    from accelerate.state import AcceleratorState, is_initialized
-
-    # ``accelerate launch`` configures FSDP past the arguments.
-    plugin = getattr(AcceleratorState(), "fsdp_plugin", None) if is_initialized() else None
-    asked = (args.fsdp_config or {}).get("state_dict_type", "") if args.fsdp else ""
     events = ""
     if "tensorboard" in args.report_to:
         place = Path(environment.tensorboard_directory() or args.output_dir)
         events = str(place) if Path(paths.resolve(place)).is_relative_to(mount.path) else ""
     return requirements.Run(
-        sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
         tensorboard=events,
         deepspeed=bool(args.deepspeed),
     )

@@ -49,7 +49,7 @@ class Training:
             for path in top.rglob("*")
             if path.is_file()
         }
-        assert {weights, "optimizer.pt", "trainer_state.json"} <= set(files)
+        assert {weights, "trainer_state.json"} <= set(files)
         return files
 
     def assert_proven(self, bucket: Bucket, step: int) -> None:

@@ -153,6 +153,22 @@ def trainer_class(options: argparse.Namespace) -> type[Trainer]:
     return OwnLoop if options.own_loop else Trainer
 
 
+def shard_on_cpu() -> None:
+    """Have accelerate do for a CPU what it does for every other device; torch shards on both."""
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
+
+    begin = AcceleratorState.__init__
+
+    def init(self, *arguments, fsdp_plugin=None, **more):
+        begin(self, *arguments, fsdp_plugin=fsdp_plugin, **more)
+        if fsdp_plugin is not None:
+            self.distributed_type = DistributedType.FSDP
+            self.fsdp_plugin = fsdp_plugin
+
+    AcceleratorState.__init__ = init
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output_dir")
@@ -177,6 +193,7 @@ def main() -> None:
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
     parser.add_argument("--shard", help="the largest that a file of the weights may be")
     parser.add_argument("--jit", action="store_true", help="save on SIGTERM")
+    parser.add_argument("--fsdp", choices=["SHARDED_STATE_DICT", "FULL_STATE_DICT"], default="")
     parser.add_argument("--best", action="store_true", help="evaluate, and keep the best")
     parser.add_argument("--fresh", action="store_true", help="do not look for a checkpoint")
     options = parser.parse_args()
@@ -186,6 +203,8 @@ def main() -> None:
     set_seed(1)
     generator = torch.Generator().manual_seed(1)
     rows = torch.randint(0, 64, (64, 16), generator=generator)
+    if options.fsdp:
+        shard_on_cpu()
     watcher = Watcher(options)
     callbacks: list[TrainerCallback] = [watcher]
     if options.callback != "none":
@@ -218,6 +237,11 @@ def main() -> None:
             per_device_train_batch_size=4,
             logging_steps=1,
             enable_jit_checkpoint=options.jit,
+            **(
+                {"fsdp": True, "fsdp_config": {"state_dict_type": options.fsdp, "version": 2}}
+                if options.fsdp
+                else {}
+            ),
             **(
                 {
                     "eval_strategy": "steps",
