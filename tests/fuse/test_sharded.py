@@ -25,7 +25,7 @@ def test_shards_are_proven_as_one_and_the_losses_are_those_of_an_undisturbed_run
     rig: Rig, bucket: Bucket
 ) -> None:
     source = f"s3://{bucket.name}/run"
-    options = ("--steps", "6", "--fsdp", "SHARDED_STATE_DICT")
+    options = ("--steps", "6", "--sharded")
     first = Training(rig)
     job = rig.begin(source, together(first, *options, "--pause-in-save", "4"), limit=200)
     rig.await_word("in-4", job)
@@ -46,15 +46,3 @@ def test_shards_are_proven_as_one_and_the_losses_are_those_of_an_undisturbed_run
     answer = rig.start(*together(alone, *options, "--fresh", "--callback", "none")).wait()
     assert answer.code == 0, answer
     assert again.report["losses"] == alone.report["losses"]
-
-
-@pytest.mark.fault(27)
-def test_full_state_is_proven_too(rig: Rig, bucket: Bucket) -> None:
-    training = Training(rig)
-    options = ("--steps", "4", "--fsdp", "FULL_STATE_DICT")
-    answer = rig.run(f"s3://{bucket.name}/run", together(training, *options), limit=200)
-    assert answer.code == 0, answer
-    assert set(training.report["proven"]) == {"2", "4"}
-    written = training.written(4, "pytorch_model_fsdp.bin")
-    assert written.keys() >= {"optimizer.bin", "rng_state_1.pth"}
-    assert_proven(bucket, "run/checkpoint-4", written)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from support.rig import Job
     from support.training import Training
 
+ACCELERATE = "accelerate.commands.launch"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -36,6 +37,14 @@ def by_torchrun(training: Training, *options: str) -> list[str]:
     """The training in two processes that torchrun starts."""
     python, *words = training.from_the_start("--save-steps", "2", *options)
     return [python, *TORCHRUN, *words]
+
+
+def by_accelerate(training: Training, *options: str) -> list[str]:
+    """The training in two processes that accelerate starts."""
+    python, *words = training.from_the_start("--save-steps", "2", *options)
+    port = ["--main_process_port", str(free_port())]
+    how = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    return [python, "-m", ACCELERATE, "--cpu", *how, *port, "--dynamo_backend", "no", *words]
 
 
 def rank_of(job: Job, number: int) -> psutil.Process:

@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
     parser.add_argument("--shard", help="the largest that a file of the weights may be")
     parser.add_argument("--jit", action="store_true", help="save on SIGTERM")
-    parser.add_argument("--fsdp", choices=["SHARDED_STATE_DICT", "FULL_STATE_DICT"], default="")
+    parser.add_argument("--sharded", action="store_true", help="FSDP, with sharded state")
     parser.add_argument("--best", action="store_true", help="evaluate, and keep the best")
     parser.add_argument("--fresh", action="store_true", help="do not look for a checkpoint")
     options = parser.parse_args()
@@ -203,7 +203,7 @@ def main() -> None:
     set_seed(1)
     generator = torch.Generator().manual_seed(1)
     rows = torch.randint(0, 64, (64, 16), generator=generator)
-    if options.fsdp:
+    if options.sharded:
         shard_on_cpu()
     watcher = Watcher(options)
     callbacks: list[TrainerCallback] = [watcher]
@@ -238,8 +238,8 @@ def main() -> None:
             logging_steps=1,
             enable_jit_checkpoint=options.jit,
             **(
-                {"fsdp": True, "fsdp_config": {"state_dict_type": options.fsdp, "version": 2}}
-                if options.fsdp
+                {"fsdp": True, "fsdp_config": {"state_dict_type": "SHARDED_STATE_DICT"}}
+                if options.sharded
                 else {}
             ),
             **(
