@@ -44,7 +44,8 @@ def by_accelerate(training: Training, *options: str) -> list[str]:
     python, *words = training.from_the_start("--save-steps", "2", *options)
     port = ["--main_process_port", str(free_port())]
     how = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    return [python, "-m", ACCELERATE, "--cpu", *how, *port, "--dynamo_backend", "no", *words]
+    # Told that there is no GPU, it starts one process: the training says so itself.
+    return [python, "-m", ACCELERATE, "--multi_gpu", *how, *port, "--dynamo_backend", "no", *words]
 
 
 def rank_of(job: Job, number: int) -> psutil.Process:
