@@ -46,7 +46,10 @@ FAULTS = {
         "proven, of all ranks if one of them was sent it; never one that is not complete",
     ),
     26: ("a model saved after the training", "proven by the drain"),
-    27: ("another rank's file comes late, or never", "the manifest waits for it, or is not written"),
+    27: (
+        "another rank's file comes late, or never",
+        "the manifest waits for it, or is not written",
+    ),
     28: ("several nodes write the same keys", "refused before the first step"),
     29: ("sharded saves rename a file", "work on both; DeepSpeed is refused on Mountpoint"),
     30: ("TensorBoard appends", "works on rclone, refused on Mountpoint"),

@@ -36,7 +36,6 @@ def move(old: Any, file: Any) -> None:
 
     Raises OSError if either cannot be done.
     """
-    with file:
-        with Path(old).open("rb") as stream:
-            shutil.copyfileobj(stream, file, COPY_BYTES)
+    with file, Path(old).open("rb") as stream:
+        shutil.copyfileobj(stream, file, COPY_BYTES)
     Path(old).unlink()

@@ -38,6 +38,7 @@ class Watcher(TrainerCallback):
         self.ended_at = -1
         self.saved: list[int] = []
         self.proven: dict[int, int] = {}
+        self.seconds: dict[int, float] = {}
         self.written: list[int] = []
         # Set to let the proof of that step go on.
         self.held = threading.Event()
@@ -60,6 +61,7 @@ class Watcher(TrainerCallback):
             assert self.held.wait(60)
         if isinstance(event, CheckpointProven):
             self.proven[event.step] = event.files
+            self.seconds[event.step] = event.seconds
 
     def pause(self, where: str, step: int) -> None:
         (self.options.gates / f"{where}-{step}").touch()
@@ -296,6 +298,7 @@ def main() -> None:
             "saved": watcher.saved,
             "written": watcher.written,
             "proven": watcher.proven,
+            "seconds": watcher.seconds,
             "newest_after_again": again.newest,
             "losses": {
                 line["step"]: line["loss"] for line in trainer.state.log_history if "loss" in line
