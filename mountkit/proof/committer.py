@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 NAMED = 5
 RETRY_SECONDS = 1.0
 REWRITES = 5
+REMOVALS = 5
 
 
 class Prover:
@@ -262,9 +263,12 @@ class Prover:
         self.withdraw(name)
         if backends.load(self._mount.spec.backend).write_back:
             try:
-                # Through the mount, so that the local cache gives the room back too.
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(Path(self._mount.path) / self._below / name)
+                # Through the mount, so that the local cache gives the room back too. Another node
+                # may remove the same files at the same time: then what is left is tried again.
+                for _ in range(REMOVALS):
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.rmtree(Path(self._mount.path) / self._below / name)
+                        break
             except OSError as error:
                 self._observer(Problem(f"{name} stays in the cache for now: {error}"))
         self._patiently(lambda: retention.remove(self.store, name))

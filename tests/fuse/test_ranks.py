@@ -70,6 +70,28 @@ def test_a_save_that_a_lost_daemon_broke_is_made_again_by_all(
     training.assert_proven(bucket, 6)
 
 
+@pytest.mark.fault(7, 27)
+def test_a_save_whose_ranks_wait_for_each_other_ends_the_job_when_it_breaks(
+    rig: Rig, bucket: Bucket
+) -> None:
+    rig.settings.update(QUICK)
+    source = f"s3://{bucket.name}/run"
+    training = Training(rig)
+    options = ["--steps", "6", "--best", "--pause-in-save", "4"]
+    job = rig.begin(source, together(training, *options), limit=200)
+    rig.await_word("in-4", job)
+    rig.daemon().send_signal(signal.SIGKILL)
+    rig.await_text("mounted again", job)
+    rig.say("go-in-4")
+    answer = job.wait()
+    # Where no rank had a file open as the daemon died, no rank had an error either.
+    assert answer.code in {0, 1}, answer
+    assert "did not end" not in answer.err, answer
+    assert both(paths(bucket, 2))
+    if answer.code:
+        assert paths(bucket, 4) == set(), answer
+
+
 @pytest.mark.fault(7, 22, 27)
 def test_a_rank_that_dies_in_a_save_leaves_no_manifest_and_the_job_goes_on_when_started_again(
     rig: Rig, bucket: Bucket
