@@ -7,6 +7,8 @@ import re
 MANIFEST_NAME = "mountkit-manifest.json"
 # In the run's prefix, the mount's own top: who may write there. Never deleted.
 LEASE_NAME = "mountkit-lease.json"
+# Of a node of a training with many ranks: in the checkpoint, until the manifest is written.
+_RECEIPT = re.compile(r"mountkit-receipt-[0-9]{1,9}\.json")
 TRAINER_STATE = "trainer_state.json"
 # Write-back by the kernel may date a file a little later than the one written after it.
 SAME_SAVE_SECONDS = 2.0
@@ -17,6 +19,17 @@ DOCTOR_NAME = ".mountkit-doctor-"
 
 # Where a daemon listens, in the private directory of its mount.
 SOCKET_NAME = "rc.sock"
+
+
+def receipt_name(node: int) -> str:
+    """The object in a checkpoint that says what a node has proven of it."""
+    return f"mountkit-receipt-{node}.json"
+
+
+def is_proof(path: str) -> bool:
+    """Whether it is a manifest or a receipt: what mountkit writes beside the files of a save."""
+    name = path.rpartition("/")[2]
+    return name == MANIFEST_NAME or _RECEIPT.fullmatch(name) is not None
 
 
 def is_own(path: str) -> bool:

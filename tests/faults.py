@@ -41,11 +41,17 @@ FAULTS = {
     22: ("the newest directory is empty or partial", "only proven ones are candidates"),
     23: ("a first run that resumes", "starts clean"),
     24: ("the optimizer's state is missing", "refused on resume"),
-    25: ("a checkpoint saved on SIGTERM", "proven; never one that is not complete"),
+    25: (
+        "a checkpoint saved on SIGTERM",
+        "proven, of all ranks if one of them was sent it; never one that is not complete",
+    ),
     26: ("a model saved after the training", "proven by the drain"),
-    27: ("another rank's file comes late", "the manifest waits for it"),
-    28: ("several nodes write the same keys", "refused"),
-    29: ("sharded saves rename a file", "works on rclone, refused on Mountpoint"),
+    27: (
+        "another rank's file comes late, or never",
+        "the manifest waits for it, or is not written",
+    ),
+    28: ("several nodes write the same keys", "refused before the first step"),
+    29: ("sharded saves rename a file", "work on both; DeepSpeed is refused on Mountpoint"),
     30: (
         "TensorBoard appends",
         "written locally and copied whole; without that, refused on Mountpoint",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mountkit.errors import VerificationError
 from mountkit.names import MANIFEST_NAME
 from mountkit.store import checksums
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FORMAT = 1
 LAST_YEAR = 9000
@@ -79,21 +82,7 @@ class Manifest:
             raise VerificationError(f"{self.saved} is no time of a save.", hint=_HINT)
         if not self.files:
             raise VerificationError("The manifest lists no file.", hint=_HINT)
-        seen: set[str] = set()
-        for entry in self.files:
-            check_path(entry.path)
-            if entry.path in seen:
-                raise VerificationError(f"{entry.path!r} is in the manifest twice.", hint=_HINT)
-            seen.add(entry.path)
-            if not _whole(entry.size):
-                raise VerificationError(
-                    f"{entry.path!r} has an impossible size in the manifest: {entry.size!r}.",
-                    hint=_HINT,
-                )
-            if checksums.decode(entry.crc64nvme) is None:
-                raise VerificationError(
-                    f"{entry.path!r} has no CRC64NVME in the manifest.", hint=_HINT
-                )
+        check_files(self.files)
         object.__setattr__(self, "files", tuple(sorted(self.files, key=lambda item: item.path)))
 
     def to_bytes(self) -> bytes:
@@ -121,31 +110,18 @@ class Manifest:
         Raises VerificationError if it is no manifest of this format, or one that must not be
         trusted.
         """
-        try:
-            document = json.loads(data.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise VerificationError(
-                f"{where} is not JSON ({type(error).__name__}).", hint=_HINT
-            ) from error
-        if not isinstance(document, dict):
-            raise VerificationError(f"{where} is not a JSON object.", hint=_HINT)
-        number = document.get("format")
-        if number != FORMAT or isinstance(number, bool):
-            raise VerificationError(
-                f"{where} has format {number!r}; this mountkit reads format {FORMAT}.",
-                hint="Use the mountkit that wrote it, or a newer one: pip install -U mountkit",
-            )
-        listed = _field(document, "files", list, where)
-        created = _time(_field(document, "created", str, where), where)
+        document = read_document(data, where, FORMAT)
+        listed = read_field(document, "files", list, where)
+        created = read_time(read_field(document, "created", str, where), where)
         saved, epoch, run = (document.get(name) for name in ("saved", "epoch", "run"))
         try:
             manifest = cls(
-                step=_field(document, "step", int, where),
+                step=read_field(document, "step", int, where),
                 created=created,
-                source=_field(document, "source", str, where),
-                files=tuple(_entry(item, where) for item in listed),
-                saved=_time(saved, where) if isinstance(saved, str) else None,
-                epoch=None if epoch is None else _field(document, "epoch", int, where),
+                source=read_field(document, "source", str, where),
+                files=tuple(read_entry(item, where) for item in listed),
+                saved=read_time(saved, where) if isinstance(saved, str) else None,
+                epoch=None if epoch is None else read_field(document, "epoch", int, where),
                 run=run if isinstance(run, str) else "",
             )
         except VerificationError as error:
@@ -174,21 +150,65 @@ def check_path(path: str) -> None:
         ) from None
 
 
-def _entry(item: object, where: str) -> FileEntry:
+def check_files(files: Iterable[FileEntry]) -> None:
+    """Refuse files that no checkpoint can have, or one that is there twice.
+
+    Raises VerificationError, naming the file.
+    """
+    seen: set[str] = set()
+    for entry in files:
+        check_path(entry.path)
+        if entry.path in seen:
+            raise VerificationError(f"{entry.path!r} is in the manifest twice.", hint=_HINT)
+        seen.add(entry.path)
+        if not _whole(entry.size):
+            raise VerificationError(
+                f"{entry.path!r} has an impossible size in the manifest: {entry.size!r}.",
+                hint=_HINT,
+            )
+        if checksums.decode(entry.crc64nvme) is None:
+            raise VerificationError(f"{entry.path!r} has no CRC64NVME in the manifest.", hint=_HINT)
+
+
+def read_document(data: bytes, where: str, number: int) -> dict[str, Any]:
+    """The JSON object of a manifest, or of a receipt, of that format.
+
+    Raises VerificationError if it is none.
+    """
+    try:
+        document = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(
+            f"{where} is not JSON ({type(error).__name__}).", hint=_HINT
+        ) from error
+    if not isinstance(document, dict):
+        raise VerificationError(f"{where} is not a JSON object.", hint=_HINT)
+    found = document.get("format")
+    if found != number or isinstance(found, bool):
+        raise VerificationError(
+            f"{where} has format {found!r}; this mountkit reads format {number}.",
+            hint="Use the mountkit that wrote it, or a newer one: pip install -U mountkit",
+        )
+    return document
+
+
+def read_entry(item: object, where: str) -> FileEntry:
+    """A file of a manifest or a receipt. Raises VerificationError if it is none."""
     if not isinstance(item, dict):
         raise VerificationError(f"{where} has an entry that is not a JSON object.", hint=_HINT)
     etag = item.get("etag", "")
     return FileEntry(
-        path=_field(item, "path", str, where),
-        size=_field(item, "size", int, where),
-        crc64nvme=_field(item, "crc64nvme", str, where),
-        reference=_field(item, "reference", str, where),
-        attested_by=_field(item, "attested_by", str, where),
+        path=read_field(item, "path", str, where),
+        size=read_field(item, "size", int, where),
+        crc64nvme=read_field(item, "crc64nvme", str, where),
+        reference=read_field(item, "reference", str, where),
+        attested_by=read_field(item, "attested_by", str, where),
         etag=etag if isinstance(etag, str) else "",
     )
 
 
-def _field(document: dict[str, Any], name: str, kind: type, where: str) -> Any:
+def read_field(document: dict[str, Any], name: str, kind: type, where: str) -> Any:
+    """What a key holds. Raises VerificationError if it is of another kind."""
     value = document.get(name)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise VerificationError(f"{where} has no valid {name!r}.", hint=_HINT)
@@ -199,7 +219,8 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _time(text: str, where: str) -> datetime:
+def read_time(text: str, where: str) -> datetime:
+    """A moment in RFC 3339. Raises VerificationError if it is none."""
     try:
         return datetime.fromisoformat(text.upper())
     except ValueError as error:

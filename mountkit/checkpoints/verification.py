@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mountkit.checkpoints.attestation import FileVerdict, compared, missing, read_back, wrong_size
 from mountkit.checkpoints.manifest import Manifest
 from mountkit.errors import UsageError, VerificationError
-from mountkit.names import LEASE_NAME, MANIFEST_NAME, step_of
+from mountkit.names import MANIFEST_NAME, is_own, is_proof, step_of
 from mountkit.store.checksums import REFERENCE, FileDigest
 
 if TYPE_CHECKING:
@@ -123,13 +123,15 @@ def verify(store: Store, directory: str, level: str = "attest") -> CheckpointVer
 
     with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="verify") as pool:
         files = tuple(pool.map(one, manifest.files))
-    expected = {entry.path for entry in manifest.files} | {MANIFEST_NAME, LEASE_NAME}
+    expected = {entry.path for entry in manifest.files}
     return CheckpointVerdict(
         step=manifest.step,
         url=store.source.child(directory).url,
         created=manifest.created,
         files=files,
-        extra=tuple(sorted(set(present) - expected)),
+        extra=tuple(
+            sorted(path for path in set(present) - expected if not (is_proof(path) or is_own(path)))
+        ),
     )
 
 

@@ -25,10 +25,11 @@ from mountkit.errors import (
 from mountkit.events import CheckpointProven, FileProven, Observer, Problem, ProofStarted
 from mountkit.mounts.disk_space import shortage
 from mountkit.mounts.shadowed_files import missed
-from mountkit.names import MANIFEST_NAME
+from mountkit.names import MANIFEST_NAME, is_proof
 from mountkit.proof import fencing, symbolic_links
 from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import explained
+from mountkit.proof.rank_receipts import NodeReceipts
 from mountkit.proof.upload_waiter import UploadWaiter
 from mountkit.state.proof_stats import Proven
 
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
     from mountkit.proof.local_copies import LocalCopies
+    from mountkit.proof.rank_receipts import Share
 
 NAMED = 5
 RETRY_SECONDS = 1.0
 REWRITES = 5
+REMOVALS = 5
 
 
 class Prover:
@@ -102,6 +105,7 @@ class Prover:
             self._observer(Problem(f"That {name} is saved now cannot be noted: {error}"))
         if self._copies is not None:
             self._copies.make_room(name, self._last_size)
+        self._mount.directory.ranks.forget(self._path(name))
         short = shortage(self._mount, name, self._last_size)
         if short:
             self._observer(Problem(short))
@@ -116,6 +120,7 @@ class Prover:
         since: float = 0.0,
         saved: datetime | None = None,
         before: Manifest | None = None,
+        share: Share | None = None,
     ) -> Manifest:
         """Prove every file of a checkpoint and commit it.
 
@@ -137,6 +142,8 @@ class Prover:
         before:
             The manifest that it has. It still speaks for an object that is the same one and whose
             file is not on this machine any more.
+        share:
+            What this node's part of it is, where many ranks saved it; all of them are done here.
 
         Raises NotDurableError, naming the files that the store has not attested; no manifest is
         written; PermissionDeniedError if the store refuses the uploads.
@@ -144,10 +151,13 @@ class Prover:
         started = time.monotonic() if began is None else began
         top = self._path(name)
         try:
-            manifest = self._commit(name, step, files, started, since, saved, before)
+            manifest = self._commit(name, step, files, started, since, saved, before, share)
         except MountkitError as error:
             self._mount.directory.proof_stats.failed(error.message)
+            if share is not None:
+                self._receipts(share).tell(name, step, error)
             raise
+        self._mount.directory.ranks.forget(top)
         proven = Proven(top, step, manifest.created.isoformat())
         self._mount.directory.proof_stats.proved(proven)
         if self._copies is not None:
@@ -167,15 +177,19 @@ class Prover:
         since: float,
         saved: datetime | None,
         before: Manifest | None,
+        share: Share | None,
     ) -> Manifest:
         fencing.refuse_lost(self._mount)
         top = self._path(name)
         left_over = {path[len(top) + 1 :] for path in self._mount.control().leftovers(top)}
-        listed = sorted({*files, *self._unfinished(top)} - {MANIFEST_NAME, *left_over})
+        written = {*files, *self._unfinished(top)} - left_over
+        listed = sorted(path for path in written if not is_proof(path))
+        follows = share is not None and not share.layout.leads
         self._refuse_strays(top)
         self._refuse_torn(top, since)
         self._refuse_links(top, listed)
-        _refuse_empty(top, listed)
+        if not follows:
+            _refuse_empty(top, listed)
         self._observer(ProofStarted(step, len(listed)))
 
         def proven(entry: FileEntry) -> None:
@@ -191,6 +205,10 @@ class Prover:
         entries += [known[path] for path in listed if path in known]
         self._refuse_strays(top)
         self._refuse_links(top, listed)
+        if share is not None and follows:
+            return self._receipts(share).deliver(name, step, entries)
+        if share is not None:
+            entries = [*self._receipts(share).collect(name, step, entries, sorted(left_over))]
         # All of them may have been removed while they were open.
         _refuse_empty(top, entries)
         writer = fencing.current(self._mount, self._limits)
@@ -207,7 +225,12 @@ class Prover:
         self._patiently(
             lambda: fencing.write_manifest(self.store, path, manifest, replaces=replaces)
         )
+        if share is not None:
+            self._receipts(share).clean(name)
         return manifest
+
+    def _receipts(self, share: Share) -> NodeReceipts:
+        return NodeReceipts(self.store, self._below, share, self._limits, self._observer)
 
     def _still_proven(self, name: str, before: Manifest | None) -> dict[str, FileEntry]:
         """What an earlier manifest says of objects that are the same, and not on this machine."""
@@ -265,9 +288,12 @@ class Prover:
         self.withdraw(name)
         if backends.load(self._mount.spec.backend).write_back:
             try:
-                # Through the mount, so that the local cache gives the room back too.
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(Path(self._mount.path) / self._below / name)
+                # Through the mount, so that the local cache gives the room back too. Another node
+                # may remove the same files at the same time: then what is left is tried again.
+                for _ in range(REMOVALS):
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.rmtree(Path(self._mount.path) / self._below / name)
+                        break
             except OSError as error:
                 self._observer(Problem(f"{name} stays in the cache for now: {error}"))
         self._patiently(lambda: retention.remove(self.store, name))

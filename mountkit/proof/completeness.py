@@ -58,6 +58,11 @@ def is_complete(
     # A removal that broke off may leave the state, and some of the rest.
     if top in mount.control().partially_deleted(top):
         return False
+    # Of a save of many ranks each has said that its part is over, or it may be torn. What is saved
+    # through other mounts too, is proven where that is known: by the callback alone.
+    shared = mount.directory.ranks.read(top)
+    if shared is not None and not shared.whole:
+        return False
     sentinel = f"{top}/{INCOMPLETE}"
     if any(file.path == sentinel for file in members) or store.get(sentinel) is not None:
         return False

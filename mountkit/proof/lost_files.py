@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.errors import MountUnavailableError, Unproven
-from mountkit.names import MANIFEST_NAME, TRAINER_STATE, is_own, top_of
+from mountkit.names import MANIFEST_NAME, TRAINER_STATE, is_own, is_proof, top_of
 from mountkit.proof.upload_waiter import renamed
 from mountkit.state import upload_tag
 
@@ -56,7 +56,7 @@ def evicted_unproven(
         info
         for info in listed
         if info.path not in files
-        and _name(info) != MANIFEST_NAME
+        and not is_proof(info.path)
         and not is_own(info.path)
         # A manifest says nothing of what was written after it.
         and (not top_of(info.path) or _seconds(info) > proven.get(top_of(info.path), -1.0))

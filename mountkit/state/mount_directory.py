@@ -11,6 +11,7 @@ from mountkit.names import SOCKET_NAME
 from mountkit.state import json_file
 from mountkit.state.bypassed_files import BYPASSED_NAME, BypassedFiles
 from mountkit.state.proof_stats import Ledger
+from mountkit.state.rank_marks import RankMarks
 from mountkit.state.record import FORMAT, RECORD_NAME, MountRecord, parse
 from mountkit.state.write_journal import JOURNAL_NAME
 
@@ -29,6 +30,7 @@ class StateDirectory:
         self.path = path
         self.proof_stats = Ledger(path)
         self.bypassed = BypassedFiles(path)
+        self.ranks = RankMarks(path)
 
     @property
     def log(self) -> Path:
@@ -122,6 +124,7 @@ class StateDirectory:
             for name in (JOURNAL_NAME, BYPASSED_NAME, ENDED_NAME):
                 (self.path / name).unlink(missing_ok=True)
             self.proof_stats.clear()
+            self.ranks.clear()
             with contextlib.suppress(FileNotFoundError):
                 self.log.replace(self.log.with_suffix(".log.1"))
         return takes_over

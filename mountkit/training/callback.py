@@ -5,43 +5,45 @@ Facts about Trainer are from transformers 5.23, ``trainer.py`` and ``trainer_cal
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers import Trainer, TrainerCallback
 
-from mountkit import backends, doctor, writers
+from mountkit import doctor, writers
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.lineage import Clock
 from mountkit.config import settings, timeouts
 from mountkit.errors import (
-    ConfigurationError,
     MountkitError,
     MountUnavailableError,
     NotDurableError,
     UsageError,
 )
 from mountkit.events import Observer, Problem, SaveBlocked, silent
-from mountkit.mounts import link_names, location, working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
 from mountkit.proof.local_copies import LocalCopies
 from mountkit.training import (
-    file_use,
     jit_checkpoint,
-    requirements,
+    ranks,
+    run_check,
     save_end,
     save_retry,
     save_total_limit,
     search_runs,
     state_errors,
 )
+from mountkit.training.pending_proof import PendingProof
+from mountkit.training.ranks import Ranks
 from mountkit.training.retention import Retention, best_step
 from mountkit.training.save_retry import SaveRetrier
 from mountkit.training.save_total_limit import SaveTotalLimit
+from mountkit.training.saved_files import saved_files
+from mountkit.training.shared_proof import SharedProof
 from mountkit.training.stale_checkpoints import StaleCheckpoints
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mountkit.events import Event
+    from mountkit.proof.rank_receipts import Share
+    from mountkit.training.trainer_hooks import Call
 
 logger = logging.getLogger("mountkit")
 
@@ -65,6 +69,7 @@ class _Saved(NamedTuple):
     began: float
     best: int | None
     at: datetime
+    share: Share | None = None
 
 
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers ships no types
@@ -99,6 +104,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     somebody's own does in its ``_save_checkpoint``.
 
     One save is outstanding at most: the next one waits for its proof.
+
+    With many ranks each of them has the callback. The first of those that share a mount proves what
+    they saved, and world rank 0 writes the manifest. An error of one is raised on all of them.
     """
 
     def __init__(
@@ -121,16 +129,16 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self._output_dir = ""
         self._run_folder = ""
         self._save_retrier: SaveRetrier | None = None
+        self._ranks = Ranks()
+        self._shared: SharedProof | None = None
         self._saving = -1
         self._saved: _Saved | None = None
-        self._proof: Future[None] | None = None
-        self._proving = ""
+        self._proof = PendingProof()
         self._began: float | None = None
         self._kept = Retention((), 0, None, self._tell)
         self._clock = Clock(())
         self._earlier: StaleCheckpoints | None = None
         self._skipped = -1
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
         self._watch()
 
     def _watch(self) -> None:
@@ -154,48 +162,50 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         Raises
         ------
         ConfigurationError
-            If several processes train, since only one can be proven so far, or if the run does
-            something to files that the mount cannot do.
+            If the run does something to files that the mount cannot do, or if the ranks of it
+            cannot save one checkpoint together.
         MountkitError
             If the store cannot be asked, or the mount does not serve or takes no file.
         """
-        mount = self._mount or Mount.containing(args.output_dir)
+        self._ranks = ranks.meet(self._ranks, args, self._limits)
+        find = functools.partial(Mount.containing, args.output_dir)
+        mount = self._ranks.arrange(lambda: self._mount or find(), args, self._limits)
         if mount is None:
-            logger.warning(
-                "mountkit: no mount covers %s; checkpoints stay on the local disk, unproven. "
-                "To save into a bucket: mountkit run s3://BUCKET/PREFIX %s -- COMMAND",
-                args.output_dir,
-                args.output_dir,
-            )
+            logger.warning(run_check.LOCAL, args.output_dir, args.output_dir)
             return
-        if args.world_size > 1:
-            raise ConfigurationError(
-                f"{args.world_size} processes train together; mountkit proves the checkpoints of "
-                "one process so far, and would miss the files of the others.",
-                hint="Train with one process, or leave CheckpointCallback out.",
-            )
-        backend = backends.load(mount.spec.backend)
-        use = file_use.of(args, mount, events_are_mirrored=self.events_are_mirrored)
-        requirements.refuse(use, backend.name, backend.unsupported_operations)
-        writers.install(mount)
-        mount.wait_until_serving(self._limits.repair)
-        working_directory.refuse_below(mount.path, args.output_dir)
-        # A link to this run's directory, perhaps; what is saved through it has the key behind it.
-        below = location.followed(mount, mount.relative(self._run_folder or args.output_dir))
+        self._ranks.agree_on_step(state.global_step)
+        self._ranks.together(functools.partial(self._take_over, args, state, mount))
+
+    def _take_over(self, args: Any, state: Any, mount: Mount) -> None:
+        below = run_check.check(
+            args, mount, self._limits, self._run_folder, mirrored=self.events_are_mirrored
+        )
         self._output_dir = str(Path(mount.path) / below)
-        doctor.essential(mount)
+        if self._ranks.first:
+            doctor.essential(mount)
         self._mount = mount
         copies = LocalCopies(mount, self._limits, self._tell)
         self._prover = Prover(mount, below, self._limits, self._tell, copies)
-        self._prover.store.check()
+        if self._ranks.first:
+            self._prover.store.check()
         self._save_retrier = SaveRetrier(mount, self._prover, self._limits, self._tell)
+        layout = self._ranks.layout
+        if layout is not None:
+            states = not args.save_only_model
+            self._shared = SharedProof(
+                mount, below, self._prover, self._limits, self._tell,
+                ranks=self._ranks, layout=layout, states=states,
+            )  # fmt: skip
+            self._save_retrier = self._shared.retrier
         save_retry.watch(Trainer, CheckpointCallback)
         save_end.watch(Trainer, CheckpointCallback)
         jit_checkpoint.watch(CheckpointCallback)
         # Of a training that broke off in a save, nobody knows whether that save is whole.
         self._saved = None
-        found = catalog.scan(self._prover.store)
         self.limit.take(args)
+        if not self._ranks.first:
+            return
+        found = catalog.scan(self._prover.store)
         self._kept = Retention(found, state.global_step, self.limit.value, self._tell)
         self._clock = Clock(each.saved for each in found)
         self._earlier = StaleCheckpoints(
@@ -214,13 +224,15 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self.on_save_complete()
         # With "best", Trainer decides on the save after the evaluation, and asks nobody then.
         maybe = control.should_evaluate and args.save_strategy == "best"
-        self._guard(self._before_save, state.global_step, control.should_save or maybe)
+        expected = self._prover is not None and (control.should_save or maybe)
+        if expected:
+            self._began = time.monotonic()
+            self._finish_proofs()
+        self._agree(self._before_save, state.global_step, expected)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The same, for saves at the end of an epoch."""
-        self.on_save_complete()
-        maybe = control.should_evaluate and args.save_strategy == "best"
-        self._guard(self._before_save, state.global_step, control.should_save or maybe)
+        self.on_step_end(args, state, control)
 
     def save_retrier(self) -> SaveRetrier | None:
         """Who repeats a save that a lost mount broke; None outside a training in a mount."""
@@ -234,7 +246,18 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         proven one at risk. Its proof is waited for, where it is under way.
         """
         self._skipped = -1
-        if self.stays(step):
+        begin = functools.partial(self._begin_save, step)
+        # World rank 0 decides; what one node cannot have proven, no node tries to.
+        told = self._ranks.gather((self._ranks.together(begin), self._skipped))
+        self._skipped = max(skipped for _, skipped in told)
+        if self._shared is not None and told[0][0]:
+            self._shared.begin(step)
+        return told[0][0]
+
+    def _begin_save(self, step: int) -> bool:
+        if not self._ranks.first:
+            return True
+        if self._is_proven(step):
             self._skipped = step
             return False
         if self._prover is not None and self._kept.holds(step):
@@ -243,24 +266,32 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             self._clear(self._earlier, step)
         return True
 
-    def stays(self, step: int) -> bool:
+    def _is_proven(self, step: int) -> bool:
         """Whether a save that nobody announced has nothing to do: that very state is proven."""
-        if self._proving == f"checkpoint-{step}":
+        if self._proof.name == f"checkpoint-{step}":
             try:
                 with state_errors.naming(self._mount):
-                    self._finish_proof()
+                    self._proof.finish()
             except MountkitError as error:
                 # What counts is the save that begins now, and its own proof.
                 self._tell(Problem(error.message))
         return self._saving != step and step in self._kept.own and self._kept.holds(step)
 
+    def stays(self, step: int) -> bool:
+        """Whether a save on a signal has nothing to do. Many ranks agree on it as they save."""
+        return self._ranks.alone and self._is_proven(step)
+
     def saved_on_signal(self, state: Any) -> None:
-        """Begin to prove a checkpoint of whose end no event tells."""
-        if self._prover is not None and state.global_step != self._skipped:
-            self._saving = -1
-            self._guard(self._finish_proof)
-            self._guard(self._note, self._prover, state)
-            self.on_save_complete()
+        """Begin to prove a checkpoint of whose end no event tells.
+
+        Many ranks do that at the end of their training.
+        """
+        if not self._ranks.alone or self._prover is None or state.global_step == self._skipped:
+            return
+        self._saving = -1
+        self._finish_proofs()
+        self._agree(self._note, self._prover, state.global_step, state)
+        self.on_save_complete()
 
     def _clear(self, earlier: StaleCheckpoints, step: int) -> None:
         """Keep the files of an earlier training out of a save; without that it is not proven."""
@@ -277,17 +308,19 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         """Note what was saved. Callbacks after this one may still add files to it."""
         # What is saved at this step once more, on a signal, is not what was announced.
         self._saving = -1
+        if self._shared is not None:
+            self._shared.unannounced = -1
         if self._prover is None or state.global_step == self._skipped:
             return
         self.on_save_complete()
-        self._guard(self._finish_proof)
-        self._guard(self._note, self._prover, state)
+        self._finish_proofs()
+        self._agree(self._note, self._prover, state.global_step, state)
 
     def on_save_complete(self) -> None:
         """Begin to prove the checkpoint that was saved, now that it has all of its files."""
         saved, self._saved = self._saved, None
         if saved is not None:
-            self._guard(self._begin_proof, saved)
+            self._agree(self._begin_proof, saved)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin the proof, where a Trainer of somebody's own did not tell that the save is over."""
@@ -302,8 +335,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         if name is not None:
             prover.withdraw(name)
 
-    def _note(self, prover: Prover, state: Any) -> None:
-        step = state.global_step
+    def _note(self, prover: Prover, step: int, state: Any) -> None:
         self._withdraw(prover, step)
         began = time.monotonic() if self._began is None else self._began
         self._began = None
@@ -312,10 +344,13 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     def _begin_proof(self, saved: _Saved) -> None:
         if self._prover is None or self._mount is None:
             return
-        name = f"checkpoint-{saved.step}"
-        files = self._list(self._mount, Path(self._output_dir) / name)
-        self._proving = name
-        self._proof = self._pool.submit(self._prove, self._prover, name, files, saved)
+        name, files = f"checkpoint-{saved.step}", None
+        share = None if self._shared is None else self._shared.done(saved.step)
+        if share is None:
+            files = saved_files(self._mount, Path(self._output_dir) / name, self._limits)
+        if self._ranks.first:
+            share_of = saved._replace(share=share)
+            self._proof.begin(name, self._prove, self._prover, name, files, share_of)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait until the last checkpoint is proven.
@@ -325,35 +360,28 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         MountkitError
             If it cannot be, unless ``on_failure`` is ``warn``.
         """
-        self.leave()
+        step = -1 if self._shared is None else self._shared.unannounced
+        if self._prover is not None and step >= 0:
+            self._agree(self._note, self._prover, step, state)
         self.on_save_complete()
-        self._guard(self._finish_proof)
+        self._finish_proofs()
+        self.leave()
+
+    def enter(self, trainer: Any, call: Call) -> None:
+        """A training begins: with many ranks, all of them, and from one checkpoint."""
+        self._ranks = ranks.meet(self._ranks, trainer.args, self._limits)
+        said = self._ranks.enter(trainer, call)
+        if said:
+            self._tell(Problem(said))
 
     def leave(self) -> None:
         """The training has ended, well or with an error: its saves are no longer looked after."""
         self._save_retrier = None
         self.limit.give_back()
-
-    def _list(self, mount: Mount, top: Path) -> tuple[str, ...]:
-        backend = backends.load(mount.spec.backend)
-        if not backend.write_back:
-            # Listed through the mount, it would be the store that is waited for.
-            below = mount.relative(top)
-            return tuple(file.path[len(below) + 1 :] for file in mount.control().files(below))
-        try:
-            return link_names.walk(top, backend.links)
-        except OSError:
-            # The daemon died just after the save; what was written waits in its cache.
-            mount.wait_until_serving(self._limits.repair)
-        try:
-            return link_names.walk(top, backend.links)
-        except OSError as error:
-            bypassed = [path for path in mount.directory.bypassed.paths() if f"{top.name}/" in path]
-            raise NotDurableError(
-                f"{top} was saved and cannot be listed: {error.strerror}. "
-                f"{len(bypassed)} files of it did not reach the mount.",
-                hint=f"See what became of the mount: mountkit status {mount.path}",
-            ) from error
+        if self._shared is not None:
+            self._shared.stop()
+        self._ranks.leave()
+        self._ranks, self._shared = Ranks(), None
 
     def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
         """Do it; an error ends the training, or is logged, as ``on_failure`` says."""
@@ -365,30 +393,37 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
                 raise
             logger.warning("mountkit: %s", error)
 
+    def _agree(self, work: Callable[..., None], *arguments: Any) -> None:
+        """The same on every rank: what ends the training on one of them ends it on all."""
+        self._ranks.together(functools.partial(self._guard, work, *arguments))
+
     def _before_save(self, step: int, expected: bool) -> None:
         if self._prover is None or self._mount is None:
             return
-        if self._proof is not None and self._proof.done():
-            self._finish_proof()
-        if not expected:
-            return
-        self._began = time.monotonic()
-        self._finish_proof()
-        self._mount.wait_until_serving(self._limits.repair)
-        self._saving = step
+        if not self._proof.under_way:
+            self._proof.finish()
+        if expected:
+            self._mount.wait_until_serving(self._limits.repair)
+            self._saving = step
+
+    def _finish_proofs(self) -> None:
+        if self._proof.under_way:
+            self._tell(SaveBlocked(f"the save waits until {self._proof.name} is proven"))
+        self._ranks.await_proofs(self._proof, give_up=self._on_failure == "raise")
+        self._agree(self._finish_proof)
 
     def _finish_proof(self) -> None:
-        proof = self._proof
-        if proof is None:
-            return
-        if not proof.done():
-            self._tell(SaveBlocked(f"the save waits until {self._proving} is proven"))
-        # Bounded: the proof itself ends when nothing moves for the stall timeout.
-        self._proof = None
-        proof.result()
+        # With many ranks it is another one's that has failed, if this one is still under way.
+        if self._ranks.alone or not self._proof.under_way:
+            self._proof.finish()
 
-    def _prove(self, prover: Prover, name: str, files: tuple[str, ...], saved: _Saved) -> None:
-        prover.prove(name, saved.step, files, began=saved.began, saved=saved.at)
+    def _prove(
+        self, prover: Prover, name: str, files: tuple[str, ...] | None, saved: _Saved
+    ) -> None:
+        share = saved.share
+        if files is None and share is not None and self._shared is not None:
+            files = self._shared.files(name, share)
+        prover.prove(name, saved.step, files or (), began=saved.began, saved=saved.at, share=share)
         self._kept.proved(saved.step, name)
         self._kept.enforce(prover, saved.step, saved.best)
 

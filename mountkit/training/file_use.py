@@ -15,13 +15,7 @@ def of(args: Any, mount: Mount, *, events_are_mirrored: bool = False) -> require
 
     TensorBoard's events do not go there where they are mirrored.
     """
-    from accelerate.state import AcceleratorState, is_initialized
-
-    # ``accelerate launch`` configures FSDP past the arguments.
-    plugin = getattr(AcceleratorState(), "fsdp_plugin", None) if is_initialized() else None
-    asked = (args.fsdp_config or {}).get("state_dict_type", "") if args.fsdp else ""
     return requirements.Run(
-        sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
         tensorboard="" if events_are_mirrored else tensorboard_events.inside(args, mount),
         deepspeed=bool(args.deepspeed),
     )

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 class Run:
     """What decides about the files a run writes below ``output_dir``.
 
-    ``sharded_fsdp``: FSDP saves sharded state, as distributed checkpoints. ``tensorboard``:
-    where its events go, if that is in the mount, else "". ``deepspeed``: DeepSpeed saves.
+    ``tensorboard``: where its events go, if that is in the mount, else "". ``deepspeed``: DeepSpeed
+    saves.
     """
 
-    sharded_fsdp: bool = False
     tensorboard: str = ""
     deepspeed: bool = False
 
@@ -29,12 +28,6 @@ def refuse(run: Run, backend: str, refuses: Collection[str]) -> None:
 
     Raises ConfigurationError, naming what the run does, and what to change.
     """
-    if "rename" in refuses and run.sharded_fsdp:
-        raise _cannot(
-            backend,
-            "FSDP with SHARDED_STATE_DICT renames a file in each save",
-            "Set state_dict_type to FULL_STATE_DICT",
-        )
     if "append" in refuses and run.tensorboard:
         raise _cannot(
             backend,

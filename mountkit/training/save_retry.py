@@ -72,10 +72,12 @@ class SaveRetrier:
         work: Callable[[], Result],
         *,
         hidden: Callable[[], Exception | None] = lambda: None,
+        lockstep: bool = False,  # noqa: ARG002 - one process waits for nobody in its save
     ) -> Result:
         """Do ``work``, which writes all of the checkpoint ``name``; again, if it was torn.
 
         ``hidden`` tells the error that ``work`` met when it was done last, also one it swallowed.
+        ``lockstep`` says that several processes wait for each other in the midst of it.
 
         Raises NotDurableError if it is torn each time; MountkitError if the mount or the store does
         not come back; and whatever ``work`` raises for another reason.
@@ -220,6 +222,21 @@ def watch(trainer: type[Any], callback: type[Saving]) -> None:
         step = it.state.global_step
         if not found[0].begin_save(step):
             return None
-        return save_retrier.save(f"checkpoint-{step}", call, hidden=lambda: call.hidden)
+        lockstep = _saves_in_lockstep(it)
+        return save_retrier.save(
+            f"checkpoint-{step}", call, hidden=lambda: call.hidden, lockstep=lockstep
+        )
 
     hook(trainer, "_save_checkpoint", save)
+
+
+def _saves_in_lockstep(trainer: Any) -> bool:
+    """Whether its ranks wait for each other in the midst of a save.
+
+    FSDP and DeepSpeed gather what they save; with a best step Trainer has a barrier of its own
+    (transformers 5.24, ``trainer.py``, ``_save_checkpoint``).
+    """
+    named = ("is_fsdp_enabled", "is_deepspeed_enabled", "is_distributed_loading_by_transformers")
+    return any(getattr(trainer, name, False) for name in named) or bool(
+        getattr(trainer.state, "best_global_step", None)
+    )

@@ -53,6 +53,9 @@ class Limited(Protocol):
 
     limit: SaveTotalLimit
 
+    def enter(self, trainer: Any, call: Call) -> None:
+        """A training begins."""
+
     def leave(self) -> None:
         """The training has ended, well or with an error."""
 
@@ -68,6 +71,8 @@ def watch(trainer: type[Any], callback: type[Limited]) -> None:
 
     def train(it: Any, call: Call) -> Any:
         try:
+            for one in of(it):
+                one.enter(it, call)
             return call()
         finally:
             for one in of(it):

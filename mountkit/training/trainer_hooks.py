@@ -36,6 +36,20 @@ class Call:
         self._options = options
         self.hidden: Exception | None = None
 
+    def argument(self, position: int, name: str) -> Any:
+        """What it was called with; None if that was left out."""
+        if name in self._options or len(self.arguments) <= position:
+            return self._options.get(name)
+        return self.arguments[position]
+
+    def give(self, position: int, name: str, value: Any) -> None:
+        """Call it with something else."""
+        if name in self._options or len(self.arguments) <= position:
+            self._options = {**self._options, name: value}
+        else:
+            before, after = self.arguments[:position], self.arguments[position + 1 :]
+            self.arguments = (*before, value, *after)
+
     def __call__(self) -> Any:
         """Make it."""
         self.hidden = None

@@ -24,7 +24,7 @@ from mountkit import backends
 from mountkit.errors import MountkitError
 from mountkit.linux import mount_table
 from mountkit.state.write_journal import Journal
-from mountkit.writers import removal, safetensors
+from mountkit.writers import metadata_rename, removal, safetensors
 from mountkit.writers.import_hook import Watcher
 from mountkit.writers.sequential_file import (
     ON_SEQUENTIAL_MOUNT,
@@ -47,6 +47,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
         "safetensors.torch": (("safetensors.torch", "serialize_file"),),
         "safetensors.numpy": (("safetensors.numpy", "serialize_file"),),
         "torch": (("torch", "save"), ("torch.serialization", "save")),
+        **metadata_rename.FUNCTIONS,
         **removal.FUNCTIONS,
     }
 )
@@ -173,8 +174,8 @@ class Hooks:
 
     def _replace(self, module: str) -> None:
         make = MAKERS.get(module, _serialize_file)
-        for home, name in FUNCTIONS[module]:
-            holder = sys.modules.get(home)
+        for home, dotted in FUNCTIONS[module]:
+            holder, name = _holder(home, dotted)
             current = getattr(holder, name, None)
             done = any((patch.module, patch.name) == (holder, name) for patch in self._patches)
             if current is None or done:
@@ -200,6 +201,15 @@ class Hooks:
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
+
+
+def _holder(home: str, dotted: str) -> tuple[Any, str]:
+    """What has a function, a module or a class in it, and its name there."""
+    *path, name = dotted.split(".")
+    holder: Any = sys.modules.get(home)
+    for part in path:
+        holder = getattr(holder, part, None)
+    return holder, name
 
 
 def _serialize_file(hooks: Hooks, original: Function) -> Function:
@@ -236,6 +246,18 @@ def _save(hooks: Hooks, original: Function) -> Function:
     return save
 
 
+def _rename(hooks: Hooks, original: Function) -> Function:
+    @functools.wraps(original)
+    def rename(it: Any, path: Any, new_path: Any) -> None:
+        target = hooks.target(new_path) if metadata_rename.is_metadata(new_path) else None
+        if target is None:
+            original(it, path, new_path)
+        else:
+            metadata_rename.move(path, target.open())
+
+    return rename
+
+
 def _rmdir(hooks: Hooks, original: Function) -> Function:
     taken = removal.Taken()
 
@@ -253,7 +275,11 @@ def _rmdir(hooks: Hooks, original: Function) -> Function:
 
 #: Who makes what stands in for a module's functions, where it is none of the safetensors'.
 MAKERS: Mapping[str, Callable[[Hooks, Function], Function]] = MappingProxyType(
-    {"torch": _save, **dict.fromkeys(removal.FUNCTIONS, _rmdir)}
+    {
+        "torch": _save,
+        **dict.fromkeys(metadata_rename.FUNCTIONS, _rename),
+        **dict.fromkeys(removal.FUNCTIONS, _rmdir),
+    }
 )
 
 HOOKS = Hooks()

@@ -38,6 +38,7 @@ class Watcher(TrainerCallback):
         self.ended_at = -1
         self.saved: list[int] = []
         self.proven: dict[int, int] = {}
+        self.seconds: dict[int, float] = {}
         self.written: list[int] = []
         # Set to let the proof of that step go on.
         self.held = threading.Event()
@@ -60,6 +61,7 @@ class Watcher(TrainerCallback):
             assert self.held.wait(60)
         if isinstance(event, CheckpointProven):
             self.proven[event.step] = event.files
+            self.seconds[event.step] = event.seconds
 
     def pause(self, where: str, step: int) -> None:
         (self.options.gates / f"{where}-{step}").touch()
@@ -153,6 +155,22 @@ def trainer_class(options: argparse.Namespace) -> type[Trainer]:
     return OwnLoop if options.own_loop else Trainer
 
 
+def shard_on_cpu() -> None:
+    """Have accelerate do for a CPU what it does for every other device; torch shards on both."""
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
+
+    begin = AcceleratorState.__init__
+
+    def init(self, *arguments, fsdp_plugin=None, **more):
+        begin(self, *arguments, fsdp_plugin=fsdp_plugin, **more)
+        if fsdp_plugin is not None:
+            self.distributed_type = DistributedType.FSDP
+            self.fsdp_plugin = fsdp_plugin
+
+    AcceleratorState.__init__ = init
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output_dir")
@@ -177,6 +195,9 @@ def main() -> None:
     parser.add_argument("--final-model", help="save_model() to this folder, after the training")
     parser.add_argument("--shard", help="the largest that a file of the weights may be")
     parser.add_argument("--logs", action="store_true", help="to TensorBoard, and kept by mountkit")
+    parser.add_argument("--jit", action="store_true", help="save on SIGTERM")
+    parser.add_argument("--sharded", action="store_true", help="FSDP, with sharded state")
+    parser.add_argument("--best", action="store_true", help="evaluate, and keep the best")
     parser.add_argument("--fresh", action="store_true", help="do not look for a checkpoint")
     options = parser.parse_args()
 
@@ -185,6 +206,8 @@ def main() -> None:
     set_seed(1)
     generator = torch.Generator().manual_seed(1)
     rows = torch.randint(0, 64, (64, 16), generator=generator)
+    if options.sharded:
+        shard_on_cpu()
     watcher = Watcher(options)
     callbacks: list[TrainerCallback] = [watcher]
     if options.callback != "none":
@@ -216,11 +239,27 @@ def main() -> None:
             save_total_limit=options.limit,
             per_device_train_batch_size=4,
             logging_steps=1,
+            enable_jit_checkpoint=options.jit,
+            **(
+                {"fsdp": True, "fsdp_config": {"state_dict_type": "SHARDED_STATE_DICT"}}
+                if options.sharded
+                else {}
+            ),
+            **(
+                {
+                    "eval_strategy": "steps",
+                    "eval_steps": options.save_steps,
+                    "load_best_model_at_end": True,
+                }
+                if options.best
+                else {}
+            ),
             use_cpu=True,
             report_to="tensorboard" if options.logs else "none",
             disable_tqdm=True,
         ),
         train_dataset=[{"input_ids": row, "labels": row} for row in rows],
+        eval_dataset=[{"input_ids": row, "labels": row} for row in rows[:8]],
         callbacks=callbacks,
     )
     if options.logs:
@@ -239,6 +278,9 @@ def main() -> None:
 
     trainer._save_optimizer_and_scheduler = save_later
     again.trainer = trainer
+    for one in trainer.callback_handler.callbacks:
+        if getattr(one, "jit_manager", None) is not None:
+            one.jit_manager.kill_wait = 0.1
     if options.shard:
         # Trainer has no setting for it, and saves with what the model does by default.
         model = trainer.model
@@ -260,7 +302,11 @@ def main() -> None:
             "saved": watcher.saved,
             "written": watcher.written,
             "proven": watcher.proven,
+            "seconds": watcher.seconds,
             "newest_after_again": again.newest,
+            "losses": {
+                line["step"]: line["loss"] for line in trainer.state.log_history if "loss" in line
+            },
         }
         if trainer.is_world_process_zero():
             options.report.write_text(json.dumps(content))

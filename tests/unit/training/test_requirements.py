@@ -10,7 +10,6 @@ from mountkit.errors import ConfigurationError
 from mountkit.training.requirements import Run, refuse
 
 RUNS = [
-    pytest.param(Run(sharded_fsdp=True), "FULL_STATE_DICT", marks=pytest.mark.fault(29)),
     pytest.param(
         Run(tensorboard="/mnt/runs"), "TENSORBOARD_LOGGING_DIR", marks=pytest.mark.fault(30)
     ),

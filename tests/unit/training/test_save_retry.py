@@ -232,7 +232,7 @@ class Recorder:
     def __init__(self) -> None:
         self.names = []
 
-    def save(self, name, work, *, hidden):
+    def save(self, name, work, *, hidden, lockstep):
         self.names.append(name)
         return work()
 

@@ -13,6 +13,9 @@ class Callback:
     def __init__(self) -> None:
         self.limit = SaveTotalLimit()
 
+    def enter(self, trainer, call) -> None:
+        """Nobody trains with it."""
+
     def leave(self) -> None:
         self.limit.give_back()
 

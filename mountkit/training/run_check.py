@@ -1,0 +1,43 @@
+"""Whether a training will be able to save into its mount, asked before its first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mountkit import backends, writers
+from mountkit.mounts import location, working_directory
+from mountkit.training import file_use, requirements
+
+if TYPE_CHECKING:
+    from mountkit.config.timeouts import Limits
+    from mountkit.mounts.mount import Mount
+
+LOCAL = (
+    "mountkit: no mount covers %s; checkpoints stay on the local disk, unproven. "
+    "To save into a bucket: mountkit run s3://BUCKET/PREFIX %s -- COMMAND"
+)
+
+
+def check(
+    args: Any, mount: Mount, limits: Limits, folder: str = "", *, mirrored: bool = False
+) -> str:
+    """See that the mount takes what it will write; where it saves, relative to the mount.
+
+    ``folder``: Where a run of a search saves, instead of ``output_dir``. ``mirrored``: Whether
+    TensorBoard's events are written elsewhere, and copied.
+
+    Raises
+    ------
+    ConfigurationError
+        If it does something that the mount cannot do, or saves outside of it.
+    MountUnavailableError
+        If the mount does not serve.
+    """
+    backend = backends.load(mount.spec.backend)
+    run = file_use.of(args, mount, events_are_mirrored=mirrored)
+    requirements.refuse(run, backend.name, backend.unsupported_operations)
+    writers.install(mount)
+    mount.wait_until_serving(limits.repair)
+    working_directory.refuse_below(mount.path, args.output_dir)
+    # A link to this run's directory, perhaps; what is saved through it has the key behind it.
+    return location.followed(mount, mount.relative(folder or args.output_dir))
