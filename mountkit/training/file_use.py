@@ -28,4 +28,5 @@ def of(args: Any, mount: Mount) -> requirements.Run:
         sharded_fsdp="SHARDED" in f"{getattr(plugin, 'state_dict_type', '')} {asked}".upper(),
         tensorboard=events,
         deepspeed=bool(args.deepspeed),
+        pushes=bool(getattr(args, "push_to_hub", False)) and args.hub_strategy != "end",
     )
