@@ -18,4 +18,5 @@ def of(args: Any, mount: Mount, *, events_are_mirrored: bool = False) -> require
     return requirements.Run(
         tensorboard="" if events_are_mirrored else tensorboard_events.inside(args, mount),
         deepspeed=bool(args.deepspeed),
+        pushes=bool(getattr(args, "push_to_hub", False)) and args.hub_strategy != "end",
     )

@@ -16,11 +16,12 @@ class Run:
     """What decides about the files a run writes below ``output_dir``.
 
     ``tensorboard``: where its events go, if that is in the mount, else "". ``deepspeed``: DeepSpeed
-    saves.
+    saves. ``pushes``: each save is pushed to the Hub.
     """
 
     tensorboard: str = ""
     deepspeed: bool = False
+    pushes: bool = False
 
 
 def refuse(run: Run, backend: str, refuses: Collection[str]) -> None:
@@ -38,6 +39,12 @@ def refuse(run: Run, backend: str, refuses: Collection[str]) -> None:
     if "chmod" in refuses and run.deepspeed:
         raise _cannot(
             backend, "DeepSpeed changes the mode of a file in each save", "Train without it"
+        )
+    if "chmod" in refuses and run.pushes:
+        raise _cannot(
+            backend,
+            "push_to_hub copies the model with its mode at each save",
+            "Push the model after the training",
         )
 
 

@@ -158,6 +158,7 @@ def test_what_is_saved_on_a_signal_is_proven(ways: Ways) -> None:
             assert ways.bucket.manifest(f"run/{name}/{checkpoint}") is not None, MANIFEST
 
 
+@pytest.mark.cached
 def test_a_push_to_the_hub_goes_on_beside_it(ways: Ways) -> None:
     with hub.serving() as served:
         # Where the hub is, and whether there is one, is read when its library is loaded.
@@ -172,6 +173,16 @@ def test_a_push_to_the_hub_goes_on_beside_it(ways: Ways) -> None:
     weights = ways.bucket.files("run/push")["model.safetensors"]
     assert served.files["model.safetensors"] == weights
     assert weights == ways.written("push/checkpoint-4")["model.safetensors"]
+
+
+@pytest.mark.uncached
+def test_a_push_at_each_save_is_refused_before_the_first_step(ways: Ways) -> None:
+    with hub.serving() as served:
+        env = {"HF_ENDPOINT": served.url, "HF_HUB_OFFLINE": None, "HF_HUB_DISABLE_TELEMETRY": "1"}
+        answer = ways.run("push", from_the_start=True, **env)
+    assert answer.code == 1, answer
+    assert "push_to_hub copies the model with its mode" in answer.err
+    assert ways.checkpoints("push") == set()
 
 
 @pytest.mark.cached

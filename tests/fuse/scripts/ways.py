@@ -186,9 +186,6 @@ def only_the_best(way: Way) -> None:
 
 def only_model(way: Way) -> None:
     way.trainer(save_only_model=True).train()
-    # Beside files that are proven, and have no local copy any more.
-    for top in (way.output, way.reference):
-        (top / "checkpoint-2/README.md").write_text("a model card")
 
 
 def adapters(way: Way) -> None:

@@ -14,6 +14,7 @@ RUNS = [
         Run(tensorboard="/mnt/runs"), "TENSORBOARD_LOGGING_DIR", marks=pytest.mark.fault(30)
     ),
     pytest.param(Run(deepspeed=True), "without it", marks=pytest.mark.fault(29)),
+    pytest.param(Run(pushes=True), "after the training"),
 ]
 
 
