@@ -27,19 +27,24 @@ class Call:
     """One call of a hooked method; it may be made more than once.
 
     ``hidden`` is the error of a method further in, which one further out may have swallowed.
-    ``arguments`` are those it is made with, without the names of ``options``.
     """
 
     def __init__(self, method: Callable[..., Any], arguments: Any, options: Any) -> None:
         self._method = method
-        self.arguments = arguments
+        self._arguments = arguments
         self._options = options
         self.hidden: Exception | None = None
+
+    def argument(self, position: int, name: str) -> Any:
+        """What it was called with; None if that was left out."""
+        if name in self._options or len(self._arguments) <= position:
+            return self._options.get(name)
+        return self._arguments[position]
 
     def __call__(self) -> Any:
         """Make it."""
         self.hidden = None
-        return self._method(*self.arguments, **self._options)
+        return self._method(*self._arguments, **self._options)
 
 
 class _Hook:
