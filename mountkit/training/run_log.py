@@ -247,9 +247,10 @@ def watch(trainer: type[Any], handler: type[Any], callback: type[RunLogCallback]
     """
 
     def begin(it: Any, call: Call) -> Any:
+        args, state = call.argument(0, "args"), call.argument(1, "state")
         for one in it.callbacks:
             if isinstance(one, callback):
-                one.prepare(it.callbacks, *call.arguments[:2])
+                one.prepare(it.callbacks, args, state)
         return call()
 
     def loop(it: Any, call: Call) -> Any:

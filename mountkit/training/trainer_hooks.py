@@ -27,17 +27,17 @@ class Call:
     """One call of a hooked method; it may be made more than once.
 
     ``hidden`` is the error of a method further in, which one further out may have swallowed.
-    ``arguments`` are those it is made with, without the names of ``options``.
     """
 
     def __init__(self, method: Callable[..., Any], arguments: Any, options: Any) -> None:
         self._method = method
-        self.arguments = arguments
+        self._arguments = arguments
         self._options = options
         self.hidden: Exception | None = None
 
     def argument(self, position: int, name: str) -> Any:
         """What it was called with; None if that was left out."""
+<<<<<<< HEAD
         if name in self._options or len(self.arguments) <= position:
             return self._options.get(name)
         return self.arguments[position]
@@ -49,11 +49,16 @@ class Call:
         else:
             before, after = self.arguments[:position], self.arguments[position + 1 :]
             self.arguments = (*before, value, *after)
+=======
+        if name in self._options or len(self._arguments) <= position:
+            return self._options.get(name)
+        return self._arguments[position]
+>>>>>>> logs
 
     def __call__(self) -> Any:
         """Make it."""
         self.hidden = None
-        return self._method(*self.arguments, **self._options)
+        return self._method(*self._arguments, **self._options)
 
 
 class _Hook:

@@ -225,6 +225,18 @@ class TestCallback:
         job.log(1, loss=1.0)
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("rank", [0, 1])
+    def test_no_rank_is_refused_for_events_that_are_copied(self, tmp_path, callback, rank):
+        from transformers.integrations import TensorBoardCallback
+
+        from mountkit import CheckpointCallback
+
+        proofs = CheckpointCallback()
+        Job(tmp_path, TensorBoardCallback(), proofs).tell("on_train_begin")
+        assert not proofs.events_are_mirrored
+        Job(tmp_path, TensorBoardCallback(), proofs, callback, rank=rank).tell("on_train_begin")
+        assert proofs.events_are_mirrored
+
     def test_added_in_the_middle_it_writes_from_then_on(self, tmp_path, callback):
         job = Job(tmp_path)
         job.tell("on_train_begin")
