@@ -37,7 +37,6 @@ class Call:
 
     def argument(self, position: int, name: str) -> Any:
         """What it was called with; None if that was left out."""
-<<<<<<< HEAD
         if name in self._options or len(self.arguments) <= position:
             return self._options.get(name)
         return self.arguments[position]
@@ -49,11 +48,6 @@ class Call:
         else:
             before, after = self.arguments[:position], self.arguments[position + 1 :]
             self.arguments = (*before, value, *after)
-=======
-        if name in self._options or len(self._arguments) <= position:
-            return self._options.get(name)
-        return self._arguments[position]
->>>>>>> logs
 
     def __call__(self) -> Any:
         """Make it."""
