@@ -57,7 +57,7 @@ class MountSpec:
     chose the backend; it is empty if the user did. ``keep_local`` says which proven checkpoints
     keep their local copies, ``cache_size`` how many bytes all local copies may take, if that is
     bounded. ``node`` tells the nodes of one run from each other, which mount the same place at the
-    same path and may share a home; it is empty where there is only one.
+    same path and may share a home; it is empty for the first, and where there is only one.
     """
 
     source: Source

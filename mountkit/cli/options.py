@@ -44,6 +44,9 @@ mount_options = _stack(
     ),
     click.option("--cache-size", metavar="SIZE", help="Room for all local copies, such as 50GB."),
     click.option(
+        "--node", metavar="N", help="Of machines that train together, which one this is: 0, 1, ..."
+    ),
+    click.option(
         "--largest-file", metavar="SIZE", help="No file will be larger, such as 150GB (default)."
     ),
     click.option(

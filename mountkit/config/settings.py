@@ -47,6 +47,7 @@ class Settings(BaseModel):
     )
     keep_local: KeepLocal = Field("newest", description="proven checkpoints with a local copy")
     cache_size: ByteSize | None = Field(None, gt=0, description="room for all local copies")
+    node: int = Field(0, ge=0, description="of machines that train together: which one this is")
     grace: float | None = Field(None, gt=0, description="from a signal until all has to be over")
     mount_timeout: float = Field(20.0, gt=0, description="from the daemon's start to serving")
     stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 9.0
 
 
-def mine(spec: MountSpec) -> Holder:
-    """Name this process, which will supervise the mount."""
+def mine(spec: MountSpec) -> Holder | None:
+    """Name this process, which will supervise the mount; nobody but on the run's first node."""
+    if spec.node:
+        return None
     me = ProcessIdentity.mine()
     return Holder(machine.host(), me.pid, spec.id, me.started, machine.place())
 

@@ -25,12 +25,8 @@ def resolve_mount_spec(
     target: str | Path,
     settings: Settings,
     options: Sequence[str] = (),
-    *,
-    node: str = "",
 ) -> MountSpec:
     """Put together what to mount where, and refuse what makes no sense. Changes nothing.
-
-    ``node`` as in ``MountSpec``.
 
     Raises UsageError if the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own;
     MountUnavailableError if the backend is ``auto``, and there is none.
@@ -53,6 +49,8 @@ def resolve_mount_spec(
     backend.check_options(pairs)
     path = paths.resolve(target)
     store = settings.store(place)
+    # The first has the id of a machine alone, and its lease.
+    node = str(settings.node or "")
     identifier = mount_id(place, path, store, node)
     return MountSpec(
         source=place,

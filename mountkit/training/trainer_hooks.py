@@ -37,17 +37,17 @@ class Call:
 
     def argument(self, position: int, name: str) -> Any:
         """What it was called with; None if that was left out."""
-        if name in self._options or len(self.arguments) <= position:
+        if name in self._options or len(self._arguments) <= position:
             return self._options.get(name)
-        return self.arguments[position]
+        return self._arguments[position]
 
     def give(self, position: int, name: str, value: Any) -> None:
         """Call it with something else."""
-        if name in self._options or len(self.arguments) <= position:
+        if name in self._options or len(self._arguments) <= position:
             self._options = {**self._options, name: value}
         else:
-            before, after = self.arguments[:position], self.arguments[position + 1 :]
-            self.arguments = (*before, value, *after)
+            before, after = self._arguments[:position], self._arguments[position + 1 :]
+            self._arguments = (*before, value, *after)
 
     def __call__(self) -> Any:
         """Make it."""

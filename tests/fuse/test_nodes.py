@@ -42,9 +42,10 @@ class Nodes:
     def own(self, node: int) -> dict[str, str]:
         """A machine is what it knows, and what it has not uploaded yet."""
         if node == 0:
-            return {}
+            return {"MOUNTKIT_NODE": "0"}
         place: Path = self.rig.work / "other"
         return {
+            "MOUNTKIT_NODE": str(node),
             "MOUNTKIT_STATE_DIR": str(place / "state"),
             "MOUNTKIT_CACHE_DIR": str(place / "cache"),
         }

@@ -8,7 +8,7 @@ import pytest
 from light import checkpoint
 
 from support.assertions import assert_proven
-from support.rig import SCRIPTS, eventually
+from support.rig import eventually
 
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
@@ -24,9 +24,8 @@ def test_what_another_machine_saves_meanwhile_is_not_missed(rig: Rig, bucket: Bu
     }
     job = rig.begin(source, rig.light("save:5", "say:saved", "wait:go"))
     rig.await_word("saved", job)
-    words = (source, there, rig.server.endpoint_url, rig.backend)
     command = rig.light("save:10", "wait:over", target=there)
-    node = rig.start(rig.python, SCRIPTS / "second_node.py", *words, *command, **other)
+    node = rig.begin(source, command, "--node", "1", target=there, **other)
     state = bucket.disk / "run/checkpoint-10/trainer_state.json"
 
     def uploaded() -> bool:

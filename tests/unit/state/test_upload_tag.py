@@ -132,9 +132,10 @@ def test_another_place_is_another_mount(here):
 
 
 def test_nodes_of_one_run_that_share_a_home_have_each_a_cache_and_a_mark(tmp_path):
-    settings = Settings(backend="rclone", cache_dir=tmp_path / "home", state_dir=tmp_path / "state")
-    source, target = "s3://bucket/run", str(tmp_path / "mnt")
-    specs = [resolve_mount_spec(source, target, settings, node=node) for node in ("", "0", "1")]
+    places = {"cache_dir": tmp_path / "home", "state_dir": tmp_path / "state"}
+    nodes = [Settings(backend="rclone", node=node, **places) for node in (0, 1, 2)]
+    source, target, settings = "s3://bucket/run", str(tmp_path / "mnt"), nodes[0]
+    specs = [resolve_mount_spec(source, target, each) for each in nodes]
     assert len({spec.id for spec in specs}) == len({spec.cache_dir for spec in specs}) == 3
     known, marks = State(settings.state_dir), []
     for spec in specs:
