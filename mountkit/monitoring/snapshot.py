@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mountkit.errors import MountkitError
 from mountkit.formatting import moment, timestamp
 from mountkit.linux import mount_table
-from mountkit.names import is_own
+from mountkit.names import is_proof
 from mountkit.state.proof_stats import Complaint
 from mountkit.state.record import REPAIRING, SERVING
 
@@ -102,7 +102,7 @@ def not_covered(file: WrittenFile, record: MountRecord, proof_stats: ProofStats)
     if file.modified < record.began and file.path not in record.adopted:
         return False
     directory, _, name = file.path.rpartition("/")
-    if is_own(name):
+    if is_proof(name):
         return False
     while directory:
         if file.modified <= proof_stats.proven_at.get(directory, -1.0):

@@ -14,7 +14,7 @@ from mountkit.checkpoints import receipt as receipts
 from mountkit.checkpoints.manifest import FileEntry
 from mountkit.checkpoints.receipt import Layout, Receipt
 from mountkit.errors import NotDurableError, VerificationError
-from mountkit.names import is_own, receipt_name
+from mountkit.names import is_proof, receipt_name
 from mountkit.store.base import ObjectInfo
 from mountkit.store.checksums import digest_bytes
 
@@ -176,8 +176,8 @@ class TestCombine:
 
 
 def test_the_names_of_receipts_are_known_and_no_others():
-    assert is_own(f"checkpoint-4/{receipt_name(12)}")
-    assert is_own("mountkit-manifest.json")
-    assert not is_own("mountkit-receipt-x.json")
-    assert not is_own("mountkit-receipt-1.json.bak")
-    assert not is_own("checkpoint-4/mountkit-receipt-1.json/a")
+    assert is_proof(f"checkpoint-4/{receipt_name(12)}")
+    assert is_proof("mountkit-manifest.json")
+    assert not is_proof("mountkit-receipt-x.json")
+    assert not is_proof("mountkit-receipt-1.json.bak")
+    assert not is_proof("checkpoint-4/mountkit-receipt-1.json/a")
