@@ -141,11 +141,13 @@ def test_weights_to_begin_with(script: Script) -> None:
 
 @pytest.mark.fault(24)
 def test_where_the_callback_cannot_serve_the_end_proves(script: Script) -> None:
-    said = script.run([], "--steps", "2", "--search", "--limit", "1")
-    line = f"the checkpoints of {script.rig.target} are proven at the end: A hyper-parameter search"
-    assert said.count(line) == 1
-    assert ATTACHED not in said
-    assert script.report["limit"] == 1
+    words = ["env", "MOUNTKIT_STALL_TIMEOUT=soon", *script.words("--steps", "2", "--limit", "1")]
+    answer = script.rig.run(script.source, words, *script.rig.late)
+    assert answer.code == 0, answer
+    line = f"the checkpoints of {script.rig.target} are proven at the end: stall_timeout"
+    assert answer.err.count(line) == 1
+    assert ATTACHED not in answer.err
+    assert json.loads(script.file.read_text())["limit"] == 1
     assert script.proven() == {2}
 
 

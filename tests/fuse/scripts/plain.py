@@ -63,7 +63,6 @@ def main() -> None:
     parser.add_argument("--weights-only", action="store_true")
     parser.add_argument("--model-init", action="store_true")
     parser.add_argument("--twice", action="store_true", help="train() once more")
-    parser.add_argument("--search", action="store_true", help="as in a hyper-parameter search")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     options = parser.parse_args()
 
@@ -105,16 +104,6 @@ def main() -> None:
         train_dataset=[{"input_ids": row, "labels": row} for row in rows],
         callbacks=callbacks,
     )
-    if options.search:
-        trainer.state.is_hyper_param_search = True
-        begin = trainer._init_training_state
-
-        def searching(*arguments):
-            result = begin(*arguments)
-            trainer.state.is_hyper_param_search = True
-            return result
-
-        trainer._init_training_state = searching
     try:
         if options.resume_from is None:
             trainer.train()
