@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mountkit.names import LEASE_NAME
 from support.everyday import Sequence, sequence
 from support.oracle import MANIFEST, Model
 from support.perform import Outcome
@@ -178,11 +179,11 @@ def outcomes(told: Path) -> tuple[tuple[Outcome, ...], ...]:
 
 
 def objects(bucket: Bucket, prefix: str) -> dict[str, bytes]:
-    """What the store itself says it has, without mountkit's manifests."""
+    """What the store itself says it has, without mountkit's own objects."""
     client, found = bucket.client(), {}
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix=prefix)
     for key in (entry["Key"] for page in pages for entry in page.get("Contents", [])):
-        if key.rpartition("/")[2] != MANIFEST and not key.endswith("/"):
+        if key.rpartition("/")[2] not in {LEASE_NAME, MANIFEST} and not key.endswith("/"):
             answer = client.get_object(Bucket=bucket.name, Key=key)
             found[key[len(prefix) :]] = answer["Body"].read()
     return found

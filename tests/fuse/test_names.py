@@ -58,6 +58,7 @@ import os, sys
 from pathlib import Path
 top = Path(sys.argv[1])
 found = [Path(folder) / name for folder, _, names in os.walk(top) for name in names]
+found = [path for path in found if path.name != "mountkit-lease.json"]
 for number, path in enumerate(sorted(found)):
     path.rename(top / f"file-{number}")
 """

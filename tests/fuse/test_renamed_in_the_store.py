@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from light import checkpoint
 
+from mountkit.names import LEASE_NAME
 from support.rig import MANIFEST, assert_same, eventually
 from support.versity import Versity
 
@@ -105,10 +106,10 @@ def python(rig: Rig, code: str) -> list[str]:
 
 
 def objects(bucket: Bucket) -> dict[str, bytes]:
-    """What the store has, without mountkit's manifests; moto keeps nothing on a disk."""
+    """What the store has, without mountkit's own objects; moto keeps nothing on a disk."""
     client = bucket.client()
     listed = client.list_objects_v2(Bucket=bucket.name, Prefix="run/").get("Contents", [])
-    keys = [item["Key"] for item in listed if not item["Key"].endswith(("/", MANIFEST))]
+    keys = [item["Key"] for item in listed if not item["Key"].endswith(("/", LEASE_NAME, MANIFEST))]
     return {
         key.removeprefix("run/"): client.get_object(Bucket=bucket.name, Key=key)["Body"].read()
         for key in keys
