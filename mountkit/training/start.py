@@ -6,13 +6,15 @@ is done about the answer.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mountkit.config import settings
+from mountkit.config import settings, timeouts
 from mountkit.linux import paths
 from mountkit.mounts.mount import Mount
 from mountkit.mounts.newest_checkpoint import newest_checkpoint
-from mountkit.training import resume_point, start_weights
+from mountkit.training import ranks, resume_point, start_weights
 from mountkit.training.console import say
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def of(terms: TrainerTerms) -> Callable[..., Any]:
         point = None
         # A trial of a hyper-parameter search begins at its own beginning.
         if place not in over and _option("trial", 1, arguments, options) is None:
-            point = _decide(trainer.args, _option(ARGUMENT, 0, arguments, options), terms)
+            point = _agree(trainer.args, _option(ARGUMENT, 0, arguments, options), terms)
         if point is None or point.kind == "script":
             result = method(*arguments, **options)
         elif point.kind == "weights":
@@ -58,33 +60,43 @@ def of(terms: TrainerTerms) -> Callable[..., Any]:
     return train
 
 
+def _agree(args: Any, argument: object, terms: TrainerTerms) -> ResumePoint | None:
+    """Where all ranks begin: rank 0 asks the store, and tells the others.
+
+    Raises MountkitError, on every rank, if the store cannot be asked.
+    """
+    if args.world_size == 1:
+        return _decide(args, argument, terms)
+    together = ranks.meet(ranks.Ranks(), args, timeouts.limits(settings.load()))
+    first = args.process_index == 0
+    decided = together.together(lambda: _decide(args, argument, terms) if first else None)
+    point = together.gather(decided)[0]
+    together.leave()
+    if point is None or point.kind != "checkpoint":
+        return point
+    # The same checkpoint, where this node mounts.
+    return replace(point, path=str(Path(args.output_dir) / Path(point.path).name))
+
+
 def _decide(args: Any, argument: object, terms: TrainerTerms) -> ResumePoint | None:
     """Where it begins; None where nothing is said about it.
 
     Raises MountkitError if the store cannot be asked: to begin anew then would be the worst.
     """
-
-    def tell(text: str) -> None:
-        if args.process_index == 0:
-            say(text)
-
     script = resume_point.asked_by_script(argument, args.resume_from_checkpoint)
     newest = None
     if terms.resume and not script:
         found = Mount.containing(args.output_dir)
         if terms.path and (found is None or found.path != paths.resolve(terms.path)):
-            tell(f"{args.output_dir} does not lie in the mount at {terms.path}: not resumed")
-            return None
-        if args.world_size > 1:
-            tell(f"{args.world_size} processes train together: the script says what to resume from")
+            say(f"{args.output_dir} does not lie in the mount at {terms.path}: not resumed")
             return None
         newest = newest_checkpoint(
             args.output_dir,
             settings.load(),
-            on_skip=lambda name, reason: tell(f"{name} is passed over: {reason}"),
+            on_skip=lambda name, reason: say(f"{name} is passed over: {reason}"),
         )
     point = resume_point.decide(script, newest, terms.load_path)
-    tell(_WORDS[point.kind].format(path=point.path, place=args.output_dir))
+    say(_WORDS[point.kind].format(path=point.path, place=args.output_dir))
     return point
 
 

@@ -10,6 +10,7 @@ import pytest
 from support import preloaded
 from support.installed import needs
 from support.proxy import Fault
+from support.ranks import free_port
 from support.rig import MANIFEST, SCRIPTS, eventually
 from support.runs import kill_all
 
@@ -105,6 +106,32 @@ def test_an_adapter_and_a_callback_of_the_scripts_own(script: Script) -> None:
     said = script.run(["--no-attach", "--resume"], *options)
     assert script.report["began_at"] == [2]
     assert "the script says itself what to begin with" in said
+
+
+@pytest.mark.fault(20, 22, 27)
+def test_ranks_that_know_nothing_go_on_together(script: Script) -> None:
+    """One manifest of both while they train; submitted again, both go on from it."""
+    rig = script.rig
+
+    def ranks(*options: str) -> list[str]:
+        how = [str(SCRIPTS / "launch.py"), "1", "0", "2", str(free_port())]
+        return [rig.python, "-S", *how, *script.words(*options)]
+
+    job = rig.begin(script.source, ranks("--steps", "6", "--pause-at", "3"), *rig.late, "--resume")
+    rig.await_word("at-3", job)
+    eventually(lambda: script.proven() == {2}, "proven while they train")
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= files_of(script.bucket, 2)
+    kill_all(rig, job)
+    answer = rig.run(script.source, ranks("--steps", "6"), *rig.late, "--resume")
+    assert answer.code == 0, answer
+    assert answer.err.count(f"the training goes on from {rig.target}/checkpoint-2") == 1
+    assert json.loads(script.file.read_text())["began_at"] == [2]
+    assert script.proven() == {2, 4, 6}
+
+
+def files_of(bucket: Bucket, step: int) -> set[str]:
+    manifest = bucket.manifest(f"run/checkpoint-{step}")
+    return {file["path"] for file in manifest["files"]} if manifest else set()
 
 
 @pytest.mark.fault(22, 24, 32)

@@ -90,10 +90,6 @@ class TestResume:
         assert train(Trainer(output), None, {"lr": 1}) == (None, {"lr": 1}, None)
         assert capsys.readouterr().err == ""
 
-    def test_several_processes_go_by_the_script(self, output, capsys):
-        assert train(Trainer(output, world_size=2)) == (None, None, None)
-        assert "2 processes" in capsys.readouterr().err
-
     def test_a_second_training_goes_by_the_script_unless_the_first_broke_off(self, output):
         around = start.of(TrainerTerms("", resume=True))
         trainer = Trainer(output)
