@@ -56,7 +56,10 @@ def train(mode: str, gates: Path, output: Path) -> str | None:
         await_answer()
         (gates / "written").touch()
         wait_for(gates / "go")
-        return open_with_the_lock_held(output / "new")
+        native = open_with_the_lock_held(output / "new")
+        # Or the end of the training may come before that of the remount.
+        await_answer()
+        return native
     return None
 
 
