@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 needs("transformers", "torch")
 
-STRIKES = 10
+STRIKES = 2
 STEPS = 16
 
 
