@@ -5,7 +5,8 @@ yet, has none: removing it, or moving it on, leaves the object of the file that 
 mount does not show it any more, until the directory is read anew (rclone 1.75, ``vfs/file.go``).
 
 Such an object is older than the mount; or the mount itself renamed an older one there, which a
-store does by a copy that is dated anew and keeps the mark of the run that uploaded it.
+store does by a copy: dated anew, with the mark of the run that uploaded it (S3), or dated as it
+was (``rclone serve s3``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The mark that a daemon leaves on what it uploads: whose cache it came from, and which run.
 
-A copy inside a store keeps the mark of its source. So it tells what this run has uploaded from what
-it has only renamed. And it tells the uploads of this cache from those of another machine, which may
-mount the same place at the same path: a mount's id is the same on both.
+A copy inside S3 keeps the mark of its source (``rclone serve s3`` gives it that of the copier). So
+it tells what this run has uploaded from what it has only renamed. And it tells the uploads of this
+cache from those of another machine, which may mount the same place at the same path: a mount's id
+is the same on both.
 
 A mark is ``<tag of the cache>-<run>``. The version before had ``<id of the mount>-<run>``, and the
 one before that only the id: whose those are, nobody can tell, and they count as this cache's own.

@@ -14,7 +14,7 @@ from mountkit.checkpoints import lease_object
 from mountkit.checkpoints.lease import RENEW_SECONDS
 from mountkit.checkpoints.lease_object import Lost
 from mountkit.errors import MountkitError
-from mountkit.events import LeaseLost, Problem
+from mountkit.events import LeaseLost, Problem, guarded
 from mountkit.state import writer_epoch
 from mountkit.state.writer_epoch import WriterEpoch
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from mountkit.checkpoints.lease_object import Held
-    from mountkit.events import Event, Observer
+    from mountkit.events import Observer
     from mountkit.store.base import Store
     from mountkit.timing import Deadline
 
@@ -85,7 +85,7 @@ class LeaseKeeper:
         self._open_store = open_store
         self._store: Store | None = None
         self._directory = directory
-        self._observer = observer
+        self._tell = guarded(observer)
         self._first, self._every, self._retry = first, every, retry
         self.held = held
         #: Who has the lease now, once it is lost.
@@ -208,9 +208,3 @@ class LeaseKeeper:
             # Whoever proves then finds another epoch in the store.
             logger.warning("mountkit: that the lease is lost cannot be noted: %s", error)
         self._tell(LeaseLost(reason))
-
-    def _tell(self, event: Event) -> None:
-        try:
-            self._observer(event)
-        except Exception:
-            logger.exception("mountkit: %s could not be told", type(event).__name__)

@@ -106,8 +106,12 @@ class SaveRetrier:
             self._prover.begin(name)
         if error is not None:
             raise error
+        raise self._torn(name, reason)
+
+    def _torn(self, name: str, reason: str) -> NotDurableError:
+        """The error of a save that was broken each time."""
         reason = f"{reason}, {REPEATS} times"
-        raise NotDurableError(
+        return NotDurableError(
             f"{name} may be torn: {reason}.",
             hint=f"See what is wrong: mountkit doctor {self._mount.source} {self._mount.path}",
             unproven=(Unproven(name, 0, reason),),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mountkit.errors import NotDurableError, Unproven
 from mountkit.events import Problem
 from mountkit.training.save_retry import REPEATS, SaveRetrier
 
@@ -98,12 +97,7 @@ class SharedSaveRetrier(SaveRetrier):
             self._ranks.together(lambda: self._renew(name))
         if error is not None:
             raise error
-        reason = f"{reason}, {REPEATS} times"
-        raise NotDurableError(
-            f"{name} may be torn: {reason}.",
-            hint=f"See what is wrong: mountkit doctor {self._mount.source} {self._mount.path}",
-            unproven=(Unproven(name, 0, reason),),
-        )
+        raise self._torn(name, reason)
 
     def _renew(self, name: str) -> None:
         """Torn files must neither be taken for the new ones nor be left among them."""
