@@ -1,0 +1,110 @@
+{{- /* The name of all objects. Room is left for the Job's revision, and for the index and hash of a pod. */ -}}
+{{- define "mountkit.fullname" -}}
+{{- .Values.fullnameOverride | default .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "mountkit.jobName" -}}
+{{- include "mountkit.fullname" . -}}{{- if .Values.job.revisionInName -}}-r{{ .Release.Revision }}{{- end -}}
+{{- end -}}
+
+{{- define "mountkit.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "mountkit.fullname" .) -}}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What the pods of a run are found by. */ -}}
+{{- define "mountkit.selectorLabels" -}}
+app.kubernetes.io/name: mountkit
+app.kubernetes.io/instance: {{ include "mountkit.fullname" . }}
+app.kubernetes.io/component: trainer
+{{- end -}}
+
+{{- /* Of objects other than pods: call with (dict "root" . "component" "…"). */ -}}
+{{- define "mountkit.labels" -}}
+app.kubernetes.io/name: mountkit
+app.kubernetes.io/instance: {{ include "mountkit.fullname" .root }}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* An image from repository, tag or variant, and digest: call with (dict "root" . "image" …). */ -}}
+{{- define "mountkit.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ .image.tag | default (printf "%s-%s" .root.Chart.AppVersion .image.variant | trimSuffix "-") }}
+{{- end -}}
+{{- end -}}
+
+{{- /* From SIGTERM to SIGKILL. Never less than mountkit's own deadline and a margin. In a sidecar,
+       that deadline begins only when the command has ended. */ -}}
+{{- define "mountkit.terminationGracePeriodSeconds" -}}
+{{- $grace := add (int64 .Values.drain.deadlineSeconds) (int64 .Values.drain.marginSeconds) -}}
+{{- if eq .Values.fuse.mode "sidecar" -}}
+{{- $grace = add $grace (int64 .Values.fuse.sidecar.commandSeconds) -}}
+{{- end -}}
+{{- $grace -}}
+{{- end -}}
+
+{{- /* A value as text: of a large number helm makes one with an exponent. */ -}}
+{{- define "mountkit.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
+{{- define "mountkit.several" -}}
+{{- if gt (int .Values.nodes) 1 -}}yes{{- end -}}
+{{- end -}}
+
+{{- define "mountkit.processesPerNode" -}}
+{{- .Values.launcher.processesPerNode | default (max 1 (int .Values.gpu.count)) | int -}}
+{{- end -}}
+
+{{- /* The command with what starts its ranks, as a YAML list. */ -}}
+{{- define "mountkit.command" -}}
+{{- $own := list "torchrun" "accelerate" "deepspeed" "mpirun" "horovodrun" "ray" -}}
+{{- $many := or (include "mountkit.several" .) (gt (int (include "mountkit.processesPerNode" .)) 1) -}}
+{{- $auto := and (eq .Values.launcher.mode "auto") $many (not (has (base (first .Values.command)) $own)) -}}
+{{- if or (eq .Values.launcher.mode "torchrun") $auto -}}
+{{- concat (list "torchrun" "--no-python") .Values.command | toYaml -}}
+{{- else -}}
+{{- .Values.command | toYaml -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What the schema cannot say: refused with a sentence. */ -}}
+{{- define "mountkit.check" -}}
+{{- if not .Values.source -}}
+{{- fail "source is missing: the bucket and prefix of this run. Give it: --set source=s3://bucket/run-1" -}}
+{{- end -}}
+{{- if not .Values.command -}}
+{{- fail "command is missing: what trains, as a list of words. Give it: --set command='{python,train.py}'" -}}
+{{- end -}}
+{{- if eq .Values.fuse.mode "csi" -}}
+{{- fail "fuse.mode csi is not supported: mountkit proves what goes through a mount that it made itself, and knows nothing of what is written to a volume of the Mountpoint CSI driver. A job there could end with exit code 0 and checkpoints that are not in the bucket. Use fuse.mode=devicePlugin with settings.backend=mountpoint: Mountpoint for S3, mounted and proven by mountkit." -}}
+{{- end -}}
+{{- if has (dir .Values.target) (list "/" ".") -}}
+{{- fail (printf "target %s lies in the root directory, which a volume would hide. Use a directory one level down: --set target=/mnt/output" .Values.target) -}}
+{{- end -}}
+{{- if and (eq .Values.cache.type "pvc") (include "mountkit.several" .) (not .Values.cache.existingClaim) (ne .Values.cache.accessMode "ReadWriteMany") -}}
+{{- fail (printf "cache.type pvc with nodes=%d needs a claim that all of them can mount. Set cache.accessMode=ReadWriteMany with a StorageClass that has it, or cache.type=ephemeral." (int .Values.nodes)) -}}
+{{- end -}}
+{{- if and .Values.credentials.googleKey (not .Values.credentials.existingSecret) -}}
+{{- fail "credentials.googleKey names a key of a Secret, and credentials.existingSecret is empty. Set credentials.existingSecret to the name of that Secret." -}}
+{{- end -}}
+{{- range .Values.env -}}
+{{- if and (hasKey . "value") (regexMatch "(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|CONNECTION_STRING|SAS_URL|_KEY|_KEY_ID)$" .name) (not (eq .name "GOOGLE_APPLICATION_CREDENTIALS")) -}}
+{{- fail (printf "env %s looks like a secret, and a value here ends up in the release and in the Job for all to read. Put it into a Secret, and use valueFrom.secretKeyRef or credentials.existingSecret." .name) -}}
+{{- end -}}
+{{- if regexMatch "^MOUNTKIT_" .name -}}
+{{- fail (printf "env %s is set by the chart. Use the value of that name, or settings." .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,408 @@
+{{- /* Credentials and the store: of every container that talks to it. */ -}}
+{{- define "mountkit.storeEnv" -}}
+{{- with .Values.store.endpointUrl }}
+- name: MOUNTKIT_ENDPOINT_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.store.region }}
+- name: MOUNTKIT_REGION
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.credentials.googleKey }}
+- name: GOOGLE_APPLICATION_CREDENTIALS
+  value: {{ printf "/var/run/secrets/mountkit/%s" . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "mountkit.storeEnvFrom" -}}
+{{- with .Values.credentials.existingSecret }}
+- secretRef:
+    name: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Of the container that mounts. */ -}}
+{{- define "mountkit.mountEnv" -}}
+- name: MOUNTKIT_SOURCE
+  value: {{ .Values.source | quote }}
+- name: MOUNTKIT_TARGET
+  value: {{ .Values.target | quote }}
+- name: MOUNTKIT_CACHE_DIR
+  value: /var/cache/mountkit/mounts
+- name: MOUNTKIT_GRACE
+  value: {{ .Values.drain.deadlineSeconds | int64 | quote }}
+- name: MOUNTKIT_LISTEN
+  value: {{ printf "%s:%d" .Values.health.host (int .Values.health.port) | quote }}
+{{- include "mountkit.storeEnv" . }}
+{{- if include "mountkit.several" . }}
+- name: MOUNTKIT_NODE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.annotations['batch.kubernetes.io/job-completion-index']
+{{- end }}
+{{- include "mountkit.settingsEnv" . }}
+{{- end -}}
+
+{{- define "mountkit.settingsEnv" -}}
+{{- range $name, $value := .Values.settings }}
+- name: MOUNTKIT_{{ upper $name }}
+  value: {{ include "mountkit.text" $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{- /* Of the container that trains. HOME is a place that can be written to, whatever the image. */ -}}
+{{- define "mountkit.trainerEnv" -}}
+- name: HOME
+  value: /tmp
+- name: MOUNTKIT_RESUME
+  value: {{ .Values.resume | quote }}
+- name: PET_NNODES
+  value: {{ .Values.nodes | int64 | quote }}
+- name: PET_NPROC_PER_NODE
+  value: {{ include "mountkit.processesPerNode" . | quote }}
+{{- if include "mountkit.several" . }}
+- name: PET_NODE_RANK
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.annotations['batch.kubernetes.io/job-completion-index']
+- name: PET_MASTER_ADDR
+  value: {{ printf "%s-0.%s" (include "mountkit.jobName" .) (include "mountkit.fullname" .) | quote }}
+- name: PET_MASTER_PORT
+  value: {{ .Values.launcher.port | int64 | quote }}
+{{- end }}
+{{- with .Values.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "mountkit.podSecurityContext" -}}
+runAsNonRoot: {{ gt (int .Values.podSecurityContext.runAsUser) 0 }}
+runAsUser: {{ .Values.podSecurityContext.runAsUser | int64 }}
+runAsGroup: {{ .Values.podSecurityContext.runAsGroup | int64 }}
+fsGroup: {{ .Values.podSecurityContext.fsGroup | int64 }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- /* Of a container that mounts. fusermount3 is setuid: the mount of an ordinary user needs a container
+       in which a process may gain privileges, and SYS_ADMIN is the only one there is to gain. */ -}}
+{{- define "mountkit.mountSecurityContext" -}}
+{{- if eq .Values.fuse.mode "devicePlugin" -}}
+privileged: false
+allowPrivilegeEscalation: true
+capabilities:
+  drop: [ALL]
+  add: [SYS_ADMIN]
+{{- with .Values.fuse.appArmorProfile }}
+appArmorProfile:
+  type: {{ . }}
+{{- end }}
+{{- else -}}
+privileged: true
+allowPrivilegeEscalation: true
+{{- end }}
+readOnlyRootFilesystem: {{ .Values.readOnlyRootFilesystem }}
+{{- end -}}
+
+{{- define "mountkit.plainSecurityContext" -}}
+privileged: false
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+readOnlyRootFilesystem: {{ .Values.readOnlyRootFilesystem }}
+{{- end -}}
+
+{{- define "mountkit.healthPorts" -}}
+- name: health
+  containerPort: {{ .Values.health.port | int64 }}
+  protocol: TCP
+{{- end -}}
+
+{{- /* A mount that is being repaired is not ready, but alive; one that was given up is neither. */ -}}
+{{- define "mountkit.probes" -}}
+startupProbe:
+  httpGet:
+    path: /readyz
+    port: health
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: {{ div (add (int .Values.health.startupSeconds) 1) 2 }}
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: health
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+livenessProbe:
+  httpGet:
+    path: /healthz
+    port: health
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+{{- end -}}
+
+{{- define "mountkit.cacheMount" -}}
+- name: cache
+  mountPath: /var/cache/mountkit
+{{- if and (eq .Values.cache.type "pvc") (include "mountkit.several" .) }}
+  subPathExpr: node-$(MOUNTKIT_NODE)
+{{- end }}
+{{- end -}}
+
+{{- define "mountkit.googleMount" -}}
+{{- if .Values.credentials.googleKey }}
+- name: google
+  mountPath: /var/run/secrets/mountkit
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "mountkit.resources" -}}
+{{- $limits := dict -}}
+{{- if gt (int .Values.gpu.count) 0 -}}
+{{- $_ := set $limits .Values.gpu.resource (int .Values.gpu.count) -}}
+{{- end -}}
+{{- if eq .Values.fuse.mode "devicePlugin" -}}
+{{- $_ := set $limits .Values.fuse.resource 1 -}}
+{{- end -}}
+{{- $requests := dict -}}
+{{- if eq .Values.cache.type "emptyDir" -}}
+{{- $_ := set $requests "ephemeral-storage" .Values.cache.size -}}
+{{- end -}}
+{{- mergeOverwrite (dict "limits" $limits "requests" $requests) (deepCopy .Values.resources) | toYaml -}}
+{{- end -}}
+
+{{- define "mountkit.volumes" -}}
+- name: mounts
+  emptyDir: {}
+- name: scratch
+  emptyDir: {{ if .Values.scratch.sizeLimit }}{ sizeLimit: {{ .Values.scratch.sizeLimit }} }{{ else }}{}{{ end }}
+- name: shm
+  emptyDir:
+    medium: Memory
+    sizeLimit: {{ .Values.shm.size }}
+- name: cache
+{{- if eq .Values.cache.type "emptyDir" }}
+  emptyDir: {}
+{{- else if eq .Values.cache.type "ephemeral" }}
+  ephemeral:
+    volumeClaimTemplate:
+      spec:
+        accessModes: [ReadWriteOnce]
+        {{- with .Values.cache.storageClassName }}
+        storageClassName: {{ . }}
+        {{- end }}
+        resources:
+          requests:
+            storage: {{ .Values.cache.size }}
+{{- else }}
+  persistentVolumeClaim:
+    claimName: {{ .Values.cache.existingClaim | default (printf "%s-cache" (include "mountkit.fullname" .)) }}
+{{- end }}
+{{- if eq .Values.fuse.mode "sidecar" }}
+- name: state
+  emptyDir: {}
+{{- end }}
+{{- with .Values.credentials.googleKey }}
+- name: google
+  secret:
+    secretName: {{ $.Values.credentials.existingSecret }}
+    defaultMode: 0440
+    items:
+      - key: {{ . | quote }}
+        path: {{ . | quote }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "mountkit.scheduling" -}}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.schedulerName }}
+schedulerName: {{ . }}
+{{- end }}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* The containers that mount before the trainer: a preflight, for a sidecar that fails is started
+       again for ever, and only a container that ends can end the Job; and the sidecar itself. */ -}}
+{{- define "mountkit.sidecars" -}}
+{{- $image := include "mountkit.image" (dict "root" . "image" .Values.fuse.sidecar) -}}
+- name: preflight
+  image: {{ $image }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  command: {{ concat .Values.fuse.sidecar.entrypoint (list "doctor" "$(MOUNTKIT_SOURCE)") | toJson }}
+  {{- include "mountkit.sidecarBody" . | nindent 2 }}
+- name: mountkit
+  image: {{ $image }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  restartPolicy: Always
+  command: {{ concat .Values.fuse.sidecar.entrypoint (list "mount" "--foreground" "$(MOUNTKIT_SOURCE)" "$(MOUNTKIT_TARGET)") | toJson }}
+  {{- include "mountkit.sidecarBody" . | nindent 2 }}
+  ports:
+    {{- include "mountkit.healthPorts" . | nindent 4 }}
+  {{- if .Values.health.probes }}
+  {{- include "mountkit.probes" . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "mountkit.sidecarBody" -}}
+env:
+  - name: HOME
+    value: /tmp
+  - name: MOUNTKIT_STATE_DIR
+    value: /run/mountkit/state
+  {{- include "mountkit.mountEnv" . | trim | nindent 2 }}
+{{- with include "mountkit.storeEnvFrom" . }}
+envFrom:
+  {{- . | trim | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- include "mountkit.mountSecurityContext" . | nindent 2 }}
+resources:
+  {{- toYaml .Values.fuse.sidecar.resources | nindent 2 }}
+volumeMounts:
+  - name: mounts
+    mountPath: {{ dir .Values.target }}
+    mountPropagation: Bidirectional
+  - name: scratch
+    mountPath: /tmp
+    subPath: sidecar
+  - name: state
+    mountPath: /run/mountkit
+  {{- include "mountkit.cacheMount" . | nindent 2 }}
+  {{- with include "mountkit.googleMount" . | trim }}{{ . | nindent 2 }}{{ end }}
+{{- end -}}
+
+{{- define "mountkit.trainer" -}}
+{{- $sidecar := eq .Values.fuse.mode "sidecar" -}}
+- name: trainer
+  image: {{ include "mountkit.image" (dict "root" . "image" .Values.image) }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  {{- with .Values.image.entrypoint }}
+  command: {{ toJson . }}
+  {{- end }}
+  args:
+    {{- include "mountkit.command" . | nindent 4 }}
+  env:
+    {{- if $sidecar }}
+    # Without a source: the mount is there already.
+    - name: MOUNTKIT_TARGET
+      value: {{ .Values.target | quote }}
+    - name: MOUNTKIT_STATE_DIR
+      value: /run/mountkit/state
+    - name: MOUNTKIT_CACHE_DIR
+      value: /var/cache/mountkit/mounts
+    {{- if include "mountkit.several" . }}
+    - name: MOUNTKIT_NODE
+      valueFrom:
+        fieldRef:
+          fieldPath: metadata.annotations['batch.kubernetes.io/job-completion-index']
+    {{- end }}
+    {{- with include "mountkit.storeEnv" . | trim }}{{ . | nindent 4 }}{{ end }}
+    {{- with include "mountkit.settingsEnv" . | trim }}{{ . | nindent 4 }}{{ end }}
+    {{- else }}
+    {{- include "mountkit.mountEnv" . | trim | nindent 4 }}
+    {{- end }}
+    {{- include "mountkit.trainerEnv" . | nindent 4 }}
+  {{- if or .Values.envFrom .Values.credentials.existingSecret }}
+  envFrom:
+    {{- with include "mountkit.storeEnvFrom" . | trim }}{{ . | nindent 4 }}{{ end }}
+    {{- with .Values.envFrom }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+  securityContext:
+    {{- include (ternary "mountkit.plainSecurityContext" "mountkit.mountSecurityContext" $sidecar) . | nindent 4 }}
+  resources:
+    {{- include "mountkit.resources" . | nindent 4 }}
+  ports:
+    {{- if not $sidecar }}
+    {{- include "mountkit.healthPorts" . | nindent 4 }}
+    {{- end }}
+    {{- if include "mountkit.several" . }}
+    - name: rendezvous
+      containerPort: {{ .Values.launcher.port | int64 }}
+      protocol: TCP
+    {{- end }}
+  {{- if and .Values.health.probes (not $sidecar) }}
+  {{- include "mountkit.probes" . | nindent 2 }}
+  {{- end }}
+  volumeMounts:
+    - name: mounts
+      mountPath: {{ dir .Values.target }}
+      {{- if $sidecar }}
+      mountPropagation: HostToContainer
+      {{- end }}
+    - name: scratch
+      mountPath: /tmp
+      {{- if $sidecar }}
+      subPath: trainer
+      {{- end }}
+    - name: shm
+      mountPath: /dev/shm
+    {{- if $sidecar }}
+    - name: state
+      mountPath: /run/mountkit
+    {{- end }}
+    {{- include "mountkit.cacheMount" . | nindent 4 }}
+    {{- with include "mountkit.googleMount" . | trim }}{{ . | nindent 4 }}{{ end }}
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+
+{{- define "mountkit.podSpec" -}}
+serviceAccountName: {{ include "mountkit.serviceAccountName" . }}
+automountServiceAccountToken: {{ .Values.serviceAccount.automountToken }}
+enableServiceLinks: false
+restartPolicy: Never
+terminationGracePeriodSeconds: {{ include "mountkit.terminationGracePeriodSeconds" . }}
+{{- if include "mountkit.several" . }}
+subdomain: {{ include "mountkit.fullname" . }}
+{{- end }}
+{{- if eq .Values.fuse.mode "sidecar" }}
+shareProcessNamespace: true
+{{- end }}
+securityContext:
+  {{- include "mountkit.podSecurityContext" . | nindent 2 }}
+{{- include "mountkit.scheduling" . }}
+{{- if eq .Values.fuse.mode "sidecar" }}
+initContainers:
+  {{- include "mountkit.sidecars" . | nindent 2 }}
+{{- end }}
+containers:
+  {{- include "mountkit.trainer" . | nindent 2 }}
+volumes:
+  {{- include "mountkit.volumes" . | nindent 2 }}
+{{- end -}}

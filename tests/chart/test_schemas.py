@@ -1,0 +1,129 @@
+"""What is rendered holds against the API's schemas, and what is misspelt is refused by name."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from support.chart import CHART, EXAMPLES, FIRST, HELMS, merged, render, template
+from support.chart.definitions import problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: The oldest that Chart.yaml takes, and three current ones.
+VERSIONS = ("1.30", "1.35", "1.36", "1.37")
+MODES = ("devicePlugin", "privileged", "sidecar")
+CACHES = ("emptyDir", "ephemeral", "pvc")
+EVERYTHING: dict[str, Any] = {
+    "fuse": {"plugin": {"enabled": True}},
+    "networkPolicy": {"enabled": True},
+    "monitoring": {name: {"enabled": True} for name in ("podMonitor", "rules", "dashboard")},
+    "credentials": {"existingSecret": "s3", "googleKey": "key.json"},
+    "job": {"suspend": True, "activeDeadlineSeconds": 9, "ttlSecondsAfterFinished": 0},
+    "cache": {"accessMode": "ReadWriteMany", "storageClassName": "fast"},
+}
+
+
+def assert_valid(objects: list[dict[str, Any]], version: str) -> None:
+    """Every object holds against the schemas of that version."""
+    assert objects
+    for each in objects:
+        group = each["apiVersion"].partition("/")[0]
+        if "." in group and not group.endswith(".k8s.io"):
+            assert not problems(each)
+        else:
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.stem)
+def test_examples(values: Path, version: str) -> None:
+    assert_valid(render(values), version)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_way_to_mount_with_every_cache(mode: str) -> None:
+    for cache, nodes in itertools.product(CACHES, (1, 2)):
+        chosen = {"fuse": {"mode": mode}, "cache": {"type": cache}, "nodes": nodes}
+        for values in (merged(FIRST, EVERYTHING, chosen), merged(FIRST, {"fuse": {"mode": mode}})):
+            objects = render(values)
+            for version in VERSIONS:
+                assert_valid(objects, version)
+
+
+def test_a_mistake_is_seen() -> None:
+    """The checks above would find one: in Kubernetes' own objects and in others'."""
+    (job,) = (each for each in render(merged(FIRST, EVERYTHING)) if each["kind"] == "Job")
+    job["spec"]["backofLimit"] = 3
+    with pytest.raises(kubernetes_validate.ValidationError):
+        assert_valid([job], "1.36")
+    found = render(merged(FIRST, EVERYTHING))
+    (monitor,) = (each for each in found if each["kind"] == "PodMonitor")
+    monitor["spec"]["podMetricsEndpoint"] = []
+    assert any("podMetricsEndpoint" in each for each in problems(monitor))
+
+
+def places(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every group of values whose names the schema knows."""
+    free = {"annotations", "labels", "nodeSelector", "requests", "limits", "affinity"}
+    yield path
+    for name, value in values.items():
+        named = isinstance(value, dict) and name not in free
+        if named and not name.startswith(("common", "pod")):
+            yield from places(value, (*path, name))
+
+
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+PLACES = [*places(VALUES), ("podSecurityContext",), ("monitoring", "podMonitor")]
+
+
+@pytest.mark.parametrize("helm", HELMS)
+def test_a_misspelt_value_is_refused_by_name(helm: str) -> None:
+    """All at once: helm names each."""
+    wrong: dict[str, Any] = FIRST
+    for number, path in enumerate(PLACES):
+        value: Any = {f"mispelt{number}": 1}
+        for name in reversed(path):
+            value = {name: value}
+        wrong = merged(wrong, value)
+    done = template(wrong, helm)
+    assert done.code != 0
+    missed = [path for number, path in enumerate(PLACES) if f"mispelt{number}" not in done.text]
+    assert not missed, done.text
+
+
+@pytest.mark.parametrize("helm", HELMS)
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"sorce": "s3://bucket/run"}, "sorce"),
+        ({"credentials": {"existingSecrets": "s3"}}, "existingSecrets"),
+        ({"drain": {"marginSeconds": 0}}, "marginSeconds"),
+        ({"nodes": "two"}, "nodes"),
+        ({"command": "python train.py"}, "command"),
+        ({"fuse": {"mode": "hostPath"}}, "mode"),
+        ({"settings": {"stal_timeout": 1}}, "stal_timeout"),
+        ({"tolerations": [{"kee": "gpu"}]}, "kee"),
+        ({"env": [{"name": "A", "vallue": "b"}]}, "vallue"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_one_wrong_value(helm: str, values: dict[str, Any], name: str) -> None:
+    done = template(merged(FIRST, values), helm)
+    assert done.code != 0
+    assert name in done.err
+
+
+@pytest.mark.parametrize("helm", HELMS)
+@pytest.mark.parametrize("name", ["source", "command"])
+def test_what_is_needed_is_asked_for(helm: str, name: str) -> None:
+    done = template({key: value for key, value in FIRST.items() if key != name}, helm)
+    assert done.code != 0
+    assert f"{name} is missing" in done.err
+    assert f"--set {name}=" in done.err
