@@ -36,11 +36,15 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class DaemonCommand:
-    """How to start the daemon, and the files (name to text) it needs in its private directory."""
+    """How to start the daemon.
+
+    ``stdin`` is what it finds on its standard input, which never is on a disk: secrets may be in
+    it.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    files: Mapping[str, str]
+    stdin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,8 @@ class Backend(Protocol):
     """A way to mount a bucket."""
 
     name: ClassVar[str]
+    #: The URL schemes of the stores that it mounts; None if it mounts every store.
+    schemes: ClassVar[frozenset[str] | None]
     #: The operations, by name in :mod:`mountkit.backends.file_operations`, that a mount refuses.
     unsupported_operations: ClassVar[frozenset[str]]
     #: Whether a file that was closed waits on this machine until it is uploaded.

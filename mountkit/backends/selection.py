@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.errors import MountUnavailableError
+from mountkit.errors import MountUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,22 @@ def decide(machine: Machine) -> Choice | None:
     return None
 
 
+def mounts(name: str, scheme: str) -> bool:
+    """Whether a backend mounts the stores of a URL scheme."""
+    schemes = backends.load(name).schemes
+    return schemes is None or scheme in schemes
+
+
+def refuse_scheme(name: str, scheme: str) -> None:
+    """Raise UsageError if that backend does not mount the stores of a URL scheme."""
+    if not mounts(name, scheme):
+        known = " and ".join(f"{each}://" for each in sorted(backends.load(name).schemes or ()))
+        raise UsageError(
+            f"The backend {name} mounts {known} only, and not {scheme}://.",
+            hint="Use --backend rclone, or auto.",
+        )
+
+
 def problem(name: str, search_path: str) -> str:
     """What keeps a backend from use on this machine, or ""."""
     try:
@@ -65,12 +81,25 @@ def problem(name: str, search_path: str) -> str:
     return ""
 
 
-def choose(search_path: str, cache_root: Path, ask: Callable[[str, str], str] = problem) -> Choice:
-    """Look at this machine and decide.
+def choose(
+    search_path: str,
+    cache_root: Path,
+    ask: Callable[[str, str], str] = problem,
+    *,
+    scheme: str = "",
+) -> Choice:
+    """Look at this machine and decide; with the scheme of a URL, for such a store.
 
     Raises MountUnavailableError if neither rclone nor mount-s3 can be used.
     """
     rclone = ask("rclone", search_path)
+    if scheme and not mounts("mountpoint", scheme):
+        if rclone:
+            raise MountUnavailableError(
+                f"There is nothing to mount {scheme}:// with. {rclone}",
+                hint="Install it: pip install 'mountkit[rclone]'",
+            )
+        return Choice("rclone", f"it mounts {scheme}://")
     room = _room(cache_root)
     # Asking a program for its version takes a while; the second is asked only if it matters.
     needed = bool(rclone) or room < LEAST_ROOM

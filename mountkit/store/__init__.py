@@ -19,8 +19,18 @@ if TYPE_CHECKING:
     from mountkit.timing import Deadline
 
 #: By URL scheme: the folder, and the class in its ``provider`` module.
-PROVIDERS: Mapping[str, tuple[str, str]] = MappingProxyType({"s3": ("s3", "S3Provider")})
-PLANNED_SCHEMES = frozenset({"gs", "az", "abfs", "adl", "hdfs", "file", "rclone"})
+PROVIDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "s3": ("s3", "S3Provider"),
+        "rclone": ("remote", "RcloneProvider"),
+        "az": ("az", "AzProvider"),
+        "abfs": ("az", "AzProvider"),
+        "adl": ("az", "AzProvider"),
+        "gs": ("gs", "GSProvider"),
+        "hdfs": ("hdfs", "HdfsProvider"),
+    }
+)
+PLANNED_SCHEMES = frozenset({"file"})
 EXAMPLE = "Give a URL such as s3://my-bucket/run-1."
 
 

@@ -14,7 +14,7 @@ from mountkit.errors import ConfigurationError, VerificationError
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from mountkit.spec import Source, StoreOptions
@@ -47,6 +47,9 @@ class Store(Protocol):
     It may be shared by threads. Every method raises one of the errors above that names the object,
     and TimeUpError once the store's deadline has passed.
     """
+
+    #: Whether ``stat_many`` is a listing, which tells the checksums, and not a request for each.
+    lists_checksums: ClassVar[bool]
 
     @property
     def source(self) -> Source:
@@ -242,14 +245,21 @@ class RcloneRemote:
 
     ``configuration`` has the keys of its remote, none of them a secret, ``path`` what follows the
     remote's name and a colon. ``options`` is what daemon options about the remote begin with: they
-    belong to the configuration too. ``tag`` are the flags that put a word beside every object that
-    is uploaded, under the name that was asked for; empty if the store has no room for it.
+    belong to the configuration too; "" where that is the remote's type and a dash. ``tag`` are the
+    flags that put a word beside every object that is uploaded, under the name that was asked for;
+    empty if the store has no room for it.
+
+    ``private`` finds what else the configuration has, by the name of the section: secrets, which
+    rclone does not read from its environment, and other remotes that this one refers to. The
+    section of the remote itself is "". It is asked each time a daemon starts, so that a key that
+    was changed is taken up, and may raise a ConfigurationError or a MountUnavailableError.
     """
 
     configuration: Mapping[str, str]
     path: str
     options: str
     tag: tuple[tuple[str, str], ...] = ()
+    private: Callable[[], Mapping[str, Mapping[str, str]]] = dict
 
 
 class Provider(Protocol):

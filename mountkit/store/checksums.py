@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +29,11 @@ REFERENCE = "crc64nvme"
 
 CRC_BYTES: Mapping[str, int] = MappingProxyType({"crc64nvme": 8, "crc32c": 4, "crc32": 4})
 HASHES = frozenset({"sha256", "sha1", "md5"})
-ALGORITHMS = frozenset(CRC_BYTES) | HASHES
+#: Of a block in HDFS: the MD5 of the CRC32Cs of so many bytes each.
+HDFS, HDFS_CHUNK_BYTES = "hdfs-crc32c", 512
+# How far the MD5s of the blocks are filled up before the MD5 of them all is taken.
+_HDFS_LEAST_BYTES = 32
+ALGORITHMS = frozenset(CRC_BYTES) | HASHES | {HDFS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,44 @@ class _Crc:
         return self._value.to_bytes(self._width, "big")
 
 
+class _HdfsBlock:
+    """The running checksum of a block in HDFS."""
+
+    def __init__(self) -> None:
+        from awscrt import checksums
+
+        self._crc32c: Callable[[memoryview], int] = checksums.crc32c
+        self._crcs = hashlib.md5(usedforsecurity=False)
+        self._rest = b""
+
+    def update(self, data: memoryview, /) -> None:
+        if self._rest:
+            taken = data[: HDFS_CHUNK_BYTES - len(self._rest)]
+            self._rest, data = self._rest + taken, data[len(taken) :]
+            if len(self._rest) < HDFS_CHUNK_BYTES:
+                return
+            self._take(memoryview(self._rest))
+        whole = len(data) - len(data) % HDFS_CHUNK_BYTES
+        self._take(data[:whole])
+        self._rest = bytes(data[whole:])
+
+    def _take(self, data: memoryview) -> None:
+        crc32c, starts = self._crc32c, range(0, len(data), HDFS_CHUNK_BYTES)
+        crcs = [crc32c(data[start : start + HDFS_CHUNK_BYTES]) for start in starts]
+        self._crcs.update(struct.pack(f">{len(crcs)}I", *crcs))
+
+    def digest(self) -> bytes:
+        crcs = self._crcs.copy()
+        if self._rest:
+            crcs.update(self._crc32c(memoryview(self._rest)).to_bytes(4, "big"))
+        return crcs.digest()
+
+
 def _running(algorithm: str) -> _Running:
     if algorithm in CRC_BYTES:
         return _Crc(algorithm)
+    if algorithm == HDFS:
+        return _HdfsBlock()
     if algorithm in HASHES:
         return hashlib.new(algorithm, usedforsecurity=False)
     known = ", ".join(sorted(ALGORITHMS))
@@ -116,6 +156,8 @@ def decode(value: str, algorithm: str = REFERENCE) -> bytes | None:
 
 
 def _width(algorithm: str) -> int:
+    if algorithm == HDFS:
+        algorithm = "md5"
     return CRC_BYTES.get(algorithm) or hashlib.new(algorithm, usedforsecurity=False).digest_size
 
 
@@ -201,6 +243,11 @@ def composite_name(algorithm: str) -> str:
 
 def composite_of(algorithm: str, parts: Iterable[bytes]) -> str:
     """The checksum of the parts' raw checksums one after the other, base64 (no ``-N``)."""
+    if algorithm == HDFS:
+        joined = b"".join(parts)
+        # Hadoop takes it of a buffer that has grown by doubling.
+        room = max(_HDFS_LEAST_BYTES, 1 << (len(joined) - 1).bit_length() if joined else 0)
+        return digest_bytes(joined.ljust(room, b"\0"), ("md5",)).values["md5"]
     return digest_bytes(b"".join(parts), (algorithm,)).values[algorithm]
 
 

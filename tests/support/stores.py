@@ -20,6 +20,9 @@ from botocore.config import Config
 from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import open_store
+from mountkit.store.remote import rcd
+from support import azurite, gcs, remotes
+from support.hdfs import Hdfs
 from support.versity import Versity
 
 if TYPE_CHECKING:
@@ -123,6 +126,8 @@ class Server:
 
     environment: Mapping[str, str]
     place: Callable[[str], Place]
+    #: What stands before it and sees every request, where something does.
+    door: Any = None
 
 
 def _s3(kind: str, endpoint: str, access: str, secret: str, data: Path | None = None) -> Server:
@@ -166,11 +171,185 @@ def versitygw(folder: Path) -> Iterator[Server]:
         yield _s3("versitygw", served.endpoint_url, *keys, served.data)
 
 
+class RemotePlace(Place):
+    """A directory behind a remote of rclone; the client is the server's own disk."""
+
+    def put(self, path: str, data: bytes, **how: str) -> None:
+        place = self.disk / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+
+    def upload_parts(self, path: str, parts: list[bytes], algorithm: str = "", **how: str) -> None:
+        self.put(path, b"".join(parts))
+
+    def begin_upload(self, path: str) -> None:
+        """What an rclone that was killed leaves."""
+        self.put(f"{path}.0123abcd.partial", b"half")
+
+    def uploads(self) -> list[str]:
+        return [path.name for path in self.disk.rglob("*.partial")]
+
+    def at(self, source: Source, **options: str) -> Store:
+        if "endpoint_url" in options:
+            source = replace(source, bucket="away")
+        return open_store(source, StoreOptions())
+
+
+def _remote(server: remotes.Sftp | remotes.WebDav) -> Server:
+    def place(prefix: str) -> Place:
+        store = open_store(Source("rclone", server.name, prefix), StoreOptions())
+        (server.data / prefix).mkdir()
+        return RemotePlace(server.name, store, None, server.data / prefix, prefix)
+
+    return Server({"RCLONE_CONFIG": str(remotes.configure(server))}, place)
+
+
+@contextmanager
+def sftp(folder: Path) -> Iterator[Server]:
+    sshd = remotes.find_sshd()
+    if sshd is None:
+        pytest.skip("sshd is not there: apt-get install openssh-server")
+    with remotes.Sftp(folder, sshd) as served:
+        yield _remote(served)
+        rcd.end_all()
+
+
+@contextmanager
+def webdav(folder: Path) -> Iterator[Server]:
+    pytest.importorskip("wsgidav", reason="wsgidav is not installed")
+    with remotes.WebDav(folder) as served:
+        yield _remote(served)
+        rcd.end_all()
+
+
+class AzurePlace(Place):
+    """A prefix in a container; the client is Azure's own."""
+
+    def _blob(self, path: str) -> Any:
+        return self.client.get_blob_client(self.store.source.key(path))
+
+    def put(self, path: str, data: bytes, **how: str) -> None:
+        self._blob(path).upload_blob(data, overwrite=True)
+
+    def upload_parts(self, path: str, parts: list[bytes], algorithm: str = "", **how: str) -> None:
+        from azure.storage.blob import BlobBlock
+
+        blob, names = self._blob(path), [f"{number:04}" for number, _ in enumerate(parts)]
+        for name, data in zip(names, parts, strict=True):
+            blob.stage_block(name, data)
+        blob.commit_block_list([BlobBlock(name) for name in names], **how)
+
+    def begin_upload(self, path: str) -> None:
+        self._blob(path).stage_block("0000", b"half")
+
+    def uploads(self) -> list[str]:
+        """Azure drops them by itself."""
+        return []
+
+
+@contextmanager
+def az(folder: Path) -> Iterator[Server]:
+    pytest.importorskip("azure.storage.blob", reason="azure-storage-blob is not installed")
+    binary = azurite.find()
+    if binary is None:
+        pytest.skip("azurite-blob is not there: install npm for `make test` to fetch it")
+    with azurite.Azurite(folder, binary) as served:
+
+        def place(prefix: str) -> Place:
+            store = open_store(Source("az", BUCKET, prefix), StoreOptions(served.url))
+            return AzurePlace("az", store, served.client(BUCKET), None, prefix)
+
+        yield Server({"AZURE_STORAGE_CONNECTION_STRING": served.connection_string()}, place)
+
+
+class GooglePlace(Place):
+    """A prefix on Google Cloud Storage; the client is Google's own."""
+
+    def _blob(self, path: str) -> Any:
+        return self.client.bucket(BUCKET).blob(self.store.source.key(path))
+
+    def put(self, path: str, data: bytes, **how: str) -> None:
+        self._blob(path).upload_from_string(data)
+
+    def upload_parts(self, path: str, parts: list[bytes], algorithm: str = "", **how: str) -> None:
+        """Objects that are composed to one."""
+        names = [f"{path}.part-{number}" for number, _ in enumerate(parts)]
+        for name, data in zip(names, parts, strict=True):
+            self.put(name, data)
+        self._blob(path).compose([self._blob(name) for name in names])
+        for name in names:
+            self._blob(name).delete()
+
+    def begin_upload(self, path: str) -> None:
+        self._blob(path).create_resumable_upload_session(size=1000)
+
+    def uploads(self) -> list[str]:
+        """Google shows nobody which there are, and drops them by itself."""
+        return []
+
+
+@contextmanager
+def gs(folder: Path) -> Iterator[Server]:
+    pytest.importorskip("google.cloud.storage", reason="pip install 'mountkit[gs]'")
+    binary = gcs.find_server()
+    if binary is None:
+        pytest.skip("fake-gcs-server is not there: install Go for `make test` to build it")
+    with gcs.Google(folder, binary) as served:
+        client = served.client()
+        client.create_bucket(BUCKET)
+
+        def place(prefix: str) -> Place:
+            store = open_store(Source("gs", BUCKET, prefix), StoreOptions(served.url))
+            return GooglePlace("gs", store, client, prefix=prefix)
+
+        yield Server({"GOOGLE_APPLICATION_CREDENTIALS": str(served.key_file)}, place, served)
+
+
+class HdfsPlace(Place):
+    """A directory in HDFS; the client speaks WebHDFS by itself."""
+
+    def put(self, path: str, data: bytes, **how: str) -> None:
+        self.client.create(self.store.source.key(path), data)
+
+    def upload_parts(self, path: str, parts: list[bytes], algorithm: str = "", **how: str) -> None:
+        """A file that is appended to."""
+        self.put(path, parts[0])
+        for data in parts[1:]:
+            self.client.append(self.store.source.key(path), data)
+
+    def begin_upload(self, path: str) -> None:
+        """A file is there from its first byte on: there is nothing else to be left."""
+
+    def uploads(self) -> list[str]:
+        return []
+
+
+@contextmanager
+def hdfs(folder: Path) -> Iterator[Server]:
+    binary = shutil.which("hdfs-server")
+    if binary is None:
+        pytest.skip("hdfs-server is not there: install a JDK and Maven for `make test` to make it")
+    with Hdfs(folder, binary) as served:
+
+        def place(prefix: str) -> Place:
+            source = Source("hdfs", served.name_node, prefix)
+            return HdfsPlace(
+                "hdfs", open_store(source, StoreOptions(served.url)), served, prefix=prefix
+            )
+
+        yield Server({"HADOOP_USER_NAME": served.user}, place)
+
+
 #: Every store that the contract suite runs on, with its server in a directory. One line a store.
 SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[Server]]] = {
     "moto": moto,
     "rclone": rclone,
     "versitygw": versitygw,
+    "nas": sftp,
+    "dav": webdav,
+    "az": az,
+    "gs": gs,
+    "hdfs": hdfs,
 }
 
 

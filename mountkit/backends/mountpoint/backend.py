@@ -50,6 +50,7 @@ class MountpointBackend:
     """``mount-s3``; see :class:`mountkit.backends.base.Backend`."""
 
     name: ClassVar[str] = "mountpoint"
+    schemes: ClassVar[frozenset[str] | None] = frozenset({"s3"})
     unsupported_operations: ClassVar[frozenset[str]] = frozenset(
         {"rmtree", "rename", "chmod", "seek", "append", "symlink", "link", "overwrite-mapped"}
     )
@@ -111,7 +112,7 @@ class MountpointBackend:
                 argv.append(f"--{name}={value}")
             elif value == "true":
                 argv.append(f"--{name}")
-        return DaemonCommand(tuple(argv), environment, {})
+        return DaemonCommand(tuple(argv), environment)
 
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:  # noqa: ARG002
         """Nothing ever does: what was not uploaded when the daemon ended is gone."""

@@ -94,6 +94,8 @@ class _Daemon:
     renames: dict[str, tuple[str, str]] = field(default_factory=dict)
     # By inode: the size that was set for a file while it was being written.
     promised: dict[int, int] = field(default_factory=dict)
+    # By inode: when it was last opened to be written anew, which its upload may tell of later.
+    opened: dict[int, float] = field(default_factory=dict)
     # The inodes of which something has been written, and the least size that was set after that.
     begun: set[int] = field(default_factory=set)
     cuts: dict[int, int] = field(default_factory=dict)
@@ -135,11 +137,12 @@ class Refusals:
         self._daemon = _Daemon()
 
     def stored(self, key: str, began: float, size: int, text: str, at: float) -> None:
-        """The store has a file, of which the upload began at that moment."""
+        """The store has a file, of which the upload is told to have begun at that moment."""
         path = self._relative(key)
         self._stored[path] = size
         record = RECORD.match(text)
         ino = _number(record[3], "ino") if record else 0
+        began = min(began, self._daemon.opened.get(ino, began))
         for refused, what in list(self.found.items()):
             if what.since < began and self._serves(path, ino, refused, what):
                 del self.found[refused]
@@ -232,6 +235,7 @@ class Refusals:
             daemon.both.add(request)
         elif operation == "open" and "new Write file handle created" in message:
             daemon.rewritten(_number(fields, "ino"))
+            daemon.opened[_number(fields, "ino")] = at
         elif operation == "write":
             daemon.begun.add(_number(fields, "ino"))
         elif operation == "open":

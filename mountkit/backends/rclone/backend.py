@@ -16,7 +16,7 @@ from mountkit.backends.rclone.control import RcloneControl
 from mountkit.errors import UsageError
 from mountkit.names import SOCKET_NAME
 from mountkit.state import upload_tag
-from mountkit.store import provider, providers
+from mountkit.store import provider, providers, rclone_configuration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,8 @@ REMOTE = "mountkit"
 # Symbolic links, each of them a small object; an older rclone loses them at its next start.
 LINKS = ("vfs-links", "true")
 LINKS_SINCE = (1, 69, 1)
-CONFIG_NAME = "rclone.conf"
+# Its standard input, which only this process and that user's can read.
+CONFIG = "/dev/fd/0"
 
 MOUNT_FLAGS: Mapping[str, str] = {
     "vfs-cache-mode": "writes",
@@ -54,6 +55,9 @@ MOUNT_FLAGS: Mapping[str, str] = {
     "dir-cache-time": "1m",
     "transfers": "4",
     "ignore-checksum": "true",
+    # Otherwise a store of files shows each upload under another name, ``NAME.xxxxxxxx.partial``, in
+    # the mount, too, as one more file, which nobody wrote and which is gone a moment later.
+    "inplace": "true",
     # Otherwise two names that look the same, such as an é of one or two characters, are one file.
     "no-unicode-normalization": "true",
     # The kernel dates a file after its upload began; rclone would copy the whole object within the
@@ -80,7 +84,10 @@ OWNED = frozenset(
         "vfs-links", "links",
     }
 )  # fmt: skip
-SECRET_WORDS = ("secret", "password", "access-key", "token", "pass", "auth-key", "sse-customer")
+SECRET_WORDS = (
+    "secret", "password", "access-key", "token", "pass", "auth-key", "sse-customer", "key-pem",
+    "azureblob-key", "sas-url", "connection-string", "account-credentials", "cookie",
+)  # fmt: skip
 # Of a proxy, such as http://user:password@host, and of a header.
 SECRET_VALUES = re.compile(r"://[^/@]*:[^/@]*@|^\W*(proxy-)?authorization\b", re.IGNORECASE)
 
@@ -89,6 +96,7 @@ class RcloneBackend:
     """``rclone mount``; see :class:`mountkit.backends.base.Backend`."""
 
     name: ClassVar[str] = "rclone"
+    schemes: ClassVar[frozenset[str] | None] = None
     unsupported_operations: ClassVar[frozenset[str]] = frozenset({"link"})
     write_back: ClassVar[bool] = True
     # Of rclone's own, on every store and in each of its commands.
@@ -135,11 +143,13 @@ class RcloneBackend:
     ) -> DaemonCommand:
         """``rclone mount`` in the foreground, with its remote control on a private socket."""
         remote = _remote(spec, upload_tag.value(directory, spec.id))
+        sections = _sections(remote)
+        prefix = _prefix(remote, sections)
         flags = {
             **MOUNT_FLAGS,
             **dict([LINKS] if binary.version >= LINKS_SINCE else []),
-            **{name: value for name, value in spec.options if not name.startswith(remote.options)},
-            "config": str(directory / CONFIG_NAME),
+            **{name: value for name, value in spec.options if not name.startswith(prefix)},
+            "config": CONFIG,
             "cache-dir": spec.cache_dir,
             "devname": device_name(spec.id),
             "rc": "true",
@@ -150,7 +160,7 @@ class RcloneBackend:
         # Others of the same name as those of the tag may be given beside them.
         pairs = sorted([*flags.items(), *remote.tag], key=operator.itemgetter(0))
         argv += [f"--{name}={value}" for name, value in pairs]
-        return DaemonCommand(tuple(argv), environment, {CONFIG_NAME: configuration(spec)})
+        return DaemonCommand(tuple(argv), environment, configuration(spec, remote, sections))
 
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:
         """What the cache of an earlier run holds and has not uploaded."""
@@ -168,7 +178,8 @@ class RcloneBackend:
 
 
 def _cache(spec: MountSpec) -> RcloneCache:
-    place = Path(REMOTE) / _remote(spec).path
+    # rclone takes a path from the root of a server for one in its cache, too.
+    place = Path(REMOTE) / _remote(spec).path.lstrip("/")
     cache = Path(spec.cache_dir)
     return RcloneCache(cache / "vfs" / place, cache / "vfsMeta" / place)
 
@@ -184,19 +195,31 @@ def device_name(spec_id: str) -> str:
     return f"mountkit-{spec_id}"
 
 
-def configuration(spec: MountSpec) -> str:
-    """Rclone's configuration file for a mount. It holds no secret.
+def configuration(
+    spec: MountSpec, remote: RcloneRemote, sections: Mapping[str, Mapping[str, str]]
+) -> str:
+    """Rclone's configuration for a mount, secrets and all: it is never on a disk.
 
-    Everything about the connection is in it and not in flags, because rclone names the cache after
-    the remote *and* a hash of the flags that override it (F13).
+    Everything about the connection is in it, and not in flags or in variables, because rclone names
+    the cache after the remote *and* a hash of the flags and variables that override it (F13).
     """
-    remote = _remote(spec)
-    values = dict(remote.configuration)
+    prefix = _prefix(remote, sections)
+    values = dict(sections[""])
     for name, value in spec.options:
-        if name.startswith(remote.options):
-            values[name.removeprefix(remote.options).replace("-", "_")] = value
-    lines = [f"[{REMOTE}]"] + [f"{name} = {value}" for name, value in sorted(values.items())]
-    return "\n".join(lines) + "\n"
+        if name.startswith(prefix):
+            values[name.removeprefix(prefix).replace("-", "_")] = value
+    return rclone_configuration.text({**sections, "": values}, REMOTE)
+
+
+def _sections(remote: RcloneRemote) -> Mapping[str, Mapping[str, str]]:
+    """All of the configuration, by section; that of the remote itself is ""."""
+    private = remote.private()
+    return {**private, "": {**remote.configuration, **private.get("", {})}}
+
+
+def _prefix(remote: RcloneRemote, sections: Mapping[str, Mapping[str, str]]) -> str:
+    """What the options about the remote begin with."""
+    return remote.options or f"{sections['']['type']}-"
 
 
 def _remote(spec: MountSpec, tag: str = "") -> RcloneRemote:

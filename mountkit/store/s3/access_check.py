@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from typing import TYPE_CHECKING
 
 from mountkit.errors import (
@@ -12,9 +11,9 @@ from mountkit.errors import (
     MountUnavailableError,
     PermissionDeniedError,
 )
-from mountkit.linux import unanswered
 from mountkit.names import PROBE_NAME
 from mountkit.store.base import StoreFacts
+from mountkit.store.preflight import AGAIN_SECONDS, PROBE_BODY, Preflight
 from mountkit.store.s3 import error_codes, errors
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from mountkit.store.s3.client import Connection
 
     Answer = TypeVar("Answer")
-
-AGAIN_SECONDS = 2.0
-PROBE_BODY = b"mountkit tried whether it may write here. This object can be deleted.\n"
 
 
 def check(
@@ -60,51 +56,23 @@ def check(
     MountUnavailableError
         The store cannot be reached, or not in time; or this machine is too busy to ask it.
     """
-    trial = _Trial(store, write=write)
-    try:
-        # Time limits of a client count per address and per request; a thread bounds all of it,
-        # name look-ups and credential helpers included.
-        return unanswered.within(seconds, lambda: trial.run_patiently(pause))
-    except unanswered.BusyError:
-        raise MountUnavailableError(
-            f"mountkit could not {trial.doing} {store.source.url} within "
-            f"{seconds + unanswered.BUSY_SECONDS:.0f} s: this machine hardly let it run.",
-            hint="See what keeps the processors or the disk busy: top. Then: mountkit doctor "
-            f"{store.source.url}",
-        ) from None
-    except unanswered.SilentError:
-        if trial.refused is not None:
-            raise trial.refused from None
-        endpoint = store.options.endpoint_url
-        at = f" at {errors.safe_url(endpoint)}" if endpoint else ""
-        raise MountUnavailableError(
-            f"The store{at} gave no answer in {seconds:g} s when mountkit tried to {trial.doing} "
-            f"{store.source.url}.",
-            hint=f"Check the network, then: mountkit doctor {store.source.url}",
-        ) from None
+    return _Trial(store, write=write).within(seconds, pause)
 
 
-class _Trial:
-    """One preflight; ``doing`` is what it is at, for the message if it never comes back."""
-
+class _Trial(Preflight):
     def __init__(self, store: Connection, *, write: bool) -> None:
+        super().__init__(store.source.url, "find credentials for")
         self._store = store
         self._write = write
-        self._started = time.monotonic()
-        self.doing = "find credentials for"
-        #: What the store said the first time, while it is tried once more.
-        self.refused: MountkitError | None = None
 
-    def run_patiently(self, pause: float) -> StoreFacts:
-        """The same as ``run``; once more after a refusal that may pass."""
-        try:
-            return self.run()
-        except (ConfigurationError, PermissionDeniedError) as error:
-            if not error.may_pass:
-                raise
-            self.refused = error
-        time.sleep(pause)
-        return self.run()
+    def silent(self, seconds: float) -> MountkitError:
+        endpoint = self._store.options.endpoint_url
+        at = f" at {errors.safe_url(endpoint)}" if endpoint else ""
+        return MountUnavailableError(
+            f"The store{at} gave no answer in {seconds:g} s when mountkit tried to {self.doing} "
+            f"{self._url}.",
+            hint=f"Check the network, then: mountkit doctor {self._url}",
+        )
 
     def run(self) -> StoreFacts:
         store = self._store
@@ -126,7 +94,7 @@ class _Trial:
             region=region,
             credentials=credentials.method or "unknown",
             written=self._write,
-            seconds=round(time.monotonic() - self._started, 3),
+            seconds=self.seconds,
             dated=dated,
         )
 

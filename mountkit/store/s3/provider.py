@@ -6,9 +6,8 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
-from mountkit.errors import UsageError
-from mountkit.spec import Source, StoreOptions
-from mountkit.store import EXAMPLE
+from mountkit.spec import StoreOptions
+from mountkit.store import EXAMPLE, bucket_url
 from mountkit.store.base import RcloneRemote
 from mountkit.store.s3 import error_codes
 from mountkit.store.s3.client import PATIENCE_SECONDS
@@ -17,6 +16,7 @@ from mountkit.store.s3.store import S3Store
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mountkit.spec import Source
     from mountkit.timing import Deadline
 
 OPTIONS = "s3-"
@@ -54,19 +54,8 @@ class S3Provider:
 
     def parse(self, url: str) -> Source:
         """``s3://bucket/prefix``."""
-        scheme, _, rest = url.partition("://")
-        if "@" in rest.partition("/")[0]:
-            raise UsageError(
-                "The source URL carries credentials; they would end up in logs.",
-                hint=f"Give them as {self.credentials}, or with --profile.",
-            )
-        bucket, _, prefix = rest.partition("/")
-        if not bucket:
-            raise UsageError(f"{url!r} names no bucket.", hint=EXAMPLE)
-        segments = [segment for segment in prefix.split("/") if segment]
-        if any(segment in {".", ".."} for segment in segments):
-            raise UsageError(f"{url!r} has '.' or '..' in its path.", hint=EXAMPLE)
-        return Source(scheme, bucket, "/".join(segments))
+        given = f"{self.credentials}, or with --profile."
+        return bucket_url.parse(url, credentials=given, example=EXAMPLE)
 
     def refusal_in(self, text: str) -> float | None:
         """By the code that S3 answered with, as rclone and Mountpoint repeat it."""

@@ -6,9 +6,8 @@ Nothing of boto3 is loaded before the first request (see ``client``).
 from __future__ import annotations
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mountkit.errors import VerificationError
 from mountkit.spec import Source, StoreOptions
@@ -25,6 +24,7 @@ from mountkit.store.base import (
 from mountkit.store.s3 import conditional, error_codes, errors, object_reader
 from mountkit.store.s3.client import PATIENCE_SECONDS, Connection
 from mountkit.store.s3.head_object import attestation_of
+from mountkit.timing import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -48,6 +48,8 @@ class S3Store(Connection):
     PermissionDeniedError, MountUnavailableError or VerificationError. TimeUpError once the
     ``deadline`` has passed, also between the pages of a listing and the chunks of an object.
     """
+
+    lists_checksums: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -116,7 +118,7 @@ class S3Store(Connection):
     ) -> Mapping[str, Attestation | None]:
         """What the store says about many objects, one request each, ``workers`` at a time."""
         wanted = tuple(paths)
-        with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="attest") as pool:
+        with at_once(workers, "attest") as pool:
             return dict(zip(wanted, pool.map(self.stat, wanted), strict=True))
 
     def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:

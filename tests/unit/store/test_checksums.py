@@ -59,7 +59,7 @@ def test_one_pass_over_a_file_is_the_same_as_over_its_bytes(tmp_path_factory, da
 
 @given(
     st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=8),
-    st.sampled_from(sorted(checksums.ALGORITHMS)),
+    st.sampled_from(sorted(checksums.ALGORITHMS - {checksums.HDFS})),
     st.integers(1, 400),
 )
 def test_composites_are_checksums_of_the_parts_checksums(tmp_path_factory, parts, algorithm, chunk):
@@ -160,3 +160,53 @@ def test_a_file_is_read_no_further_than_the_deadline(take, tmp_path):
     with pytest.raises(TimeUpError):
         take(tmp_path / "x", deadline)
     assert deadline.looks == 3
+
+
+def hdfs_slowly(blocks):
+    """As Hadoop's FileChecksumHelper has it: MD5 of a buffer that began with 32 bytes."""
+    md5s = b""
+    for block in blocks:
+        pieces = [block[start : start + 512] for start in range(0, len(block), 512)]
+        crcs = b"".join(
+            base64.b64decode(checksums.digest_bytes(piece, ("crc32c",)).values["crc32c"])
+            for piece in pieces
+        )
+        md5s += hashlib.md5(crcs).digest()
+    room = 32
+    while room < len(md5s):
+        room *= 2
+    return base64.b64encode(hashlib.md5(md5s + bytes(room - len(md5s))).digest()).decode()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 8, 9])
+def test_the_checksum_of_a_file_in_hdfs_is_filled_up_to_a_power_of_two(tmp_path, count):
+    blocks = [bytes([number]) * 1024 for number in range(count)]
+    path = tmp_path / "f"
+    path.write_bytes(b"".join(blocks))
+    found = checksums.digest_file_parts(path, checksums.HDFS, [1024] * count or [0])
+    assert found.values["hdfs-crc32c-composite"] == hdfs_slowly(blocks)
+
+
+def test_an_empty_file_has_the_checksum_that_hadoop_gives_each_of_them(tmp_path):
+    path = tmp_path / "f"
+    path.touch()
+    found = checksums.digest_file_parts(path, checksums.HDFS, [0])
+    raw = base64.b64decode(found.values["hdfs-crc32c-composite"])
+    assert raw.hex() == "70bc8f4b72a86921468bf8e8441dce51"
+
+
+@given(
+    st.binary(max_size=5000),
+    st.integers(1, 3).map(lambda blocks: blocks * 1024),
+    st.integers(1, 1500),
+)
+def test_the_checksum_of_a_file_in_hdfs_does_not_depend_on_how_it_is_read(
+    tmp_path_factory, data, block, chunk
+):
+    path = tmp_path_factory.getbasetemp() / "hdfs"
+    path.write_bytes(data)
+    blocks = [data[start : start + block] for start in range(0, len(data), block)]
+    sizes = [len(each) for each in blocks] or [0]
+    found = checksums.digest_file_parts(path, checksums.HDFS, sizes, chunk)
+    assert found.values["hdfs-crc32c-composite"] == hdfs_slowly(blocks)
+    assert found.values["crc64nvme"] == checksums.digest_bytes(data).values["crc64nvme"]

@@ -69,6 +69,24 @@ def test_an_upload_makes_it_good_if_it_began_later(refusals):
     assert refusals.found == {}
 
 
+def test_an_upload_is_as_old_as_the_open_of_what_it_uploads(refusals):
+    made = 'open{req=30 ino=5 pid=6767 name="there.txt"}: mountpoint_s3_fs::superblock: '
+    made += "new Write file handle created"
+    refused = (
+        APPEND.replace("ino=3", "ino=5")
+        .replace("inode 3", "inode 5")
+        .replace("dir/a", "old/there.txt")
+    )
+    refusals.take(1.0, OPENED)
+    refusals.take(1.1, made)
+    refusals.take(1.2, refused)
+    refusals.stored("run/old/there.txt", 1.3, 10, STORED, 1.4)
+    assert list(refusals.found) == ["old/there.txt"], "its first write came after the refusal"
+    refusals.take(2.0, made)
+    refusals.stored("run/old/there.txt", 2.1, 10, STORED, 2.2)
+    assert refusals.found == {}
+
+
 def test_a_reader_that_is_refused_loses_nothing_and_one_that_would_write_does(refusals):
     refusals.take(1.0, READ_ONLY)
     assert refusals.found == {}

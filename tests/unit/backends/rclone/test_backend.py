@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mountkit.backends.base import Binary
 from mountkit.backends.rclone import backend
-from mountkit.backends.rclone.backend import OWNED, RcloneBackend, configuration, device_name
+from mountkit.backends.rclone.backend import OWNED, RcloneBackend, device_name
 from mountkit.errors import UsageError
 from mountkit.linux.mount_table import MountEntry
 from mountkit.spec import MountSpec, Source, StoreOptions
@@ -84,8 +84,7 @@ class TestCommand:
             pinned = flags(plain)[name] if name != "devname" else device_name(other.id)
             assert flags(other)[name] == pinned
         assert command(other).argv[2] == command(plain).argv[2]
-        assert list(command(other).files) == [backend.CONFIG_NAME]
-        assert command(other).files[backend.CONFIG_NAME].startswith("[mountkit]\n")
+        assert command(other).stdin.startswith("[mountkit]\n")
 
     def test_changing_an_option_does_not_change_the_mount(self):
         assert spec().id == spec([("transfers", "8")]).id
@@ -133,7 +132,7 @@ class TestCommand:
         environment = {"AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": secret}
         made = command(spec(), environment)
         assert secret not in " ".join(made.argv)
-        assert secret not in "".join(made.files.values())
+        assert secret not in made.stdin
         assert made.env == environment
 
 
@@ -159,7 +158,18 @@ class TestOptions:
 
     @pytest.mark.parametrize(
         "name",
-        ["s3-secret-access-key", "s3-access-key-id", "s3-session-token", "rc-pass", "ftp-pass"],
+        [
+            "s3-secret-access-key",
+            "s3-access-key-id",
+            "s3-session-token",
+            "rc-pass",
+            "ftp-pass",
+            "azureblob-key",
+            "azureblob-sas-url",
+            "azureblob-connection-string",
+            "sftp-key-pem",
+            "gcs-service-account-credentials",
+        ],
     )
     def test_a_secret_is_refused_and_not_repeated(self, name):
         with pytest.raises(UsageError) as caught:
@@ -194,7 +204,7 @@ class TestOptions:
     def test_the_stores_own_options_go_to_the_configuration(self):
         mount = spec([("s3-chunk-size", "32Mi"), ("s3-storage-class", "STANDARD_IA")])
         assert not [name for name in flags(mount) if name.startswith("s3-")]
-        text = command(mount).files[backend.CONFIG_NAME]
+        text = command(mount).stdin
         assert "chunk_size = 32Mi\n" in text
         assert "storage_class = STANDARD_IA\n" in text
         assert "16Mi" not in text
@@ -209,7 +219,7 @@ class TestConfiguration:
     @given(STORES)
     def test_it_says_what_the_store_options_say(self, store):
         parsed = configparser.ConfigParser(interpolation=None)
-        parsed.read_string(configuration(spec(store=store)))
+        parsed.read_string(command(spec(store=store)).stdin)
         assert parsed.sections() == ["mountkit"]
         values = dict(parsed["mountkit"])
         assert values["type"] == "s3"
@@ -220,7 +230,7 @@ class TestConfiguration:
         assert values.get("profile") == store.profile
 
     def test_the_bucket_is_never_made(self):
-        assert "no_check_bucket = true" in configuration(spec())
+        assert "no_check_bucket = true" in command(spec()).stdin
 
 
 class TestOwnership:

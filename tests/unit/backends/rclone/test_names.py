@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountkit.backends.rclone import names
-from mountkit.backends.rclone.names import QUOTE, STANDARD, keeps, stored
+from mountkit.backends.rclone.names import keeps, stored
 from mountkit.proof.upload_waiter import renamed
+from mountkit.store import rclone_names
+from mountkit.store.rclone_names import QUOTE, STANDARD, shown
 
 SPECIAL = [*STANDARD, *STANDARD.values(), QUOTE, "\uff0e", ".", "a", "F", " "]
 NAMED = [character for character in SPECIAL if character not in {"/", "\0"}]
@@ -52,7 +53,14 @@ def test_what_is_stored_is_stored_under_the_same_name_again(name: str) -> None:
 
 @given(REAL)
 def test_what_was_encoded_is_decoded(name: str) -> None:
-    assert names._decoded(names._encoded(name)) == name or not keeps(name)
+    assert rclone_names._decoded(rclone_names._encoded(name)) == name or not keeps(name)
+
+
+@given(st.text(st.sampled_from(SPECIAL).filter(lambda one: one != "/")))
+def test_what_is_stored_is_asked_for_under_the_name_that_rclone_shows(name: str) -> None:
+    # What rclone itself could not write: see ``QUOTED_DOTS``.
+    if name not in rclone_names.QUOTED_DOTS:
+        assert rclone_names._decoded(shown(name)) == name
 
 
 @given(NAMES)
@@ -60,7 +68,8 @@ def test_another_name_is_never_taken_for_the_one_that_was_given(name: str) -> No
     assert stored(name) == name or renamed(stored(name), "rclone")
 
 
-@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])))
+# No file has a name of nothing but dots.
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])).filter(lambda name: name.strip(".")))
 def test_a_name_without_what_rclone_alters_is_kept(name: str) -> None:
     if keeps(name):
         assert stored(name) == name

@@ -1,0 +1,1 @@
+"""HDFS, through WebHDFS and the standard library's HTTP client."""

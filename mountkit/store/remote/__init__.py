@@ -1,0 +1,1 @@
+"""Any remote that rclone knows, asked by rclone itself."""
