@@ -56,6 +56,7 @@ class Facts:
     verify_codes: dict[int, int] = field(default_factory=dict)
     bucket: dict[int, dict[str, str]] = field(default_factory=dict)
     damage: Damage | None = None
+    secrets: int = 0
     secret_shown: bool | None = None
     left: list[str] | None = None
 
@@ -173,9 +174,11 @@ def damage_caught(plan: Plan, facts: Facts) -> Result | None:
 
 
 def no_secret_shown(facts: Facts) -> Result | None:
-    """While everything ran, ps did not show the secret key."""
+    """While everything ran, ps did not show a secret of the store's."""
     if facts.secret_shown is None:
         return None
+    if not facts.secrets:
+        return True, "the environment holds none to look for"
     evidence = "ps shows it" if facts.secret_shown else "looked for it in every process"
     return not facts.secret_shown, evidence
 

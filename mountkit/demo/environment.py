@@ -1,8 +1,9 @@
-"""Where the demo plays: temporary directories, the commands it runs, and the clearing up."""
+"""Around the demo: temporary directories, the commands it runs, and the clearing up."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -16,23 +17,24 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 import mountkit
-from mountkit.config import environment
 from mountkit.linux import mount_table
 from mountkit.linux.process import tail
 from mountkit.state.record import SERVING
 from mountkit.state.registry import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from mountkit.demo.servers import Reached
     from mountkit.linux.process import ProcessIdentity
 
 POLL_SECONDS = 0.05
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 300.0
 LIFE_SECONDS = 900.0
 STOP_SECONDS = 30.0
 KILL_SECONDS = 5.0
-OWN_VARIABLES = ("AWS_", "MOUNTKIT_", "RCLONE_")
+#: What runs the training script.
+TRAINING = (sys.executable, "-m", "mountkit.demo.training")
 
 
 class StoryError(Exception):
@@ -85,12 +87,13 @@ class Stage:
     mounts of this user.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, training: Sequence[str] = TRAINING) -> None:
         # Resolved, because the mount table and the command lines show the resolved path.
         self.work = Path(tempfile.mkdtemp(prefix="mk-demo-")).resolve()
         self.target = self.work / "output"
         self.gates = self.work / "gates"
         self.gates.mkdir()
+        self._training = training
         self._environment: dict[str, str] = {}
         self._lives: list[Life] = []
 
@@ -99,32 +102,29 @@ class Stage:
         if not self.mounts():
             shutil.rmtree(self.work, ignore_errors=True)
 
-    def use(self, store: Mapping[str, str]) -> None:
-        """Run all further commands with these variables for the store, and none of the user's."""
-        kept = {
-            name: value
-            for name, value in environment.command_environment().items()
-            if not name.startswith(OWN_VARIABLES)
-        }
+    def use(self, store: Reached) -> None:
+        """Run all further commands with what leads to this store."""
         package = str(Path(mountkit.__file__).resolve().parent.parent)
+        path = (package, store.environment.get("PYTHONPATH"))
+        options = dataclasses.asdict(store.options)
         self._environment = {
-            **kept,
-            **store,
-            "PYTHONPATH": os.pathsep.join(filter(None, (package, kept.get("PYTHONPATH")))),
+            **store.environment,
+            **{f"MOUNTKIT_{name.upper()}": value for name, value in options.items() if value},
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
             "MOUNTKIT_STATE_DIR": str(self.work / "state"),
             "MOUNTKIT_CACHE_DIR": str(self.work / "cache"),
             "HF_HUB_OFFLINE": "1",
         }
 
-    def begin(self, source: str, endpoint: str, options: Sequence[str]) -> Life:
+    def begin(self, source: str, options: Sequence[str]) -> Life:
         """Start ``mountkit run`` with the training script."""
         number = len(self._lives) + 1
         journal, log = self.work / f"journal-{number}", self.work / f"run-{number}.log"
         journal.touch()
-        script = ["-m", "mountkit.demo.training", str(self.target), "--journal", str(journal)]
+        script = [*self._training, str(self.target), "--journal", str(journal)]
         command = [sys.executable, "-m", "mountkit", "run", source, str(self.target)]
-        command += ["--endpoint-url", endpoint, "--backend", "rclone", "--"]
-        command += [sys.executable, *script, "--gates", str(self.gates), *options]
+        command += ["--backend", "rclone", "--"]
+        command += [*script, "--gates", str(self.gates), *options]
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 command,
@@ -175,12 +175,6 @@ class Stage:
             and process.info["status"] != psutil.STATUS_ZOMBIE
         }
 
-    def command_lines(self) -> str:
-        """Join every command line on this machine, as anybody can read it with ps."""
-        return "\n".join(
-            " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])
-        )
-
     def last_words(self) -> str:
         """Quote the end of what the latest job printed."""
         return tail(self._lives[-1].log, 2000) if self._lives else ""
@@ -213,3 +207,10 @@ class Stage:
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def command_lines() -> str:
+    """Join every command line on this machine, as anybody can read it with ps."""
+    return "\n".join(
+        " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])
+    )

@@ -4,92 +4,98 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shlex
-import shutil
 import signal
-import tempfile
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.config import environment
+from mountkit.demo import choice
 from mountkit.demo.claims import Damage, Facts, Plan, judge
 from mountkit.demo.console import Account
-from mountkit.demo.environment import Stage, StoryError
-from mountkit.demo.s3_server import EmbeddedS3
-from mountkit.demo.training import digests
-from mountkit.errors import ConfigurationError
+from mountkit.demo.environment import TRAINING, Stage, StoryError, command_lines
+from mountkit.errors import ConfigurationError, MountkitError
 from mountkit.linux import fusermount
 from mountkit.linux.signals import ENDING, handled, leave
 from mountkit.names import MANIFEST_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from mountkit.demo.choice import Wish
     from mountkit.demo.environment import Life
+    from mountkit.demo.places import Place
+    from mountkit.demo.servers import Reached
 
-BUCKET = "demo"
 KILL_SECONDS = 5.0
 VICTIM = "model.safetensors"
 
 
-def run_demo(keep: bool, data_dir: Path | None) -> int:
+def run_demo(wish: Wish, plan: Plan | None = None, training: Sequence[str] = TRAINING) -> int:
     """Play the demo and print its account on stderr.
 
     Parameters
     ----------
-    keep:
-        Leave the bucket's files where they are, and say where.
-    data_dir:
-        The directory of the buckets. None for a temporary one.
+    wish:
+        Where to play, and whether to leave what was saved there.
+    plan:
+        At which steps what happens.
+    training:
+        The command that runs the training script.
 
     Returns 0 if every claim held, else 1.
 
-    Raises MountkitError if the demo cannot begin: no torch, no rclone, no FUSE.
+    Raises MountkitError if the demo cannot begin: no torch, no rclone, no FUSE, no such store.
     """
+    choice.refuse_contradictions(wish)
     for module in ("torch", "transformers"):
         if importlib.util.find_spec(module) is None:
             raise ConfigurationError(
                 f"The demo trains with transformers, and {module} is not installed.",
                 hint="Install it: pip install 'mountkit[trainer,rclone]'",
             )
-    fusermount.fusermount(environment.search_path())
-    binary = backends.load("rclone").binary(environment.search_path()).path
-    account, facts, plan = Account(), Facts(), Plan()
+    path = environment.search_path()
+    fusermount.fusermount(path)
+    make = choice.choose(wish, backends.load("rclone").binary(path).path, path)
+    account, facts, plan = Account(), Facts(), plan or Plan()
     # SIGTERM and SIGHUP clear up just as Ctrl-C does.
     clearing_up = handled((signal.SIGTERM, signal.SIGHUP), leave)
-    with clearing_up, _stage(data_dir, keep) as (stage, data, run):
-        story = Story(account, stage, facts, plan, data / BUCKET / run)
+    with clearing_up, _stage(training) as stage:
+        stays: list[str] = []
+        place = make(stage.work, f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         try:
-            with EmbeddedS3(data=data, buckets=[BUCKET], binary=binary) as server:
-                account.tell("server", f"S3 on {server.endpoint_url}, its data in {data}")
-                stage.use(server.environment())
+            with place.reach() as store:
+                account.tell("server", store.told)
+                stage.use(store)
                 try:
-                    story.play(f"s3://{BUCKET}/{run}", server)
+                    Story(account, stage, facts, plan, place).play(store)
+                except MountkitError as error:
+                    raise StoryError(str(error)) from error
                 finally:
                     with _undisturbed():
                         stage.strike()
+                        if not wish.keep:
+                            stays = place.remove(broken_off=facts.damage is None)
+                            account.tell("remove", stays[0] if stays else f"{store.url} is gone")
         except StoryError as error:
             account.tell("trouble", str(error))
             account.quote("the end of the job's output", stage.last_words())
         finally:
             with _undisturbed():
-                facts.left = stage.left()
+                left = stage.left()
                 stage.sweep()
+        facts.left = [*stays, *left]
         claims = judge(plan, facts)
         account.table(claims)
         held = all(claim.held for claim in claims)
         verdict = "Every claim held" if held else "Not every claim held"
         account.tell("done" if held else "trouble", f"{verdict}.")
-        if keep:
-            # Of a directory that was given, only what this run made is the demo's to remove.
-            place = shlex.quote(str(data / BUCKET / run))
-            rubbish = place if data_dir is not None else shlex.quote(str(data))
-            account.tell("kept", f"the bucket's files; look: find {place} -type f")
-            account.tell("kept", f"remove them: rm -r {rubbish}")
+        if wish.keep:
+            look, remove = place.kept()
+            account.tell("kept", f"the bucket's files; look: {look}")
+            account.tell("kept", f"remove them: {remove}")
     return 0 if held else 1
 
 
@@ -97,37 +103,37 @@ class Story:
     """The acts, in order. Each leaves what it saw in the facts."""
 
     def __init__(
-        self, account: Account, stage: Stage, facts: Facts, plan: Plan, bucket: Path
+        self, account: Account, stage: Stage, facts: Facts, plan: Plan, place: Place
     ) -> None:
         self.account = account
         self.stage = stage
         self.facts = facts
         self.plan = plan
-        self.bucket = bucket
+        self.place = place
 
-    def play(self, source: str, server: EmbeddedS3) -> None:
+    def play(self, store: Reached) -> None:
         """Play all acts.
 
-        Raises StoryError if one cannot be played to its end.
+        Raises StoryError if one cannot be played to its end, MountkitError if the store fails.
         """
-        endpoint = server.endpoint_url
+        source = store.url
         self.account.tell("mount", f"{source} at {self.stage.target}")
         self.account.tell("run", "mountkit run … -- python -m mountkit.demo.training (loads torch)")
-        self.first_life(source, endpoint, server.secret_key)
+        self.first_life(source, store.secrets)
         self.account.tell("run", "the same command again, in a new process")
-        self.second_life(source, endpoint)
-        self.verify(source, endpoint)
-        self.damage(source, endpoint)
+        self.second_life(source)
+        self.verify(source)
+        self.damage(source)
 
     def options(self, *pauses: int) -> list[str]:
         """Put together the options of the training script."""
         words = ["--steps", str(self.plan.steps), "--save-steps", str(self.plan.save_steps)]
         return [*words, *(word for step in pauses for word in ("--pause-at", str(step)))]
 
-    def first_life(self, source: str, endpoint: str, secret: str) -> None:
+    def first_life(self, source: str, secrets: Sequence[str]) -> None:
         """Train, kill the daemon between two saves, and stop between two later ones."""
         pauses = self.options(self.plan.kill_at, self.plan.stop_at)
-        life = self.stage.begin(source, endpoint, pauses)
+        life = self.stage.begin(source, pauses)
         seen = self.begin_life()
         killed_at = 0.0
         for event in life.events():
@@ -138,7 +144,9 @@ class Story:
             seen.append(event)
             self.account.event(event)
             if event["event"] == "pause" and event["step"] == self.plan.kill_at:
-                self.facts.secret_shown = secret in self.stage.command_lines()
+                shown = command_lines()
+                self.facts.secrets = len(secrets)
+                self.facts.secret_shown = any(secret in shown for secret in secrets)
                 killed_at = self.kill_daemon()
                 (self.stage.gates / f"go-{self.plan.kill_at}").touch()
             elif event["event"] == "pause" and event["step"] == self.plan.stop_at:
@@ -171,9 +179,9 @@ class Story:
         after = f"{self.facts.remount_seconds:.1f} s after the kill"
         self.account.tell("remount", f"rclone {daemon.pid} serves the same path, {after}")
 
-    def second_life(self, source: str, endpoint: str) -> None:
+    def second_life(self, source: str) -> None:
         """Run the same command again, to the end of training."""
-        life = self.stage.begin(source, endpoint, self.options())
+        life = self.stage.begin(source, self.options())
         seen = self.begin_life()
         for event in life.events():
             if event is not None:
@@ -194,77 +202,43 @@ class Story:
         if code != expected:
             raise StoryError(f"mountkit run exited {code} where {expected} was expected.")
 
-    def verify(self, source: str, endpoint: str) -> None:
+    def verify(self, source: str) -> None:
         """Ask ``mountkit verify`` about every checkpoint, and read the bucket's own files."""
         for step in self.plan.saves:
             url = f"{source}/checkpoint-{step}"
-            answer = self.stage.ask("verify", url, "--endpoint-url", endpoint)
+            answer = self.stage.ask("verify", url)
             self.facts.verify_codes[step] = answer.returncode
-            # The files as the server keeps them.
-            found = digests(self.bucket / f"checkpoint-{step}")
+            found = self.place.digests(f"checkpoint-{step}")
             found.pop(MANIFEST_NAME, None)
             self.facts.bucket[step] = found
         good = sum(code == 0 for code in self.facts.verify_codes.values())
         self.account.tell("verify", f"{good} of {len(self.plan.saves)} checkpoints are intact")
 
-    def damage(self, source: str, endpoint: str) -> None:
+    def damage(self, source: str) -> None:
         """Flip a byte of the newest checkpoint in the bucket, see it caught, and flip it back."""
         step = self.plan.saves[-1]
         url = f"{source}/checkpoint-{step}"
-        path = self.bucket / f"checkpoint-{step}" / VICTIM
-        if not path.exists():
-            raise StoryError(f"{path} is not there to be damaged.")
-        flip_byte(path)
+        path = f"checkpoint-{step}/{VICTIM}"
+        self.place.flip(path)
         try:
-            self.account.tell("damage", f"one byte of checkpoint-{step}/{VICTIM} flipped")
-            verdict = self.stage.ask("verify", url, "--endpoint-url", endpoint)
-            latest = self.stage.ask("latest", source, "--endpoint-url", endpoint).stdout.strip()
+            self.account.tell("damage", f"one byte of {path} flipped")
+            verdict = self.stage.ask("verify", url)
+            latest = self.stage.ask("latest", source).stdout.strip()
         finally:
-            flip_byte(path)
+            self.place.flip(path)
         said, code = f"{verdict.stdout}\n{verdict.stderr}", verdict.returncode
         self.facts.damage = Damage(VICTIM, code, said, latest)
         self.account.tell("verify", f"exits {code}; latest gives {latest or 'nothing'}")
-        healed = self.stage.ask("verify", url, "--endpoint-url", endpoint)
+        healed = self.stage.ask("verify", url)
         self.facts.damage.healed_code = healed.returncode
 
 
-def flip_byte(path: Path) -> None:
-    """Flip every bit of the byte in the middle of a file, as one who overwrites the object would.
-
-    The time of change has to move with it: rclone's server remembers the checksum of a file whose
-    size and time are the same, and would go on to tell the old one for a second.
-    """
-    with path.open("r+b") as stream:
-        stream.seek(path.stat().st_size // 2)
-        byte = stream.read(1)[0]
-        stream.seek(-1, os.SEEK_CUR)
-        stream.write(bytes([byte ^ 0xFF]))
-
-
 @contextmanager
-def _stage(data_dir: Path | None, keep: bool) -> Iterator[tuple[Stage, Path, str]]:
-    """Give the demo its directories, and this run its place in the bucket; clear up."""
-    stage = Stage()
+def _stage(training: Sequence[str]) -> Iterator[Stage]:
+    """Give the demo its directories, and remove them."""
+    stage = Stage(training)
     try:
-        run = f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        if data_dir is not None:
-            data = data_dir.absolute()
-        elif keep:
-            data = Path(tempfile.mkdtemp(prefix="mountkit-demo-"))
-        else:
-            data = stage.work / "data"
-        try:
-            (data / BUCKET).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"{data / BUCKET} cannot be made: {error.strerror}.",
-                hint="Give another directory: mountkit demo --data-dir DIR",
-            ) from error
-        try:
-            yield stage, data, run
-        finally:
-            if not keep:
-                shutil.rmtree(data / BUCKET / run, ignore_errors=True)
+        yield stage
     finally:
         stage.remove()
 
