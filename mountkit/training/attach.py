@@ -15,9 +15,10 @@ from mountkit.errors import ConfigurationError, MountkitError, MountUnavailableE
 from mountkit.linux import paths
 from mountkit.mounts import working_directory
 from mountkit.mounts.mount import Mount
-from mountkit.training import save_total_limit, start
+from mountkit.training import resume_loading, save_total_limit, start
 from mountkit.training.callback import CheckpointCallback
 from mountkit.training.console import say
+from mountkit.training.run_log import RunLogCallback
 from mountkit.training.trainer_hooks import beneath
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Attached(CheckpointCallback):
 #: makes the one that is attached. Another callback is attached by one more line.
 ATTACHED: tuple[tuple[type[Any], Callable[[TrainerTerms], Any]], ...] = (
     (CheckpointCallback, lambda terms: Attached(terms.path, terms.on_failure)),
+    (RunLogCallback, lambda _: RunLogCallback()),
 )
 
 
@@ -77,6 +79,7 @@ def attach(terms: TrainerTerms) -> None:
 
     Raises ConfigurationError if this Trainer has not the methods for it.
     """
+    resume_loading.watch(Trainer)
     if terms.resume or terms.load_path:
         beneath(Trainer, "train", start.of(terms))
     if not (terms.attach and terms.path):
@@ -129,6 +132,9 @@ class _Given:
                 self._made.append(made)
                 # The last: what the others add in their on_save is of the checkpoint, too.
                 handler.callbacks.append(made)
+                if isinstance(made, RunLogCallback):
+                    # It is told by a hook further out, which had nobody to tell yet.
+                    made.prepare(handler.callbacks, args, state)
 
 
 def covers(mount: str, output_dir: str) -> bool:

@@ -30,6 +30,7 @@ from mountkit.proof.local_copies import LocalCopies
 from mountkit.training import (
     jit_checkpoint,
     ranks,
+    resume_loading,
     run_check,
     save_end,
     save_retry,
@@ -144,6 +145,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
     def _watch(self) -> None:
         save_total_limit.watch(Trainer, CheckpointCallback)
         search_runs.watch(Trainer, CheckpointCallback)
+        resume_loading.watch(Trainer)
 
     def saves_below(self, folder: str) -> None:
         """The training that begins saves there: in ``output_dir``, or as a run of a search."""

@@ -6,6 +6,7 @@ the time would never be uploaded. So each file is copied anew, whenever it has c
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import tempfile
@@ -14,22 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mountkit.errors import MountkitError
 from mountkit.formatting import printable
 from mountkit.linux import paths
-from mountkit.writers import hooks, whole_file
+from mountkit.training import log_copies
+from mountkit.training.log_copies import Copied
+from mountkit.writers import hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mountkit.mounts.mount import Mount
+    from mountkit.training.log_copies import Pair
 
 # What an earlier run has left is copied to the local disk to go on from; a larger file is not.
 LARGEST_TO_CONTINUE = 256 * 1024 * 1024
-# Such a file is being read, or may not be replaced: the next one may well be written.
-ABOUT_ONE_FILE = frozenset(
-    {errno.EPERM, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +50,8 @@ class LogFiles:
     mount:
         The mount that ``top`` lies in. None if it lies in none: they are written there at once,
         and :meth:`copy` has nothing to do.
-    copy_into:
-        Writes a local file into a mount.
+    copy:
+        Copies local files to where they belong in a mount.
     mounted:
         Whether anything is mounted at a path.
     largest:
@@ -66,19 +65,18 @@ class LogFiles:
         top: Path,
         mount: Mount | None,
         *,
-        copy_into: Callable[[Mount, Path, Path], None] = whole_file.copy_into,
+        copy: Callable[[Mount, Sequence[Pair]], Copied] = log_copies.apart,
         mounted: Callable[[str], bool] = hooks.in_table,
         largest: int = LARGEST_TO_CONTINUE,
     ) -> None:
         self.top = top
         self.mount = mount
-        self._copy_into = copy_into
+        self._copy = copy
         self._mounted = mounted
         self._largest = largest
         self._folders: list[_Folder] = []
         self._copied: dict[Path, tuple[int, int]] = {}
-        #: Whether all of it is where it belongs, as far as is known.
-        self.settled = False
+        self._complete = False
         if mount is None:
             self._private = None
             self.local = top
@@ -151,29 +149,32 @@ class LogFiles:
         return data
 
     def copy(self) -> list[str]:
-        """Copy each file that has changed; what could not be copied, and why, in words.
+        """Copy each file that has changed; what could not be copied, and why, in words."""
+        # Until it has come to its end: at that of the process, the local files may be all there is.
+        self._complete = False
+        changed = self._changed()
+        copied = Copied()
+        if self.mount is not None and changed:
+            pairs = [(local, there) for local, (there, _) in changed.items()]
+            copied = self._copy(self.mount, pairs)
+        self._copied |= {local: changed[local][1] for local in copied.done}
+        self._complete = not copied.problems
+        return [*copied.problems]
 
-        Where the mount does not take one file, the others are not tried: each might take as long
-        as the daemon waits for the store.
-        """
-        problems = []
+    @property
+    def settled(self) -> bool:
+        """Whether all of it is where it belongs, as far as is known."""
+        return self._complete and not self._changed()
+
+    def _changed(self) -> dict[Path, tuple[Path, tuple[int, int]]]:
+        """What is not copied as it is now: where it belongs, and how it is."""
+        changed = {}
         for local, there in self._pairs():
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 signature = _signature(local)
-                if self._copied.get(local) == signature:
-                    continue
-                if self.mount is not None:
-                    self._copy_into(self.mount, local, there)
-                self._copied[local] = signature
-            except FileNotFoundError as error:
-                if error.filename != str(local):
-                    problems.append(_problem(there, error))
-            except (OSError, MountkitError) as error:
-                problems.append(_problem(there, error))
-                if not (isinstance(error, OSError) and error.errno in ABOUT_ONE_FILE):
-                    break
-        self.settled = not problems
-        return problems
+                if self._copied.get(local) != signature:
+                    changed[local] = (there, signature)
+        return changed
 
     def _pairs(self) -> Iterator[tuple[Path, Path]]:
         for folder in self._folders:
@@ -194,8 +195,3 @@ def _files(folder: Path) -> list[Path]:
 def _signature(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _problem(there: Path, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return f"{printable(str(there))}: {reason or error}"

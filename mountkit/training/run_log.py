@@ -25,10 +25,11 @@ from mountkit.mounts.mount import Mount
 from mountkit.training import model_info, tensorboard_events
 from mountkit.training.callback import CheckpointCallback
 from mountkit.training.log_files import LogFiles
+from mountkit.training.log_mirror import LogMirror
 from mountkit.training.trainer_hooks import Call, hook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 logger = logging.getLogger("mountkit")
 
@@ -36,6 +37,8 @@ FOLDER = "logs"
 LOG = "training.log"
 METRICS = "metrics.jsonl"
 MODEL = "model_info.txt"
+# For a few megabytes; a store that is away is waited for by the proofs.
+LAST_COPY_SECONDS = 30.0
 # Those that pass nothing on to the root logger are listened to themselves.
 LOGGERS = ("", "transformers", "mountkit")
 
@@ -50,8 +53,9 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
     Notes
     -----
     They are written on the local disk and copied into the mount after each save, at the end of each
-    epoch, and when the training ends, also with an error. Where no mount covers ``output_dir`` they
-    are written there at once. A run that is resumed goes on in the same files.
+    epoch, and when the training ends, also with an error. Only the last copy is waited for. Where
+    no mount covers ``output_dir`` they are written there at once. A run that is resumed goes on in
+    the same files.
 
     TensorBoard's events go to the local disk, too, and are copied to ``logs/tensorboard``, or to
     ``TENSORBOARD_LOGGING_DIR`` where that lies in the mount.
@@ -62,6 +66,7 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
 
     def __init__(self) -> None:
         self._files: LogFiles | None = None
+        self._mirror: LogMirror | None = None
         self._log: Path | None = None
         self._metrics: Path | None = None
         self._boards: list[Any] = []
@@ -101,7 +106,7 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
             self._guard(self._append_metrics, state, values)
             self._note(f"step {state.global_step}: {_listed(values)}")
             if not self._training:
-                self._copy()
+                self._finish()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Copy the logs beside the checkpoint that was saved."""
@@ -119,10 +124,10 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
         if self._begun(args, state):
             self._note(f"training ends at step {state.global_step}")
             self._handler.detach()
-            if not self._copy() and self._files is not None and self._files.mount is not None:
+            if not self._finish() and self._files is not None and self._files.mount is not None:
                 limit = timeouts.limits(settings.load()).repair
                 self._guard(self._files.mount.wait_until_serving, limit)
-                self._copy()
+                self._finish()
             self._training = False
 
     def fail(self, error: BaseException) -> None:
@@ -131,7 +136,7 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
             told = "".join(traceback.format_exception(error)).rstrip()
             self._note(f"training ends with {type(error).__name__}\n{told}")
             self._handler.detach()
-            self._copy()
+            self._finish()
             self._training = False
 
     def _begun(self, args: Any, state: Any) -> bool:
@@ -154,7 +159,7 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
         self._metrics, more = files.continued(METRICS)
         for each in filter(None, (said, more)):
             logger.warning("mountkit: %s", each)
-        self._files = files
+        self._files, self._mirror = files, LogMirror(files.copy, self._copied)
         atexit.register(_remove, files, os.getpid())
         return files
 
@@ -171,20 +176,39 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
         if self._log is not None:
             _append(self._log, f"{timestamp(time.time())} {text}")
 
-    def _copy(self) -> bool:
+    def _copy(self) -> None:
+        """Have what has changed copied."""
+        self._flush()
+        if self._mirror is not None:
+            self._mirror.ask()
+
+    def _finish(self) -> bool:
         """Copy what has changed; False if something could not be, which is told."""
-        files = self._files
-        if files is None:
+        self._flush()
+        if self._mirror is None or self._files is None:
             return True
+        seconds = min(LAST_COPY_SECONDS, timeouts.limits(settings.load()).stall)
+        if self._mirror.finish(seconds):
+            return True
+        if self._mirror.busy:
+            self._warn(
+                f"{self._files.top} is not copied after {seconds:g} s. "
+                f"The logs are in {self._files.local}"
+            )
+        return False
+
+    def _flush(self) -> None:
         for board in self._boards:
             if board.tb_writer is not None:
                 self._guard(board.tb_writer.flush)
-        problems = [*self._handler.problems(), *files.copy()]
-        if problems:
-            self._warn(f"{'; '.join(problems)}. The logs are in {files.local}")
+
+    def _copied(self, problems: Sequence[str]) -> None:
+        """A copy is over."""
+        problems = [*self._handler.problems(), *problems]
+        if problems and self._files is not None:
+            self._warn(f"{'; '.join(problems)}. The logs are in {self._files.local}")
         else:
             self._warned = ""
-        return not problems
 
     def _guard(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Do it; what goes wrong with a log is told, and is no reason to end a training."""

@@ -79,7 +79,9 @@ def test_killed_and_submitted_again(script: Script) -> None:
     said = script.run(["--resume"], *options)
     assert f"the training goes on from {rig.target}/checkpoint-4" in said
     assert script.report["began_at"] == [4]
-    assert script.report["callbacks"] == ["Attached"]
+    assert script.report["callbacks"] == ["Attached", "RunLogCallback"]
+    logged = script.bucket.files("run")["logs/metrics.jsonl"].splitlines()
+    assert json.loads(logged[-1])["step"] == 7
     # The one it was resumed from stays, and the newest.
     assert script.proven() == {4, 7}
     assert script.report["limit"] == 1
@@ -91,14 +93,37 @@ def test_killed_and_submitted_again(script: Script) -> None:
     assert {step: script.report["losses"][step] for step in resumed} == resumed
 
 
+@pytest.mark.fault(6, 24)
+def test_a_daemon_that_dies_while_a_training_is_resumed_costs_it_nothing(script: Script) -> None:
+    """Not the optimizer, whose file Trainer takes for one that was never there."""
+    rig = script.rig
+    options = ["--subclass", "--save-steps", "2", "--limit", "1"]
+    script.run([], *options, "--steps", "2")
+    script.source += "-2"
+    script.run([], *options, "--steps", "2")
+    script.run(["--resume"], *options, "--steps", "5")
+    undisturbed = script.report
+    script.source = script.source.removesuffix("-2")
+    words = script.words(*options, "--steps", "5", "--pause-loading")
+    job = rig.begin(script.source, words, "--resume")
+    rig.await_word("loading", job)
+    rig.kill(rig.daemon())
+    rig.say("go-loading")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    report = json.loads(script.file.read_text())
+    assert (report["began_at"], undisturbed["began_at"]) == ([2], [2])
+    assert report["losses"] == undisturbed["losses"]
+
+
 def test_an_adapter_and_a_callback_of_the_scripts_own(script: Script) -> None:
     said = script.run([], "--lora", "--callback", "--steps", "2", MOUNTKIT_RESUME="1")
-    assert script.report["callbacks"] == ["CheckpointCallback"]
+    assert script.report["callbacks"] == ["CheckpointCallback", "RunLogCallback"]
     assert ATTACHED not in said
     assert script.proven() == {2}
     # Without it, from the adapter that is proven.
     said = script.run([], "--lora", "--steps", "4", MOUNTKIT_RESUME="1")
-    assert script.report["callbacks"] == ["Attached"]
+    assert script.report["callbacks"] == ["Attached", "RunLogCallback"]
     assert script.report["began_at"] == [2]
     assert script.proven() == {2, 4}
     # What the script says itself is what counts.
@@ -228,3 +253,21 @@ def test_the_command_of_trl_as_it_is(rig: Rig, bucket: Bucket) -> None:
     assert answer.err.count(ATTACHED) == 1
     assert proven()[-2:] == [newest, newest + 4]
     assert "model.safetensors" in bucket.files("run")
+
+
+@pytest.mark.fault(20, 22)
+def test_what_was_pruned_after_a_kill_is_not_missed(script: Script) -> None:
+    rig = script.rig
+    options = ["--steps", "7", "--save-steps", "2"]
+    job = rig.begin(script.source, script.words("--pause-at", "5", *options), *rig.late, "--resume")
+    rig.await_word("at-5", job)
+    eventually(lambda: script.proven() == {2, 4}, "proven while it trains")
+    kill_all(rig, job)
+    endpoint = ("--endpoint-url", rig.server.endpoint_url)
+    pruned = rig.mountkit("prune", script.source, "--keep", "1", *endpoint)
+    assert pruned.code == 0, pruned
+    said = script.run(["--resume"], *options)
+    assert script.proven() == {4, 6, 7}
+    if not rig.write_back:
+        # Where nothing is kept here, the daemon's log alone tells of it.
+        assert "checkpoint-2 was proven by an earlier run, and was removed" in said

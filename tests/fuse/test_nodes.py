@@ -1,7 +1,4 @@
-"""Two nodes, each with a mount of its own, and one bucket: one manifest of what both have saved.
-
-Here they are two mounts on one machine, with a state and a cache of their own each.
-"""
+"""Two nodes, each with a mount of its own, and one bucket: one manifest of what both have saved."""
 
 from __future__ import annotations
 
@@ -12,46 +9,14 @@ import pytest
 
 from support.chaos import proven_in
 from support.installed import needs
-from support.ranks import free_port, rank_of, together
-from support.training import Training
+from support.nodes import Nodes
+from support.ranks import rank_of
+from support.training import checkpoints
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from support.rig import Answer, Bucket, Job, Rig
+    from support.rig import Bucket, Rig
 
 needs("transformers", "torch")
-
-
-class Nodes:
-    """The same training on two of them."""
-
-    def __init__(self, rig: Rig, bucket: Bucket, name: str, *options: str) -> None:
-        port, source = free_port(), f"s3://{bucket.name}/run"
-        self.rig = rig
-        self.targets = (rig.target, rig.work / "other output")
-        self.trainings = [
-            Training(rig, f"{name} {node}", target) for node, target in enumerate(self.targets)
-        ]
-        self.jobs: list[Job] = []
-        for node, training in enumerate(self.trainings):
-            words = together(training, *options, each=1, nodes=2, node=node, port=port)
-            job = rig.begin(source, words, target=self.targets[node], limit=200, **self.own(node))
-            self.jobs.append(job)
-
-    def own(self, node: int) -> dict[str, str]:
-        """A machine is what it knows, and what it has not uploaded yet."""
-        if node == 0:
-            return {"MOUNTKIT_NODE": "0"}
-        place: Path = self.rig.work / "other"
-        return {
-            "MOUNTKIT_NODE": str(node),
-            "MOUNTKIT_STATE_DIR": str(place / "state"),
-            "MOUNTKIT_CACHE_DIR": str(place / "cache"),
-        }
-
-    def wait(self) -> list[Answer]:
-        return [job.wait() for job in self.jobs]
 
 
 def everything_of_both(bucket: Bucket, step: int) -> bool:
@@ -69,7 +34,7 @@ def test_two_nodes_save_one_checkpoint_and_remove_the_older_ones(rig: Rig, bucke
     assert [answer.code for answer in answers] == [0, 0], story
     assert set(nodes.trainings[0].report["proven"]) == {"2", "4", "6"}, story
     # No receipt is left, and nothing of an older one.
-    assert {path.partition("/")[0] for path in bucket.everything("run")} == {"checkpoint-6"}
+    assert checkpoints(bucket) == {"checkpoint-6"}
     assert everything_of_both(bucket, 6), story
     assert all("receipt" not in path for path in bucket.everything("run"))
 

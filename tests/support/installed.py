@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from pathlib import Path
 
 import pytest
+
+#: Beside the environment: where it can be imported, accelerate loads it in every training.
+DEEPSPEED = next(Path(sys.prefix).glob("deepspeed-*"), None)
 
 
 def needs(*packages: str) -> None:

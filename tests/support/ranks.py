@@ -26,11 +26,18 @@ def free_port() -> int:
 
 
 def together(
-    training: Training, *options: str, each: int = 2, nodes: int = 1, node: int = 0, port: int = 0
+    training: Training,
+    *options: str,
+    each: int = 2,
+    nodes: int = 1,
+    node: int = 0,
+    port: int = 0,
+    forked: bool = True,
 ) -> list[str]:
-    """The training in ``each`` processes of a node."""
+    """The training in ``each`` processes of a node; not ``forked``, they load what they need."""
+    command = training.command if forked else training.from_the_start
     how = [str(SCRIPTS / "launch.py"), *map(str, (nodes, node, each, port or free_port()))]
-    return [sys.executable, "-S", *how, *training.command("--save-steps", "2", *options)]
+    return [sys.executable, "-S", *how, *command("--save-steps", "2", *options)]
 
 
 def by_torchrun(training: Training, *options: str) -> list[str]:
@@ -57,7 +64,8 @@ def rank_of(job: Job, number: int) -> psutil.Process:
                 env, words = process.environ(), process.cmdline()
             except psutil.Error:
                 continue
-            if env.get("RANK") == str(number) and any("forked.py" in word for word in words):
+            scripts = ("/forked.py", "/train.py")
+            if env.get("RANK") == str(number) and any(word.endswith(scripts) for word in words):
                 return process
         return None
 

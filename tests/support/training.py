@@ -57,4 +57,5 @@ class Training:
 
 
 def checkpoints(bucket: Bucket) -> set[str]:
-    return {path.partition("/")[0] for path in bucket.everything("run")}
+    """All that a run has left at the top of its prefix, but for its logs."""
+    return {path.partition("/")[0] for path in bucket.everything("run")} - {"logs"}

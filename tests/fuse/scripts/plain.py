@@ -33,6 +33,9 @@ class Notes(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_):
         if logs and "loss" in logs:
             self.losses[state.global_step] = logs["loss"]
+            if self.options.notes:
+                with self.options.notes.open("a") as file:
+                    file.write(f"{json.dumps([state.global_step, logs['loss']])}\n")
 
     def on_step_end(self, args, state, control, **_):
         if state.global_step in self.options.pause_at:
@@ -42,6 +45,14 @@ class Notes(TrainerCallback):
 
 class Everybody(Trainer):
     """A Trainer of somebody's own, whose train() takes no argument."""
+
+    gates: Path | None = None
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        if self.gates is not None:
+            (self.gates / "loading").touch()
+            wait_for(self.gates / "go-loading")
+        super()._load_optimizer_and_scheduler(checkpoint)
 
     def train(self):
         return super().train()
@@ -58,14 +69,18 @@ def main() -> None:
     parser.add_argument("--pause-at", type=int, action="append", default=[])
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--subclass", action="store_true")
+    parser.add_argument("--notes", type=Path, help="a line for each loss, also of a killed one")
     parser.add_argument("--callback", action="store_true", help="the script has mountkit's itself")
     parser.add_argument("--resume-from", help="train()'s argument: a path, true or false")
     parser.add_argument("--weights-only", action="store_true")
     parser.add_argument("--model-init", action="store_true")
+    parser.add_argument("--pause-loading", action="store_true", help="before the optimizer is")
     parser.add_argument("--twice", action="store_true", help="train() once more")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     options = parser.parse_args()
 
+    if options.pause_loading:
+        Everybody.gates = options.gates
     torch.set_num_threads(1)
     set_seed(1)
     rows = torch.randint(0, 64, (64, 16), generator=torch.Generator().manual_seed(1))

@@ -164,11 +164,36 @@ def shard_on_cpu() -> None:
 
     def init(self, *arguments, fsdp_plugin=None, **more):
         begin(self, *arguments, fsdp_plugin=fsdp_plugin, **more)
-        if fsdp_plugin is not None:
+        # Each further look at the state sets the type anew.
+        plugin = fsdp_plugin or self.__dict__.get("fsdp_plugin")
+        if plugin is not None:
             self.distributed_type = DistributedType.FSDP
-            self.fsdp_plugin = fsdp_plugin
+            self.fsdp_plugin = plugin
 
     AcceleratorState.__init__ = init
+
+
+def compile_nothing() -> None:
+    """Have DeepSpeed reduce by torch alone: what it compiles for CPUs only makes that faster."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__ = {}
+
+
+def sharding(options: argparse.Namespace) -> dict[str, object]:
+    """The arguments by which the ranks share one model."""
+    if options.fsdp:
+        kind = f"{options.fsdp}_STATE_DICT"
+        return {"fsdp": True, "fsdp_config": {"state_dict_type": kind}}
+    if options.zero:
+        # Its own Adam is built by a compiler, which a machine need not have.
+        settings = {
+            "zero_optimization": {"stage": options.zero},
+            "train_micro_batch_size_per_gpu": "auto",
+            "zero_allow_untested_optimizer": True,
+        }
+        return {"deepspeed": settings}
+    return {}
 
 
 def main() -> None:
@@ -196,7 +221,8 @@ def main() -> None:
     parser.add_argument("--shard", help="the largest that a file of the weights may be")
     parser.add_argument("--logs", action="store_true", help="to TensorBoard, and kept by mountkit")
     parser.add_argument("--jit", action="store_true", help="save on SIGTERM")
-    parser.add_argument("--sharded", action="store_true", help="FSDP, with sharded state")
+    parser.add_argument("--fsdp", choices=["SHARDED", "FULL"], help="FSDP, with such a state")
+    parser.add_argument("--zero", type=int, choices=[2, 3], help="DeepSpeed, with that stage")
     parser.add_argument("--best", action="store_true", help="evaluate, and keep the best")
     parser.add_argument("--fresh", action="store_true", help="do not look for a checkpoint")
     options = parser.parse_args()
@@ -206,8 +232,10 @@ def main() -> None:
     set_seed(1)
     generator = torch.Generator().manual_seed(1)
     rows = torch.randint(0, 64, (64, 16), generator=generator)
-    if options.sharded:
+    if options.fsdp:
         shard_on_cpu()
+    if options.zero:
+        compile_nothing()
     watcher = Watcher(options)
     callbacks: list[TrainerCallback] = [watcher]
     if options.callback != "none":
@@ -240,11 +268,7 @@ def main() -> None:
             per_device_train_batch_size=4,
             logging_steps=1,
             enable_jit_checkpoint=options.jit,
-            **(
-                {"fsdp": True, "fsdp_config": {"state_dict_type": "SHARDED_STATE_DICT"}}
-                if options.sharded
-                else {}
-            ),
+            **sharding(options),
             **(
                 {
                     "eval_strategy": "steps",

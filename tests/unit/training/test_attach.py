@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,9 @@ from mountkit.errors import (
     PermissionDeniedError,
 )
 from mountkit.training.trainer_hooks import beneath, hook
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -34,9 +37,15 @@ def attach(monkeypatch):
 
 
 class TestCallbacks:
-    def begin(self, attach, handler: Handler, output_dir: str = "/mnt/out", given=None):
-        given = given or attach._Given(TrainerTerms("/mnt", on_failure="warn"))
-        args = SimpleNamespace(output_dir=output_dir)
+    @pytest.fixture(autouse=True)
+    def _place(self, tmp_path: Path) -> None:
+        self.mount = str(tmp_path / "mnt")
+        self.inside = f"{self.mount}/out"
+        self.outside = str(tmp_path / "elsewhere")
+
+    def begin(self, attach, handler: Handler, output_dir: str = "", given=None):
+        given = given or attach._Given(TrainerTerms(self.mount, on_failure="warn"))
+        args = SimpleNamespace(output_dir=output_dir or self.inside)
         seen: list[list[Any]] = []
         given.on_train_begin(
             handler, lambda *_, **__: seen.append([*handler.callbacks]), (args, STATE, None), {}
@@ -45,30 +54,33 @@ class TestCallbacks:
         assert seen == [handler.callbacks]
         return given
 
-    def test_one_is_added_last_and_once(self, attach):
+    def test_one_of_each_is_added_last_and_once(self, attach):
         handler = Handler("flow")
         given = self.begin(attach, handler)
         self.begin(attach, handler, given=given)
-        first, ours = handler.callbacks
+        first, ours, logs = handler.callbacks
         assert first == "flow"
         assert isinstance(ours, attach.Attached)
         assert ours._on_failure == "warn"
+        assert isinstance(logs, attach.RunLogCallback)
+        # It was made ready before the event, for TensorBoard comes before it.
+        assert ours.events_are_mirrored
         # Another Trainer of the process has its own.
         other = Handler()
         self.begin(attach, other, given=given)
-        assert other.callbacks[0] is not ours
+        assert not {*map(id, other.callbacks)} & {*map(id, handler.callbacks)}
 
     def test_the_scripts_own_is_the_only_one(self, attach):
-        own = attach.CheckpointCallback()
-        handler = Handler(own)
+        own = [attach.CheckpointCallback(), attach.RunLogCallback()]
+        handler = Handler(*own)
         given = self.begin(attach, handler)
-        assert handler.callbacks == [own]
+        assert handler.callbacks == own
         # Also where it is added after a first training.
         handler = Handler()
         self.begin(attach, handler, given=given)
-        handler.callbacks.append(own)
+        handler.callbacks.extend(own)
         self.begin(attach, handler, given=given)
-        assert handler.callbacks == [own]
+        assert handler.callbacks == own
 
     def test_one_of_a_class_of_the_scripts_own_is_one_too(self, attach):
         class Mine(attach.CheckpointCallback):
@@ -77,15 +89,17 @@ class TestCallbacks:
         own = Mine()
         handler = Handler(own)
         self.begin(attach, handler)
-        assert handler.callbacks == [own]
+        assert handler.callbacks[0] is own
+        assert [type(each) for each in handler.callbacks[1:]] == [attach.RunLogCallback]
 
     def test_a_trainer_that_saves_elsewhere_has_none(self, attach, capsys):
         handler = Handler("flow")
-        given = self.begin(attach, handler, "/tmp/out")
+        given = self.begin(attach, handler, self.outside)
         assert handler.callbacks == ["flow"]
-        assert "/tmp/out does not lie in the mount at /mnt" in capsys.readouterr().err
+        said = f"{self.outside} does not lie in the mount at {self.mount}"
+        assert said in capsys.readouterr().err
         self.begin(attach, handler, given=given)
-        self.begin(attach, handler, "/tmp/out", given=given)
+        self.begin(attach, handler, self.outside, given=given)
         assert handler.callbacks == ["flow"]
 
     def test_a_callback_that_cannot_be_made_is_no_reason_to_fail(self, attach, monkeypatch, capsys):

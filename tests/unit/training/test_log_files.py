@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import logging
 import os
@@ -14,6 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mountkit.linux.process import ProcessIdentity
+from mountkit.mounts.mount import Mount
+from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.state.record import SERVING, MountRecord, now
+from mountkit.state.registry import State
+from mountkit.training import log_copies
 from mountkit.training.log_files import LogFiles
 
 if TYPE_CHECKING:
@@ -46,7 +53,8 @@ class Place:
         def mounted(_: str) -> bool:
             return self.mounted
 
-        return LogFiles(self.top, self.mount, copy_into=self.copies, mounted=mounted, **more)
+        copy = functools.partial(log_copies.one_by_one, copy_into=self.copies)
+        return LogFiles(self.top, self.mount, copy=copy, mounted=mounted, **more)
 
 
 @pytest.fixture
@@ -97,6 +105,24 @@ class TestCopy:
         assert place.copies.made == []
         assert not files.settled
 
+    def test_what_is_not_copied_stays_here_at_the_end(self, place):
+        files = place.files()
+        write(files.local / "one", "a line\n")
+        assert not files.settled
+        assert files.copy() == []
+        assert files.settled
+        write(files.local / "one", "and another\n")
+        assert not files.settled, "nobody has copied it"
+
+        def under_way(*_):
+            assert not files.settled
+            raise RuntimeError
+
+        files._copy = under_way
+        with pytest.raises(RuntimeError):
+            files.copy()
+        assert not files.settled
+
     def test_only_the_owner_can_read_what_waits_here_and_it_goes_in_the_end(self, place):
         files = place.files()
         private = files.local.parent
@@ -114,6 +140,23 @@ class TestCopy:
         assert files.copy() == []
         assert place.copies.made == ["new"]
         assert (place.top / "tensorboard/new").exists()
+
+
+@pytest.mark.fault(30)
+def test_a_process_of_its_own_says_why_it_copied_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOUNTKIT_STATE_DIR", str(tmp_path / "state"))
+    target = tmp_path / "mnt"
+    spec = MountSpec(Source("s3", "b", "p"), str(target), "rclone", StoreOptions(), "/cache")
+    directory = State(tmp_path / "state").directory(spec.id)
+    directory.write(MountRecord(spec, SERVING, now(), ProcessIdentity.mine(), None))
+    log = tmp_path / "training.log"
+    log.write_text("a line\n")
+    # Where it is noted is not what the settings of that process would say.
+    monkeypatch.delenv("MOUNTKIT_STATE_DIR")
+    copied = log_copies.apart(Mount(spec, directory), [(log, target / "logs/training.log")])
+    assert copied.done == ()
+    (said,) = copied.problems
+    assert said == f"{target}/logs/training.log: Nothing is mounted right now"
 
 
 @pytest.mark.fault(30)

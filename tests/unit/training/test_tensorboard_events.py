@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from mountkit.training import tensorboard_events
+from mountkit.training.log_copies import Copied
 from mountkit.training.log_files import LogFiles
 
 pytestmark = pytest.mark.fault(30)
@@ -20,9 +21,12 @@ def files(tmp_path, monkeypatch) -> LogFiles:
     mount = SimpleNamespace(path=str(tmp_path / "mnt"))
     top = Path(mount.path) / "out/logs"
     copied: list[Path] = []
-    made = LogFiles(
-        top, mount, copy_into=lambda _, __, path: copied.append(path), mounted=lambda _: True
-    )
+
+    def copy(_: object, pairs: list[tuple[Path, Path]]) -> Copied:
+        copied.extend(there for _, there in pairs)
+        return Copied(tuple(local for local, _ in pairs))
+
+    made = LogFiles(top, mount, copy=copy, mounted=lambda _: True)
     made.copied = copied
     return made
 
