@@ -1,14 +1,16 @@
-"""How long to wait: a deadline that a signal may set, and the loop that polls."""
+"""How long to wait: a deadline that a signal may set, the loop that polls, threads that ask."""
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from mountkit.errors import TimeUpError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
     Result = TypeVar("Result")
 
@@ -73,3 +75,22 @@ def wait_until(
     while not (answer := condition()) and time.monotonic() < deadline:
         time.sleep(pause)
     return answer
+
+
+@contextmanager
+def at_once(number: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads that ask a store at the same time; all have ended at the end of the block.
+
+    But not after what a signal raises: a request under way may take a minute, and nobody waits for
+    its answer.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool, waits = ThreadPoolExecutor(number, thread_name_prefix=name), True
+    try:
+        yield pool
+    except (KeyboardInterrupt, SystemExit):
+        waits = False
+        raise
+    finally:
+        pool.shutdown(wait=waits, cancel_futures=not waits)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
+from mountkit.backends import selection
 from mountkit.bench import cleanup, timed_save
 from mountkit.bench.backend_run import BackendRun, Contender, longest
 from mountkit.bench.report import Figures, Missed, Report, Round, seconds
@@ -57,6 +58,8 @@ class Bench:
         self._scratch = Path(tempfile.mkdtemp(prefix="mountkit-bench-")).resolve()
         # Where rclone's cache is, so that both write to the same disk.
         self._disk = cache_root(settings) / self._name
+        scheme = place.scheme
+        self._names = [name for name in backends.NAMES if selection.mounts(name, scheme)]
         self._candidates: list[Contender] = []
         self._trials: list[BackendRun] = []
         self._local: list[float] = []
@@ -75,7 +78,7 @@ class Bench:
             self._local_problem = (
                 disk.problem or f"only {disk_space.size(disk.free)} are free there"
             )
-        for name in backends.NAMES:
+        for name in self._names:
             self._choose(name, disk)
         self._refuse_none()
         there = " and ".join(f"{each.backend} {each.version}" for each in self._candidates)
@@ -211,7 +214,7 @@ class Bench:
                     trial.end()
 
     def _refuse_none(self) -> None:
-        if len(self._errors) == len(backends.NAMES):
+        if len(self._errors) == len(self._names):
             first, *_ = self._errors.values()
             raise first
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: The preferred first, of the scopes and of the algorithms within one.
 SCOPES = ("object", "parts", "tag")
-ALGORITHMS = ("crc64nvme", "crc32c", "sha256", "sha1", "crc32", "md5")
+ALGORITHMS = ("crc64nvme", "crc32c", "sha256", "sha1", "crc32", "md5", checksums.HDFS)
 READ_BACK = "read-back"
 
 

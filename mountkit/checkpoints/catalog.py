@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from mountkit.errors import (
 )
 from mountkit.names import step_of
 from mountkit.store.base import WORKERS
+from mountkit.timing import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from mountkit.checkpoints.lease_object import Seen
     from mountkit.checkpoints.manifest import FileEntry
     from mountkit.store.base import ObjectInfo, Store
+
+
+NO_MANIFEST = "it has no manifest, so it was never proven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def scan(store: Store) -> tuple[Candidate, ...]:
 
 def survey(store: Store) -> Survey:
     """The same, with the lease as it was before any manifest was read."""
-    with ThreadPoolExecutor(1, thread_name_prefix="lease") as pool:
+    with at_once(1, "lease") as pool:
         # Beside the listing: nobody waits for it.
         asked = pool.submit(lease_object.look, store)
         found = _look(store, asked)
@@ -183,7 +186,7 @@ def _look(store: Store, asked: Future[Seen] | None = None) -> _Found:
     named = sorted(
         (step, name) for step, name in steps if step is not None and name.endswith(f"-{step}")
     )
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="manifests") as pool:
+    with at_once(WORKERS, "manifests") as pool:
         found = list(pool.map(read, [name for _, name in named]))
     leases: dict[str, Lease | None] = {}
     if asked is not None:
@@ -243,7 +246,7 @@ def _stale(manifest: Manifest, later: Epoch) -> StaleError:
 
 
 def _unproven(found: VerificationError | None) -> str:
-    return found.message if found else "it has no manifest, so it was never proven"
+    return found.message if found else NO_MANIFEST
 
 
 def _first_fault(store: Store, name: str, manifest: Manifest) -> FileVerdict | None:

@@ -150,7 +150,7 @@ class Standing(Enum):
 
 
 def judge(
-    lease: Lease | None, me: Holder, *, age: float | None, silent: float, runs: bool | None
+    lease: Lease | None, me: Holder | None, *, age: float | None, silent: float, runs: bool | None
 ) -> Standing:
     """Whether ``me`` may take the lease.
 
@@ -158,6 +158,8 @@ def judge(
     ----------
     lease:
         What the store has, None for nothing.
+    me:
+        Who would like to have it; None for somebody who has never had it.
     age:
         Seconds since its last renewal, by the store's clock. None where the store does not tell,
         negative where its clock went back: then it says nothing.

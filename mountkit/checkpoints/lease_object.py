@@ -27,6 +27,7 @@ from mountkit.errors import (
 )
 from mountkit.linux import machine
 from mountkit.names import LEASE_NAME
+from mountkit.store import provider
 from mountkit.store.base import UnsupportedConditionError, Version
 
 if TYPE_CHECKING:
@@ -187,6 +188,35 @@ def in_use(store: Store, lease: Lease | None) -> MountUnavailableError:
     )
 
 
+def standing(seen: Seen, silent: float = 0.0) -> Standing:
+    """What the lease is to somebody who has never had it; ``silent`` as ``judge`` has it."""
+    return judge(seen.lease, None, age=seen.age, silent=silent, runs=_runs(seen.lease))
+
+
+def refuse_live(
+    store: Store,
+    *,
+    pause: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Raise MountUnavailableError if a run writes there now, or one was killed a moment ago.
+
+    Where the store does not tell how old the lease is, it is watched for its 30 s.
+    """
+    first = seen = look(store)
+    # How long that took says nothing of its holder.
+    began = clock()
+    while True:
+        refuse_unreadable(store, seen)
+        found = standing(seen, clock() - began)
+        if found is Standing.FREE:
+            return
+        if found is Standing.HELD or seen.age is not None or seen.lease != first.lease:
+            raise in_use(store, seen.lease)
+        pause(WATCH_SECONDS)
+        seen = look(store)
+
+
 def refuse_unreadable(store: Store, seen: Seen) -> None:
     """Raise MountUnavailableError or ConfigurationError if what is there is no lease we know."""
     if seen.problem is None:
@@ -200,7 +230,8 @@ def refuse_unreadable(store: Store, seen: Seen) -> None:
         )
     raise ConfigurationError(
         f"{url} is not the lease of a run: {seen.problem.message}.",
-        hint=f"See what it is. If no run writes to {store.source.url}, remove it: aws s3 rm {url}",
+        hint=f"See what it is. If no run writes to {store.source.url}, remove it: "
+        f"{provider(store.source.scheme).delete_command(url)}",
     )
 
 

@@ -24,17 +24,21 @@ class Plan:
 
     ``remove``: The names of those that go, in this order. ``keep``: The names of those that stay,
     the oldest first, and why each does. ``unproven``: The names of directories that are not
-    touched, and why each is no proven checkpoint. ``manifests``: Of those that go, by name.
+    touched, and why each is no proven checkpoint. ``manifests``: Of those that go, by name; None
+    for one that was never proven.
     """
 
     remove: tuple[str, ...]
     keep: Mapping[str, str]
     unproven: Mapping[str, str]
-    manifests: Mapping[str, Manifest]
+    manifests: Mapping[str, Manifest | None]
 
 
-def plan(store: Store, keep: int) -> Plan:
+def plan(store: Store, keep: int, *, torn: bool = False) -> Plan:
     """Which proven checkpoints go so that the newest ``keep`` stay, by the rules of a training.
+
+    With ``torn`` also those that were never proven, and are older than the newest that is intact:
+    nobody resumes from them.
 
     What the training that saved last does not descend from goes before its own. The newest that is
     intact stays in any case, and the one that its state calls the best. Nobody outside knows from
@@ -58,24 +62,30 @@ def plan(store: Store, keep: int) -> Plan:
     line = lineage.descent({step: manifest.saved for step, manifest in proven.items()})
     protected = {newest.step} if best is None else {newest.step, best}
     gone = retention.retention(proven, keep, protected, foreign=proven.keys() - {*line})
+    left = [
+        name
+        for name, reason in unproven.items()
+        if torn and reason == catalog.NO_MANIFEST and (step_of(name) or 0) < newest.step
+    ]
     why = {newest.step: "the newest that is intact"}
     if best is not None:
         why[best] = "the best" if best != newest.step else "the newest that is intact, and the best"
     return Plan(
-        tuple(f"checkpoint-{step}" for step in gone),
+        (*left, *(f"checkpoint-{step}" for step in gone)),
         {
             f"checkpoint-{step}": why.get(step, f"one of the newest {keep}")
             for step in sorted(proven.keys() - {*gone})
         },
-        unproven,
-        {f"checkpoint-{step}": proven[step] for step in gone},
+        {name: reason for name, reason in unproven.items() if name not in left},
+        {**dict.fromkeys(left), **{f"checkpoint-{step}": proven[step] for step in gone}},
     )
 
 
-def remove(store: Store, name: str, expected: Manifest) -> str:
+def remove(store: Store, name: str, expected: Manifest | None) -> str:
     """Remove a checkpoint, its manifest first; "", or why it was left alone.
 
-    Only if its manifest is still the one that was read: a training may be saving there anew.
+    Only if its manifest is still the one that was read, or there is still none: a training may be
+    saving there anew.
 
     Raises MountkitError if the store cannot be asked, or refuses.
     """
@@ -83,7 +93,7 @@ def remove(store: Store, name: str, expected: Manifest) -> str:
         found = read_manifest(store, name)
     except VerificationError as error:
         return error.message
-    if found is None:
+    if found is None and expected is not None:
         return "its manifest is gone: somebody is removing it, or saves there anew"
     if found != expected:
         return "it has another manifest by now: it was saved anew"

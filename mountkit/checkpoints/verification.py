@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from mountkit.checkpoints.manifest import Manifest
 from mountkit.errors import UsageError, VerificationError
 from mountkit.names import MANIFEST_NAME, is_own, is_proof, step_of
 from mountkit.store.checksums import REFERENCE, FileDigest
+from mountkit.timing import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +121,7 @@ def verify(store: Store, directory: str, level: str = "attest") -> CheckpointVer
     def one(entry: FileEntry) -> FileVerdict:
         return verify_file(store, directory, entry, present.get(entry.path), level)
 
-    with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="verify") as pool:
+    with at_once(WORKERS, "verify") as pool:
         files = tuple(pool.map(one, manifest.files))
     expected = {entry.path for entry in manifest.files}
     return CheckpointVerdict(

@@ -22,12 +22,13 @@ from mountkit.errors import MountkitError
 # name -> the line that --help shows; kept here so that --help loads no command.
 COMMANDS = {
     "bench": "Measure every backend on your bucket, and say which one to use.",
-    "demo": "Watch the whole story on this machine, in about a minute.",
+    "demo": "Watch the whole story, on this machine or your store, in a minute.",
     "doctor": "Try all that a run needs, and say whether it will save.",
     "latest": "Print the newest proven checkpoint.",
     "mount": "Mount a bucket at a directory.",
     "prune": "Remove old proven checkpoints from a bucket.",
     "run": "Mount, run a command, drain, unmount, exit with the truth.",
+    "slurm": "Print a job for Slurm that comes back until the run is done.",
     "status": "Show what is mounted.",
     "umount": "Drain, then unmount.",
     "verify": "Compare a checkpoint with what the store holds.",
@@ -91,7 +92,25 @@ def main(arguments: list[str] | None = None) -> None:
         )
         bug.__cause__ = error
         code = show(bug, as_json=wants_json(words))
-    sys.exit(code if isinstance(code, int) else 0)
+    except SystemExit as stop:
+        if not isinstance(stop.code, int):
+            raise
+        code = stop.code
+    code = code if isinstance(code, int) else 0
+    if arguments is None and _awaits_threads():
+        # All is closed. Python would wait for a store that does not answer, for up to a minute.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _awaits_threads() -> bool:
+    """Whether something is asked that a signal has broken off."""
+    import threading
+
+    others = (one for one in threading.enumerate() if one is not threading.main_thread())
+    return any(not one.daemon for one in others)
 
 
 def _invoke(words: list[str]) -> object:

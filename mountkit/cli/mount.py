@@ -93,7 +93,6 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
 
     from mountkit.cli.console import Console
     from mountkit.lifecycle.session import Session
-    from mountkit.mounts.inventory import take_inventory_isolated
     from mountkit.runner.signals import UNMOUNT_SHARE
     from mountkit.timing import Deadline
 
@@ -107,13 +106,7 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
     console = Console()
-    stay(
-        Session.open(spec, settings, console, take_inventory_isolated),
-        console,
-        ready,
-        ended,
-        deadline,
-    )
+    stay(Session.open(spec, settings, console), console, ready, ended, deadline)
 
 
 def stay(

@@ -11,7 +11,7 @@ from mountkit.cli.options import output_format, store_options
 
 @click.command(
     epilog="Exits with 1 if there is no proven checkpoint, with 74, and removes nothing, if none "
-    "is intact."
+    "is intact, with 69 while a run writes there."
 )
 @click.argument("url")
 @click.option(
@@ -21,23 +21,28 @@ from mountkit.cli.options import output_format, store_options
     required=True,
     help="How many proven checkpoints stay, at least 1.",
 )
+@click.option(
+    "--torn", is_flag=True, help="Also those never proven, older than the newest that is intact."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @store_options
 @output_format
-def command(url: str, keep: int, dry_run: bool, output: str, **flags: Any) -> None:
+def command(url: str, keep: int, torn: bool, dry_run: bool, output: str, **flags: Any) -> None:
     """Remove the proven checkpoints below URL, but for the newest N; print those that are removed.
 
     Those of a training that was left go first, then the oldest, as save_total_limit does it. In any
-    case there stay the newest one that is intact, and the one that Trainer calls the best. The one
-    that a running training was resumed from is not known here.
+    case there stay the newest one that is intact, and the one that Trainer calls the best. While a
+    run writes there nothing is removed: it would miss what it wrote. It has save_total_limit.
 
     The manifest goes first, then the files. A directory that has no manifest, or one that cannot be
-    trusted, is named and not touched. With --format json the object has removed (a list of URLs),
+    trusted, is named and not touched; with --torn, one that has none and is older than the newest
+    intact checkpoint goes, too: a save that was killed has left it, or a tool that proves nothing.
+    With --format json the object has removed (a list of URLs),
     kept and untouched (lists of name and reason), and dry_run.
     """
     import json
 
-    from mountkit.checkpoints import pruning
+    from mountkit.checkpoints import lease_object, pruning
     from mountkit.cli.console import say
     from mountkit.config import settings
     from mountkit.errors import UsageError
@@ -51,7 +56,9 @@ def command(url: str, keep: int, dry_run: bool, output: str, **flags: Any) -> No
         )
     place = Place.find(url, settings.load(**flags))
     store = place.store()
-    plan = pruning.plan(store, keep)
+    if not dry_run:
+        lease_object.refuse_live(store)
+    plan = pruning.plan(store, keep, torn=torn)
     untouched = dict(plan.unproven)
     for name, reason in plan.keep.items():
         say(f"{name} stays: {reason}")

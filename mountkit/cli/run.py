@@ -9,10 +9,11 @@ import click
 from mountkit.cli.options import grace, mount_options, service_options, trainer_options
 
 
-class _WithCommand(click.Command):
+class WithCommand(click.Command):
     """Splits at the first ``--``, which click itself would swallow."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what follows as ``ctx.meta["command"]``."""
         if "--" in args:
             index = args.index("--")
             ctx.meta["command"] = args[index + 1 :]
@@ -21,10 +22,11 @@ class _WithCommand(click.Command):
 
 
 @click.command(
-    cls=_WithCommand,
+    cls=WithCommand,
     options_metavar="[OPTIONS]",
     epilog="Exits with the command's own code, 128+N if signal N ended it, and with 75 if it ended "
-    "well but something it wrote is not proven to be in the bucket.",
+    "well, or by a signal that was passed on to it, but something it wrote is not proven to be in "
+    "the bucket.",
 )
 @click.argument("place", nargs=-1, metavar="[SOURCE TARGET] -- COMMAND...")
 @mount_options
@@ -35,7 +37,8 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     """Mount SOURCE at TARGET, run COMMAND, and make sure that all it wrote is in the bucket.
 
     Without SOURCE and TARGET those of MOUNTKIT_SOURCE and MOUNTKIT_TARGET are used; if these are
-    not set either, COMMAND simply runs, and saves to the local disk.
+    not set either, COMMAND simply runs, and saves to the local disk. With MOUNTKIT_TARGET alone it
+    runs on the mount that is there already, as one of a sidecar, which proves the rest.
 
     Each transformers.Trainer in a Python below COMMAND whose output_dir lies in TARGET has its
     checkpoints proven while it trains, with no line of code. --resume has trainer.train() go on
@@ -49,6 +52,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     from mountkit.config.environment import search_path
     from mountkit.config.settings import load
     from mountkit.errors import UsageError
+    from mountkit.mounts.mount import Mount
     from mountkit.mounts.resolve_spec import resolve_mount_spec
     from mountkit.runner import trainer_environment
     from mountkit.runner.run import execute, run
@@ -76,11 +80,18 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     trainer_environment.check(settings)
     source, target = place or (settings.source, settings.target)
     if source is None:
-        say("no bucket is configured; the command runs without a mount")
+        beside = None if target is None else Mount.kept_at(target)
+        if beside is None:
+            say("no bucket is configured; the command runs without a mount")
+        else:
+            say(
+                f"{beside.source} is mounted at {beside.path} already: whoever mounted it proves "
+                "at the end what is not proven while the command runs"
+            )
         if settings.listen is not None:
             # Not refused: MOUNTKIT_LISTEN may be set for every job of a cluster.
             say(f"nothing listens on {settings.listen}: there is no mount to tell of", "warning")
-        click.get_current_context().exit(execute(words, settings))
+        click.get_current_context().exit(execute(words, settings, beside))
     if target is None:
         raise UsageError(
             "MOUNTKIT_SOURCE is set, and MOUNTKIT_TARGET is not.",

@@ -60,7 +60,8 @@ def examine(
     """
     place = None if source is None else parse(source)
     tell("looking at this machine")
-    backend, findings = _machine(settings, checkpoint)
+    scheme = "" if place is None else place.scheme
+    backend, findings = _machine(settings, checkpoint, scheme)
     if place is None:
         refused = backends.load(backend).unsupported_operations if backend else frozenset()
         return diagnose(findings, (), backend, refused, source=None)
@@ -83,13 +84,15 @@ def examine(
     )
 
 
-def _machine(settings: Settings, checkpoint: int | None) -> tuple[str, tuple[Finding, ...]]:
+def _machine(
+    settings: Settings, checkpoint: int | None, scheme: str
+) -> tuple[str, tuple[Finding, ...]]:
     """The backend, "" if there is none to be had, and what was found on this machine."""
     search_path, cache_root = environment.search_path(), directories.cache_root(settings)
     backend = settings.backend
     if backend == "auto":
         try:
-            backend = selection.choose(search_path, cache_root).name
+            backend = selection.choose(search_path, cache_root, scheme=scheme).name
         except MountUnavailableError as error:
             return "", (Finding.of("binary", "program to mount with", error),)
     loaded = backends.load(backend)

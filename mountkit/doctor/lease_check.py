@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mountkit.checkpoints import lease_object
-from mountkit.checkpoints.lease import TTL_SECONDS
+from mountkit.checkpoints.lease import Standing
 from mountkit.doctor.findings import Finding
 from mountkit.errors import MountkitError, PermissionDeniedError
 from mountkit.store.base import UnsupportedConditionError
@@ -44,7 +44,7 @@ def conditions(store: Store, path: str) -> Finding:
         detail = f"The store ignores {' and '.join(ignored)}, so {ADVISORY}."
         hint = "Start one run at a time on a prefix"
         return Finding(name, title, "warning", detail, hint)
-    return Finding(name, title, "ok", "the store enforces If-None-Match and If-Match")
+    return Finding(name, title, "ok", "the store enforces them: one of two writers is refused")
 
 
 def lease(store: Store) -> Finding:
@@ -61,8 +61,7 @@ def lease(store: Store) -> Finding:
     if found is None or found.released:
         last = f"; the last epoch was {found.epoch}" if found is not None else ""
         return Finding(name, title, "ok", f"nobody has it{last}")
-    age = seen.age
-    if age is not None and age >= TTL_SECONDS:
+    if lease_object.standing(seen) is Standing.FREE:
         detail = f"{found.holder} had it and died; the next run takes it over"
         return Finding(name, title, "ok", detail)
     refusal = lease_object.in_use(store, found)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mountkit import backends
+from mountkit.backends import selection
 from mountkit.backends.file_operations import OPERATIONS
 from mountkit.config.directories import state_root
 from mountkit.doctor import file_operations, upload_check
@@ -70,8 +71,9 @@ def examine(spec: MountSpec, settings: Settings, name: str, *, keep: bool) -> Tr
         if "mountkit doctor" in hint:
             # Whoever asked the doctor is told more than to ask the doctor.
             log = StateDirectory(state_root(settings) / spec.id).log
-            other = next(name for name in backends.NAMES if name != spec.backend)
-            hint = f"Try --backend {other}, or read the log of {spec.backend}: less {log}"
+            others = [f"try --backend {name}, or " for name in _others(spec)]
+            hint = f"{''.join(others[:1])}read the log of {spec.backend}: less {log}"
+            hint = hint[0].upper() + hint[1:]
         tried = replace(tried, findings=(*tried.findings, Finding.of(what, what, error, hint=hint)))
     except OSError as error:
         # A full or read-only disk below the state or the cache, for one.
@@ -134,17 +136,22 @@ def _try(serving: _Serving, name: str) -> Tried:
         or OperationResult(operation.name, works=False, problem=NOT_HERE, tried=False)
         for operation in OPERATIONS
     )
-    others = {
-        other: backends.load(other).unsupported_operations
-        for other in backends.NAMES
-        if other != backend.name
-    }
+    others = {other: backends.load(other).unsupported_operations for other in _others(mount.spec)}
     judged = judge_operations(results, backend.name, backend.unsupported_operations, others)
     findings.extend(_explained(finding, mount) for finding in judged)
     if not any(finding.status == "failed" for finding in judged):
         findings.append(upload_check.examine(mount, f"{name}-arrival"))
     findings.extend(upload_check.tidy(mount, (name, f"{name}-arrival"), trial.left))
     return Tried(backend.name, tuple(findings), results)
+
+
+def _others(spec: MountSpec) -> list[str]:
+    """The other backends that mount such a store."""
+    return [
+        name
+        for name in backends.NAMES
+        if name != spec.backend and selection.mounts(name, spec.source.scheme)
+    ]
 
 
 def _explained(finding: Finding, mount: Mount) -> Finding:

@@ -87,9 +87,9 @@ class Session:
         spec: MountSpec,
         settings: Settings,
         observer: Observer = silent,
-        look: Callable[..., Inventory] = take_inventory,
         keep: Callable[[Session], object] = lambda _: None,
         *,
+        look: Callable[..., Inventory] = take_inventory,
         holder: Callable[[MountSpec], Holder | None] = leases.mine,
     ) -> Session:
         """Check everything, mount, and start to supervise. Returns when the mount serves.
@@ -114,8 +114,7 @@ class Session:
         with contextlib.ExitStack() as undo:
             lock = cache_lock.acquire(spec)
             undo.callback(lock.release)
-            # Only now: whoever had the cache until then may have written, proven and removed. And
-            # before the endpoint has a thread, for ``look`` may fork.
+            # Only now: whoever had the cache until then may have written, proven and removed.
             refuse_waiting_elsewhere(spec)
             found = leases.look(mount, look, holder(spec), observer)
             lease = leases.keep(mount, found.lease, observer)

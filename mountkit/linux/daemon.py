@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def in_memory(text: str) -> int:
+    """A descriptor to read that text from; whoever has it may open it anew as ``/dev/fd/N``."""
+    descriptor = os.memfd_create("stdin")
+    with os.fdopen(descriptor, "wb", closefd=False) as stream:
+        stream.write(text.encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
 class Daemon:
     """A child process in a session of its own, with its output kept in a private log file.
 
@@ -29,17 +38,22 @@ class Daemon:
         self.identity = identity or ProcessIdentity(process.pid, 0, "")
 
     @classmethod
-    def start(cls, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Daemon:
+    def start(
+        cls, argv: Sequence[str], env: Mapping[str, str], log: Path, stdin: str = ""
+    ) -> Daemon:
         """Start ``argv`` with exactly ``env``; its output is appended to ``log`` (mode 0600).
+
+        What it reads of its standard input is kept in memory, and not on a disk.
 
         Raises MountUnavailableError if the program cannot be started.
         """
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        given = in_memory(stdin) if stdin else None
         try:
             process = subprocess.Popen(
                 list(argv),
                 env=dict(env),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if given is None else given,
                 stdout=descriptor,
                 stderr=descriptor,
                 cwd="/",
@@ -52,6 +66,8 @@ class Daemon:
             ) from error
         finally:
             os.close(descriptor)
+            if given is not None:
+                os.close(given)
         return cls(process, log)
 
     def poll(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -30,16 +31,28 @@ def check_device() -> None:
     """
     try:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError as error:
-        raise MountUnavailableError(
+    except OSError as error:
+        raise not_opened(error) from error
+
+
+def not_opened(error: OSError) -> MountUnavailableError:
+    """The error for a device that cannot be opened, by why it cannot."""
+    if isinstance(error, FileNotFoundError):
+        return MountUnavailableError(
             f"{FUSE_DEVICE} is missing: this machine or container has no FUSE.",
             hint=f"Load it: modprobe fuse; in a container: {CONTAINER}",
-        ) from error
-    except OSError as error:
-        raise MountUnavailableError(
-            f"{FUSE_DEVICE} may not be opened: {error.strerror}.",
-            hint=f"Open it to everybody (chmod 666 {FUSE_DEVICE}); in a container: {CONTAINER}",
-        ) from error
+        )
+    what = f"{FUSE_DEVICE} may not be opened: {error.strerror}."
+    if error.errno == errno.EPERM:
+        # Not the mode of the file, but the devices that the container may use at all.
+        return MountUnavailableError(what, hint=f"Start the container with: {CONTAINER}")
+    if error.errno == errno.EACCES:
+        # An engine gives the device the mode that it has on the machine.
+        open_it = f"Open it to everybody, as udev does: chmod 666 {FUSE_DEVICE}"
+        return MountUnavailableError(
+            what, hint=f"{open_it}; for a container do so on its machine, before it starts"
+        )
+    return MountUnavailableError(what, hint="Load it: modprobe fuse; see why: dmesg | grep fuse")
 
 
 def program(search_path: str) -> str:

@@ -168,6 +168,7 @@ class Endpoint:
             verifications={"proven": proof_stats.proofs, "failed": proof_stats.failures},
             last_proven=moment(proof_stats.proven.at) if proof_stats.proven else 0.0,
             unproven_bytes=seen.unproven.size if seen and seen.unproven else None,
+            given_up=record is not None and record.state == FAILED,
         )
         return Answer(HTTPStatus.OK, metrics.render(snapshot), metrics.CONTENT_TYPE)
 

@@ -46,6 +46,7 @@ class Snapshot:
     verifications: Mapping[str, int] = field(default_factory=dict)
     last_proven: float = 0.0
     unproven_bytes: int | None = 0
+    given_up: bool = False
     version: str = __version__
 
 
@@ -69,6 +70,12 @@ TABLE = (
         GaugeMetricFamily,
         "Whether the mount is there and has answered lately, as its supervisor knows it.",
         lambda seen: {(): float(seen.up)},
+    ),
+    Metric(
+        "mountkit_mount_given_up",
+        GaugeMetricFamily,
+        "Whether the supervisor gave the mount up: it makes it anew no more.",
+        lambda seen: {(): float(seen.given_up)},
     ),
     Metric(
         "mountkit_probe_duration_seconds",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ from mountkit import backends
 from mountkit.checkpoints import lease_object
 from mountkit.checkpoints.lease_object import Awaited, Held, Unheld
 from mountkit.errors import MountUnavailableError, PermissionDeniedError
-from mountkit.linux.isolated import run_isolated
 from mountkit.names import MANIFEST_NAME, top_of
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from mountkit.store.base import Store
 
 # The look itself ends after some seconds; listing a large bucket takes longer.
-LOOK_SECONDS = 300.0
 # The store dates in seconds, and our clocks are compared by one answer.
 CLOCKS_SECONDS = 2.0
 
@@ -187,10 +184,3 @@ def _outdated(
             found.append(file.path)
     tops = {top_of(path) for path in found} - {""}
     return tuple(file.path for file in files if file.path in found or top_of(file.path) in tops)
-
-
-def take_inventory_isolated(
-    mount: Mount, holder: Holder | None = None, *, wait: bool = False
-) -> Inventory:
-    """The same in a process of its own: to load a client of the store takes its time and room."""
-    return run_isolated(functools.partial(take_inventory, mount, holder, wait=wait), LOOK_SECONDS)

@@ -49,6 +49,23 @@ class Mount:
         return None if record is None else cls.of(record, state)
 
     @classmethod
+    def kept_at(cls, path: str | Path, state: State | None = None) -> Mount | None:
+        """The mount at exactly ``path`` that a supervisor looks after, or None.
+
+        Raises MountUnavailableError if that supervisor has given it up.
+        """
+        state = state or State(state_root(load()))
+        record = state.at(resolve(path))
+        if record is None or not record.supervisor.alive():
+            return None
+        if record.state == FAILED:
+            raise MountUnavailableError(
+                f"The mount at {path} is given up: {record.reason}",
+                hint=f"See why: mountkit status {path}",
+            )
+        return cls.of(record, state)
+
+    @classmethod
     def of(cls, record: MountRecord, state: State) -> Mount:
         """The mount that a record describes."""
         return cls(record.spec, state.directory(record.spec.id))

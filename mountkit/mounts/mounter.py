@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mountkit import timing
 from mountkit.errors import MountUnavailableError
 from mountkit.formatting import moment
-from mountkit.linux import fuse_connection, mount_io, mount_table
+from mountkit.linux import fuse_connection, mount_io, mount_privilege, mount_table
 from mountkit.linux.daemon import Daemon, InheritedDaemon
 from mountkit.linux.fusermount import unmount
 from mountkit.linux.mount_table import mount_around
@@ -210,8 +210,6 @@ class Mounter:
         self.starts.check()
         binary = self._binary or self.backend.binary(self._environment.get("PATH", ""))
         command = self.backend.command(self.spec, binary, self.directory.path, self._environment)
-        for name, text in command.files.items():
-            self.directory.write_file(name, text)
         self.directory.remove_socket()
         self.device = None
         partially_deleted = self.control.partially_deleted()
@@ -226,7 +224,8 @@ class Mounter:
         daemon = None
         try:
             with self.starts.making():
-                daemon = Daemon.start(command.argv, command.env, self.directory.log)
+                log = self.directory.log
+                daemon = Daemon.start(command.argv, command.env, log, command.stdin)
                 self.daemon = daemon
             seen()
             self._wait_until_mounted(daemon, deadline)
@@ -262,9 +261,13 @@ class Mounter:
     def _failed(self, what: str, daemon: Daemon) -> MountUnavailableError:
         said = _last_words(daemon.tail())
         said = f" It said: {said}" if said else ""
+        hint = f"Read its whole log: less {self.directory.log}"
+        why = mount_privilege.obstacle()
+        if why is not None:
+            said = f"{said}. {why.what}" if said else f" {why.what}"
+            hint = f"{why.hint}. {hint}"
         return MountUnavailableError(
-            f"{self.backend.name} for {self.spec.target} {what}.{said}",
-            hint=f"Read its whole log: less {self.directory.log}",
+            f"{self.backend.name} for {self.spec.target} {what}.{said}", hint=hint
         )
 
     def _uncover(self) -> None:

@@ -28,24 +28,19 @@ def resolve_mount_spec(
 ) -> MountSpec:
     """Put together what to mount where, and refuse what makes no sense. Changes nothing.
 
-    Raises UsageError if the URL is none, or an option is not ``KEY=VALUE`` or is mountkit's own;
-    MountUnavailableError if the backend is ``auto``, and there is none.
+    Raises UsageError if the URL is none, the backend does not mount it, or an option is not
+    ``KEY=VALUE`` or is mountkit's own; MountUnavailableError if the backend is ``auto``, and there
+    is none.
     """
     place = parse(source)
     root = cache_root(settings)
     name, why = settings.backend, ""
     if name == "auto":
-        choice = selection.choose(search_path(), root)
+        choice = selection.choose(search_path(), root, scheme=place.scheme)
         name, why = choice.name, choice.why
     backend = backends.load(name)
-    pairs = []
-    for option in options:
-        key, separator, value = option.partition("=")
-        if not separator or not key:
-            raise UsageError(
-                f"--option {option!r} is not KEY=VALUE.", hint="Such as: --option transfers=8"
-            )
-        pairs.append((key.lstrip("-"), value))
+    selection.refuse_scheme(name, place.scheme)
+    pairs = option_pairs(options)
     backend.check_options(pairs)
     path = paths.resolve(target)
     store = settings.store(place)
@@ -65,3 +60,19 @@ def resolve_mount_spec(
         cache_size=settings.cache_size,
         options=tuple(pairs),
     )
+
+
+def option_pairs(options: Sequence[str]) -> list[tuple[str, str]]:
+    """What is passed on to the daemon, by name.
+
+    Raises UsageError if one of them is not ``KEY=VALUE``.
+    """
+    pairs = []
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator or not key:
+            raise UsageError(
+                f"--option {option!r} is not KEY=VALUE.", hint="Such as: --option transfers=8"
+            )
+        pairs.append((key.lstrip("-"), value))
+    return pairs

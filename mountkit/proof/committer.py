@@ -286,6 +286,8 @@ class Prover:
             self._observer(Problem(f"{name} stays for now: the mount is being repaired"))
             return False
         self.withdraw(name)
+        # Before anything goes: whoever is killed on the way must not leave files that are missed.
+        self._mount.directory.bypassed.note_removed(self._path(name))
         if backends.load(self._mount.spec.backend).write_back:
             try:
                 # Through the mount, so that the local cache gives the room back too. Another node
@@ -297,7 +299,6 @@ class Prover:
             except OSError as error:
                 self._observer(Problem(f"{name} stays in the cache for now: {error}"))
         self._patiently(lambda: retention.remove(self.store, name))
-        self._mount.directory.bypassed.note_removed(self._path(name))
         self.refresh("")
         return True
 

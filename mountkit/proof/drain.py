@@ -21,7 +21,7 @@ from mountkit.proof.bypassed_report import astray
 from mountkit.proof.committer import Prover
 from mountkit.proof.completeness import is_complete
 from mountkit.proof.hidden_objects import hidden, unseen
-from mountkit.proof.lost_files import evicted_unproven, missing_from_cache
+from mountkit.proof.lost_files import evicted_unproven, missing_from_cache, removed_since_proven
 from mountkit.proof.report import DrainReport, unknown, unreadable, written
 from mountkit.proof.upload_waiter import UploadWaiter
 
@@ -103,7 +103,6 @@ class _Drain:
         self._provers: dict[str, Prover] = {}
         self._others: dict[str, tuple[datetime | None, ...]] = {}
         self._proven: list[str] = []
-        self._left_over: set[str] = set()
         self._unproven: dict[str, Unproven] = {}
         self._said: set[str] = set()
         self._removed: set[str] = set()
@@ -165,7 +164,8 @@ class _Drain:
         whole: list[_Whole] = []
         bypassed = {top_of(bypassed_file.path) for bypassed_file in missed(self._mount)}
         loose = [file for file in loose if self._concerns(file)]
-        for top, members in sorted(groups.items()):
+        for top, found in sorted(groups.items()):
+            members = self._still_wanted(top, found)
             open_members = [file for file in members if file.path not in self.settled]
             if not any(self._concerns(file) for file in open_members):
                 continue
@@ -197,6 +197,15 @@ class _Drain:
         self._note_links(listed, (file.path for file in files if self._concerns(file)))
         self._note(astray(self._mount))
         return self._report()
+
+    def _still_wanted(self, top: str, members: Sequence[WrittenFile]) -> Sequence[WrittenFile]:
+        """Without what was proven to be in the bucket and removed there since."""
+        asked = [file for file in members if self._concerns(file)]
+        gone = removed_since_proven(self._mount, self._store, top, asked, self._began)
+        if gone:
+            self._say(f"{top} was proven by an earlier run, and was removed from the bucket since")
+        self._removed.update(gone)
+        return [file for file in members if file.path not in gone]
 
     def give_up(self, error: MountkitError) -> DrainReport:
         """Name everything that is not settled, and why."""
@@ -342,21 +351,21 @@ class _Drain:
         written, deadline = sorted(paths), self._limits.deadline
         self._note(symbolic_links.doubtful(self._mount, self._store, listed, written, deadline))
         for said in symbolic_links.leading_out(self._mount, written, deadline):
-            if said not in self._said:
-                self._said.add(said)
-                self._observer(Problem(said))
+            self._say(said)
 
     def _name_left_over(self) -> None:
         """What lies beside the data and is none: nobody should take it for some."""
         for path in self._mount.control().leftovers():
-            if path not in self._left_over:
-                self._left_over.add(path)
-                self._observer(
-                    Problem(
-                        f"{path} is left over from a save that could not rename it, and is part "
-                        "of no checkpoint: remove it"
-                    )
-                )
+            self._say(
+                f"{path} is left over from a save that could not rename it, and is part of no "
+                "checkpoint: remove it"
+            )
+
+    def _say(self, text: str) -> None:
+        """Tell it, once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._observer(Problem(text))
 
     def _note(self, problems: Iterable[Unproven]) -> None:
         for problem in problems:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mountkit import backends
+from mountkit.checkpoints.verification import listing
 from mountkit.errors import MountUnavailableError, Unproven
 from mountkit.names import MANIFEST_NAME, TRAINER_STATE, is_own, is_proof, top_of
 from mountkit.proof.upload_waiter import renamed
@@ -17,6 +18,7 @@ from mountkit.state import upload_tag
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from mountkit.backends.base import WrittenFile
     from mountkit.mounts.mount import Mount
     from mountkit.store.base import ObjectInfo, Store
     from mountkit.timing import Deadline
@@ -111,6 +113,23 @@ def missing_from_cache(
     if shown:
         gone -= mount.missing(shown, deadline)
     return tuple(Unproven(path, 0, TAKEN) for path in sorted(gone) if not is_own(path))
+
+
+def removed_since_proven(
+    mount: Mount, store: Store, top: str, members: Sequence[WrittenFile], began: float
+) -> set[str]:
+    """Those of a checkpoint that a run before ``began`` proved, and that somebody removed since.
+
+    As a retention does, or ``mountkit prune``: the manifest went, and files after it.
+
+    Raises MountkitError if the store cannot be asked.
+    """
+    at = min(mount.directory.proof_stats.read().proven_at.get(top, 0.0), began)
+    old = [file.path for file in members if not file.dirty and file.modified < at]
+    there = listing(store, top) if old else {}
+    if MANIFEST_NAME in there:
+        return set()
+    return {path for path in old if path[len(top) + 1 :] not in there}
 
 
 def _marked(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.checkpoints.attestation import attest_object
+from mountkit.checkpoints.attestation import attest_object, missing
 from mountkit.checkpoints.manifest import FileEntry
 from mountkit.errors import (
     ConfigurationError,
@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from mountkit.checkpoints.attestation import FileVerdict
     from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
+    from mountkit.store.base import Attestation
 
 WORKERS = 8
+# So many at a time where one listing tells of them all.
+LISTED = 1000
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.5
 # How long the store may show an older object, or none, after the daemon says it has uploaded.
@@ -66,6 +69,7 @@ class UploadWaiter:
         self._observer = observer
         self._control = mount.control(limits.deadline)
         self._store = mount.store(patience=limits.patience, deadline=limits.deadline)
+        self._together = LISTED if self._store.lists_checksums else WORKERS * 4
 
     def wait(
         self,
@@ -87,8 +91,9 @@ class UploadWaiter:
             while work.open and not work.should_stop():
                 work.look(self._look(work))
                 # A store out of reach is not asked for thousands of files in turn.
-                for batch in _batches(work.askable, WORKERS * 4):
-                    for entry, problem in pool.map(self._ask, [work] * len(batch), batch):
+                for batch in _batches(work.askable, self._together):
+                    seen = [self._listed(batch)] * len(batch)
+                    for entry, problem in pool.map(self._ask, [work] * len(batch), batch, seen):
                         if entry is not None:
                             work.done(entry)
                             if proven is not None:
@@ -139,7 +144,19 @@ class UploadWaiter:
                 hint="Correct the credentials or their rights, then check: mountkit status",
             )
 
-    def _ask(self, work: _Work, path: str) -> tuple[FileEntry | None, Unproven | None]:
+    def _listed(self, paths: Sequence[str]) -> Mapping[str, Attestation | None]:
+        """What a listing says of all of them, where it tells checksums; else nothing."""
+        if not self._store.lists_checksums:
+            return {}
+        try:
+            return self._store.stat_many(paths)
+        except MountkitError:
+            # Each is asked for then, which says what is wrong, and with which.
+            return {}
+
+    def _ask(
+        self, work: _Work, path: str, listed: Mapping[str, Attestation | None]
+    ) -> tuple[FileEntry | None, Unproven | None]:
         size = work.sizes.get(path, 0)
         try:
             reference = work.references.get(path) or self._control.reference(path)
@@ -147,13 +164,17 @@ class UploadWaiter:
                 return None, Unproven(path, size, "its bytes as written are gone: no comparison")
             work.references[path] = reference
             work.sizes[path] = size = reference.digest.size
-            verdict = attest_object(
-                self._store,
-                path,
-                reference.digest,
-                reference.local,
-                deadline=self._limits.deadline,
-            )
+            if path in listed and listed[path] is None:
+                verdict = missing(path, size)
+            else:
+                verdict = attest_object(
+                    self._store,
+                    path,
+                    reference.digest,
+                    reference.local,
+                    attestation=listed.get(path),
+                    deadline=self._limits.deadline,
+                )
         except TimeUpError:
             # What was said of it before stays the reason, if anything was.
             return None, None

@@ -11,18 +11,18 @@ from mountkit.config.environment import command_environment
 from mountkit.errors import MountkitError
 from mountkit.lifecycle.session import Session
 from mountkit.mounts import waiting_caches, working_directory
-from mountkit.mounts.inventory import take_inventory_isolated
 from mountkit.runner import leftover_processes, trainer_environment
 from mountkit.runner.signals import Signals, forget_interrupt
 from mountkit.state.registry import State
 from mountkit.writers import startup_hook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mountkit.config.settings import Settings
     from mountkit.errors import Unproven
     from mountkit.events import Observer
+    from mountkit.mounts.mount import Mount
     from mountkit.proof.report import DrainReport
     from mountkit.spec import MountSpec
 
@@ -40,8 +40,8 @@ def run(
 ) -> int:
     """Run ``command`` while ``spec`` is mounted; the exit code of the whole.
 
-    Returns the command's own code, 128+N if signal N ended it, or 75 if it ended well and not all
-    of what it wrote is proven to be in the store.
+    Returns the command's own code, 128+N if signal N ended it, or 75 if not all of what it wrote is
+    proven to be in the store, and the command ended well or because it was told to.
 
     Raises MountkitError if the mount cannot be had; the command has not run then.
     """
@@ -53,11 +53,10 @@ def run(
         place = working_directory.place_in(spec.target)
         opened: list[Session] = []
         try:
-            session = begin(spec, settings, observer, take_inventory_isolated, opened.append)
+            session = begin(spec, settings, observer, opened.append)
             say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
             env = leftover_processes.marked(command_environment(settings))
-            if "rename" in backends.load(spec.backend).unsupported_operations:
-                env = startup_hook.environment(session.mount, env)
+            env = _sequential(session.mount, env)
             env = trainer_environment.with_trainer(settings, session.mount.path, env)
             inside = working_directory.make_place(spec.target, place)
             started = time.time()
@@ -79,7 +78,7 @@ def run(
                 f"the command ended with {code}, and the mount was lost while it ran; run it "
                 f"again, from the newest proven checkpoint: mountkit latest {spec.source.url}"
             )
-        code = _told(report, spec, code, say, naming)
+        code = _told(report, spec, code, say, naming, asked=signals.asked_for(code))
         # Not this run's, and no reason for another code; but the last chance to tell.
         for text in sorted(
             before.intersection(map(str, waiting_caches.waiting(known, root, spec)))
@@ -109,15 +108,22 @@ def _told(
     code: int,
     say: Callable[[str], None],
     naming: Naming,
+    *,
+    asked: bool,
 ) -> int:
-    """Say what became of it; the exit code. None if nothing is known to be proven."""
+    """Say what became of it; the exit code. None if nothing is known to be proven.
+
+    ``asked``: The command ended by a signal that was passed on to it. That code would tell whoever
+    sent the signal that all went as they had asked.
+    """
+    unfinished = NOT_DURABLE if asked else code or NOT_DURABLE
     if report is None:
         say(_left(spec))
-        return code or NOT_DURABLE
+        return unfinished
     naming(report)
     if not report.complete:
         say(f"not all of it is proven to be in {spec.source.url}; {_left(spec)}")
-        return code or NOT_DURABLE
+        return unfinished
     files = f"{report.files} file{'' if report.files == 1 else 's'}"
     say(f"all that was written is proven to be in {spec.source.url}: {files}")
     return code
@@ -131,13 +137,27 @@ def _left(spec: MountSpec) -> str:
     return f"{spec.backend} keeps no copy: what is not in the bucket has to be written again"
 
 
-def execute(command: Sequence[str], settings: Settings | None = None) -> int:
-    """Run a command without a mount, with our signals forwarded to it; its exit code."""
+def execute(
+    command: Sequence[str], settings: Settings | None = None, mount: Mount | None = None
+) -> int:
+    """Run a command without a mount of its own, with our signals forwarded to it; its exit code.
+
+    ``mount`` is one that somebody else keeps: Trainers below the command are attached to it.
+    """
     with Signals() as signals:
         env = command_environment(settings)
+        if mount is not None:
+            env = _sequential(mount, env)
         if settings is not None:
-            env = trainer_environment.with_trainer(settings, "", env)
+            env = trainer_environment.with_trainer(settings, mount.path if mount else "", env)
         return signals.execute(command, env)
+
+
+def _sequential(mount: Mount, env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` with what a mount needs that takes sequential writes only."""
+    if "rename" in backends.load(mount.spec.backend).unsupported_operations:
+        return startup_hook.environment(mount, env)
+    return dict(env)
 
 
 def _finish(

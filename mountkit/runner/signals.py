@@ -71,6 +71,7 @@ class Signals:
         self._early: list[int] = []
         self._interrupts = 0
         self._cut = False
+        self._asked: set[int] = set()
         self._handled = handled(HANDLED, self._receive)
         # A terminal sends its interrupt to the command as well; twice would be once too often.
         self._terminal = sys.stdin is not None and sys.stdin.isatty()
@@ -109,6 +110,13 @@ class Signals:
         status = self._wait(child)
         self._phase = Phase.ENDED
         return status if status >= 0 else 128 - status
+
+    def asked_for(self, code: int) -> bool:
+        """Whether a command that ended with ``code`` did so because it was told to.
+
+        By a signal that came while it ran, or by us, when its share of the grace was over.
+        """
+        return code - 128 in self._asked
 
     @contextmanager
     def draining(self) -> Iterator[None]:
@@ -156,6 +164,7 @@ class Signals:
 
     def _kill(self, child: subprocess.Popen[bytes]) -> int:
         """End the command. One that waits in the kernel for the mount ends only with that."""
+        self._asked.add(signal.SIGKILL)
         child.kill()
         try:
             return child.wait(KILL_SECONDS)
@@ -175,8 +184,10 @@ class Signals:
                 self.only_answer()
                 leave(number, frame)
             case Phase.STARTING:
+                self._asked.add(number)
                 self._early.append(number)
             case Phase.RUNNING:
+                self._asked.add(number)
                 if self._child is not None and (number != signal.SIGINT or not self._terminal):
                     self._child.send_signal(number)
             case Phase.ENDED | Phase.DRAINING:

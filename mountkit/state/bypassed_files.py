@@ -72,7 +72,7 @@ class BypassedFiles:
         return self._moments("anew")
 
     def note_removed(self, below: str) -> None:
-        """A directory was removed from the store, past the mount."""
+        """A directory is about to be removed from the store, past the mount."""
         with self._lock():
             self._write(self.found(), removed=[below])
 

@@ -94,9 +94,9 @@ class StateDirectory:
             done += [ENDED_NAME]
         else:
             done += [UNPROVEN_NAME, JOURNAL_NAME]
+            self.proof_stats.clear()
         for name in done:
             (self.path / name).unlink(missing_ok=True)
-        self.proof_stats.clear()
 
     def unfinished(self) -> MountRecord | None:
         """The last record of a mount that came to no end, or to one before all was proven."""

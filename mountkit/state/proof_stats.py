@@ -1,7 +1,8 @@
 """What became of the checkpoints of a mount, as ``status`` and the metrics tell it.
 
 The training proves, the supervisor answers: two processes, so the account is kept in the mount's
-private directory. It is for people to look at; nothing is ever decided by it.
+private directory. It is for people to look at, and tells a later run what was proven once: what
+somebody removed from the bucket since, nobody misses. No proof rests on it.
 """
 
 from __future__ import annotations

@@ -93,6 +93,7 @@ class LeaseKeeper:
         self._fence: Callable[[str], object] | None = None
         self._deadline: Deadline | None = None
         self._unrenewed = ""
+        self._told_advisory = False
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="mountkit-lease", daemon=True)
         self._epoch = WriterEpoch(held.lease.epoch, held.lease.source)
@@ -167,7 +168,8 @@ class LeaseKeeper:
         if isinstance(outcome, Lost):
             self._lose(outcome.reason)
             return self._every
-        if outcome.enforced is False and self.held.enforced is None:
+        if outcome.enforced is False and not self._told_advisory:
+            self._told_advisory = True
             self._tell(
                 Problem(
                     f"The store does not hold writes to a condition, so the lease of "
