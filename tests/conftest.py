@@ -29,10 +29,15 @@ KEPT = {
     REQUIRE_VARIABLE,
     CHAOS_VARIABLE,
     "MOUNTKIT_TEST_BIG",
+    "MOUNTKIT_TEST_EVICTIONS",
     "MOUNTKIT_TEST_MANY",
     "MOUNTKIT_TEST_SEED",
+    "MOUNTKIT_TEST_SIDECAR",
+    "MOUNTKIT_TEST_TRAINER",
 }
-FOREIGN_PREFIXES = ("AWS_", "MOUNTKIT_", "RCLONE_", "XDG_")
+FOREIGN_PREFIXES = (
+    "AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_", "HADOOP_", "MOUNTKIT_", "RCLONE_", "STORAGE_", "XDG_",
+)  # fmt: skip
 WAIT_SECONDS = 10
 
 # How long an example takes says more of the machine than of the code.
@@ -129,7 +134,7 @@ def own_processes() -> dict[psutil.Process, list[str]]:
             if not words or process.pid == os.getpid():
                 continue
             program = Path(words[0]).name
-            daemon = program in {"rclone", "mount-s3", "versitygw"}
+            daemon = program in {"rclone", "mount-s3", "versitygw", "fake-gcs-server", "java"}
             daemon = daemon or any("mountkit" in word for word in words)
             if not daemon or process.status() == psutil.STATUS_ZOMBIE:
                 continue

@@ -12,6 +12,7 @@ import pytest
 
 from mountkit import backends
 from mountkit.demo.s3_server import EmbeddedS3
+from support.fitting import leave_out_what_does_not_fit
 from support.rig import Rig
 from support.small_disk import small_disk
 from support.versity import Versity
@@ -27,21 +28,7 @@ FAILED = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what a backend does not do by its nature: keep files that were closed, or not."""
-
-    def fits(item: pytest.Item) -> bool:
-        backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")
-        if backend is None:
-            return True
-        caches = backends.load(backend).write_back
-        if item.get_closest_marker("cached"):
-            return caches
-        return not (item.get_closest_marker("uncached") and caches)
-
-    left_out = [item for item in items if not fits(item)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if fits(item)]
+    leave_out_what_does_not_fit(config, items)
 
 
 @pytest.fixture(scope="session")

@@ -22,23 +22,20 @@ if TYPE_CHECKING:
 
     from support.rig import Answer, Bucket, Rig
 
-SECONDS = 20.0
 WRITES = {"PUT", "POST", "DELETE"}
 
 ESSENTIAL = """
-import sys, time
+import sys
 from mountkit import doctor
 from mountkit.errors import MountkitError
 from mountkit.mounts.mount import Mount
 mount = Mount.containing(sys.argv[1])
-began = time.monotonic()
 try:
     doctor.essential(mount, *map(float, sys.argv[2:]))
 except MountkitError as error:
     print(f"{error.exit_code} {error.message} / {error.hint}")
 else:
     print("0")
-print(time.monotonic() - began)
 """
 
 
@@ -52,7 +49,6 @@ def doctor(
     assert rig.mounts() == before
     assert "Traceback" not in answer.err
     assert "should not happen" not in answer.err
-    assert answer.seconds < SECONDS, answer
     return answer
 
 
@@ -300,17 +296,14 @@ def test_a_signal_takes_the_mount_away(rig: Rig, bucket: Bucket, late: bool) -> 
 
 
 class TestEssential:
-    def ask(self, rig: Rig, *words: str) -> tuple[str, float]:
+    def ask(self, rig: Rig, *words: str) -> str:
         answer = rig.start(rig.python, "-c", ESSENTIAL, str(rig.target), *words).wait()
         assert answer.code == 0, answer
-        told, seconds = answer.out.splitlines()
-        return told, float(seconds)
+        return answer.out.strip()
 
     def test_it_is_quick_and_leaves_nothing(self, rig: Rig, bucket: Bucket) -> None:
         assert rig.mount(f"s3://{bucket.name}/run").code == 0
-        told, seconds = self.ask(rig)
-        assert told == "0"
-        assert seconds < 5
+        assert self.ask(rig) == "0"
         assert rig.pending() == 0
         assert bucket.everything() == {}
         assert rig.umount().code == 0
@@ -325,14 +318,13 @@ class TestEssential:
         supervisor.suspend()
         daemon.suspend()
         try:
-            told, seconds = self.ask(rig, "1.5")
+            told = self.ask(rig, "1.5")
         finally:
             daemon.resume()
             supervisor.resume()
         assert told.startswith(f"69 A save to {rig.target} will fail")
         assert "no answer within 1.5 s" in told
         assert f"mountkit doctor s3://{bucket.name}/run {rig.target}" in told
-        assert seconds < 6
         assert rig.umount("--discard").code == 0
 
     @pytest.mark.fault(15)
@@ -354,7 +346,7 @@ class TestEssential:
                 stderr=subprocess.DEVNULL,
                 check=False,
             )
-            told, _ = self.ask(rig)
+            told = self.ask(rig)
             assert re.match(r"(69|77) A save to ", told), told
             assert rig.umount("--discard").code == 0
         finally:

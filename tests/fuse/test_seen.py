@@ -221,6 +221,7 @@ def test_a_mount_that_is_given_up(rig: Rig, bucket: Bucket) -> None:
     assert why.count("\n") == 1
     assert outside.code("/readyz") == 503
     assert outside.metrics().value("mountkit_mount_up") == 0
+    assert outside.metrics().value("mountkit_mount_given_up") == 1
     human = rig.mountkit("status", rig.target)
     assert human.code == 69, human
     assert "given up" in human.out

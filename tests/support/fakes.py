@@ -76,6 +76,8 @@ class Bucket:
 class FakeStore:
     """A store in memory that attests CRC64NVME; see :class:`mountkit.store.base.Store`."""
 
+    lists_checksums: ClassVar[bool] = False
+
     def __init__(self, bucket: Bucket, source: Source) -> None:
         self._bucket = bucket
         self._source = source
@@ -281,6 +283,7 @@ class FakeBackend:
     """A backend whose daemon is a shell script; ``ours`` decides whether the mount is."""
 
     name: ClassVar[str] = "fake"
+    schemes: ClassVar[frozenset[str] | None] = None
     unsupported_operations: ClassVar[frozenset[str]] = frozenset()
     write_back: ClassVar[bool] = True
     links: ClassVar[str] = ""
@@ -305,7 +308,7 @@ class FakeBackend:
     def command(
         self, spec: MountSpec, binary: Binary, directory: Path, environment: Mapping[str, str]
     ) -> DaemonCommand:
-        return DaemonCommand((binary.path, "-c", self.script), environment, {"conf": "text"})
+        return DaemonCommand((binary.path, "-c", self.script), environment, "text")
 
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:
         return tuple(file.path for file in self.daemon.files() if file.dirty)

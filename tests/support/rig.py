@@ -227,11 +227,14 @@ class Bucket:
         That is its inode's change time: the modification time is the client's to choose.
         """
         top = self.disk / checkpoint
-        return {
-            path.relative_to(top).as_posix(): path.stat().st_ctime_ns
-            for path in top.rglob("*")
-            if path.is_file()
-        }
+        found = {}
+        for path in top.rglob("*"):
+            # The server's own file of an upload goes when that is over.
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    found[path.relative_to(top).as_posix()] = status.st_ctime_ns
+        return found
 
     def client(self) -> Any:
         return client_of(self.server)
@@ -469,7 +472,7 @@ class Rig:
 
     # Signals between the test and its scripts
 
-    def await_word(self, name: str, job: Job) -> None:
+    def await_word(self, name: str, job: Job, limit: float = 60.0) -> None:
         """Wait until the script says ``name``; a job that ends before that is a failure."""
 
         def said() -> bool:
@@ -478,7 +481,7 @@ class Rig:
             assert not job.ended(), f"The job ended before it said {name}:\n{job.wait()}"
             return False
 
-        eventually(said, f"said {name}")
+        eventually(said, f"said {name}", limit)
 
     def await_text(self, text: str, job: Job) -> None:
         """Wait until the job has said ``text`` on stderr; one that ends before is a failure."""

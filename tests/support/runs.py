@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
+
+import psutil
 
 from support.rig import SCRIPTS
 
@@ -23,4 +26,6 @@ def kill_all(rig: Rig, job: Job) -> None:
     job.process.wait()
     rig.kill(daemon)
     for process in rig.processes():
-        rig.kill(process)
+        # Some end by themselves with what they belong to.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rig.kill(process)

@@ -25,8 +25,9 @@ class Versity:
     but what is changed in them behind its back keeps the checksums it had.
     """
 
-    def __init__(self, data: Path, binary: str) -> None:
+    def __init__(self, data: Path, binary: str, *options: str) -> None:
         self.data = data
+        self._options = options
         self.access_key = f"mountkit{secrets.token_hex(6)}"
         self.secret_key = secrets.token_hex(20)
         self.endpoint_url = ""
@@ -49,7 +50,11 @@ class Versity:
         env = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [self._binary, "--port", f"127.0.0.1:{port}", "posix", str(self.data)],
+                [
+                    self._binary,
+                    *("--port", f"127.0.0.1:{port}", *self._options),
+                    *("posix", str(self.data)),
+                ],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -28,8 +28,10 @@ DOCUMENTS = [
 ]
 #: What the table of exit codes has beside the errors' own: no error, and ends that click makes.
 OTHER_CODES = {0, 1, 130, 141}
+#: Of torchrun and of apptainer, in examples.
+OF_COMMANDS = {"--nproc-per-node", "--nv", "--bind", "--output_dir"}
 #: Docker's options, and the one that every command has.
-OTHERS_OPTIONS = {"--device", "--cap-add", "--help"}
+OTHERS_OPTIONS = {"--device", "--cap-add", "--help", *OF_COMMANDS}
 #: Said by Mountpoint, in the log of its daemon.
 DAEMONS_MESSAGES = {"object exceeded maximum upload size"}
 PATH = re.compile(r"(?<![\w/])(?:mountkit|tests|\.ci)/[\w./]*\w")
@@ -185,7 +187,11 @@ def test_the_table_of_the_folders_is_what_lint_checks():
     assert told == [re.split(r" \| ", layer) for layer in layers]
 
 
-@pytest.mark.parametrize("picture", [pictures.DEMO, pictures.STATUS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "picture",
+    [pictures.DEMO, pictures.STATUS, pictures.DIRECTORY / "peers.svg"],
+    ids=lambda path: path.name,
+)
 def test_a_picture_asks_no_host_for_anything(picture: Path):
     drawn = picture.read_text()
     assert f"({picture.relative_to(ROOT)})" in README.read_text()

@@ -416,3 +416,58 @@ def test_two_writers_on_one_prefix_never_prove_one_step_twice(conditions):
         epochs += lease.epoch
     assert epochs > 400, "hardly anybody took over"
     assert stale > 20, "no writer ever was stale"
+
+
+class TestRefuseLive:
+    """Somebody who only wants to know whether a run writes there."""
+
+    def refuse(self, place):
+        lease_object.refuse_live(place.store, pause=place.pause, clock=lambda: place.seconds)
+
+    def test_nobody_has_it(self, place):
+        self.refuse(place)
+        place.put(lease_of(released=True))
+        self.refuse(place)
+        place.put(lease_of())
+        place.seconds = TTL_SECONDS
+        self.refuse(place)
+
+    def test_one_that_was_renewed_a_moment_ago(self, place):
+        place.put(lease_of())
+        with pytest.raises(MountUnavailableError, match=f"process {ELSEWHERE.pid} on "):
+            self.refuse(place)
+        assert place.seconds == 0
+
+    def test_on_this_machine_it_is_known_at_once(self, place):
+        me = ProcessIdentity.mine()
+        here = Holder("here", me.pid, "other mount", me.started, machine.place())
+        place.put(lease_of(here))
+        place.seconds = 10 * TTL_SECONDS
+        place.put(lease_of(here, renewal=1))
+        with pytest.raises(MountUnavailableError, match=f"process {me.pid} on here"):
+            self.refuse(place)
+        place.put(lease_of(replace(here, started=me.started + 1)))
+        self.refuse(place)
+        assert place.seconds == 10 * TTL_SECONDS
+
+    @pytest.mark.parametrize("lives", [True, False])
+    def test_where_the_store_tells_no_times_it_is_watched(self, place, lives):
+        class Undated(FakeStore):
+            def read(self, path, *, limit):
+                return replace(super().read(path, limit=limit), modified=None, date=None)
+
+        place.store = Undated(place.bucket, place.store.source)
+        place.put(lease_of())
+
+        def pause(seconds):
+            place.seconds += seconds
+            if lives and place.seconds > 10:
+                place.put(lease_of(renewal=1))
+
+        if lives:
+            with pytest.raises(MountUnavailableError, match=f"process {ELSEWHERE.pid} on "):
+                lease_object.refuse_live(place.store, pause=pause, clock=lambda: place.seconds)
+            assert place.seconds < TTL_SECONDS
+        else:
+            lease_object.refuse_live(place.store, pause=pause, clock=lambda: place.seconds)
+            assert place.seconds == TTL_SECONDS

@@ -65,6 +65,29 @@ class TestPlan:
         assert plan.remove == ("checkpoint-9",)
         assert [*plan.keep] == ["checkpoint-10", "checkpoint-100"]
 
+    def test_what_was_never_proven_goes_only_when_asked_and_never_the_newest(self, place):
+        for step in (9, 10):
+            place.prove(step)
+        for step in (3, 11):
+            place.store.put(f"checkpoint-{step}/model", b"torn")
+        place.store.put(f"checkpoint-4/{MANIFEST_NAME}", b"of a newer mountkit, perhaps")
+        place.store.put("notes/model", b"somebody's")
+        assert place.plan(2).remove == ()
+        plan = pruning.plan(place.store, 2, torn=True)
+        assert plan.remove == ("checkpoint-3",)
+        assert plan.unproven.keys() == {"checkpoint-4", "checkpoint-11"}
+        assert pruning.remove(place.store, "checkpoint-3", plan.manifests["checkpoint-3"]) == ""
+        assert place.left == {
+            "checkpoint-4",
+            "checkpoint-9",
+            "checkpoint-10",
+            "checkpoint-11",
+            "notes",
+        }
+        # Somebody has proven it meanwhile.
+        place.prove(3)
+        assert "saved anew" in pruning.remove(place.store, "checkpoint-3", None)
+
     def test_what_another_training_left_goes_first(self, place):
         place.prove(8, minute=1)
         place.prove(10, minute=2)

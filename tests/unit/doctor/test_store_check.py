@@ -19,10 +19,25 @@ class Refusing(FakeStore):
         raise self.error
 
 
+NAME = ".mountkit-doctor-1"
+
+
 def test_all_is_well():
-    [found] = by_check(FakeStore(Bucket(), Source("s3", "b", "run")))
-    assert (found.name, found.status, found.exit_code) == ("bucket", "ok", 0)
-    assert "s3://b/run" in found.detail
+    bucket = Bucket()
+    found = by_check(FakeStore(bucket, Source("s3", "b", "run")), NAME)
+    assert [finding.name for finding in found] == ["bucket", "conditions", "lease"]
+    assert {(finding.status, finding.exit_code) for finding in found} == {("ok", 0)}
+    assert "s3://b/run" in found[0].detail
+    assert bucket.objects == {}
+
+
+@pytest.mark.parametrize("conditions", ["ignored", "refused"])
+def test_a_store_that_holds_no_write_to_a_condition(conditions):
+    bucket = Bucket(conditions=conditions)
+    found = by_check(FakeStore(bucket, Source("s3", "b", "run")), NAME)
+    assert [finding.status for finding in found] == ["ok", "warning", "ok"]
+    assert "advisory" in found[1].detail
+    assert bucket.objects == {}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +45,6 @@ def test_all_is_well():
     [(ConfigurationError, 78), (PermissionDeniedError, 77), (MountUnavailableError, 69)],
 )
 def test_what_is_wrong_is_a_finding(kind, code):
-    [found] = by_check(Refusing(kind("It says no.", hint="Ask it.")))
+    [found] = by_check(Refusing(kind("It says no.", hint="Ask it.")), NAME)
     assert (found.status, found.exit_code) == ("failed", code)
     assert (found.detail, found.hint) == ("It says no.", "Ask it.")

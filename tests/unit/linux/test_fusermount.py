@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -47,3 +48,25 @@ class TestUnmount:
     )
     def test_what_it_said(self, tmp_path, script, said):
         assert fusermount.unmount(program(tmp_path / "f", script), "/mnt") == said
+
+
+def refusal(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+class TestNotOpened:
+    @pytest.mark.parametrize("number", [errno.ENOENT, errno.EPERM])
+    def test_what_the_engine_was_not_asked_for(self, number):
+        # A device node alone is not enough: the engine has to let the container use it.
+        assert fusermount.CONTAINER in fusermount.not_opened(refusal(number)).hint
+
+    def test_a_mode_that_no_flag_of_the_engine_changes(self):
+        hint = fusermount.not_opened(refusal(errno.EACCES)).hint
+        assert "chmod 666 /dev/fuse" in hint
+        assert "--device" not in hint
+
+    @pytest.mark.parametrize("number", [errno.ENODEV, errno.ENXIO])
+    def test_a_kernel_without_it(self, number):
+        hint = fusermount.not_opened(refusal(number)).hint
+        assert "modprobe fuse" in hint
+        assert "--device" not in hint

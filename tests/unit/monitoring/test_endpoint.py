@@ -158,6 +158,7 @@ class TestPaths:
         assert served.ask("/healthz")[:2] == (200, "ok\n")
         assert served.ask("/readyz")[:2] == (200, "ok\n")
         assert served.metrics().value("mountkit_mount_up") == 1
+        assert served.metrics().value("mountkit_mount_given_up") == 0
 
     def test_while_it_does_not(self, served):
         served.made()
@@ -173,6 +174,7 @@ class TestPaths:
         status, text, _ = served.ask("/healthz")
         assert status == 503
         assert "10 attempts failed" in text
+        assert served.metrics().value("mountkit_mount_given_up") == 1
 
     def test_when_nobody_looks_after_it(self, served):
         served.made()

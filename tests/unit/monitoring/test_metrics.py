@@ -18,6 +18,7 @@ from support.scrape import Scrape
 # The public contract: a dashboard depends on each of these words.
 PROMISED = {
     "mountkit_mount_up": ("gauge", set()),
+    "mountkit_mount_given_up": ("gauge", set()),
     "mountkit_remounts_total": ("counter", {"reason"}),
     "mountkit_probe_duration_seconds": ("gauge", set()),
     "mountkit_checkpoint_verifications_total": ("counter", {"result"}),
@@ -35,6 +36,7 @@ SNAPSHOTS = st.builds(
     verifications=st.dictionaries(st.sampled_from(RESULTS), COUNTS),
     last_proven=st.floats(0, 1e11),
     unproven_bytes=st.none() | COUNTS,
+    given_up=st.booleans(),
 )
 
 
@@ -62,6 +64,7 @@ def test_a_whole_scrape():
     )
     found = Scrape(render(seen))
     assert found.value("mountkit_mount_up") == 1
+    assert found.value("mountkit_mount_given_up") == 0
     assert found.value("mountkit_probe_duration_seconds") == 0.25
     assert found.value("mountkit_remounts_total", reason="died") == 2
     assert found.value("mountkit_remounts_total", reason="hung") == 1

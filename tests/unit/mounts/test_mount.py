@@ -55,6 +55,29 @@ class TestMount:
         assert Mount.containing(tmp_path / "link" / "out").spec == mount.spec
         assert mount.relative(tmp_path / "link" / "out") == "out"
 
+    def test_one_that_is_kept_is_found_at_its_own_path_alone(self, mount, tmp_path):
+        (tmp_path / "link").symlink_to("mnt")
+        for path in ("mnt", tmp_path / "mnt", tmp_path / "link"):
+            assert Mount.kept_at(path).spec == mount.spec
+        for path in ("mnt/out", tmp_path, f"{tmp_path}/mnt-2"):
+            assert Mount.kept_at(path) is None
+
+    def test_one_that_nobody_looks_after_is_not_kept(self, mount, record):
+        gone = replace(ProcessIdentity.mine(), started=1)
+        mount.directory.write(replace(record, supervisor=gone))
+        assert Mount.kept_at(mount.path) is None
+
+    def test_one_that_is_being_repaired_is_kept(self, mount, record):
+        mount.directory.write(record.change(REPAIRING))
+        assert Mount.kept_at(mount.path).spec == mount.spec
+
+    def test_one_that_is_given_up_is_an_error(self, mount, record):
+        mount.directory.write(record.change(FAILED, reason="10 attempts failed"))
+        with pytest.raises(MountUnavailableError) as caught:
+            Mount.kept_at(mount.path)
+        assert "10 attempts failed" in caught.value.message
+        assert mount.path in caught.value.hint
+
     def test_what_it_says_of_itself(self, mount, record):
         assert mount.path == record.spec.target
         assert mount.source == "s3://bucket/run"

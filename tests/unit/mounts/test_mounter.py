@@ -26,6 +26,7 @@ from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import SERVING, MountRecord, now
 from support.fakes import FakeBackend, open_descriptors
+from support.rig import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,12 +99,15 @@ class TestStart:
         assert seen[0][1] is None
         assert seen[1][1] == mounter.device is not None
 
-    def test_its_files_are_private_and_an_old_socket_is_gone(self, machine):
+    def test_what_it_is_told_is_on_no_disk_and_an_old_socket_is_gone(self, machine):
         (machine.folder / "state" / "rc.sock").touch()
-        machine.mounter(target=ON_EVERY_MACHINE).start(30.0, nobody)
-        made = machine.folder / "state" / "conf"
-        assert made.read_text() == "text"
-        assert stat.S_IMODE(made.stat().st_mode) == 0o600
+        mounter = machine.mounter("cat /dev/fd/0; cat; exec sleep 60 <&-", target=ON_EVERY_MACHINE)
+        mounter.start(30.0, nobody)
+        eventually(lambda: mounter.daemon.tail() == "texttext", "told")
+        log = mounter.directory.log
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+        private = [path for path in log.parent.rglob("*") if path.is_file() and path != log]
+        assert [path for path in private if b"text" in path.read_bytes()] == []
         assert not (machine.folder / "state" / "rc.sock").exists()
 
     def test_the_program_is_looked_for_where_none_was_given(self, machine):

@@ -161,6 +161,19 @@ class TestRemove:
         assert list(mount.bucket.objects) == ["run/out/checkpoint-30/a"]
         assert mount.daemon.refreshed[-1] == "out"
 
+    def test_that_it_goes_is_noted_before_the_first_file_does(self, mount, prover):
+        mount.save("out/checkpoint-3/a")
+        prover.prove(NAME, 3, ["a"])
+        noted = []
+
+        def note(key):
+            if key.endswith("/a"):
+                noted.append(mount.directory.bypassed.removed())
+
+        mount.bucket.before_delete = note
+        prover.remove(NAME)
+        assert [list(each) for each in noted] == [["out/checkpoint-3"]]
+
     def test_not_while_the_mount_is_being_repaired(self, mount, events, prover):
         mount.save("out/checkpoint-3/a")
         prover.prove(NAME, 3, ["a"])

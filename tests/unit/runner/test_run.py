@@ -124,6 +124,51 @@ class TestNaming:
         assert len(caught.value.unproven) == 2
 
 
+ASKS = "kill -{0} $PPID; exec sleep 60"
+
+
+@pytest.mark.fault(5)
+class TestToldToEnd:
+    """The signal's code tells whoever sent it that all went as asked: only where all is proven."""
+
+    def run(self, mount, script: str, unproven: tuple[Unproven, ...], **changes: object) -> int:
+        report = DrainReport(0, (), unproven)
+        ending = Ending(mount, lambda _: None, False)
+        ending.finish = lambda *_, **__: report
+        how = settings.load(**changes)
+        command, quiet = ["/bin/sh", "-c", script], lambda _: None
+        return entrypoint.run(mount.spec, how, command, quiet, quiet, quiet, lambda *_: ending)
+
+    @pytest.mark.parametrize("number", [*FORWARDED, signal.SIGINT])
+    def test_by_a_signal_that_was_passed_on(self, tmp_path, number):
+        mount, script = FakeMount(tmp_path), ASKS.format(number.value)
+        assert self.run(mount, script, (Unproven("log", 3, "it is away"),)) == 75
+        assert self.run(mount, script, ()) == 128 + number
+
+    def test_a_code_that_says_the_same(self, tmp_path):
+        script = "trap 'exit 143' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"
+        assert self.run(FakeMount(tmp_path), script, (Unproven("log", 3, "it is away"),)) == 75
+
+    def test_by_us_when_its_share_of_the_grace_is_over(self, tmp_path):
+        mount, script = FakeMount(tmp_path), f"trap '' TERM; {ASKS.format('TERM')}"
+        unproven = (Unproven("log", 3, "it is away"),)
+        assert self.run(mount, script, unproven, grace=1.0) == 75
+        assert self.run(mount, script, (), grace=1.0) == 128 + signal.SIGKILL
+
+    @pytest.mark.parametrize(
+        ("script", "code"),
+        [
+            ("kill -TERM $$", 143),
+            ("kill -KILL $$", 137),
+            ("trap 'exit 3' TERM; kill -TERM $PPID; while :; do sleep 0.05; done", 3),
+            ("trap 'kill -KILL $$' HUP; kill -HUP $PPID; while :; do sleep 0.05; done", 137),
+        ],
+    )
+    def test_what_the_command_says_itself_stays(self, tmp_path, script, code):
+        unproven = (Unproven("log", 3, "it is away"),)
+        assert self.run(FakeMount(tmp_path), script, unproven) == code
+
+
 @pytest.mark.fault(7)
 @pytest.mark.parametrize(("code", "lost", "told"), [(3, 1, True), (3, -60, False), (0, 1, False)])
 def test_after_a_loss_it_says_how_a_run_that_failed_goes_on(tmp_path, code, lost, told):

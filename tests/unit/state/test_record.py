@@ -19,7 +19,7 @@ from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import json_file
 from mountkit.state.mount_directory import StateDirectory
-from mountkit.state.proof_stats import ProofStats
+from mountkit.state.proof_stats import ProofStats, Proven
 from mountkit.state.record import FAILED, RECORD_NAME, REPAIRING, SERVING, MountRecord, now
 from mountkit.state.registry import LONGEST_DIRECTORY, State
 from support.fakes import astray
@@ -112,6 +112,15 @@ class TestRecord:
         assert directory.read() is not None
         directory.clear()
         assert directory.read() is None
+
+    @pytest.mark.parametrize("unproven", [False, True])
+    def test_what_was_proven_is_known_to_a_mount_that_takes_over(self, known, unproven):
+        directory = known.directory("1")
+        directory.write(record_at("/mnt"))
+        directory.proof_stats.proved(Proven("out/checkpoint-1", 1, "2025-01-02T03:04:05+00:00"))
+        directory.clear(unproven=unproven)
+        directory.begin()
+        assert [*directory.proof_stats.read().proven_at] == ["out/checkpoint-1"] * unproven
 
     @pytest.mark.parametrize("unproven", [False, True])
     def test_it_is_known_after_the_end_until_the_next_mount_begins(self, known, unproven):

@@ -21,7 +21,7 @@ from mountkit.supervision.lease_keeper import LeaseKeeper
 from mountkit.timing import Deadline
 from support.fakes import Bucket, FakeStore
 from support.leases import lease_of
-from unit.supervision.test_supervisor import LIMIT, Watch, wait_until
+from unit.supervision.test_supervisor import LIMIT, PATIENT, Watch, wait_until
 
 pytestmark = pytest.mark.fault(36)
 
@@ -173,8 +173,9 @@ def test_what_nobody_foresaw_is_told_and_tried_again(keeping):
     wait_until(lambda: keeping.renewals() > 1)
 
 
-def test_a_store_that_enforces_nothing_makes_it_advisory_and_says_so_once(keeping):
-    keeping.bucket.conditions = "ignored"
+@pytest.mark.parametrize("conditions", ["ignored", "refused"])
+def test_a_store_that_enforces_nothing_makes_it_advisory_and_says_so_once(keeping, conditions):
+    keeping.bucket.conditions = conditions
     keeping.begin()
     assert "advisory" in keeping.told().reason
     wait_until(lambda: keeping.renewals() > 3)
@@ -202,7 +203,7 @@ class TestFence:
         watch.end()
 
     def test_its_daemon_ends_and_no_other_is_started(self, watch):
-        supervisor = watch.begin()
+        supervisor = watch.begin(limits=PATIENT)
         daemon = watch.mounter.daemon
         supervisor.fence("somebody else has it")
         assert daemon.poll() is not None, "at once, by whoever fences"

@@ -1,0 +1,72 @@
+"""A command on a mount that somebody else keeps, as a sidecar does for the trainer beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support import preloaded
+from support.installed import needs
+from support.rig import MANIFEST, SCRIPTS
+
+if TYPE_CHECKING:
+    from support.rig import Answer, Bucket, Rig
+
+needs("transformers", "torch")
+
+ATTACHED = "attached to the Trainer of"
+
+
+def train(rig: Rig, name: str, *options: str) -> tuple[Answer, list[int]]:
+    """Train by a plain script, below a run that is told the target alone; where it began."""
+    report = rig.work / name
+    places = [str(rig.target), str(rig.gates), str(report), "--pause-at", "-1"]
+    words = preloaded.command(rig.python, SCRIPTS / "plain.py", [*places, *options])
+    told = {"MOUNTKIT_TARGET": str(rig.target), "MOUNTKIT_RESUME": "1"}
+    answer = rig.mountkit("run", "--", *words, limit=120.0, **told)
+    began = json.loads(report.read_text())["began_at"] if report.exists() else []
+    return answer, began
+
+
+def proven(bucket: Bucket) -> set[str]:
+    return {path for path in bucket.everything("run") if path.endswith(MANIFEST)}
+
+
+@pytest.mark.fault(4, 7)
+def test_it_is_proven_while_it_trains_and_resumed(rig: Rig, bucket: Bucket) -> None:
+    rig.mount(f"s3://{bucket.name}/run")
+    answer, began = train(rig, "first", "--steps", "2", "--save-steps", "2")
+    assert answer.code == 0, answer
+    assert f"is mounted at {rig.target} already" in answer.err
+    assert ATTACHED in answer.err
+    # Nothing has been drained: the mount is somebody else's, and stays.
+    assert proven(bucket) == {f"checkpoint-2/{MANIFEST}"}
+    assert rig.record() is not None
+    answer, began = train(rig, "second", "--steps", "4", "--save-steps", "2")
+    assert answer.code == 0, answer
+    assert began == [2]
+    assert proven(bucket) >= {f"checkpoint-4/{MANIFEST}"}
+    assert rig.umount().code == 0
+
+
+def test_without_a_mount_it_says_so(rig: Rig) -> None:
+    answer = rig.mountkit("run", "--", "/bin/true", MOUNTKIT_TARGET=str(rig.target))
+    assert answer.code == 0, answer
+    assert "no bucket is configured" in answer.err
+    assert "already" not in answer.err
+
+
+def test_another_directory_than_the_mounts_is_no_mount(rig: Rig, bucket: Bucket) -> None:
+    """Nor is one that nobody looks after, or that has been taken away."""
+    rig.mount(f"s3://{bucket.name}/run")
+    below = str(rig.target / "below")
+    answer = rig.mountkit("run", "--", "/bin/true", MOUNTKIT_TARGET=below)
+    assert "no bucket is configured" in answer.err
+    rig.kill(rig.supervisor())
+    answer = rig.mountkit("run", "--", "/bin/true", MOUNTKIT_TARGET=str(rig.target))
+    assert "no bucket is configured" in answer.err
+    assert rig.umount().code == 0
+    answer = rig.mountkit("run", "--", "/bin/true", MOUNTKIT_TARGET=str(rig.target))
+    assert "no bucket is configured" in answer.err
