@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mountkit.checkpoints.attestation import FileVerdict, compared, missing, read_back, wrong_size
@@ -117,9 +118,12 @@ def verify(store: Store, directory: str, level: str = "attest") -> CheckpointVer
             hint=f"See which one is: mountkit latest {store.source.url}",
         )
     present = listing(store, directory)
+    told: Mapping[str, Attestation | None] = {}
+    if level == "attest" and store.lists_checksums:
+        told = store.stat_many(inside(directory, entry.path) for entry in manifest.files)
 
     def one(entry: FileEntry) -> FileVerdict:
-        return verify_file(store, directory, entry, present.get(entry.path), level)
+        return verify_file(store, directory, entry, present.get(entry.path), level, told)
 
     with at_once(WORKERS, "verify") as pool:
         files = tuple(pool.map(one, manifest.files))
@@ -141,11 +145,13 @@ def verify_file(
     entry: FileEntry,
     present: ObjectInfo | None,
     level: str = "attest",
+    told: Mapping[str, Attestation | None] = MappingProxyType({}),
 ) -> FileVerdict:
     """Whether one file of a manifest is intact.
 
     ``store``, ``directory``, ``level``: As for ``verify``. ``entry``: What the manifest says.
-    ``present``: What a listing shows of the object, or None if it does not list it.
+    ``present``: What a listing shows of the object, or None if it does not list it. ``told``: What
+    the store said already of objects, by path below its source (``Store.stat_many``).
     """
     reference = FileDigest(entry.size, {REFERENCE: entry.crc64nvme})
     path = inside(directory, entry.path)
@@ -155,7 +161,7 @@ def verify_file(
         return wrong_size(entry.path, entry.size, present.size, present.tag)
     verdict = None
     if level == "attest":
-        verdict = _attested(entry, store.stat(path))
+        verdict = _attested(entry, told[path] if path in told else store.stat(path))
     if verdict is None:
         verdict = replace(read_back(store, path, reference, etag=present.tag), path=entry.path)
     return verdict

@@ -28,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from html import escape
@@ -40,6 +39,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mountkit.linux import mount_table
+from mountkit.timing import wait_until
 from support.versity import Versity
 
 if TYPE_CHECKING:
@@ -192,11 +192,9 @@ class Peers:
             command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            deadline = time.monotonic() + 30
-            while mount_table.at(str(mounted)) is None:
-                if daemon.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{way} does not mount: {' '.join(command)}")
-                time.sleep(0.05)
+            wait_until(lambda: daemon.poll() is not None or _mounted(mounted), 30)
+            if not _mounted(mounted):
+                raise RuntimeError(f"{way} does not mount: {' '.join(command)}")
             yield [python, *words]
         finally:
             subprocess.run(["fusermount3", "-u", "-z", str(mounted)], check=False, timeout=60)
@@ -207,16 +205,16 @@ class Peers:
 
     def _reap(self) -> None:
         """Take in what outlived its parent: its processor time counts, too."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            others = [each for each in psutil.Process().children() if each.pid != self._server.pid]
-            if not others:
-                return
-            for each in others:
+
+        def others() -> list[psutil.Process]:
+            found = [each for each in psutil.Process().children() if each.pid != self._server.pid]
+            for each in found:
                 with suppress(ChildProcessError):
                     os.waitpid(each.pid, os.WNOHANG)
-            time.sleep(0.05)
-        raise TimeoutError(f"{others} still run: the processor time of this way is not known")
+            return found
+
+        if not wait_until(lambda: not others(), 60):
+            raise TimeoutError(f"{others()} run on: the processor time of this way is not known")
 
     @staticmethod
     def _cpu() -> float:
@@ -225,6 +223,10 @@ class Peers:
 
     def _asked(self) -> int:
         return self._log.read_bytes().count(b"\n") if self._log.exists() else 0
+
+
+def _mounted(place: Path) -> bool:
+    return mount_table.at(str(place)) is not None
 
 
 def _loopback() -> int:

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
+from mountkit.timing import wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -109,23 +111,19 @@ def into_mount(folder: Path) -> None:
 def until_queue_is_empty(_: Path) -> None:
     """What is still to be uploaded of an rclone mount, asked ten times a second."""
     command = ["rclone", "rc", "--unix-socket", os.environ["PEERS_SOCKET"], "vfs/stats"]
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while True:
+
+    def empty() -> bool:
         told = subprocess.run(command, check=True, capture_output=True, timeout=60)
         cache = json.loads(told.stdout)["diskCache"]
-        if not cache["uploadsInProgress"] and not cache["uploadsQueued"]:
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{cache['uploadsQueued']} uploads wait after {LIMIT_SECONDS:g} s")
-        time.sleep(0.1)
+        return not cache["uploadsInProgress"] and not cache["uploadsQueued"]
+
+    if not wait_until(empty, LIMIT_SECONDS):
+        raise TimeoutError(f"uploads of rclone's still wait after {LIMIT_SECONDS:g} s")
 
 
 def wait_for(mark: Path) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not mark.exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{mark} does not come in {LIMIT_SECONDS:g} s")
-        time.sleep(0.01)
+    if not wait_until(mark.exists, LIMIT_SECONDS, pause=0.01):
+        raise TimeoutError(f"{mark} does not come in {LIMIT_SECONDS:g} s")
 
 
 QUEUED = "rclone mount, MOUNT_CACHED"
