@@ -70,7 +70,8 @@ test-chart: ## Run the tests of the Helm chart, which need no cluster
 test-cluster: ## Run the chart on a Kubernetes of one node, which is built once (eight minutes)
 	@python="$$(.ci/setup --fuse)"; tools="$$(.ci/setup --tools)"; \
 	chart="$$(PYTHON="$$python" .ci/setup-chart)"; cluster="$$(.ci/setup-cluster)"; \
-	PATH="$$cluster:$$chart:$$tools:$$PATH" exec "$$python" $(PYTEST) tests/cluster $(ARGS)
+	images="$$(.ci/setup-container)"; PATH="$$cluster:$$chart:$$tools:$$PATH" \
+	exec env $$images "$$python" $(PYTEST) tests/cluster $(ARGS)
 
 lint: ## Check style, types, and which folder imports which
 	@python="$$(.ci/setup)"; \

@@ -21,5 +21,7 @@ fi
 useradd --uid 1000 --user-group --create-home --shell /bin/bash mountkit
 # A mount may be shown to another container's user, with --option allow-other.
 sed -i 's/^#user_allow_other/user_allow_other/' /etc/fuse.conf
+# fusermount3 unmounts for nobody without it. Docker would make it, containerd would not.
+ln -sfn /proc/self/mounts /etc/mtab
 # Where a volume is mounted at one of these, it gets their owner.
 install -d -o mountkit -g mountkit /mnt/output /var/cache/mountkit /workspace

@@ -11,6 +11,7 @@ from pathlib import Path
 from mountkit.errors import MountUnavailableError
 
 FUSE_DEVICE = Path("/dev/fuse")
+MOUNT_TABLE = Path("/etc/mtab")
 CONTAINER = "--device /dev/fuse --cap-add SYS_ADMIN"
 UNMOUNT_SECONDS = 5.0
 
@@ -18,9 +19,10 @@ UNMOUNT_SECONDS = 5.0
 def fusermount(search_path: str) -> str:
     """The program that mounts and unmounts for ordinary users.
 
-    Raises MountUnavailableError if it, or the device, is missing.
+    Raises MountUnavailableError if it, the device, or its mount table is missing.
     """
     check_device()
+    check_table()
     return program(search_path)
 
 
@@ -33,6 +35,21 @@ def check_device() -> None:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         raise not_opened(error) from error
+
+
+def check_table(table: Path = MOUNT_TABLE, user: int | None = None) -> None:
+    """See that what is mounted can be unmounted again.
+
+    fusermount3 looks into the table whether a mount is its user's. Docker puts it into every
+    container; containerd, and with it Kubernetes, does not.
+
+    Raises MountUnavailableError if it is missing.
+    """
+    if (os.geteuid() if user is None else user) != 0 and not table.exists():
+        raise MountUnavailableError(
+            f"{table} is missing: an ordinary user could mount, and not unmount again.",
+            hint=f"Make it in the container's image: ln -s /proc/self/mounts {table}",
+        )
 
 
 def not_opened(error: OSError) -> MountUnavailableError:

@@ -46,6 +46,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 START_SECONDS = 120.0
 EVERY_SECONDS = 0.3
 END_SECONDS = 20.0
+# Of some hundred megabytes, on a busy machine.
+LOAD_SECONDS = 300.0
 
 
 def poll(condition: Callable[[], Any], what: str, limit: float) -> Any:
@@ -176,11 +178,33 @@ class Cluster:
         """SIGKILL to all of a container, as the kernel does it when a node has no memory left."""
         [found] = [
             status["containerID"].removeprefix("containerd://")
-            for status in pod["status"]["containerStatuses"]
+            for kind in ("containerStatuses", "initContainerStatuses")
+            for status in pod["status"].get(kind, [])
             if status["name"] == container
         ]
         killed = self._containerd("tasks", "kill", "--all", "--signal=SIGKILL", found)
         assert killed.code == 0, killed
+
+    def load(self, built: str) -> dict[str, str]:
+        """Bring an image of the Docker engine's into the cluster; its values for the chart.
+
+        The tests' Python may lie below /root, into which an ordinary user may look there.
+        """
+        archive = self.folder / "built.tar"
+        name, tag = "mountkit-test/cluster", str(os.getpid())
+        opened = f"{name}:{tag}"
+        try:
+            words = ["--name", self._cgroup, "--user=0", "--network=none", "--entrypoint=chmod"]
+            self.run("docker", "run", *words, built, "0755", "/root")
+            self.run("docker", "commit", self._cgroup, opened)
+            self.run("docker", "save", "--output", archive, opened, limit=LOAD_SECONDS)
+            words = ["images", "import", str(archive)]
+            assert (imported := self._containerd(*words, limit=LOAD_SECONDS)).code == 0, imported
+        finally:
+            archive.unlink(missing_ok=True)
+            self.run("docker", "rm", "--force", self._cgroup, check=False)
+            self.run("docker", "image", "rm", opened, check=False)
+        return {"repository": f"docker.io/{name}", "tag": tag}
 
     def fuse_mounts(self) -> list[str]:
         """Every FUSE mount of any pod, or of the node."""
@@ -324,9 +348,9 @@ class Cluster:
             return psutil.Process(self._process.pid).children(recursive=True)
         return []
 
-    def _containerd(self, *words: str) -> Told:
+    def _containerd(self, *words: str, limit: float = 60.0) -> Told:
         line = ["ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io", *words]
-        return self.inside_node(*line, check=False)
+        return self.inside_node(*line, check=False, limit=limit)
 
     def _answers(self, *words: str) -> bool:
         return self.kubectl(*words, check=False, limit=10).code == 0

@@ -50,6 +50,17 @@ class TestUnmount:
         assert fusermount.unmount(program(tmp_path / "f", script), "/mnt") == said
 
 
+class TestMountTable:
+    def test_without_it_an_ordinary_user_could_not_unmount(self, tmp_path):
+        table = tmp_path / "mtab"
+        with pytest.raises(MountUnavailableError, match="not unmount again") as caught:
+            fusermount.check_table(table, user=1000)
+        assert f"ln -s /proc/self/mounts {table}" in caught.value.hint
+        fusermount.check_table(table, user=0)
+        table.symlink_to("/proc/self/mounts")
+        fusermount.check_table(table, user=1000)
+
+
 def refusal(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
