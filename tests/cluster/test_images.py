@@ -34,7 +34,9 @@ def built(cluster: Cluster) -> dict[str, str]:
 def command(training: Callable[..., list[str]]) -> list[str]:
     """A training by the Python of the tests, which every container has: the image has no torch."""
     python, *words = training(STEPS)
-    return ["env", f"PYTHONPATH={PACKAGE}", f"{Path(sys.executable).parent}/{python}", *words]
+    # By what `run` has put there each Python below it finds its Trainers.
+    line = f'PYTHONPATH="$PYTHONPATH:{PACKAGE}" exec "$@"'
+    return ["sh", "-c", line, "sh", f"{Path(sys.executable).parent}/{python}", *words]
 
 
 @pytest.mark.parametrize("backend", backends.NAMES)
