@@ -158,7 +158,10 @@ def records(rig: Rig) -> dict[str, dict]:
     for path in rig.cache.rglob("vfsMeta/**/*"):
         # rclone rewrites a record in place: what is read in the middle of that says nothing.
         with contextlib.suppress(ValueError, FileNotFoundError):
-            found[path.name] = json.loads(path.read_text() if path.is_file() else "")
+            # Of two files that had one name two threads write it at once, and the longer text shows
+            # behind the last one: the first value counts, for rclone, too.
+            text = path.read_text() if path.is_file() else ""
+            found[path.name], _ = json.JSONDecoder().raw_decode(text)
     return found
 
 

@@ -135,7 +135,9 @@ class Cluster:
             "SLURM_JOB_NODELIST": "n[1-2]",
             **env,
         }
-        return subprocess.Popen(["bash", script], env=values, stderr=subprocess.PIPE)
+        # A shell that was started with a signal ignored cannot trap it: as Slurm starts it.
+        words = ["env", "--default-signal", "bash", script]
+        return subprocess.Popen(words, env=values, stderr=subprocess.PIPE)
 
     def run(self, job: Job = JOB, **env: str) -> tuple[int, str]:
         process = self.start(job, **env)
