@@ -16,7 +16,8 @@ KeepLocal = Literal["newest", "none", "all"]
 class Source:
     """A place in a bucket: ``s3://bucket/prefix``; ``mountkit.store.parse`` reads one.
 
-    ``prefix`` has no slash at either end; it is empty for the whole bucket.
+    Of ``file:///path`` the bucket is empty. ``prefix`` has no slash at either end; it is empty for
+    the whole bucket.
     """
 
     scheme: str
@@ -28,6 +29,11 @@ class Source:
         """The URL, without a slash at the end."""
         tail = f"/{self.prefix}" if self.prefix else ""
         return f"{self.scheme}://{self.bucket}{tail}"
+
+    @property
+    def directory(self) -> str:
+        """The absolute path of the directory of this machine that it is; "" if it is none."""
+        return f"/{self.prefix}" if self.scheme == "file" else ""
 
     def key(self, path: str) -> str:
         """The object key of a ``/``-separated path below this source ("" for the source)."""

@@ -83,7 +83,10 @@ class Bench:
         self._refuse_none()
         there = " and ".join(f"{each.backend} {each.version}" for each in self._candidates)
         self._tell(f"measuring {there}")
-        self._tell(f"writing below {self._place.child(self._name).url}; it is all removed again")
+        below = self._place.child(self._name)
+        self._tell(f"writing below {below.url}; it is all removed again")
+        # A directory is only made within one that is there.
+        open_store(below, self._settings.store(below)).check()
         for candidate in self._candidates:
             self._doing(f"mounting with {candidate.backend}")
             self._mount(candidate)

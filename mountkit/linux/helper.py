@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 REAP_SECONDS = 1.0
+WATCH_SECONDS = 0.5
 SAID_CHARACTERS = 300
 
 
@@ -26,10 +28,16 @@ class Ended:
     err: str
 
 
-def run(words: Sequence[str], timeout: float, data: bytes = b"") -> Ended:
+def run(
+    words: Sequence[str],
+    timeout: float,
+    data: bytes = b"",
+    watch: Callable[[], object] | None = None,
+) -> Ended:
     """Give ``words``, a script and its arguments, to a bare Python, and ``data`` to its stdin.
 
-    What it forked ends with it.
+    What it forked ends with it. ``watch`` is called while it is waited for, and may raise: then it
+    is given up.
     """
     # Not pipes: what it wrote can be read even if it cannot be killed. Nor files: a disk may be
     # full.
@@ -48,8 +56,7 @@ def run(words: Sequence[str], timeout: float, data: bytes = b"") -> Ended:
         )
         status = None
         try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                status = helper.wait(timeout)
+            status = _wait(helper, timeout, watch)
         finally:
             if status is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -61,6 +68,19 @@ def run(words: Sequence[str], timeout: float, data: bytes = b"") -> Ended:
         err.seek(0)
         lines = err.read().decode(errors="replace").strip().splitlines()
         return Ended(status, out.read(), lines[-1][:SAID_CHARACTERS] if lines else "")
+
+
+def _wait(
+    helper: subprocess.Popen[bytes], timeout: float, watch: Callable[[], object] | None
+) -> int | None:
+    end = time.monotonic() + timeout
+    while True:
+        left = max(0.0, end - time.monotonic())
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return helper.wait(left if watch is None else min(left, WATCH_SECONDS))
+        if watch is None or left <= WATCH_SECONDS:
+            return None
+        watch()
 
 
 def _memory(name: str) -> BinaryIO:

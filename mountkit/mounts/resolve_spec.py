@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
@@ -10,14 +12,18 @@ from mountkit.config.directories import cache_root
 from mountkit.config.environment import search_path
 from mountkit.errors import UsageError
 from mountkit.linux import paths
+from mountkit.linux.mount_table import lies_in
 from mountkit.spec import MountSpec, mount_id
 from mountkit.store import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from mountkit.config.settings import Settings
+    from mountkit.spec import Source
+
+# A file system that hangs is named by the store's own check, which follows.
+RESOLVE_SECONDS = 5.0
 
 
 def resolve_mount_spec(
@@ -43,6 +49,7 @@ def resolve_mount_spec(
     pairs = option_pairs(options)
     backend.check_options(pairs)
     path = paths.resolve(target)
+    _refuse_overlap(place, path)
     store = settings.store(place)
     # The first has the id of a machine alone, and its lease.
     node = str(settings.node or "")
@@ -60,6 +67,20 @@ def resolve_mount_spec(
         cache_size=settings.cache_size,
         options=tuple(pairs),
     )
+
+
+def _refuse_overlap(source: Source, target: str) -> None:
+    """A mount over its own source would wait for itself, and one within it would show itself."""
+    if not source.directory:
+        return
+    directory = paths.resolve_within(source.directory, RESOLVE_SECONDS)
+    if lies_in(target, directory) or lies_in(directory, target):
+        elsewhere = shlex.quote(f"/tmp/{Path(directory).name}")  # noqa: S108 - such as
+        raise UsageError(
+            f"{target} and the source, {directory}, lie in each other.",
+            hint="Mount it at an empty directory elsewhere, on this machine's own disk: "
+            f"mountkit run {shlex.quote(source.url)} {elsewhere} -- …",
+        )
 
 
 def option_pairs(options: Sequence[str]) -> list[tuple[str, str]]:

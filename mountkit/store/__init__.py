@@ -28,9 +28,9 @@ PROVIDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "adl": ("az", "AzProvider"),
         "gs": ("gs", "GSProvider"),
         "hdfs": ("hdfs", "HdfsProvider"),
+        "file": ("file", "FileProvider"),
     }
 )
-PLANNED_SCHEMES = frozenset({"file"})
 EXAMPLE = "Give a URL such as s3://my-bucket/run-1."
 
 
@@ -61,11 +61,6 @@ def parse(url: str) -> Source:
         raise UsageError(f"{url!r} is not a URL.", hint=EXAMPLE)
     if scheme in PROVIDERS:
         return provider(scheme).parse(url)
-    if scheme in PLANNED_SCHEMES:
-        known = " and ".join(f"{name}://" for name in PROVIDERS)
-        raise UsageError(
-            f"{scheme}:// is not supported yet; only {known} is (in {url!r}).", hint=EXAMPLE
-        )
     raise UsageError(f"{scheme}:// in {url!r} is not a scheme mountkit knows.", hint=EXAMPLE)
 
 

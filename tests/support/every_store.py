@@ -7,8 +7,12 @@ client sees it. One more is a class here, and a line in ``KINDS``.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
+import shutil
+import signal
+import subprocess
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -17,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from mountkit.linux import mount_table
 from mountkit.names import LEASE_NAME, PROBE_NAME
 from support import azurite, clouds, in_process, remotes
 from support.assertions import crc64
-from support.rig import MANIFEST, Answer, Rig, assert_same
+from support.rig import MANIFEST, Answer, Rig, assert_same, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -109,6 +114,45 @@ class WithPassword(Directory):
             return {}
 
         return take_up
+
+
+class OfTheMachine(Directory):
+    """A directory of this machine, on a file system whose server can stop to answer."""
+
+    def __init__(self, server: remotes.Sftp, mounted: Path) -> None:
+        self.server, self.mounted = server, mounted
+        self.environment, self.wrong = {}, {}
+        self._made: set[str] = set()
+        self.missing = f"file://{mounted}/nobody-has-made-it/run"
+
+    def url(self, prefix: str) -> str:
+        if prefix not in self._made:
+            (self.mounted / prefix).parent.mkdir(parents=True, exist_ok=True)
+            # Not once more: its server may be stopped by then.
+            self._made.add(prefix)
+        return f"file://{self.mounted}/{prefix}"
+
+    def wrong_url(self, prefix: str) -> str:
+        return f"{self.url(prefix)}/not-made-by-anybody/run"
+
+    @property
+    def secrets(self) -> list[str]:
+        return []
+
+    def put(self, path: str, data: bytes) -> None:
+        # By the file system itself, so that it knows of it.
+        (self.mounted / path).write_bytes(data)
+
+    def stop(self) -> None:
+        """As NFS waits for its server."""
+        self._signal(signal.SIGSTOP)
+
+    def start(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        for process in self.server.connections():
+            process.send_signal(number)
 
 
 class Azure:
@@ -256,10 +300,42 @@ def az(folder: Path) -> Iterator[Kind]:
         yield Azure(served)
 
 
+@contextlib.contextmanager
+def file(folder: Path) -> Iterator[Kind]:
+    """A directory of an sshd's, mounted: what is synced there is synced by the server."""
+    sshd = remotes.find_sshd()
+    if sshd is None or shutil.which("sshfs") is None:
+        pytest.skip("sshd or sshfs is not there: apt-get install openssh-server sshfs")
+    mounted = folder / "mounted"
+    mounted.mkdir()
+    with remotes.Sftp(folder, sshd, absolute=True) as served:
+        ssh = {
+            "Port": served.port,
+            "IdentityFile": folder / "user",
+            "UserKnownHostsFile": folder / "known_hosts",
+            "IdentitiesOnly": "yes",
+        }
+        options = [f"-o{name}={value}" for name, value in ssh.items()]
+        # What a test changes on the server is seen at once.
+        options += ["-odir_cache=no", "-oattr_timeout=0", "-oentry_timeout=0", "-odirect_io"]
+        place = f"{getpass.getuser()}@127.0.0.1:{served.data}"
+        words = ["setpriv", "--pdeathsig=KILL", "sshfs", "-f", place, str(mounted), *options]
+        with (folder / "sshfs.log").open("wb") as log:
+            daemon = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            eventually(lambda: mount_table.at(str(mounted)), "mounted")
+            yield OfTheMachine(served, mounted)
+        finally:
+            daemon.kill()
+            daemon.wait()
+            subprocess.run(["fusermount3", "-uzq", str(mounted)], check=False, timeout=10)
+
+
 KINDS: Mapping[str, Callable[[Path], AbstractContextManager[Kind]]] = {
     "sftp": sftp,
     "webdav": webdav,
     "az": az,
     "gs": clouds.gs,
     "hdfs": clouds.hdfs,
+    "file": file,
 }

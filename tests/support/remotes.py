@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -98,15 +100,20 @@ class Sftp:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, 9)
         self._process.wait()
-        import psutil
+        for process in self.connections():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
-        # Each connection is a session of its own.
+    def connections(self) -> list[psutil.Process]:
+        """Each is a session of its own."""
+        found = []
         for process in psutil.process_iter(["name"]):
             with contextlib.suppress(psutil.Error):
-                if process.info["name"] == "sshd" and str(self.port) in {
-                    str(each.laddr.port) for each in process.net_connections("tcp")
+                if process.info["name"] == "sshd" and self.port in {
+                    each.laddr.port for each in process.net_connections("tcp")
                 }:
-                    process.kill()
+                    found.append(process)
+        return found
 
     def __exit__(self, *_: object) -> None:
         self.stop()

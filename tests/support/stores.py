@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -222,6 +224,26 @@ def webdav(folder: Path) -> Iterator[Server]:
         rcd.end_all()
 
 
+@contextmanager
+def disk(folder: Path) -> Iterator[Server]:
+    """A file system that is mounted, though it is the machine's own once more."""
+    if os.geteuid() != 0:
+        pytest.skip("a directory on a disk of its own is tested by root alone, who may mount one")
+
+    def place(prefix: str) -> Place:
+        top = folder / prefix
+        top.mkdir()
+        source = Source("file", "", str(top).lstrip("/"))
+        return RemotePlace("disk", open_store(source, StoreOptions()), None, top, prefix)
+
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True, timeout=10)
+    try:
+        yield Server({}, place)
+    finally:
+        rcd.end_all()
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
+
+
 class AzurePlace(Place):
     """A prefix in a container; the client is Azure's own."""
 
@@ -350,6 +372,7 @@ SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[Server]]] = {
     "az": az,
     "gs": gs,
     "hdfs": hdfs,
+    "disk": disk,
 }
 
 

@@ -52,7 +52,6 @@ def test_urls_that_are_places(url, bucket, prefix):
         "hdfs://:8020/x",
         "hdfs://user@host:8020/x",
         "hdfs://host:8020/../x",
-        "file:///x",
         "s3://bucket/../other",
         "s3://bucket/./x",
         "s3://key:secret@bucket/run",

@@ -157,6 +157,9 @@ class RcloneStore(Client):
         ObjectChangedError
             If it broke off, and was replaced before it could be taken up.
         """
+        yield from self._streamed(path, chunk_bytes)
+
+    def _streamed(self, path: str, chunk_bytes: int) -> Generator[bytes, None, None]:
         first = None
         offset = 0
         for left in range(READ_TRIES, 0, -1):
@@ -206,7 +209,7 @@ class RcloneStore(Client):
         found: list[bytes] = []
         size = 0
         try:
-            with closing(self.chunks(path, chunk_bytes=min(limit + 1, CHUNK_BYTES))) as chunks:
+            with closing(self._streamed(path, min(limit + 1, CHUNK_BYTES))) as chunks:
                 for chunk in chunks:
                     found.append(chunk)
                     size += len(chunk)
@@ -214,12 +217,15 @@ class RcloneStore(Client):
                         raise VerificationError(
                             f"{self.url(path)} is bigger than {limit} bytes, which is too big for "
                             "what it is.",
-                            hint=f"See what it is: rclone cat --head 200 "
-                            f"{self.source.bucket}:{self.source.key(path)}",
+                            hint=f"See what it is: {self.peek(path)}",
                         )
         except ObjectMissingError:
             return None
         return b"".join(found)
+
+    def peek(self, path: str) -> str:
+        """What a person types to see the first bytes of a file."""
+        return f"rclone cat --head 200 {self.source.bucket}:{self.source.key(path)}"
 
     def read(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> Version:
         """A small file as it is now, or that it is not there; the store tells no time.

@@ -69,7 +69,7 @@ class TestErrors:
         ("words", "code", "says"),
         [
             (["mount", "bucket", "/mnt"], 2, "'bucket' is not a URL."),
-            (["mount", "file:///b", "/mnt"], 2, "file:// is not supported yet"),
+            (["mount", "file://b", "/mnt"], 2, "'file://b' names no absolute path"),
             (["mount", "s3://b", "/mnt", "--backend", "sshfs"], 2, "no backend called 'sshfs'"),
             (["mount", "s3://b", "/mnt", "--option", "x"], 2, "not KEY=VALUE"),
             (["mount", "s3://b", "/mnt", "--option", "cache-dir=/x"], 2, "mountkit's own"),

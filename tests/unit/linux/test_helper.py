@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import select
+import time
+
+import pytest
 
 from mountkit.linux import helper
 
@@ -31,3 +34,24 @@ def test_one_that_hangs_is_ended_and_what_it_forked_with_it_and_what_it_said_is_
         pass
     assert select.select([reader], [], [], 0)[0]
     os.close(reader)
+
+
+def test_who_watches_may_give_it_up():
+    class OverError(Exception):
+        pass
+
+    looks = []
+
+    def watch():
+        looks.append(time.monotonic())
+        if len(looks) == 2:
+            raise OverError
+
+    with pytest.raises(OverError):
+        helper.run(["-c", "import time; time.sleep(600)"], 600.0, watch=watch)
+    assert len(looks) == 2
+
+
+def test_a_watch_makes_no_wait_longer_and_hides_no_end():
+    assert helper.run(["-c", "import time; time.sleep(600)"], 0.7, watch=list).status is None
+    assert helper.run(["-c", "raise SystemExit(3)"], 30.0, watch=list).status == 3

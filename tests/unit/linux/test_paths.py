@@ -61,6 +61,16 @@ def entry(target: Path, source: str = "mountkit-1", fstype: str = "fuse.rclone")
     return MountEntry(str(target), fstype, source, 52)
 
 
+class TestResolveWithin:
+    def test_it_is_asked_of_the_file_system(self, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "a b")
+        assert paths.resolve_within(f"{tmp_path}/link/x", 30.0) == f"{tmp_path}/a b/x"
+
+    def test_without_an_answer_its_letters_count(self, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "a b")
+        assert paths.resolve_within(f"{tmp_path}/link/../x", 0.0) == f"{tmp_path}/x"
+
+
 class TestMountAround:
     @pytest.mark.parametrize("source", ["mountkit-1", "mountpoint-s3"])
     def test_a_backends_mount_and_what_is_below(self, source):

@@ -9,7 +9,7 @@ import pytest
 
 from mountkit.errors import UsageError
 from mountkit.spec import Source, StoreOptions
-from mountkit.store import PLANNED_SCHEMES, PROVIDERS, provider, refusal_in
+from mountkit.store import PROVIDERS, parse, provider, refusal_in
 
 S3 = Source("s3", "bucket", "run")
 
@@ -37,8 +37,17 @@ def test_a_scheme_that_nobody_provides(scheme):
         provider(scheme)
 
 
-def test_what_is_planned_is_not_there_yet():
-    assert PLANNED_SCHEMES.isdisjoint(PROVIDERS)
+def test_a_directory_of_this_machine_is_an_absolute_path():
+    assert parse("file:///lustre//me/run-1/") == Source("file", "", "lustre/me/run-1")
+    assert parse("file:///lustre/me").directory == "/lustre/me"
+    assert S3.directory == ""
+
+
+@pytest.mark.parametrize("url", ["file://run", "file://", "file:///", "file:///a/../b"])
+def test_anything_else_is_none(url):
+    with pytest.raises(UsageError) as caught:
+        parse(url)
+    assert "file:///lustre/me/run-1" in caught.value.hint
 
 
 @pytest.mark.parametrize("scheme", PROVIDERS)
@@ -48,13 +57,14 @@ def test_what_every_store_says_of_itself(scheme):
     assert found.credentials
     assert found.daemon_credentials
     assert found.refusal_in("dial tcp: connection refused") is None
-    source = Source(scheme, "bucket", "run")
+    source = Source(scheme, "" if scheme == "file" else "bucket", "run")
     remote = found.rclone_remote(source, StoreOptions(), ("name", "value"))
     assert all(option.startswith(remote.options) for option in found.rclone_owned)
     # Of a remote of the user's own, only rclone knows.
     assert "type" in remote.configuration or not remote.options
     for command in (found.list_command(source.url), found.delete_command(source.url)):
-        assert source.url in command or f"{source.bucket}:{source.prefix}" in command
+        names = {source.url, f"{source.bucket}:{source.prefix}", source.directory or source.url}
+        assert any(name in command for name in names)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""A directory of this machine that outlives the job: NFS, Lustre, a shared disk."""

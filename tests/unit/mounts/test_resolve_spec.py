@@ -1,0 +1,31 @@
+"""What may be mounted where."""
+
+from __future__ import annotations
+
+import pytest
+
+from mountkit.config.settings import Settings
+from mountkit.errors import UsageError
+from mountkit.mounts.resolve_spec import resolve_mount_spec
+
+
+def resolved(tmp_path, source, target):
+    settings = Settings(backend="rclone", cache_dir=str(tmp_path / "cache"))
+    return resolve_mount_spec(source, target, settings)
+
+
+@pytest.mark.parametrize("below", ["", "/deep/er", "/.."])
+def test_a_directory_is_not_mounted_over_itself(tmp_path, below):
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    target = f"{tmp_path}/disk{below}"
+    for source in (f"file://{tmp_path}/disk", f"file://{tmp_path}/link"):
+        with pytest.raises(UsageError, match="lie in each other"):
+            resolved(tmp_path, source, target)
+
+
+def test_beside_it_it_is(tmp_path):
+    spec = resolved(tmp_path, f"file://{tmp_path}/disk/run", tmp_path / "disk" / "run-1")
+    assert (spec.source.directory, spec.target) == (
+        f"{tmp_path}/disk/run",
+        f"{tmp_path}/disk/run-1",
+    )
