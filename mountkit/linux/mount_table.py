@@ -18,7 +18,8 @@ OCTAL = re.compile(r"\\([0-7]{3})")
 class MountEntry:
     """One line of the table. ``minor`` names the FUSE connection below /sys/fs/fuse.
 
-    ``id`` is what ``/proc/PID/fdinfo`` knows the mount by.
+    ``id`` is what ``/proc/PID/fdinfo`` knows the mount by, ``root`` which directory of the file
+    system is mounted.
     """
 
     target: str
@@ -26,6 +27,7 @@ class MountEntry:
     source: str
     minor: int
     id: int = field(default=0, compare=False)
+    root: str = field(default="/", compare=False)
 
 
 def _unescape(field: str) -> str:
@@ -49,6 +51,7 @@ def parse(table: str) -> tuple[MountEntry, ...]:
                 source=_unescape(after[1]),
                 minor=int(minor) if minor.isdigit() else -1,
                 id=int(before[0]) if before[0].isdigit() else 0,
+                root=_unescape(before[3]),
             )
         )
     return tuple(entries)

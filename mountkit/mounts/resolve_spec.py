@@ -49,7 +49,7 @@ def resolve_mount_spec(
     pairs = option_pairs(options)
     backend.check_options(pairs)
     path = paths.resolve(target)
-    _refuse_overlap(place, path)
+    _refuse_overlap(place, path, str(root))
     store = settings.store(place)
     # The first has the id of a machine alone, and its lease.
     node = str(settings.node or "")
@@ -69,7 +69,7 @@ def resolve_mount_spec(
     )
 
 
-def _refuse_overlap(source: Source, target: str) -> None:
+def _refuse_overlap(source: Source, target: str, cache: str) -> None:
     """A mount over its own source would wait for itself, and one within it would show itself."""
     if not source.directory:
         return
@@ -80,6 +80,12 @@ def _refuse_overlap(source: Source, target: str) -> None:
             f"{target} and the source, {directory}, lie in each other.",
             hint="Mount it at an empty directory elsewhere, on this machine's own disk: "
             f"mountkit run {shlex.quote(source.url)} {elsewhere} -- …",
+        )
+    if lies_in(paths.resolve(cache), directory):
+        raise UsageError(
+            f"The cache, {cache}, lies in the source, {directory}.",
+            hint="Name a directory below it, such as "
+            f"{shlex.quote(source.child('run-1').url)}; or put the cache elsewhere: --cache-dir",
         )
 
 

@@ -19,6 +19,7 @@ from mountkit.errors import (
     TimeUpError,
     VerificationError,
 )
+from mountkit.linux import mount_table
 from mountkit.linux.mount_table import MountEntry
 from mountkit.spec import StoreOptions
 from mountkit.store import open_store, parse, provider, refusal_in
@@ -52,6 +53,13 @@ def in_memory(path: Path) -> int:
 def of(descriptor: int) -> Path:
     """The path of an open file."""
     return Path(f"/proc/self/fd/{descriptor}").readlink()
+
+
+def mount_of(place: Path) -> int:
+    """The id of the mount that a place lies on, as findmnt tells it."""
+    words = ["findmnt", "--noheadings", "--output", "ID", "--target", str(place)]
+    told = subprocess.run(words, check=True, capture_output=True, timeout=10).stdout
+    return int(told.split()[-1])
 
 
 class TestSettling:
@@ -94,15 +102,38 @@ class TestSettling:
     def test_what_is_there(self, tmp_path, file):
         top = tmp_path / "top"
         (tmp_path / "link").symlink_to(top)
+        mount = mount_of(tmp_path)
         status = file.stat()
-        stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        stamp = (status.st_dev, status.st_ino, status.st_size)
+        stamp += (status.st_mtime_ns, status.st_ctime_ns)
         for name in ("top", "link"):
             found = settle.settle(str(tmp_path / name), str(file), 10, SILENT)
-            assert found == settle.Settled(str(top), True, stamp, "")
+            assert found == settle.Settled(True, mount, stamp)
         for none in (top / "none", file / "none"):
             assert settle.settle(str(top), str(none), 10, SILENT).stamp == ()
-        gone = settle.look(str(tmp_path / "none"), 10, SILENT)
-        assert gone == settle.Settled(str(tmp_path / "none"), False, (), "")
+        for gone in ("none", "none/deeper", "top/deep/model.safetensors"):
+            found = settle.look(str(tmp_path / gone), 10, SILENT)
+            assert found == settle.Settled(False, mount)
+
+    def test_it_is_the_mount_of_the_file_that_counts(self, tmp_path, file):
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            Path(folder, "x").write_bytes(b"x")
+            (file.parent / "elsewhere").symlink_to(folder)
+            found = settle.settle(
+                str(tmp_path / "top"), str(file.parent / "elsewhere" / "x"), 10, SILENT
+            )
+            assert found.mount == mount_of(Path(folder)) != mount_of(tmp_path)
+
+    def test_a_file_that_may_only_be_read_is_synced_too(self, tmp_path, file):
+        synced = []
+        subprocess.run(["chattr", "+i", str(file)], check=False, timeout=10)
+        try:
+            told = settle_child.settle_file(str(file), lambda it: synced.append(of(it)))
+        finally:
+            subprocess.run(["chattr", "-i", str(file)], check=False, timeout=10)
+        assert synced == [file]
+        assert settle_child.settle_file(str(file), os.fsync)["writable"] is True
+        assert told["stamp"] is not None
 
     def test_what_the_disk_says_against_it_is_told(self, tmp_path, file):
         loop = file.with_name("loop")
@@ -122,37 +153,50 @@ class TestSettling:
             settle._asked(words, 60, SILENT, over.check, script=())
 
 
-def entry(target, fstype="nfs4"):
-    return MountEntry(target, fstype, "", 1)
+def entry(number, target, fstype, root="/"):
+    return MountEntry(target, fstype, "", 1, number, root)
 
 
 class TestDisks:
+    POD = "/var/lib/kubelet/pods/7/volumes/kubernetes.io~empty-dir/scratch"
     TABLE = (
-        entry("/", "ext4"),
-        entry("/lustre", "lustre"),
-        entry("/dev/shm", "tmpfs"),
-        entry("/nfs"),
-        entry("/nfs", "fuse.rclone"),
-        entry("/ssh", "fuse.sshfs"),
+        entry(1, "/", "ext4"),
+        entry(2, "/lustre", "lustre"),
+        entry(3, "/dev/shm", "tmpfs"),
+        entry(4, "/nfs", "nfs4"),
+        entry(5, "/nfs", "fuse.rclone"),
+        entry(6, "/ssh", "fuse.sshfs"),
+        entry(7, "/azure", "cifs"),
+        entry(8, "/scratch", "ext4", POD),
+        entry(9, "/data", "xfs", "/volumes/data"),
     )
 
-    @pytest.mark.parametrize("path", ["/lustre", "/lustre/me/run", "/ssh/run"])
-    def test_what_outlives_the_job(self, path):
-        assert disk.refusal(path, self.TABLE) == ""
+    @pytest.mark.parametrize("mount", [2, 4, 6, 7, 9])
+    def test_what_outlives_the_job(self, mount):
+        assert disk.refusal(mount, self.TABLE) == ""
 
     @pytest.mark.parametrize(
-        ("path", "why"),
+        ("mount", "why"),
         [
-            ("/", "root file system"),
-            ("/lustre2/run", "root file system"),
-            ("/dev/shm/run", "memory"),
-            ("/nfs/run", "fuse.rclone"),
+            (1, "root file system"),
+            (3, "memory"),
+            (5, "fuse.rclone"),
+            (8, "goes with its pod"),
+            (99, "no mount table"),
+            (-1, "no mount table"),
         ],
     )
-    def test_what_does_not(self, path, why):
-        assert why in disk.refusal(path, self.TABLE)
-        assert "root file system" in disk.refusal("/lustre/run", self.TABLE[:1])
-        assert "root file system" in disk.refusal("/lustre/run", ())
+    def test_what_does_not(self, mount, why):
+        assert why in disk.refusal(mount, self.TABLE)
+
+    def test_what_is_not_synced_for_a_reader(self):
+        assert "may not write" in disk.refusal(7, self.TABLE, writable=False)
+        assert disk.refusal(4, self.TABLE, writable=False) == ""
+
+    def test_what_of_a_disk_is_mounted_is_in_the_table(self):
+        line = f"30 1 8:1 {self.POD} /scratch rw - ext4 /dev/sda1 rw\n"
+        (found,) = mount_table.parse(line)
+        assert (found.id, found.root) == (30, self.POD)
 
 
 class TestStore:
@@ -183,9 +227,17 @@ class TestStore:
             for asked in (place.store, store):
                 with pytest.raises(MountUnavailableError, match="Nothing can be proven"):
                     next(asked.chunks("a"))
-                with pytest.raises(MountUnavailableError, match="Nothing can be proven"):
-                    asked.put("b", b"proven")
+                for ask in (
+                    lambda asked=asked: asked.put("b", b"proven"),
+                    lambda asked=asked: asked.get("b"),
+                ):
+                    with pytest.raises(MountUnavailableError, match="Nothing can be proven"):
+                        ask()
             assert [each.name for each in Path(folder).iterdir()] == ["a"]
+            Path(folder, "a").unlink()
+            for look in (store.list, store.directories):
+                with pytest.raises(MountUnavailableError, match="Nothing can be proven"):
+                    list(look())
             place.disk.unlink()
         place.disk.with_name("unmounted").rename(place.disk)
         assert [*place.store.chunks("a")] == [b"proven"]
@@ -208,7 +260,7 @@ class TestStore:
                     (place.disk / "a").unlink()
                 return answer
 
-        with pytest.raises(NotDurableError, match="not there"):
+        with pytest.raises(NotDurableError, match="not on the disk as it was written"):
             Removed(place.store.source).put("a", b"proven")
 
     def test_what_a_file_system_says_is_told_from_what_its_files_are_called(self, place):

@@ -21,15 +21,17 @@ SCRIPT = Path(__file__).with_name("settle_child.py")
 class Settled:
     """What is at a place.
 
-    ``real`` is the path of the source without links, ``directory`` whether it is one; ``stamp``
-    tells the file from another that is written in its place, and is empty if there is none;
-    ``failed`` is what the file system said against it.
+    ``directory`` is whether the source is one, ``mount`` the id of the mount that the file lies on,
+    or else the source, or what there is of its path. ``stamp`` tells the file from another that is
+    written in its place, and is empty if there is none; ``writable`` is whether this user may write
+    it. ``failed`` is what the file system said against it.
     """
 
-    real: str
     directory: bool
-    stamp: tuple[int, ...]
-    failed: str
+    mount: int
+    stamp: tuple[int, ...] = ()
+    writable: bool = True
+    failed: str = ""
 
 
 def look(
@@ -70,6 +72,6 @@ def _asked(
         raise silent
     if ended.status != 0:
         why = ended.err or f"the process that asked it ended with {ended.status}"
-        return Settled("", directory=False, stamp=(), failed=why)
+        return Settled(directory=False, mount=-1, failed=why)
     told = json.loads(ended.out)
-    return Settled(told["real"], told["directory"], tuple(told["stamp"] or ()), told["failed"])
+    return Settled(**{**told, "stamp": tuple(told["stamp"] or ())})

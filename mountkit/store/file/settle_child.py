@@ -1,9 +1,10 @@
 """Brings a file to its disk, and out of the kernel's memory; see ``settle``. Run as a script.
 
-Usage: ``settle_child.py TOP [PATH]``. Standard output gets an object: ``real``, the path of TOP
-without links; ``directory``, whether it is one; ``stamp``, what tells the file from another that is
-written in its place, or null if it is not there; ``failed``, in words, where something did not
-work.
+Usage: ``settle_child.py TOP [PATH]``. Standard output gets an object: ``directory``, whether TOP is
+one; ``mount``, the id of the mount that PATH lies on, or else TOP, or what there is of it;
+``stamp``, what tells the file from another that is written in its place, or null if it is not
+there; ``writable``, whether it could be opened for writing; ``failed``, in words, where something
+did not work.
 """
 
 import errno
@@ -24,12 +25,12 @@ MISSING = (FileNotFoundError, NotADirectoryError)
 
 def settle(top: str, path: str = "", sync: Sync = os.fsync) -> dict[str, object]:
     """Do it, and say what came of it; ``sync`` is given a descriptor."""
-    told: dict[str, object] = {"real": "", "directory": False, "stamp": None, "failed": ""}
+    told: dict[str, object] = {"directory": False, "mount": -1, "stamp": None, "writable": True}
+    told["failed"] = ""
     try:
-        told["real"] = os.path.realpath(top)
-        told["directory"] = stat.S_ISDIR(os.stat(top).st_mode)  # noqa: PTH116
+        told["mount"], told["directory"] = look(os.path.realpath(top))
         if path:
-            told["stamp"] = settle_file(path, sync)
+            told.update(settle_file(path, sync))
             settle_directories(os.path.realpath(top), os.path.realpath(path), sync)
     except MISSING:
         pass
@@ -38,22 +39,59 @@ def settle(top: str, path: str = "", sync: Sync = os.fsync) -> dict[str, object]
     return told
 
 
-def settle_file(path: str, sync: Sync) -> list[int]:
+def look(top: str) -> tuple[int, bool]:
+    """The mount that a path lies on, whose end may be missing; and whether it is a directory."""
+    there = top
+    while True:
+        try:
+            descriptor = os.open(there, os.O_PATH | os.O_CLOEXEC)
+            break
+        except MISSING:
+            there = os.path.dirname(there)  # noqa: PTH120 - a bare Python starts sooner
+    try:
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        return mount_of(descriptor), there == top and is_directory
+    finally:
+        os.close(descriptor)
+
+
+def settle_file(path: str, sync: Sync) -> dict[str, object]:
     """Sync it first: what is still to be written is not dropped."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor, writable = open_file(path)
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             sync(descriptor)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         now = os.fstat(descriptor)
-        return [now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns]
+        stamp = [now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns]
+        return {"stamp": stamp, "mount": mount_of(descriptor), "writable": writable}
     finally:
         os.close(descriptor)
 
 
+def open_file(path: str) -> tuple[int, bool]:
+    """For writing, for SMB syncs no other; else for reading."""
+    how = os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDWR | how), True
+    except OSError as error:
+        if error.errno not in HIDDEN | {errno.EROFS, errno.EISDIR, errno.ETXTBSY}:
+            raise
+    return os.open(path, os.O_RDONLY | how), False
+
+
+def mount_of(descriptor: int) -> int:
+    """The id of the mount, as the mount table has it."""
+    with open(f"/proc/self/fdinfo/{descriptor}") as info:  # noqa: PTH123
+        for line in info:
+            if line.startswith("mnt_id:"):
+                return int(line.split()[1])
+    return -1
+
+
 def settle_directories(top: str, path: str, sync: Sync) -> None:
     """Sync the names, up to the top of the file system: a file without a name is lost."""
-    device = os.stat(path).st_dev  # noqa: PTH116 - a bare Python starts sooner
+    device = os.stat(path).st_dev  # noqa: PTH116
     folder = path
     while folder != "/":
         folder = os.path.dirname(folder)  # noqa: PTH120

@@ -24,22 +24,30 @@ from mountkit.errors import (
 )
 from mountkit.formatting import printable
 from mountkit.linux import mount_table
-from mountkit.store.base import CHUNK_BYTES, ObjectChangedError, ObjectMissingError, StoreFacts
+from mountkit.names import LEASE_NAME
+from mountkit.store.base import (
+    CHUNK_BYTES,
+    SMALL_OBJECT_BYTES,
+    ObjectChangedError,
+    ObjectInfo,
+    ObjectMissingError,
+    StoreFacts,
+)
 from mountkit.store.file import disk, settle
 from mountkit.store.remote.configuration import Remote
 from mountkit.store.remote.store import RcloneStore
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from mountkit.store.file.settle import Settled
     from mountkit.store.remote.rcd import CallError
 
-# Some file systems, Lustre among them, keep whole seconds. rclone reckons with nanoseconds, and takes
-# each file that it has just written for one that was damaged.
+# Some file systems, such as sshfs, keep whole seconds. rclone reckons with nanoseconds, and takes
+# each file that it has just written there for one that was damaged.
 CONFIGURATION: Mapping[str, str] = MappingProxyType({"type": "local", "no_set_modtime": "true"})
 # A disk may have much of a file still to write. It takes no less than this in a second.
-SLOWEST_BYTES = 100_000_000
+SLOWEST_BYTES = 50_000_000
 # No name that a remote of the user's could have.
 REMOTE = Remote("file:", {"": CONFIGURATION})
 # What a file system says, behind the name of the file; the name may have any word in it.
@@ -91,13 +99,34 @@ class FileStore(RcloneStore):
     def put(self, path: str, data: bytes) -> None:
         """Write a small file, so that it is on the disk; see ``RcloneStore.put``."""
         # rclone makes the directories that are missing, also where no disk is mounted.
-        self._still_mounted(self._answered(self._look(), "write", ""))
+        self._see_that_it_is_mounted("write")
         super().put(path, data)
-        if not self._settle(path, "write").stamp:
+        if path.rpartition("/")[2] == LEASE_NAME:
+            # Nobody needs it after this machine, and a busy disk must not hold it up.
+            return
+        try:
+            arrived = b"".join(self.chunks(path)) == data
+        except ObjectMissingError:
+            arrived = False
+        if not arrived:
             raise NotDurableError(
-                f"{printable(self.url(path))} is not there, although it was written.",
+                f"{printable(self.url(path))} is not on the disk as it was written.",
                 hint=f"See what is mounted there: {self._findmnt}",
             )
+
+    def get(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> bytes | None:
+        """The bytes of a small file, as the kernel has them; see ``RcloneStore.get``."""
+        data = super().get(path, limit=limit)
+        if data is None:
+            self._see_that_it_is_mounted("read")
+        return data
+
+    def _listed(self, prefix: str, **how: bool) -> Iterator[ObjectInfo]:
+        found = list(super()._listed(prefix, **how))
+        if not found:
+            # Where its disk is not mounted there is nothing, either.
+            self._see_that_it_is_mounted("list")
+        return iter(found)
 
     def check(self, *, write: bool = True, seconds: float = 9.0) -> StoreFacts:
         """Try everything a save will need, and say what is wrong, within ``seconds``.
@@ -117,18 +146,24 @@ class FileStore(RcloneStore):
                 hint="Mount its file system, correct the path, or make it: "
                 f"mkdir -p {shlex.quote(parent)}",
             )
-        found = self._answered(self._look(), "list", "")
-        if why := disk.refusal(found.real, mount_table.read()):
+        found = self._look(self._left(began, seconds), "list")
+        if why := disk.refusal(found.mount, mount_table.read()):
             raise self._no_disk(ConfigurationError, why)
-        left = max(1.0, seconds - (time.monotonic() - began))
+        left = self._left(began, seconds)
         return replace(
             super().check(write=write, seconds=left), credentials="the rights of this user"
         )
 
-    def _look(self) -> Settled:
-        seconds = self._seconds()
-        silent = self.silent(seconds, "list", "")
-        return settle.look(self.source.directory, seconds, silent, self.deadline.check)
+    def _left(self, began: float, seconds: float) -> float:
+        return max(1.0, seconds - (time.monotonic() - began))
+
+    def _look(self, seconds: float, doing: str) -> Settled:
+        silent = self.silent(seconds, doing, "")
+        found = settle.look(self.source.directory, seconds, silent, self.deadline.check)
+        return self._answered(found, doing, "")
+
+    def _see_that_it_is_mounted(self, doing: str) -> None:
+        self._still_mounted(self._look(self._seconds(), doing))
 
     def _settle(self, path: str, doing: str) -> Settled:
         self.deadline.check()
@@ -149,7 +184,7 @@ class FileStore(RcloneStore):
 
     def _still_mounted(self, found: Settled) -> None:
         """It was when it was checked, and is waited for."""
-        if why := disk.refusal(found.real, mount_table.read()):
+        if why := disk.refusal(found.mount, mount_table.read(), writable=found.writable):
             raise self._no_disk(MountUnavailableError, why)
 
     def _no_disk(self, kind: type[MountkitError], why: str) -> MountkitError:

@@ -29,3 +29,9 @@ def test_beside_it_it_is(tmp_path):
         f"{tmp_path}/disk/run",
         f"{tmp_path}/disk/run-1",
     )
+
+
+def test_nor_does_its_cache_lie_in_it(tmp_path):
+    with pytest.raises(UsageError, match="lies in the source") as caught:
+        resolved(tmp_path, f"file://{tmp_path}", "/mnt/elsewhere")
+    assert f"file://{tmp_path}/run-1" in caught.value.hint
