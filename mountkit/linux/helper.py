@@ -73,6 +73,9 @@ def run(
 def _wait(
     helper: subprocess.Popen[bytes], timeout: float, watch: Callable[[], object] | None
 ) -> int | None:
+    if timeout <= 0:
+        # No time is no answer, also where the machine was slow and it has ended meanwhile.
+        return None
     end = time.monotonic() + timeout
     while True:
         left = max(0.0, end - time.monotonic())
