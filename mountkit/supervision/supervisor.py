@@ -212,6 +212,9 @@ class Supervisor:
             self._end_fenced()
             return False
         verdict = self._monitor.look()
+        if self._fenced:
+            # What was seen may be the end that the fence made, and is no loss to be repaired.
+            return True
         self._failing.unasked(self._monitor.unasked)
         asked = self._mounter.directory.asked_to_stop()
         action = decide(verdict.health, self._failures, self._attempts, stop_asked=asked)
