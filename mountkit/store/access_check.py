@@ -5,12 +5,14 @@ By what every store can be asked. S3 has one of its own, which tells regions and
 
 from __future__ import annotations
 
+import copy
 import secrets
 from typing import TYPE_CHECKING, Protocol
 
 from mountkit.errors import MountkitError, MountUnavailableError, PermissionDeniedError
 from mountkit.names import PROBE_NAME
 from mountkit.store.base import Store, StoreFacts
+from mountkit.store.place import ATTEMPTS
 from mountkit.store.preflight import AGAIN_SECONDS, PROBE_BODY, Preflight
 
 if TYPE_CHECKING:
@@ -19,10 +21,13 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     Answer = TypeVar("Answer")
+    T = TypeVar("T", bound="Checked")
 
 
 class Checked(Store, Protocol):
     """A store that says of itself what the messages need."""
+
+    patience: float
 
     @property
     def endpoint(self) -> str:
@@ -40,10 +45,6 @@ class Checked(Store, Protocol):
 
     def no_credentials(self) -> MountkitError:
         """What it means that they were looked for in vain until the time was up."""
-        ...
-
-    def hurried(self, seconds: float) -> Checked:
-        """The same store, asked with less patience."""
         ...
 
 
@@ -76,7 +77,14 @@ def check(
     MountUnavailableError
         The store cannot be reached, or not in time; or this machine is too busy to ask it.
     """
-    return _Trial(store.hurried(seconds), write=write).within(seconds, pause)
+    return _Trial(hurried(store, seconds), write=write).within(seconds, pause)
+
+
+def hurried(store: T, seconds: float) -> T:
+    """The same store, for a first look: one try may take all of the time."""
+    other = copy.copy(store)
+    other.patience = min(store.patience, seconds * ATTEMPTS)
+    return other
 
 
 _FIND = "find credentials for"

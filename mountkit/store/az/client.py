@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mountkit.errors import ConfigurationError
 from mountkit.store.az import account, errors
-from mountkit.timing import Deadline
+from mountkit.store.place import ATTEMPTS, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,39 +20,27 @@ if TYPE_CHECKING:
     from mountkit.errors import MountkitError
     from mountkit.spec import Source, StoreOptions
     from mountkit.store.az.account import Account
+    from mountkit.timing import Deadline
 
-PATIENCE_SECONDS = 60.0
 INSTALL = "pip install 'mountkit[az]'"
-# Of its own accord the library tries a refused connection again for 80 s.
-ATTEMPTS = 3
 BACKOFF_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 
 
-class Connection:
-    """The client for one source, made on first use and shared by threads.
-
-    ``patience`` is about how long, in seconds, one request may go unanswered, retries included;
-    less where a ``deadline`` comes near. Once it has passed, nothing is asked any more.
-    """
+class Connection(Place):
+    """The client for one source, made on first use and shared by threads."""
 
     def __init__(
         self,
         source: Source,
-        options: StoreOptions,
-        patience: float = PATIENCE_SECONDS,
+        options: StoreOptions | None = None,
+        *,
+        patience: float | None = None,
         deadline: Deadline | None = None,
     ) -> None:
-        self.source = source
-        self.options = options
-        self.patience = patience
-        self.deadline = deadline or Deadline()
+        super().__init__(source, options, patience=patience, deadline=deadline)
         self._lock = threading.RLock()
         self._made: list[tuple[Account, Any]] = []
-
-    def url(self, path: str) -> str:
-        """The URL of a path below the source."""
-        return self.source.child(path.rstrip("/")).url if path else self.source.url
 
     @property
     def endpoint(self) -> str:
@@ -83,6 +71,7 @@ class Connection:
             found.url,
             account.container(self.source),
             credential=_credential(found, self.source.url),
+            # Of its own accord the library tries a refused connection again for 80 s.
             retry_total=ATTEMPTS - 1,
             retry_connect=ATTEMPTS - 1,
             retry_read=ATTEMPTS - 1,

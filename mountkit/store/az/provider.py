@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar
 from mountkit.errors import UsageError
 from mountkit.spec import Source, StoreOptions
 from mountkit.store.az import account, errors
-from mountkit.store.az.client import PATIENCE_SECONDS
 from mountkit.store.az.store import AzStore
 from mountkit.store.base import RcloneRemote
 
@@ -96,7 +95,7 @@ class AzProvider:
         deadline: Deadline | None = None,
     ) -> AzStore:
         """A container, or a place in one."""
-        return AzStore(source, options, patience=patience or PATIENCE_SECONDS, deadline=deadline)
+        return AzStore(source, options, patience=patience, deadline=deadline)
 
     def rclone_remote(
         self,

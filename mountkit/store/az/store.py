@@ -8,15 +8,13 @@ are read back; the tag tells whether they are still those that were.
 from __future__ import annotations
 
 import base64
-import copy
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mountkit.errors import MountUnavailableError, VerificationError
-from mountkit.spec import StoreOptions
 from mountkit.store.az import errors
-from mountkit.store.az.client import ATTEMPTS, PATIENCE_SECONDS, Connection
+from mountkit.store.az.client import Connection
 from mountkit.store.base import (
     CHUNK_BYTES,
     SMALL_OBJECT_BYTES,
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mountkit.spec import Source
-    from mountkit.timing import Deadline
 
 # With it a data lake marks what is a directory.
 FOLDER = "hdi_isfolder"
@@ -47,34 +44,12 @@ class AzStore(Connection):
     """
 
     rights: ClassVar[Mapping[str, str]] = errors.RIGHTS
-    lists_checksums: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        source: Source,
-        options: StoreOptions | None = None,
-        *,
-        patience: float = PATIENCE_SECONDS,
-        deadline: Deadline | None = None,
-    ) -> None:
-        super().__init__(source, options or StoreOptions(), patience, deadline)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.source.url!r})"
 
     def at(self, source: Source) -> AzStore:
         """The same store at another place; the client is shared."""
         if source.bucket != self.source.bucket:
             return AzStore(source, self.options, patience=self.patience, deadline=self.deadline)
-        other = copy.copy(self)
-        other.source = source
-        return other
-
-    def hurried(self, seconds: float) -> AzStore:
-        """The same store, for a first look: one try may take all of the time."""
-        other = copy.copy(self)
-        other.patience = min(self.patience, seconds * ATTEMPTS)
-        return other
+        return super().at(source)
 
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
         """All objects below ``prefix``, sorted by key; one request per 5,000.
@@ -125,14 +100,6 @@ class AzStore(Connection):
                 return None
         return None if (found.metadata or {}).get(FOLDER) == "true" else found
 
-    def stat_many(
-        self, paths: Iterable[str], workers: int = WORKERS
-    ) -> Mapping[str, Attestation | None]:
-        """What Azure says about many objects, one request each, ``workers`` at a time."""
-        wanted = tuple(paths)
-        with at_once(workers, "attest") as pool:
-            return dict(zip(wanted, pool.map(self.stat, wanted), strict=True))
-
     def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:  # noqa: ARG002
         """No checksum of Azure's is of parts."""
         return None
@@ -171,13 +138,6 @@ class AzStore(Connection):
             )
             data: bytes = reading.readall()
         return data, reading.properties
-
-    def get(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> bytes | None:
-        """The bytes of a small object, or None if it is not there.
-
-        Raises VerificationError if it has more than ``limit`` bytes.
-        """
-        return self.read(path, limit=limit).data
 
     def read(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> Version:
         """A small object as it is now, or that it is not there, by the store's own clock.
@@ -275,13 +235,6 @@ class AzStore(Connection):
         from mountkit.store import access_check
 
         return access_check.check(self, write=write, seconds=seconds)
-
-    def _below(self, prefix: str) -> str:
-        key = self.source.key(prefix.strip("/"))
-        return f"{key}/" if key else ""
-
-    def _relative(self, key: str) -> str:
-        return key[len(self.source.prefix) + 1 :] if self.source.prefix else key
 
 
 class _Heard:

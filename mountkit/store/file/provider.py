@@ -11,7 +11,6 @@ from mountkit.spec import Source, StoreOptions
 from mountkit.store import rclone_names
 from mountkit.store.base import RcloneRemote
 from mountkit.store.file.store import CONFIGURATION, FileStore, refused_in
-from mountkit.store.remote.client import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +67,7 @@ class FileProvider:
         deadline: Deadline | None = None,
     ) -> FileStore:
         """The directory; an rclone that lists and reads it is started by the first question."""
-        return FileStore(source, patience=patience or PATIENCE_SECONDS, deadline=deadline)
+        return FileStore(source, patience=patience, deadline=deadline)
 
     def rclone_remote(
         self,

@@ -169,7 +169,7 @@ class FileStore(RcloneStore):
         self.deadline.check()
         there = self._stat(path)
         size = 0 if there is None else there.size
-        seconds = self.deadline.cut(self._patience + size / SLOWEST_BYTES)
+        seconds = self.deadline.cut(self.patience + size / SLOWEST_BYTES)
         silent = self.silent(seconds, doing, path)
         found = settle.settle(
             self.source.directory, self._place(path), seconds, silent, self.deadline.check

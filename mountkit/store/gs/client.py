@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 from mountkit._version import __version__
 from mountkit.errors import ConfigurationError, MountUnavailableError
 from mountkit.store.gs import endpoints, errors
-from mountkit.timing import Deadline
+from mountkit.store.place import ATTEMPTS, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mountkit.errors import MountkitError
     from mountkit.spec import Source, StoreOptions
+    from mountkit.timing import Deadline
 
 POOL_CONNECTIONS = 32
-PATIENCE_SECONDS = 60.0
-ATTEMPTS = 3
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 INSTALL = "pip install 'mountkit[gs]'"
 
@@ -94,30 +93,24 @@ class Session:
         return found
 
 
-class Connection:
-    """One source of a session. ``patience`` is as in ``Provider.open``."""
+class Connection(Place):
+    """One source of a session."""
 
     def __init__(
         self,
         source: Source,
-        options: StoreOptions,
-        patience: float = PATIENCE_SECONDS,
+        options: StoreOptions | None = None,
+        *,
+        patience: float | None = None,
         deadline: Deadline | None = None,
     ) -> None:
-        self.patience = patience
-        self.deadline = deadline or Deadline()
-        self.source = source
-        self.options = options
-        self.session = Session(options)
+        super().__init__(source, options, patience=patience, deadline=deadline)
+        self.session = Session(self.options)
 
     @property
     def endpoint(self) -> str:
         """Where requests go."""
         return endpoints.checked(self.options.endpoint_url)
-
-    def url(self, path: str) -> str:
-        """The URL of a path below the source."""
-        return self.source.child(path.rstrip("/")).url if path else self.source.url
 
     def bucket(self) -> Any:
         """Google's object for the bucket; nothing is asked.

@@ -11,7 +11,6 @@ from mountkit.spec import StoreOptions
 from mountkit.store import bucket_url
 from mountkit.store.base import RcloneRemote
 from mountkit.store.gs import endpoints, errors
-from mountkit.store.gs.client import PATIENCE_SECONDS
 from mountkit.store.gs.store import GSStore
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class GSProvider:
         deadline: Deadline | None = None,
     ) -> GSStore:
         """A bucket, or a place in one."""
-        return GSStore(source, options, patience=patience or PATIENCE_SECONDS, deadline=deadline)
+        return GSStore(source, options, patience=patience, deadline=deadline)
 
     def rclone_remote(
         self, source: Source, options: StoreOptions, tag: tuple[str, str]

@@ -6,14 +6,12 @@ and a listing tells it.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mountkit.errors import MountUnavailableError, VerificationError
-from mountkit.spec import StoreOptions
 from mountkit.store import checksums
 from mountkit.store.base import (
     CHUNK_BYTES,
@@ -27,15 +25,13 @@ from mountkit.store.base import (
     Version,
 )
 from mountkit.store.gs import errors
-from mountkit.store.gs.client import ATTEMPTS, PATIENCE_SECONDS, Connection
+from mountkit.store.gs.client import Connection
 from mountkit.timing import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from mountkit.spec import Source
-    from mountkit.timing import Deadline
 
 PAGE = 1000
 READ_ATTEMPTS = 3
@@ -65,31 +61,6 @@ class GSStore(Connection):
 
     rights: ClassVar[Mapping[str, str]] = errors.RIGHTS
     lists_checksums: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        source: Source,
-        options: StoreOptions | None = None,
-        *,
-        patience: float = PATIENCE_SECONDS,
-        deadline: Deadline | None = None,
-    ) -> None:
-        super().__init__(source, options or StoreOptions(), patience, deadline)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.source.url!r})"
-
-    def at(self, source: Source) -> GSStore:
-        """The same store at another place; the client is shared."""
-        other = copy.copy(self)
-        other.source = source
-        return other
-
-    def hurried(self, seconds: float) -> GSStore:
-        """The same store, for a first look: one try may take all of the time."""
-        other = copy.copy(self)
-        other.patience = min(self.patience, seconds * ATTEMPTS)
-        return other
 
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
         """All objects below ``prefix``, sorted by key; one request per 1,000.
@@ -233,13 +204,6 @@ class GSStore(Connection):
             )
         return data
 
-    def get(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> bytes | None:
-        """The bytes of a small object, or None if it is not there.
-
-        Raises VerificationError if it has more than ``limit`` bytes.
-        """
-        return self.read(path, limit=limit).data
-
     def read(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> Version:
         """A small object as it is now, or that it is not there, by the store's own clock.
 
@@ -336,13 +300,6 @@ class GSStore(Connection):
         from mountkit.store import access_check
 
         return access_check.check(self, write=write, seconds=seconds)
-
-    def _below(self, prefix: str) -> str:
-        key = self.source.key(prefix.strip("/"))
-        return f"{key}/" if key else ""
-
-    def _relative(self, key: str) -> str:
-        return key[len(self.source.prefix) + 1 :] if self.source.prefix else key
 
 
 def _generation(tag: str) -> int:

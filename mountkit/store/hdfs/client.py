@@ -16,18 +16,15 @@ from urllib.parse import quote, urlencode, urlsplit
 from mountkit.errors import ConfigurationError, MountUnavailableError
 from mountkit.store.hdfs import addresses, errors
 from mountkit.store.hdfs.errors import HdfsError
-from mountkit.timing import Deadline
+from mountkit.store.place import ATTEMPTS, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from mountkit.errors import MountkitError
-    from mountkit.spec import Source, StoreOptions
 
-PATIENCE_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
-ATTEMPTS = 3
 REDIRECTS = 3
 # As rclone's backend for HDFS encodes it.
 COLON, STORED_COLON = ":", "\uff1a"
@@ -51,30 +48,18 @@ class Answer:
             raise HdfsError(200, "", "it does not answer in JSON") from error
 
 
-class Connection:
-    """One source. ``patience`` is as in ``Provider.open``. A connection lasts for one request."""
+class Connection(Place):
+    """One source. A connection lasts for one request."""
 
-    def __init__(
-        self,
-        source: Source,
-        options: StoreOptions,
-        patience: float = PATIENCE_SECONDS,
-        deadline: Deadline | None = None,
-    ) -> None:
-        self.patience = patience
-        self.deadline = deadline or Deadline()
-        self.source = source
-        self.options = options
-        self.user = addresses.user(os.environ)
+    @property
+    def user(self) -> str:
+        """Who asks."""
+        return addresses.user(os.environ)
 
     @property
     def endpoint(self) -> str:
         """Where WebHDFS is."""
         return addresses.webhdfs(self.source.bucket, self.options.endpoint_url)
-
-    def url(self, path: str) -> str:
-        """The URL of a path below the source."""
-        return self.source.child(path.rstrip("/")).url if path else self.source.url
 
     def credentials(self) -> str:
         """Who asks: HDFS without Kerberos believes it."""

@@ -12,7 +12,6 @@ from mountkit.spec import Source, StoreOptions
 from mountkit.store import bucket_url
 from mountkit.store.base import RcloneRemote
 from mountkit.store.hdfs import addresses, errors
-from mountkit.store.hdfs.client import PATIENCE_SECONDS
 from mountkit.store.hdfs.store import HdfsStore
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class HdfsProvider:
         deadline: Deadline | None = None,
     ) -> HdfsStore:
         """A file system, or a place in one."""
-        return HdfsStore(source, options, patience=patience or PATIENCE_SECONDS, deadline=deadline)
+        return HdfsStore(source, options, patience=patience, deadline=deadline)
 
     def rclone_remote(
         self,

@@ -6,7 +6,6 @@ proven by; it is computed from what is stored beside the bytes, and only a reade
 
 from __future__ import annotations
 
-import copy
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mountkit.errors import MountkitError, MountUnavailableError, VerificationError
 from mountkit.names import PROBE_NAME
-from mountkit.spec import StoreOptions
 from mountkit.store import access_check
 from mountkit.store.base import (
     CHUNK_BYTES,
@@ -31,9 +29,7 @@ from mountkit.store.base import (
 )
 from mountkit.store.hdfs import errors, file_checksum
 from mountkit.store.hdfs.client import (
-    ATTEMPTS,
     COLON,
-    PATIENCE_SECONDS,
     STORED_COLON,
     Connection,
 )
@@ -43,8 +39,6 @@ from mountkit.timing import at_once
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mountkit.spec import Source
-    from mountkit.timing import Deadline
 
 MISSING = "FileNotFoundException"
 EXISTS = "FileAlreadyExistsException"
@@ -86,32 +80,6 @@ class HdfsStore(Connection):
     """
 
     rights: ClassVar[Mapping[str, str]] = errors.RIGHTS
-    lists_checksums: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        source: Source,
-        options: StoreOptions | None = None,
-        *,
-        patience: float = PATIENCE_SECONDS,
-        deadline: Deadline | None = None,
-    ) -> None:
-        super().__init__(source, options or StoreOptions(), patience, deadline)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.source.url!r})"
-
-    def at(self, source: Source) -> HdfsStore:
-        """The same store at another place."""
-        other = copy.copy(self)
-        other.source = source
-        return other
-
-    def hurried(self, seconds: float) -> HdfsStore:
-        """The same store, for a first look: one try may take all of the time."""
-        other = copy.copy(self)
-        other.patience = min(self.patience, seconds * ATTEMPTS)
-        return other
 
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:  # noqa: ARG002
         """All files below a directory, sorted by path; one request a directory.
@@ -178,14 +146,6 @@ class HdfsStore(Connection):
             modified=found.modified,
         )
 
-    def stat_many(
-        self, paths: Iterable[str], workers: int = WORKERS
-    ) -> Mapping[str, Attestation | None]:
-        """What HDFS says about many files, ``workers`` at a time."""
-        wanted = tuple(paths)
-        with at_once(workers, "attest") as pool:
-            return dict(zip(wanted, pool.map(self.stat, wanted), strict=True))
-
     def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:  # noqa: ARG002
         """The sizes of a file's blocks, of which all but the last are as big as it says."""
         block = int(attestation.tag.rpartition("-")[2])
@@ -236,13 +196,6 @@ class HdfsStore(Connection):
             f"{self.url(path)} was replaced while it was being read.",
             hint=f"See who else writes there, then: mountkit verify {self.source.url}",
         )
-
-    def get(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> bytes | None:
-        """The bytes of a small file, or None if it is not there.
-
-        Raises VerificationError if it has more than ``limit`` bytes.
-        """
-        return self.read(path, limit=limit).data
 
     def read(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> Version:
         """A small file as it is now, or that it is not there, by the name node's own clock.
@@ -360,7 +313,7 @@ class HdfsStore(Connection):
     def check(self, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
         """Try everything a save will need, and say what is wrong, within ``seconds``."""
         facts = access_check.check(self, write=write, seconds=seconds)
-        self.hurried(seconds).await_name_node()
+        access_check.hurried(self, seconds).await_name_node()
         return facts
 
 

@@ -9,42 +9,25 @@ from typing import TYPE_CHECKING, Any
 from mountkit.errors import MountkitError, MountUnavailableError
 from mountkit.store import rclone_names
 from mountkit.store.base import ObjectMissingError
+from mountkit.store.place import Place
 from mountkit.store.remote import configuration, errors, rcd
 from mountkit.store.remote.configuration import REMOTE, Remote
 from mountkit.store.remote.rcd import CallError
-from mountkit.timing import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from http.client import HTTPResponse
 
-    from mountkit.spec import Source
     from mountkit.store.remote.rcd import Rcd
 
-PATIENCE_SECONDS = 60.0
 #: A process that was killed has ended so long after it does not answer any more.
 ENDS_SECONDS = 1.0
 NOT_FOUND = 404
 BOUNDARY = "mountkit-4f1d9e7c"
 
 
-class Client:
-    """What a store of rclone asks with; nothing is asked, and nothing started, before it is used.
-
-    ``patience`` is about how long, in seconds, one request may go unanswered; less where a
-    ``deadline`` comes near. Once that has passed, nothing is asked any more.
-    """
-
-    def __init__(
-        self, source: Source, patience: float = PATIENCE_SECONDS, deadline: Deadline | None = None
-    ) -> None:
-        self.source = source
-        self.deadline = deadline or Deadline()
-        self._patience = patience
-
-    def url(self, path: str) -> str:
-        """The URL of a path below the source."""
-        return self.source.child(path.rstrip("/")).url if path else self.source.url
+class Client(Place):
+    """What a store of rclone asks with; nothing is started before it is used."""
 
     @property
     def remote(self) -> Remote:
@@ -121,7 +104,7 @@ class Client:
 
     def _seconds(self) -> float:
         self.deadline.check()
-        return self.deadline.cut(self._patience)
+        return self.deadline.cut(self.patience)
 
     def _asked(self, ask: Any, doing: str, path: str, seconds: float) -> Any:
         remote = self.remote

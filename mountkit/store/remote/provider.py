@@ -10,7 +10,6 @@ from mountkit.errors import UsageError
 from mountkit.spec import Source, StoreOptions
 from mountkit.store.base import RcloneRemote
 from mountkit.store.remote import configuration, errors
-from mountkit.store.remote.client import PATIENCE_SECONDS
 from mountkit.store.remote.store import RcloneStore
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class RcloneProvider:
         deadline: Deadline | None = None,
     ) -> RcloneStore:
         """A place on a remote; an rclone is started by the first question."""
-        return RcloneStore(source, patience=patience or PATIENCE_SECONDS, deadline=deadline)
+        return RcloneStore(source, patience=patience, deadline=deadline)
 
     def rclone_remote(
         self,

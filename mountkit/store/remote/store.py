@@ -8,14 +8,13 @@ files.
 from __future__ import annotations
 
 import base64
-import copy
 import re
 import secrets
 from contextlib import closing
 from datetime import datetime
 from http.client import PARTIAL_CONTENT, IncompleteRead
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from mountkit.errors import (
     MountkitError,
@@ -38,15 +37,13 @@ from mountkit.store.base import (
     UnsupportedConditionError,
     Version,
 )
-from mountkit.store.remote.client import PATIENCE_SECONDS, Client
+from mountkit.store.remote.client import Client
 from mountkit.timing import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
     from http.client import HTTPResponse
 
-    from mountkit.spec import Source
-    from mountkit.timing import Deadline
 
 #: By the type of a remote, the hashes that its *server* computes of the bytes that it has: these
 #: alone are believed. Others are the client's word, or nobody knows whose.
@@ -61,26 +58,6 @@ class RcloneStore(Client):
 
     An object has no tag: no remote says in general that a file was written again.
     """
-
-    lists_checksums: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        source: Source,
-        *,
-        patience: float = PATIENCE_SECONDS,
-        deadline: Deadline | None = None,
-    ) -> None:
-        super().__init__(source, patience, deadline)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.source.url!r})"
-
-    def at(self, source: Source) -> RcloneStore:
-        """The same store at another place."""
-        other = copy.copy(self)
-        other.source = source
-        return other
 
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
         """All files below ``prefix``, sorted by path; with ``markers`` also the directories.
@@ -177,7 +154,7 @@ class RcloneStore(Client):
                         offset += len(piece)
                         yield piece
                 except TimeoutError as error:
-                    raise self.silent(self._patience, "read", path) from error
+                    raise self.silent(self.patience, "read", path) from error
                 except (OSError, IncompleteRead) as error:
                     if left == 1:
                         raise MountUnavailableError(

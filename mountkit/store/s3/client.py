@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from mountkit._version import __version__
 from mountkit.errors import ConfigurationError, PermissionDeniedError
+from mountkit.store.place import ATTEMPTS, Place
 from mountkit.store.s3 import error_codes, errors
-from mountkit.timing import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,37 +27,26 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from mountkit.spec import Source, StoreOptions
+    from mountkit.timing import Deadline
 
 POOL_CONNECTIONS = 32
-PATIENCE_SECONDS = 60.0
-ATTEMPTS = 3
 
 
-class Connection:
-    """The session and the clients for one source, made on first use and shared by threads.
-
-    ``patience`` is about how long, in seconds, one request may go unanswered, retries included;
-    less where a ``deadline`` comes near. Once it has passed, nothing is asked any more.
-    """
+class Connection(Place):
+    """The session and the clients for one source, made on first use and shared by threads."""
 
     def __init__(
         self,
         source: Source,
-        options: StoreOptions,
-        patience: float = PATIENCE_SECONDS,
+        options: StoreOptions | None = None,
+        *,
+        patience: float | None = None,
         deadline: Deadline | None = None,
     ) -> None:
-        self._patience = patience
-        self.deadline = deadline or Deadline()
-        self.source = source
-        self.options = options
+        super().__init__(source, options, patience=patience, deadline=deadline)
         self._lock = threading.RLock()
         self._session: Session | None = None
         self._clients: dict[bool, S3Client] = {}
-
-    def url(self, path: str) -> str:
-        """The URL of a path below the source."""
-        return self.source.child(path.rstrip("/")).url if path else self.source.url
 
     def session(self) -> Session:
         """The credentials and settings in use; made once."""
@@ -91,9 +80,9 @@ class Connection:
         """
         self.deadline.check()
         with self._lock:
-            patience = self.deadline.cut(self._patience)
-            if False not in self._clients or patience <= self._patience / 2:
-                self._patience = patience
+            patience = self.deadline.cut(self.patience)
+            if False not in self._clients or patience <= self.patience / 2:
+                self.patience = patience
                 self._clients.pop(False, None)
             if quick not in self._clients:
                 self._clients[quick] = self._connect(quick=quick)
@@ -104,8 +93,8 @@ class Connection:
 
         _check_endpoint(self.options.endpoint_url)
         config = Config(
-            connect_timeout=2 if quick else min(5.0, max(1.0, self._patience / ATTEMPTS)),
-            read_timeout=4 if quick else max(1.0, self._patience / ATTEMPTS),
+            connect_timeout=2 if quick else min(5.0, max(1.0, self.patience / ATTEMPTS)),
+            read_timeout=4 if quick else max(1.0, self.patience / ATTEMPTS),
             retries={"mode": "standard", "total_max_attempts": 2 if quick else ATTEMPTS},
             max_pool_connections=POOL_CONNECTIONS,
             # Stores other than AWS refuse the checksums botocore adds by itself; ours are explicit.

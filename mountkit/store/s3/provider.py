@@ -10,7 +10,6 @@ from mountkit.spec import StoreOptions
 from mountkit.store import EXAMPLE, bucket_url
 from mountkit.store.base import RcloneRemote
 from mountkit.store.s3 import error_codes
-from mountkit.store.s3.client import PATIENCE_SECONDS
 from mountkit.store.s3.store import S3Store
 
 if TYPE_CHECKING:
@@ -88,8 +87,7 @@ class S3Provider:
         deadline: Deadline | None = None,
     ) -> S3Store:
         """A bucket, or a place in one."""
-        seconds = patience or PATIENCE_SECONDS
-        return S3Store(source, options, patience=seconds, deadline=deadline)
+        return S3Store(source, options, patience=patience, deadline=deadline)
 
     def rclone_remote(
         self, source: Source, options: StoreOptions, tag: tuple[str, str]

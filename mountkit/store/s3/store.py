@@ -5,33 +5,28 @@ Nothing of boto3 is loaded before the first request (see ``client``).
 
 from __future__ import annotations
 
-import copy
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from mountkit.errors import VerificationError
-from mountkit.spec import Source, StoreOptions
 from mountkit.store import checksums
 from mountkit.store.base import (
     CHUNK_BYTES,
     SMALL_OBJECT_BYTES,
-    WORKERS,
     Attestation,
     ObjectInfo,
     StoreFacts,
     Version,
 )
 from mountkit.store.s3 import conditional, error_codes, errors, object_reader
-from mountkit.store.s3.client import PATIENCE_SECONDS, Connection
+from mountkit.store.s3.client import Connection
 from mountkit.store.s3.head_object import attestation_of
-from mountkit.timing import at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from mypy_boto3_s3 import S3Client
 
-    from mountkit.timing import Deadline
 
 BATCH = 1000
 
@@ -48,21 +43,6 @@ class S3Store(Connection):
     PermissionDeniedError, MountUnavailableError or VerificationError. TimeUpError once the
     ``deadline`` has passed, also between the pages of a listing and the chunks of an object.
     """
-
-    lists_checksums: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        source: Source,
-        options: StoreOptions | None = None,
-        *,
-        patience: float = PATIENCE_SECONDS,
-        deadline: Deadline | None = None,
-    ) -> None:
-        super().__init__(source, options or StoreOptions(), patience, deadline)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.source.url!r})"
 
     def list(self, prefix: str = "", *, markers: bool = False) -> Iterator[ObjectInfo]:
         """All objects below ``prefix``, sorted by key; one request per 1,000.
@@ -112,14 +92,6 @@ class S3Store(Connection):
                     return None
                 raise
         return attestation_of(response)
-
-    def stat_many(
-        self, paths: Iterable[str], workers: int = WORKERS
-    ) -> Mapping[str, Attestation | None]:
-        """What the store says about many objects, one request each, ``workers`` at a time."""
-        wanted = tuple(paths)
-        with at_once(workers, "attest") as pool:
-            return dict(zip(wanted, pool.map(self.stat, wanted), strict=True))
 
     def part_sizes(self, path: str, attestation: Attestation) -> tuple[int, ...] | None:
         """The sizes of an object's parts in bytes, or None if the store cannot say.
@@ -178,16 +150,6 @@ class S3Store(Connection):
         """
         return object_reader.chunks(self, path, chunk_bytes)
 
-    def get(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> bytes | None:
-        """The bytes of a small object, or None if it is not there.
-
-        Raises
-        ------
-        VerificationError
-            If it has more than ``limit`` bytes.
-        """
-        return self.read(path, limit=limit).data
-
     def read(self, path: str, *, limit: int = SMALL_OBJECT_BYTES) -> Version:
         """A small object as it is now, or that it is not there, by the store's own clock.
 
@@ -228,12 +190,6 @@ class S3Store(Connection):
         See ``conditional.put_if``.
         """
         return conditional.put_if(self, path, data, tag)
-
-    def at(self, source: Source) -> S3Store:
-        """The same store at another place; the clients are shared."""
-        other = copy.copy(self)
-        other.source = source
-        return other
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete objects, 1,000 a request; one that is not there is no error.
@@ -288,10 +244,3 @@ class S3Store(Connection):
         from mountkit.store.s3 import access_check
 
         return access_check.check(self, write=write, seconds=seconds)
-
-    def _below(self, prefix: str) -> str:
-        key = self.source.key(prefix.strip("/"))
-        return f"{key}/" if key else ""
-
-    def _relative(self, key: str) -> str:
-        return key[len(self.source.prefix) + 1 :] if self.source.prefix else key
