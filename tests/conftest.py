@@ -61,6 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
             patch.delenv(name)
     # Each of some hundred commands would compile the package anew.
     patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    # Few users have it, and without it what nobody reads is still there in the end.
+    patch.delenv("PYTHONUNBUFFERED", raising=False)
     for name, value in {
         "HOME": str(HOME),
         "XDG_CACHE_HOME": str(HOME / "cache"),

@@ -97,10 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         code = stop.code
     code = code if isinstance(code, int) else 0
+    console.flush()
     if arguments is None and _awaits_threads():
         # All is closed. Python would wait for a store that does not answer, for up to a minute.
         sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
