@@ -91,7 +91,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
         if settings.listen is not None:
             # Not refused: MOUNTKIT_LISTEN may be set for every job of a cluster.
             say(f"nothing listens on {settings.listen}: there is no mount to tell of", "warning")
-        click.get_current_context().exit(execute(words, settings, beside))
+        click.get_current_context().exit(execute(words, settings, beside, say))
     if target is None:
         raise UsageError(
             "MOUNTKIT_SOURCE is set, and MOUNTKIT_TARGET is not.",

@@ -49,6 +49,9 @@ class Settings(BaseModel):
     cache_size: ByteSize | None = Field(None, gt=0, description="room for all local copies")
     node: int = Field(0, ge=0, description="of machines that train together: which one this is")
     grace: float | None = Field(None, gt=0, description="from a signal until all has to be over")
+    stopped_code: int | None = Field(
+        None, ge=1, le=255, description="exit code where a signal stopped the command"
+    )
     mount_timeout: float = Field(20.0, gt=0, description="from the daemon's start to serving")
     stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")
     drain_timeout: float = Field(3600.0, gt=0, description="for a whole drain, or one proof")

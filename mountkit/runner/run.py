@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mountkit.spec import MountSpec
 
 NOT_DURABLE = 75
+# What a platform acts on, whether a signal came or not.
+TOLD = frozenset({2, 69, 74, NOT_DURABLE, 77, 78})
 
 
 def run(
@@ -79,6 +81,7 @@ def run(
                 f"again, from the newest proven checkpoint: mountkit latest {spec.source.url}"
             )
         code = _told(report, spec, code, say, naming, asked=signals.asked_for(code))
+        code = _stopped(code, settings, signals, say)
         # Not this run's, and no reason for another code; but the last chance to tell.
         for text in sorted(
             before.intersection(map(str, waiting_caches.waiting(known, root, spec)))
@@ -137,8 +140,25 @@ def _left(spec: MountSpec) -> str:
     return f"{spec.backend} keeps no copy: what is not in the bucket has to be written again"
 
 
+def _stopped(
+    code: int, settings: Settings | None, signals: Signals, say: Callable[[str], None]
+) -> int:
+    """The exit code, where a platform takes 0 for the end of the training, and 1 for a fault.
+
+    A Trainer that saves on SIGTERM ends well, at whatever step it is, and torchrun then with 1.
+    """
+    other = None if settings is None else settings.stopped_code
+    if other is None or not signals.stopped or code in TOLD:
+        return code
+    say(f"a signal stopped the command, which ended with {code}: exit code {other}, as asked for")
+    return other
+
+
 def execute(
-    command: Sequence[str], settings: Settings | None = None, mount: Mount | None = None
+    command: Sequence[str],
+    settings: Settings | None = None,
+    mount: Mount | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Run a command without a mount of its own, with our signals forwarded to it; its exit code.
 
@@ -150,7 +170,7 @@ def execute(
             env = _sequential(mount, env)
         if settings is not None:
             env = trainer_environment.with_trainer(settings, mount.path if mount else "", env)
-        return signals.execute(command, env)
+        return _stopped(signals.execute(command, env), settings, signals, say)
 
 
 def _sequential(mount: Mount, env: Mapping[str, str]) -> dict[str, str]:

@@ -118,6 +118,11 @@ class Signals:
         """
         return code - 128 in self._asked
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal that asks for the end came before the command had ended."""
+        return not self._asked.isdisjoint(ENDING)
+
     @contextmanager
     def draining(self) -> Iterator[None]:
         """While this lasts, a second interrupt raises KeyboardInterrupt; once it is over, none."""

@@ -31,6 +31,7 @@ OWN = {
     "node",
     "resume",
     "listen",
+    "stopped_code",
 }
 #: Settings that make no sense in a pod: its home has no profiles; the chart decides about state.
 NOT_THERE = {"profile", "state_dir"}

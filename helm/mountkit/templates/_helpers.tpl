@@ -67,11 +67,28 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- .Values.launcher.processesPerNode | default (max 1 (int .Values.gpu.count)) | int -}}
 {{- end -}}
 
+{{- /* What starts the ranks already, if the command does: torchrun, accelerate, …; "shell" may do anything. */ -}}
+{{- define "mountkit.launcher" -}}
+{{- $program := base (first .Values.command) -}}
+{{- $module := "" -}}
+{{- if and (hasPrefix "python" $program) (gt (len .Values.command) 2) (eq (toString (index .Values.command 1)) "-m") -}}
+{{- $module = toString (index .Values.command 2) -}}
+{{- end -}}
+{{- if has $program (list "torchrun" "accelerate" "deepspeed" "mpirun" "horovodrun" "ray") -}}{{ $program }}
+{{- else if or (hasPrefix "torch.distributed." $module) (eq $module "torch.distributed") -}}torchrun
+{{- else if hasPrefix "accelerate" $module -}}accelerate
+{{- else if hasPrefix "deepspeed" $module -}}deepspeed
+{{- else if has $program (list "sh" "bash" "dash" "ash" "zsh") -}}shell
+{{- end -}}
+{{- end -}}
+
+{{- define "mountkit.manyRanks" -}}
+{{- if or (include "mountkit.several" .) (gt (int (include "mountkit.processesPerNode" .)) 1) -}}yes{{- end -}}
+{{- end -}}
+
 {{- /* The command with what starts its ranks, as a YAML list. */ -}}
 {{- define "mountkit.command" -}}
-{{- $own := list "torchrun" "accelerate" "deepspeed" "mpirun" "horovodrun" "ray" -}}
-{{- $many := or (include "mountkit.several" .) (gt (int (include "mountkit.processesPerNode" .)) 1) -}}
-{{- $auto := and (eq .Values.launcher.mode "auto") $many (not (has (base (first .Values.command)) $own)) -}}
+{{- $auto := and (eq .Values.launcher.mode "auto") (include "mountkit.manyRanks" .) (not (include "mountkit.launcher" .)) -}}
 {{- if or (eq .Values.launcher.mode "torchrun") $auto -}}
 {{- concat (list "torchrun" "--no-python") .Values.command | toYaml -}}
 {{- else -}}
@@ -92,6 +109,19 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- if has (dir .Values.target) (list "/" ".") -}}
 {{- fail (printf "target %s lies in the root directory, which a volume would hide. Use a directory one level down: --set target=/mnt/output" .Values.target) -}}
+{{- end -}}
+{{- if or (has (dir .Values.target) (list "/tmp" "/dev/shm" "/var/cache/mountkit" "/run/mountkit" "/var/run/secrets/mountkit")) -}}
+{{- fail (printf "target %s lies in a directory that the chart mounts already. Use one of its own: --set target=/mnt/output" .Values.target) -}}
+{{- end -}}
+{{- $launcher := include "mountkit.launcher" . -}}
+{{- if and (eq .Values.launcher.mode "auto") (include "mountkit.manyRanks" .) (eq $launcher "shell") -}}
+{{- fail "command begins with a shell, and the chart cannot see whether that starts the ranks. If it does, set launcher.mode=none; if each of its ranks is to be this command, launcher.mode=torchrun." -}}
+{{- end -}}
+{{- if and (include "mountkit.several" .) (eq .Values.launcher.mode "auto") (has $launcher (list "accelerate" "deepspeed" "mpirun" "horovodrun" "ray")) -}}
+{{- fail (printf "With nodes=%d, %s would start a training of its own in each pod, all of them writing one run. Give the command without it, which torchrun starts on all nodes: --set command='{python,train.py}'. If its own words tell it of the other nodes: launcher.mode=none." (int .Values.nodes) $launcher) -}}
+{{- end -}}
+{{- if and (include "mountkit.several" .) (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "mountkit.fullname" .))) -}}
+{{- fail (printf "With nodes=%d the release has a Service, and %q is no name for one: letters, digits and hyphens, a letter first. Give another: --set fullnameOverride=run-1" (int .Values.nodes) (include "mountkit.fullname" .)) -}}
 {{- end -}}
 {{- if and (eq .Values.cache.type "pvc") (include "mountkit.several" .) (not .Values.cache.existingClaim) (ne .Values.cache.accessMode "ReadWriteMany") -}}
 {{- fail (printf "cache.type pvc with nodes=%d needs a claim that all of them can mount. Set cache.accessMode=ReadWriteMany with a StorageClass that has it, or cache.type=ephemeral." (int .Values.nodes)) -}}

@@ -50,12 +50,26 @@
 {{- end }}
 {{- end -}}
 
+{{- define "mountkit.rankSeconds" -}}
+{{- if eq .Values.fuse.mode "sidecar" -}}
+{{- max 1 (sub (int64 .Values.fuse.sidecar.commandSeconds) 5) -}}
+{{- else -}}
+{{- max 1 (sub (div (mul (int64 .Values.drain.deadlineSeconds) 6) 10) 5) -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* Of the container that trains. HOME is a place that can be written to, whatever the image. */ -}}
 {{- define "mountkit.trainerEnv" -}}
 - name: HOME
   value: /tmp
 - name: MOUNTKIT_RESUME
   value: {{ .Values.resume | quote }}
+# A pod that is evicted has not come to its end, whatever the command made of SIGTERM.
+- name: MOUNTKIT_STOPPED_CODE
+  value: "143"
+# How long torchrun leaves its ranks to save, from SIGTERM on: as long as mountkit leaves to it.
+- name: TORCH_ELASTIC_SHUTDOWN_TIMEOUT
+  value: {{ include "mountkit.rankSeconds" . | quote }}
 - name: PET_NNODES
   value: {{ .Values.nodes | int64 | quote }}
 - name: PET_NPROC_PER_NODE

@@ -169,6 +169,58 @@ class TestToldToEnd:
         assert self.run(FakeMount(tmp_path), script, unproven) == code
 
 
+STOPS = "trap 'exit {code}' {signal}; kill -{signal} {whom}; while :; do sleep 0.05; done"
+
+
+@pytest.mark.fault(5)
+class TestStoppedCode:
+    """A Trainer that saves on SIGTERM ends with 0: a Job would be complete in the middle of it."""
+
+    LOST = (Unproven("log", 3, "it is away"),)
+
+    def run(self, folder, script, unproven=(), **changes):
+        run = TestToldToEnd().run
+        return run(FakeMount(folder), script, unproven, stopped_code=143, **changes)
+
+    @pytest.mark.parametrize("code", [0, 1, 130])
+    @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
+    def test_whatever_the_command_made_of_a_signal(self, tmp_path, code, name):
+        script = STOPS.format(code=code, signal=name, whom="$PPID")
+        assert self.run(tmp_path, script) == 143
+
+    @pytest.mark.parametrize("code", [2, 74, 75, 77, 78])
+    def test_not_what_a_platform_acts_on(self, tmp_path, code):
+        script = STOPS.format(code=code, signal="TERM", whom="$PPID")
+        assert self.run(tmp_path, script) == code
+
+    def test_not_where_something_is_unproven(self, tmp_path):
+        script = STOPS.format(code=0, signal="TERM", whom="$PPID")
+        assert self.run(tmp_path, script, self.LOST) == 75
+
+    def test_also_of_a_command_that_had_to_be_killed(self, tmp_path):
+        script = f"trap '' TERM; {ASKS.format('TERM')}"
+        assert self.run(tmp_path, script, grace=1.0) == 143
+
+    @pytest.mark.parametrize("script", ["exit 0", "kill -USR1 $PPID; sleep 0.2; exit 0"])
+    def test_a_command_that_nobody_stopped_has_its_own(self, tmp_path, script):
+        script = f"trap '' USR1; {script}"
+        assert self.run(tmp_path, script) == 0
+
+    def test_a_signal_that_the_command_gave_itself_is_its_own(self, tmp_path):
+        assert self.run(tmp_path, STOPS.format(code=0, signal="TERM", whom="$$")) == 0
+
+    def test_without_it_the_command_has_its_own(self, tmp_path):
+        script = STOPS.format(code=0, signal="TERM", whom="$PPID")
+        assert TestToldToEnd().run(FakeMount(tmp_path), script, ()) == 0
+
+    def test_on_a_mount_that_somebody_else_keeps(self):
+        script = STOPS.format(code=0, signal="TERM", whom="$PPID")
+        said: list[str] = []
+        how = settings.load(stopped_code=143)
+        assert execute(["/bin/sh", "-c", script], how, None, said.append) == 143
+        assert "ended with 0" in said[0]
+
+
 @pytest.mark.fault(7)
 @pytest.mark.parametrize(("code", "lost", "told"), [(3, 1, True), (3, -60, False), (0, 1, False)])
 def test_after_a_loss_it_says_how_a_run_that_failed_goes_on(tmp_path, code, lost, told):
