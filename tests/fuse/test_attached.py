@@ -94,8 +94,11 @@ def test_killed_and_submitted_again(script: Script) -> None:
 
 
 @pytest.mark.fault(6, 24)
-def test_a_daemon_that_dies_while_a_training_is_resumed_costs_it_nothing(script: Script) -> None:
-    """Not the optimizer, whose file Trainer takes for one that was never there."""
+@pytest.mark.parametrize("what", ["state", "optimizer"])
+def test_a_daemon_that_dies_while_a_training_is_resumed_costs_it_nothing(
+    script: Script, what: str
+) -> None:
+    """Not the step, and not the optimizer: Trainer takes their files for some that never were."""
     rig = script.rig
     options = ["--subclass", "--save-steps", "2", "--limit", "1"]
     script.run([], *options, "--steps", "2")
@@ -104,7 +107,7 @@ def test_a_daemon_that_dies_while_a_training_is_resumed_costs_it_nothing(script:
     script.run(["--resume"], *options, "--steps", "5")
     undisturbed = script.report
     script.source = script.source.removesuffix("-2")
-    words = script.words(*options, "--steps", "5", "--pause-loading")
+    words = script.words(*options, "--steps", "5", "--pause-loading", what)
     job = rig.begin(script.source, words, "--resume")
     rig.await_word("loading", job)
     rig.kill(rig.daemon())

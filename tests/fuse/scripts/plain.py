@@ -47,11 +47,19 @@ class Everybody(Trainer):
     """A Trainer of somebody's own, whose train() takes no argument."""
 
     gates: Path | None = None
+    pauses_before = ""
 
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        if self.gates is not None:
+    def _pause(self, what: str) -> None:
+        if self.pauses_before == what:
             (self.gates / "loading").touch()
             wait_for(self.gates / "go-loading")
+
+    def _init_training_state(self, *arguments, **options):
+        self._pause("state")
+        return super()._init_training_state(*arguments, **options)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        self._pause("optimizer")
         super()._load_optimizer_and_scheduler(checkpoint)
 
     def train(self):
@@ -74,13 +82,13 @@ def main() -> None:
     parser.add_argument("--resume-from", help="train()'s argument: a path, true or false")
     parser.add_argument("--weights-only", action="store_true")
     parser.add_argument("--model-init", action="store_true")
-    parser.add_argument("--pause-loading", action="store_true", help="before the optimizer is")
+    parser.add_argument("--pause-loading", default="", help="before what: state or optimizer")
     parser.add_argument("--twice", action="store_true", help="train() once more")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     options = parser.parse_args()
 
     if options.pause_loading:
-        Everybody.gates = options.gates
+        Everybody.gates, Everybody.pauses_before = options.gates, options.pause_loading
     torch.set_num_threads(1)
     set_seed(1)
     rows = torch.randint(0, 64, (64, 16), generator=torch.Generator().manual_seed(1))

@@ -10,7 +10,7 @@ from mountkit.errors import MountUnavailableError
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from mountkit.training.resume_loading import TRIES, load
+from mountkit.training.resume_loading import LOADS, TRIES, load
 from mountkit.training.trainer_hooks import Call
 
 
@@ -88,3 +88,46 @@ def test_elsewhere_and_without_a_checkpoint_nothing_is_looked_at(mount):
     assert attempt(None, lambda checkpoint: checkpoint) == "/mnt/checkpoint-2"
     assert attempt(mount, lambda checkpoint: checkpoint, checkpoint=None) is None
     assert mount.waited == 0
+
+
+def test_the_state_is_loaded_once_more_too(mount):
+    calls = []
+
+    def init(max_steps, updates, epochs, resume_from_checkpoint, trial):
+        calls.append(resume_from_checkpoint)
+        if len(calls) == 1:
+            mount.lost.append(1.0)
+        return len(calls)
+
+    call = Call(init, (10, 5, 1, "/mnt/checkpoint-2", None), {})
+    found = load(SimpleNamespace(), call, lambda _: mount, name="_init_training_state")
+    assert found == 2
+    assert calls == ["/mnt/checkpoint-2"] * 2
+
+
+def test_a_training_from_the_start_loads_nothing(mount):
+    call = Call(lambda *_: 1, (10, 5, 1, None, None), {})
+    assert load(SimpleNamespace(), call, lambda _: mount, name="_init_training_state") == 1
+    assert mount.waited == 0
+
+
+def test_every_transformers_that_is_known_has_what_is_watched():
+    from inspect import signature
+
+    from transformers import Trainer
+
+    for name, position in LOADS.items():
+        words = list(signature(getattr(Trainer, name)).parameters)[1:]
+        if words:
+            assert words[position] in {"resume_from_checkpoint", "checkpoint"}, name
+
+
+@pytest.mark.parametrize(("step", "ends"), [(2, False), (0, True)])
+def test_a_training_that_is_not_where_its_checkpoint_is_does_not_begin(mount, tmp_path, step, ends):
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 2}')
+    trainer = SimpleNamespace(state=SimpleNamespace(global_step=step))
+    if not ends:
+        assert attempt(mount, lambda _: 1, trainer, str(tmp_path)) == 1
+        return
+    with pytest.raises(MountUnavailableError, match=r"begin at step 0.*of step 2"):
+        attempt(mount, lambda _: 1, trainer, str(tmp_path))
