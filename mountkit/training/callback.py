@@ -350,6 +350,10 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         share = None if self._shared is None else self._shared.done(saved.step)
         if share is None:
             files = saved_files(self._mount, Path(self._output_dir) / name, self._limits)
+            if files is None:
+                place = f"{self._output_dir}/{name}"
+                self._tell(Problem(f"At step {saved.step} nothing was saved in {place}"))
+                return
         if self._ranks.first:
             share_of = saved._replace(share=share)
             self._proof.begin(name, self._prove, self._prover, name, files, share_of)

@@ -255,6 +255,19 @@ class _Handler(logging.Handler):
             self._to(f"{record.levelname} {record.name}: {self.format(record)}")
         except OSError as error:
             self._failed = str(error)
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and self._is_alone(record.name):
+            # Python prints it where there is no handler at all: this one is none of the script's.
+            last.handle(record)
+
+    def _is_alone(self, name: str) -> bool:
+        """Whether no other handler gets what that logger says."""
+        found: logging.Logger | None = logging.getLogger(name)
+        while found is not None:
+            if any(one is not self for one in found.handlers):
+                return False
+            found = found.parent if found.propagate else None
+        return True
 
     def problems(self) -> list[str]:
         """What went wrong since this was last asked."""

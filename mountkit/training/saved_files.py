@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 def saved_files(
     mount: Mount, top: Path, limits: Limits, *, shared: bool = False
-) -> tuple[str, ...]:
+) -> tuple[str, ...] | None:
     """All files below ``top``, relative to it. ``shared``: Other nodes save there, too.
+
+    None if nothing was saved there: a Trainer of somebody's own may leave a save out, or save it
+    elsewhere, and tells of it all the same.
 
     Raises
     ------
@@ -32,7 +35,8 @@ def saved_files(
         # Listed through the mount, it would be the store that is waited for; and it may show what
         # other nodes have written.
         below = mount.relative(top)
-        return tuple(file.path[len(below) + 1 :] for file in mount.control().files(below))
+        found = tuple(file.path[len(below) + 1 :] for file in mount.control().files(below))
+        return found if found or shared or _bypassed(mount, top) else None
     try:
         return link_names.walk(top, backend.links)
     except OSError:
@@ -41,9 +45,17 @@ def saved_files(
     try:
         return link_names.walk(top, backend.links)
     except OSError as error:
-        bypassed = [path for path in mount.directory.bypassed.paths() if f"{top.name}/" in path]
+        bypassed = _bypassed(mount, top)
+        absent = isinstance(error, FileNotFoundError) and not bypassed
+        if absent and not mount.control().files(mount.relative(top)):
+            return None
         raise NotDurableError(
             f"{top} was saved and cannot be listed: {error.strerror}. "
             f"{len(bypassed)} files of it did not reach the mount.",
             hint=f"See what became of the mount: mountkit status {mount.path}",
         ) from error
+
+
+def _bypassed(mount: Mount, top: Path) -> list[str]:
+    """The files of it that did not reach the mount."""
+    return [path for path in mount.directory.bypassed.paths() if f"{top.name}/" in path]

@@ -75,7 +75,8 @@ class SharedProof:
         top = self.path(name)
         await_ranks(self._mount, top, share, self._limits)
         several = len(self._layout.nodes) > 1
-        return saved_files(self._mount, Path(self._mount.path) / top, self._limits, shared=several)
+        place = Path(self._mount.path) / top
+        return saved_files(self._mount, place, self._limits, shared=several) or ()
 
     def stop(self) -> None:
         """Nobody waits for a proof any more: the training has ended."""

@@ -119,6 +119,13 @@ def test_a_daemon_that_dies_while_a_training_is_resumed_costs_it_nothing(
     assert report["losses"] == undisturbed["losses"]
 
 
+@pytest.mark.fault(20, 45)
+def test_a_trainer_that_leaves_a_save_out_goes_on(script: Script) -> None:
+    said = script.run([], "--subclass", "--saves-from", "4", "--save-steps", "2", "--steps", "6")
+    assert f"At step 2 nothing was saved in {script.rig.target}/checkpoint-2" in said
+    assert script.proven() == {4, 6}
+
+
 def test_an_adapter_and_a_callback_of_the_scripts_own(script: Script) -> None:
     said = script.run([], "--lora", "--callback", "--steps", "2", MOUNTKIT_RESUME="1")
     assert script.report["callbacks"] == ["CheckpointCallback", "RunLogCallback"]

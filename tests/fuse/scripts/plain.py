@@ -48,6 +48,11 @@ class Everybody(Trainer):
 
     gates: Path | None = None
     pauses_before = ""
+    saves_from = 0
+
+    def _save_checkpoint(self, *arguments, **options):
+        if self.state.global_step >= self.saves_from:
+            super()._save_checkpoint(*arguments, **options)
 
     def _pause(self, what: str) -> None:
         if self.pauses_before == what:
@@ -85,7 +90,9 @@ def main() -> None:
     parser.add_argument("--pause-loading", default="", help="before what: state or optimizer")
     parser.add_argument("--twice", action="store_true", help="train() once more")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--saves-from", type=int, default=0, help="leaves earlier saves out")
     options = parser.parse_args()
+    Everybody.saves_from = options.saves_from
 
     if options.pause_loading:
         Everybody.gates, Everybody.pauses_before = options.gates, options.pause_loading

@@ -261,6 +261,24 @@ class TestCallback:
         assert "Linear" in (tmp_path / "logs/model_info.txt").read_text()
         assert list((tmp_path / "logs/tensorboard").glob("events.out.tfevents.*"))
 
+    @pytest.mark.parametrize("others", [0, 1])
+    def test_a_warning_is_on_the_screen_as_without_it(self, tmp_path, callback, capsys, others):
+        """A script that has set up no logging still sees what a library warns of."""
+        Job(tmp_path, callback).tell("on_train_begin")
+        logger = logging.getLogger("mountkit-tests-alone")
+        # Else pytest's own handlers hear it.
+        logger.propagate = False
+        logger.addHandler(callback._handler)
+        for _ in range(others):
+            logger.addHandler(logging.NullHandler())
+        try:
+            logger.warning("the fan is loud")
+            logger.info("the fan turns")
+        finally:
+            logger.handlers.clear()
+        assert capsys.readouterr().err == ("" if others else "the fan is loud\n")
+        assert "the fan is loud" in (tmp_path / "logs/training.log").read_text()
+
     def test_only_rank_0_writes(self, tmp_path, callback):
         job = Job(tmp_path, callback, rank=1)
         for event in ("on_train_begin", "on_save", "on_epoch_end", "on_train_end"):
