@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 #: From the end of the grace to the time limit: the step ends, and the job is submitted again.
 AFTER_GRACE_SECONDS = 30
+#: Of them, how long slurmctld is asked, which may just be started again.
+PATIENCE_SECONDS = 15
+#: How much earlier than mountkit torchrun kills its ranks, so that both do not do it.
+RANKS_EARLIER_SECONDS = 5
 #: What ``--signal`` takes.
 LONGEST_SIGNAL_SECONDS = 65535
 #: Restarts for 69 and 75, of which each takes two minutes at least; preemptions count, too.
@@ -40,6 +44,9 @@ OWN_OPTIONS = frozenset(
 SECRET_NAMES = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|API_KEY|CREDENTIALS", re.IGNORECASE)
 #: A shorter value may be in any text.
 SHORTEST_SECRET = 8
+
+#: What does not hear of the other nodes by variables, and would train on each by itself.
+LOCAL_LAUNCHERS = frozenset({"accelerate", "deepspeed", "mpirun", "horovodrun"})
 
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 _PARTITION = re.compile(r"[\w.+-]+(,[\w.+-]+)*", re.ASCII)
@@ -117,8 +124,17 @@ case $code in
     *) exit "$code" ;;
 esac
 # One that was cancelled stays so, and where Slurm has submitted it again already, it is not ours.
-case "$(scontrol show job --oneliner "$SLURM_JOB_ID")" in
-    *" JobState=RUNNING "*" Restarts=${SLURM_RESTART_COUNT:-0} "*) ;;
+until=$((SECONDS + patience))
+while ! job="$(timeout 8 scontrol show job --oneliner "$SLURM_JOB_ID")"; do
+    if [ "$SECONDS" -ge "$until" ]; then
+        echo "mountkit slurm: Slurm does not say what became of the job" >&2
+        job=unknown
+        break
+    fi
+    sleep 1
+done
+case "$job" in
+    *" JobState=RUNNING "*" Restarts=${SLURM_RESTART_COUNT:-0} "* | unknown) ;;
     *) exit "$code" ;;
 esac
 echo "mountkit slurm: $why; the job is submitted again" >&2
@@ -167,6 +183,11 @@ class Job:
     def signal_seconds(self) -> int:
         """How long before its time limit the job is sent SIGTERM."""
         return self.grace + AFTER_GRACE_SECONDS
+
+    @property
+    def rank_seconds(self) -> int:
+        """How long ranks have from SIGTERM on, where a launcher ends them: the command's share."""
+        return max(1, self.grace * 6 // 10 - RANKS_EARLIER_SECONDS)
 
     @property
     def options(self) -> tuple[tuple[str, str], ...]:
@@ -238,6 +259,11 @@ def check(job: Job, environment: Mapping[str, str]) -> None:
             f"--grace {job.grace} is more than Slurm's --signal takes.",
             hint=f"Give {LONGEST_SIGNAL_SECONDS - AFTER_GRACE_SECONDS} at most.",
         )
+    if any("$" in word for word in job.mountkit):
+        raise UsageError(
+            "A variable in an option stays as it is in the file: no shell reads it there.",
+            hint="Set it in the job: --setup 'export MOUNTKIT_CACHE_DIR=$SLURM_TMPDIR/cache'",
+        )
     _check_time(job)
     if job.nodes > 1:
         _check_launcher(job.command)
@@ -255,7 +281,7 @@ def render(job: Job) -> str:
 # Made by `mountkit slurm`. Submit it once: sbatch FILE. Slurm submits it again, or it does so
 # itself, until the command has come to its end. `scancel` ends it for good.
 # No secret is in it: the job gets the environment of whoever submits it.
-restarts={job.restarts} nodes={job.nodes}
+restarts={job.restarts} nodes={job.nodes} patience={PATIENCE_SECONDS}
 {setup}
 if [ "$SLURM_NNODES" != "$nodes" ]; then
     echo "mountkit slurm: this file is for $nodes nodes, and the job has $SLURM_NNODES: make" \\
@@ -265,6 +291,8 @@ fi
 # What is mounted is noted in /tmp: this directory goes with the last log-in to the machine.
 unset XDG_RUNTIME_DIR
 export MOUNTKIT_RESUME="${{MOUNTKIT_RESUME:-1}}"
+# How long torchrun leaves its ranks to save, from SIGTERM on: as long as mountkit leaves to it.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${{TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-{job.rank_seconds}}}"
 # srun does not take this over from sbatch by itself.
 [ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 {MEETING if job.nodes > 1 else ""}
@@ -324,7 +352,7 @@ def _check_launcher(command: tuple[str, ...]) -> None:
     program = PurePath(command[0]).name
     module = command[1:3] in {("-m", "torch.distributed.run"), ("-m", "torch.distributed.launch")}
     alone = _PYTHON.fullmatch(program) and not module
-    if alone or program == "accelerate":
+    if alone or program in LOCAL_LAUNCHERS:
         raise UsageError(
             f"On many nodes {program!r} would start a training of its own on each.",
             hint="Start the ranks with torchrun, which is told of the other nodes by variables: "

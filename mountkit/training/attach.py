@@ -18,6 +18,7 @@ from mountkit.mounts.mount import Mount
 from mountkit.training import resume_loading, save_total_limit, start
 from mountkit.training.callback import CheckpointCallback
 from mountkit.training.console import say
+from mountkit.training.run_check import WrongNodeError
 from mountkit.training.run_log import RunLogCallback
 from mountkit.training.trainer_hooks import beneath
 
@@ -41,14 +42,15 @@ class Attached(CheckpointCallback):
         """Serve this training, or say why not.
 
         Raises MountkitError if the store refuses it, unless ``on_failure`` is ``warn``;
-        ConfigurationError if it would save past the mount.
+        ConfigurationError if it would save past the mount, or past the run's first node.
         """
         # Nothing of it would reach the bucket, at the end neither.
         working_directory.refuse_below(self._path, args.output_dir)
         try:
             super().on_train_begin(args, state, control, **more)
         except (MountkitError, OSError) as error:
-            if not isinstance(error, NOT_SERVED) and self._on_failure == "raise":
+            passed_over = isinstance(error, NOT_SERVED) or self._on_failure == "warn"
+            if isinstance(error, WrongNodeError) or not passed_over:
                 raise
             self._step_aside()
             _tell(state, f"the checkpoints of {args.output_dir} are proven at the end: {error}")

@@ -27,7 +27,12 @@ def install(env: Mapping[str, str]) -> Watcher:
             from mountkit.training import attach
 
             attach.attach(terms)
-        except Exception as error:  # noqa: BLE001 - the end proves; this must break no training
+        except Exception as error:
+            if terms.resume or terms.load_path:
+                # To begin anew would be the worst.
+                say(f"Trainer cannot be resumed, as --resume asks for: {error}")
+                raise SystemExit(78) from error
+            # The end proves; this must break no training.
             say(f"Trainer is left alone, and its checkpoints are proven at the end: {error}")
 
     watcher = Watcher((TRAINER,), imported)

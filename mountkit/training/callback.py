@@ -170,13 +170,17 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
             If the store cannot be asked, or the mount does not serve or takes no file.
         """
         self._ranks = ranks.meet(self._ranks, args, self._limits)
-        find = functools.partial(Mount.containing, args.output_dir)
-        mount = self._ranks.arrange(lambda: self._mount or find(), args, self._limits)
+        mount = self._ranks.arrange(lambda: self._find(args), args, self._limits)
         if mount is None:
             logger.warning(run_check.LOCAL, args.output_dir, args.output_dir)
             return
         self._ranks.agree_on_step(state.global_step)
         self._ranks.together(functools.partial(self._take_over, args, state, mount))
+
+    def _find(self, args: Any) -> Mount | None:
+        mount = self._mount or Mount.containing(args.output_dir)
+        run_check.refuse_node(args, mount)
+        return mount
 
     def _take_over(self, args: Any, state: Any, mount: Mount) -> None:
         below = run_check.check(

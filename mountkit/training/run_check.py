@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mountkit import backends, writers
+from mountkit.errors import ConfigurationError
 from mountkit.mounts import location, working_directory
 from mountkit.training import file_use, requirements
 
@@ -16,6 +17,28 @@ LOCAL = (
     "mountkit: no mount covers %s; checkpoints stay on the local disk, unproven. "
     "To save into a bucket: mountkit run s3://BUCKET/PREFIX %s -- COMMAND"
 )
+
+
+class WrongNodeError(ConfigurationError):
+    """A training that writes the run's manifests past the node that has its lease."""
+
+
+def refuse_node(args: Any, mount: Mount | None) -> None:
+    """Refuse a training of its own on a node that is not the run's first.
+
+    Nobody keeps such nodes, which take no lease, from replacing each other's checkpoints.
+
+    Raises WrongNodeError.
+    """
+    if mount is None or not mount.spec.node or args.process_index:
+        return
+    raise WrongNodeError(
+        f"Rank 0 saves on node {mount.spec.node} of this run, whose manifests node 0 writes: each "
+        "node would train by itself and replace what the others saved.",
+        hint="Start the ranks of all nodes with torchrun, with the node's number as its rank "
+        "(--node-rank, or PET_NODE_RANK). For a training of its own: another URL, and no "
+        "MOUNTKIT_NODE.",
+    )
 
 
 def check(

@@ -126,6 +126,17 @@ def test_a_trainer_that_leaves_a_save_out_goes_on(script: Script) -> None:
     assert script.proven() == {4, 6}
 
 
+@pytest.mark.fault(28)
+@pytest.mark.parametrize("options", [(), ("--callback",)])
+def test_a_node_that_would_train_by_itself_is_refused(script: Script, options: tuple) -> None:
+    """As where accelerate, on each node of a cluster, hears nothing of the others."""
+    rig = script.rig
+    answer = rig.run(script.source, script.words("--steps", "2", *options), MOUNTKIT_NODE="1")
+    assert answer.code == 1, answer
+    assert "each node would train by itself" in answer.err
+    assert script.proven() == set()
+
+
 def test_an_adapter_and_a_callback_of_the_scripts_own(script: Script) -> None:
     said = script.run([], "--lora", "--callback", "--steps", "2", MOUNTKIT_RESUME="1")
     assert script.report["callbacks"] == ["CheckpointCallback", "RunLogCallback"]

@@ -55,12 +55,27 @@ class _AtTrainer:
         return None if watcher is None else watcher.find_spec(fullname, path, target)
 
 
+def _resumes(terms: str) -> bool:
+    """Whether a training is to begin with something that only mountkit can give it."""
+    import json
+
+    told = json.loads(terms)
+    return bool(told.get("resume") or told.get("load_path"))
+
+
 def _watcher() -> "Any":
     """What attaches mountkit once Trainer is there; None where this Python cannot."""
     try:
         from mountkit.training import attach_hook
     except ImportError as error:
-        # A Python of another environment. A training there must not fail for that.
+        # A Python of another environment. A training there must not fail for that, but not begin
+        # anew either where it is to be resumed.
+        if _resumes(os.environ["MOUNTKIT_TRAINER"]):
+            sys.stderr.write(
+                f"mountkit: the Trainer of {sys.executable} cannot be resumed, as --resume asks "
+                f"for: {error}. Install mountkit there, or leave --resume (MOUNTKIT_RESUME) out\n"
+            )
+            raise SystemExit(78) from error
         sys.stderr.write(
             f"mountkit: the Trainer of {sys.executable} is left alone: {error}; its checkpoints "
             "are proven at the end. To have that while it trains, install mountkit there\n"

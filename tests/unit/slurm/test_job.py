@@ -93,6 +93,7 @@ class Cluster:
         self.place = place
         self.bin = place / "bin"
         self.bin.mkdir()
+        self.patience = 15
         self.job = "JobId=7 JobState=RUNNING Reason=None Requeue=1 Restarts=0 BatchFlag=1"
         # As a real one it runs the task, here on this machine.
         self.program(
@@ -105,6 +106,7 @@ class Cluster:
         self.program(
             "scontrol",
             f'echo "scontrol $*" >>{place}/calls\n'
+            f'[ "$2" != job ] || [ ! -s {place}/away ] || {{ sed -i 1d {place}/away; exit 1; }}\n'
             f'case "$2" in job) cat {place}/job ;; hostnames) printf "n1\\nn2\\n" ;; esac\n'
             f'[ "$1" != requeue ] || [ ! -e {place}/forbidden ]',
         )
@@ -126,7 +128,7 @@ class Cluster:
     def start(self, job: Job, **env: str) -> subprocess.Popen[bytes]:
         (self.place / "job").write_text(f"{self.job}\n")
         script = self.place / "job.sh"
-        script.write_text(render(job))
+        script.write_text(render(job).replace("patience=15\n", f"patience={self.patience}\n"))
         values = {
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "PLACE": str(self.place),
@@ -280,6 +282,22 @@ class TestShell:
         assert cluster.run(CODE="75")[0] == 75
         assert not cluster.requeued
 
+    def test_slurmctld_may_be_away_for_a_moment(self, cluster):
+        (cluster.place / "away").write_text("once\n")
+        assert cluster.run(CODE="75")[0] == 0
+        assert cluster.requeued
+
+    @pytest.mark.parametrize("forbidden", [True, False])
+    def test_where_it_does_not_come_back_it_is_tried_all_the_same(self, cluster, forbidden):
+        cluster.patience = 0
+        (cluster.place / "away").write_text("again\n" * 9)
+        if forbidden:
+            (cluster.place / "forbidden").touch()
+        code, told = cluster.run(CODE="75")
+        assert code == (75 if forbidden else 0)
+        assert "Slurm does not say what became of the job" in told
+        assert ("by hand: scontrol requeue 7" in told) is forbidden
+
     def test_where_nobody_may_submit_it_again_it_says_how(self, cluster):
         (cluster.place / "forbidden").touch()
         code, told = cluster.run(CODE="69")
@@ -323,7 +341,10 @@ class TestRefusals:
             ({"nodes": 2}, "a training of its own on each"),
             ({"nodes": 2, "command": ("/usr/bin/python3.11", "-m", "train")}, "of its own on each"),
             ({"nodes": 2, "command": ("accelerate", "launch", "t.py")}, "of its own on each"),
+            ({"nodes": 2, "command": ("deepspeed", "t.py")}, "of its own on each"),
+            ({"nodes": 2, "command": ("/usr/bin/mpirun", "python", "t.py")}, "of its own on each"),
             ({"nodes": 2, "command": ("torchrun", "--standalone", "t.py")}, "to one node"),
+            ({"mountkit": ("mountkit", "run", "--cache-dir", "$SLURM_TMPDIR/c")}, "A variable in"),
         ],
     )
     def test_what_cannot_work(self, change, says):

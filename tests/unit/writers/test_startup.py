@@ -53,18 +53,27 @@ def test_a_python_that_does_not_train_imports_nothing_of_it():
 
 def test_one_of_another_environment_trains_as_ever_and_says_so(transformers):
     program = "from transformers.trainer import Trainer; Trainer().train()"
-    done = start(program, transformers)
+    done = start(program, transformers, resume=False)
     assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
     [line] = done.stderr.splitlines()
     assert "No module named 'mountkit'" in line
     assert "proven at the end" in line
 
 
-@pytest.mark.parametrize("resume", [True, False])
-def test_so_does_a_trainer_that_has_not_the_methods(transformers, resume):
+@pytest.mark.parametrize("paths", [(), (PACKAGE,)])
+def test_what_cannot_be_resumed_does_not_begin_anew(transformers, paths):
+    """It would after each eviction, and save over what it had."""
+    program = "from transformers.trainer import Trainer; Trainer().train()"
+    done = start(program, transformers, *paths, resume=True)
+    assert (done.returncode, done.stdout) == (78, "")
+    [line] = done.stderr.splitlines()
+    assert "cannot be resumed, as --resume asks for" in line
+
+
+def test_so_does_a_trainer_that_has_not_the_methods(transformers):
     """One whose transformers has not what mountkit stands around."""
     program = "from transformers.trainer import Trainer; Trainer().train()"
-    done = start(program, transformers, PACKAGE, resume=resume)
+    done = start(program, transformers, PACKAGE, resume=False)
     assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
     [line] = done.stderr.splitlines()
     assert "left alone" in line
