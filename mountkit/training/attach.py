@@ -82,11 +82,12 @@ def attach(terms: TrainerTerms) -> None:
     Raises ConfigurationError if this Trainer has not the methods for it.
     """
     resume_loading.watch(Trainer)
+    begun: set[str] = set()
     if terms.resume or terms.load_path:
-        beneath(Trainer, "train", start.of(terms))
+        beneath(Trainer, "train", start.of(terms, begun))
     if not (terms.attach and terms.path):
         return
-    given = _Given(terms)
+    given = _Given(terms, begun)
     beneath(CallbackHandler, "on_train_begin", given.on_train_begin)
     # By the first call of train, for it tells of the end of a training.
     save_total_limit.watch(Trainer, CheckpointCallback)
@@ -95,8 +96,9 @@ def attach(terms: TrainerTerms) -> None:
 class _Given:
     """Gives callbacks to the Trainers whose ``output_dir`` lies in the mount."""
 
-    def __init__(self, terms: TrainerTerms) -> None:
+    def __init__(self, terms: TrainerTerms, begun: set[str]) -> None:
         self._terms = terms
+        self._begun = begun
         self._made: list[Any] = []
 
     def on_train_begin(
@@ -121,6 +123,13 @@ class _Given:
                 state,
                 f"{args.output_dir} does not lie in the mount at {self._terms.path}: its "
                 "checkpoints stay where they are, unproven",
+            )
+        asked = self._terms.resume or self._terms.load_path
+        if inside and asked and paths.resolve(args.output_dir) not in self._begun:
+            _tell(
+                state,
+                f"the Trainer of {args.output_dir} has a train() of its own, which --resume does "
+                "not reach: it begins where that says",
             )
         for kind, make in ATTACHED:
             found = [each for each in handler.callbacks if isinstance(each, kind)]

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 ARGUMENT = "resume_from_checkpoint"
 
 
-def of(terms: TrainerTerms) -> Callable[..., Any]:
-    """What stands around ``Trainer.train``."""
+def of(terms: TrainerTerms, begun: set[str]) -> Callable[..., Any]:
+    """What stands around ``Trainer.train``; to ``begun`` it adds each place that it is called for."""
     # Where a training has come to its end in this process: the next one goes on from that by
     # itself, or begins anew, as the script means it.
     over: set[str] = set()
@@ -39,6 +39,7 @@ def of(terms: TrainerTerms) -> Callable[..., Any]:
         options: dict[str, Any],
     ) -> Any:
         place = paths.resolve(trainer.args.output_dir)
+        begun.add(place)
         point = None
         # A trial of a hyper-parameter search begins at its own beginning.
         if place not in over and _option("trial", 1, arguments, options) is None:

@@ -44,7 +44,7 @@ class TestCallbacks:
         self.outside = str(tmp_path / "elsewhere")
 
     def begin(self, attach, handler: Handler, output_dir: str = "", given=None):
-        given = given or attach._Given(TrainerTerms(self.mount, on_failure="warn"))
+        given = given or attach._Given(TrainerTerms(self.mount, on_failure="warn"), set())
         args = SimpleNamespace(output_dir=output_dir or self.inside)
         seen: list[list[Any]] = []
         given.on_train_begin(
@@ -69,6 +69,13 @@ class TestCallbacks:
         other = Handler()
         self.begin(attach, other, given=given)
         assert not {*map(id, other.callbacks)} & {*map(id, handler.callbacks)}
+
+    @pytest.mark.parametrize("reached", [True, False])
+    def test_a_train_of_its_own_is_not_resumed_and_that_is_said(self, attach, capsys, reached):
+        begun = {self.inside} if reached else set()
+        given = attach._Given(TrainerTerms(self.mount, resume=True), begun)
+        self.begin(attach, Handler(), given=given)
+        assert ("has a train() of its own" in capsys.readouterr().err) is not reached
 
     def test_the_scripts_own_is_the_only_one(self, attach):
         own = [attach.CheckpointCallback(), attach.RunLogCallback()]

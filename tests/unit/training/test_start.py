@@ -58,7 +58,7 @@ def output(tmp_path, monkeypatch):
 
 
 def train(trainer: Trainer, *arguments: Any, around: Any = None, **options: Any) -> tuple[Any, ...]:
-    around = around or start.of(TrainerTerms("", resume=True))
+    around = around or start.of(TrainerTerms("", resume=True), set())
     assert around(trainer, trainer.method, arguments, options) == "trained"
     return trainer.calls[-1]
 
@@ -91,7 +91,7 @@ class TestResume:
         assert capsys.readouterr().err == ""
 
     def test_a_second_training_goes_by_the_script_unless_the_first_broke_off(self, output):
-        around = start.of(TrainerTerms("", resume=True))
+        around = start.of(TrainerTerms("", resume=True), set())
         trainer = Trainer(output)
         trainer.error = RuntimeError("out of memory")
         with pytest.raises(RuntimeError):
@@ -101,7 +101,7 @@ class TestResume:
         assert train(trainer, around=around) == (None, None, None)
 
     def test_outside_the_mount_of_the_run_it_is_left_alone(self, output, capsys):
-        around = start.of(TrainerTerms("/mnt/run-1", resume=True))
+        around = start.of(TrainerTerms("/mnt/run-1", resume=True), set())
         assert train(Trainer(output), around=around) == (None, None, None)
         assert "does not lie in the mount at /mnt/run-1" in capsys.readouterr().err
 
@@ -118,7 +118,7 @@ class TestResume:
 
 class TestWeights:
     def around(self, path: Path, resume: bool = True):
-        return start.of(TrainerTerms("", resume=resume, load_path=str(path)))
+        return start.of(TrainerTerms("", resume=resume, load_path=str(path)), set())
 
     @pytest.fixture
     def model(self, tmp_path):
