@@ -6,19 +6,23 @@ keeps, but somebody else may take that away.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.checkpoints.verification import listing
-from mountkit.errors import MountUnavailableError, Unproven
+from mountkit.checkpoints.verification import listing, read_manifest, verify_file
+from mountkit.errors import MountUnavailableError, Unproven, VerificationError
 from mountkit.names import MANIFEST_NAME, TRAINER_STATE, is_own, is_proof, top_of
 from mountkit.proof.upload_waiter import renamed
 from mountkit.state import upload_tag
+from mountkit.store.base import WORKERS
+from mountkit.timing import at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mountkit.backends.base import WrittenFile
+    from mountkit.checkpoints.manifest import FileEntry
     from mountkit.mounts.mount import Mount
     from mountkit.store.base import ObjectInfo, Store
     from mountkit.timing import Deadline
@@ -42,7 +46,8 @@ def evicted_unproven(
     Nor is what this run has only renamed: the store copies it, and the copy is young and keeps the
     mark of its source. With the mark of another run it has not one byte that was written in this
     one. A file that this run overwrote, and renamed then, has the mark of this run, and is named
-    unless it is known. A manifest holds nothing of a program, and whoever reads it compares.
+    unless it is known, or has a manifest beside it that was renamed with it and describes it as
+    it is. A manifest holds nothing of a program, and whoever reads it compares.
 
     Raises MountkitError if the store cannot be asked.
     """
@@ -78,6 +83,7 @@ def evicted_unproven(
     )
     young = [info for info in left if _seconds(info) > since and top_of(info.path) not in whole]
     ours = _marked(store, young, mark, upload_tag.value(mount.directory.path, mount.spec.id))
+    ours = _not_moved_with_proof(store, listed, ours)
     whole.update(_place(info) for info in ours if info in states)
     return (
         *(Unproven(top, 0, REASON) for top in sorted(whole)),
@@ -144,6 +150,35 @@ def _marked(
         for info in objects
         if (told := found[info.path]) is not None and told.metadata.get(mark) == value
     )
+
+
+def _not_moved_with_proof(
+    store: Store, listed: Sequence[ObjectInfo], objects: Sequence[ObjectInfo]
+) -> tuple[ObjectInfo, ...]:
+    """Those that no manifest in a directory above them describes as they are.
+
+    A checkpoint that this run proved, and that somebody renamed then, has its manifest with it.
+    """
+    manifests = {_place(info) for info in listed if _name(info) == MANIFEST_NAME}
+
+    @functools.cache
+    def entries(place: str) -> Mapping[str, FileEntry]:
+        try:
+            found = read_manifest(store, place)
+        except VerificationError:
+            return {}
+        return {} if found is None else {entry.path: entry for entry in found.files}
+
+    def proven(info: ObjectInfo) -> bool:
+        place = _place(info)
+        while place and place not in manifests:
+            place = place.rpartition("/")[0]
+        entry = entries(place).get(info.path[len(place) + 1 :]) if place else None
+        return entry is not None and verify_file(store, place, entry, info).ok
+
+    with at_once(WORKERS, "verify") as pool:
+        kept = pool.map(lambda info: not proven(info), objects)
+        return tuple(info for info, named in zip(objects, kept, strict=True) if named)
 
 
 def _still_unproven(mount: Mount, store: Store, tops: Iterable[str]) -> set[str]:

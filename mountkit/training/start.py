@@ -27,7 +27,7 @@ ARGUMENT = "resume_from_checkpoint"
 
 
 def of(terms: TrainerTerms, begun: set[str]) -> Callable[..., Any]:
-    """What stands around ``Trainer.train``; to ``begun`` it adds each place that it is called for."""
+    """What stands around ``Trainer.train``; ``begun`` gets each place that it trains in."""
     # Where a training has come to its end in this process: the next one goes on from that by
     # itself, or begins anew, as the script means it.
     over: set[str] = set()

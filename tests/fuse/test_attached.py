@@ -126,6 +126,16 @@ def test_a_trainer_that_leaves_a_save_out_goes_on(script: Script) -> None:
     assert script.proven() == {4, 6}
 
 
+@pytest.mark.cached
+@pytest.mark.fault(45)
+@pytest.mark.parametrize("name", ["epoch-1", "kept"])
+def test_a_proven_checkpoint_may_be_moved_to_a_name_that_is_none(script: Script, name: str) -> None:
+    """Only the store has it by then, and the copies that it makes are young."""
+    said = script.run([], "--steps", "6", "--move", name)
+    assert "not proven" not in said
+    assert f"{name}/{MANIFEST}" in script.bucket.everything("run")
+
+
 @pytest.mark.fault(28)
 @pytest.mark.parametrize("options", [(), ("--callback",)])
 def test_a_node_that_would_train_by_itself_is_refused(script: Script, options: tuple) -> None:

@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--twice", action="store_true", help="train() once more")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--saves-from", type=int, default=0, help="leaves earlier saves out")
+    parser.add_argument("--move", help="what the first checkpoint is called in the end")
     options = parser.parse_args()
     Everybody.saves_from = options.saves_from
 
@@ -142,6 +143,9 @@ def main() -> None:
             trainer.train(words.get(options.resume_from, options.resume_from))
         if options.twice:
             trainer.train()
+        if options.move:
+            first = Path(options.output_dir) / f"checkpoint-{options.save_steps}"
+            first.rename(first.with_name(options.move))
     finally:
         kinds = [
             type(each).__name__
