@@ -77,6 +77,42 @@ def stepped_into(target: str, place: str | None) -> Iterator[None]:
         os.close(before)
 
 
+class Stance:
+    """Where this process stands in a mount: there it steps back once that is another one.
+
+    The working directory of a process stays the one in the mount that died, in which no relative
+    path leads anywhere.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._place = place_in(target)
+        self._device = Path().stat().st_dev if self._place is not None else 0
+
+    def step_back(self) -> None:
+        """Into the mount that is there now, where this process stands in the one before.
+
+        Raises MountUnavailableError if it cannot be stepped into.
+        """
+        if self._place is None:
+            return
+        try:
+            here = Path().stat().st_dev
+        except OSError:
+            here = self._device
+        # The kernel may answer for a dead mount from memory; each mount has a device of its own.
+        if here != self._device:
+            return
+        inside = str(Path(self._target) / self._place)
+        try:
+            there = Path(self._target).stat().st_dev
+            if there != here:
+                os.chdir(inside)
+        except OSError as error:
+            raise not_entered(inside, error) from error
+        self._device = there
+
+
 def not_entered(inside: str, error: OSError) -> MountUnavailableError:
     """The error for a place in the mount that cannot become the working directory."""
     return MountUnavailableError(

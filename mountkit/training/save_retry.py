@@ -18,6 +18,7 @@ from mountkit.errors import (
     Unproven,
 )
 from mountkit.events import Observer, Problem
+from mountkit.mounts import working_directory
 from mountkit.state.record import SERVING
 from mountkit.store import refusal_in
 from mountkit.timing import wait_until
@@ -62,6 +63,7 @@ class SaveRetrier:
     ) -> None:
         self._notice = notice
         self._mount = mount
+        self.stance = working_directory.Stance(mount.path)
         self._prover = prover
         self._limits = limits
         self._observer = observer
@@ -90,6 +92,7 @@ class SaveRetrier:
             before = self._seen()
             error = None
             try:
+                self.stance.step_back()
                 result = work()
             except Exception as raised:  # noqa: BLE001 - raised again, unless it was the mount's
                 error = raised

@@ -63,6 +63,7 @@ class SharedSaveRetrier(SaveRetrier):
             error = None
             result: Any = None
             try:
+                self.stance.step_back()
                 result = work()
             except Exception as raised:
                 if lockstep:

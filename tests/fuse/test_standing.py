@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from support.rig import Answer, Bucket, Rig
+    from support.rig import Answer, Bucket, Job, Rig
 
 WRITE = "printf '%07000d' 0 > model.bin"
 ZEROS = b"0" * 7000
@@ -45,9 +45,16 @@ def run_from(
     rig: Rig, place: Path, source: str, line: str, *, target: str = "", options: str = ""
 ) -> Answer:
     """``mountkit run`` of a shell's line, by somebody who stands in ``place``."""
+    return begin_from(rig, place, source, line, target=target, options=options).wait()
+
+
+def begin_from(
+    rig: Rig, place: Path, source: str, line: str, *, target: str = "", options: str = ""
+) -> Job:
+    """The same, left running."""
     words = [rig.python, "-m", "mountkit", "run", source, target or str(rig.target), *rig.how()]
     command = f"{shlex.join(words)} {options} -- sh -c {shlex.quote(line)}"
-    return rig.start("sh", "-c", f"cd {shlex.quote(str(place))} && {command}").wait()
+    return rig.start("sh", "-c", f"cd {shlex.quote(str(place))} && {command}")
 
 
 @pytest.mark.fault(43)
@@ -182,6 +189,26 @@ def test_a_training_started_in_the_target_saves_into_the_bucket(rig: Rig, bucket
         top = reference / f"checkpoint-{step}"
         written = {path.name: path.read_bytes() for path in top.iterdir()}
         assert bucket.files(f"run/checkpoint-{step}") == written
+        assert bucket.manifest(f"run/checkpoint-{step}") is not None
+
+
+@pytest.mark.fault(6, 43)
+def test_it_goes_on_in_the_mount_that_comes_after_a_dead_one(rig: Rig, bucket: Bucket) -> None:
+    """Its working directory stays in the mount that died, where no relative path leads anywhere."""
+    needs("torch")
+    rig.target.mkdir()
+    _, words = training(rig)
+    words += ["--pause-at", "1", "--pause-at", "3"]
+    source = f"s3://{bucket.name}/run"
+    job = begin_from(rig, rig.target, source, shlex.join(words))
+    for count, step in enumerate((1, 3), 1):
+        rig.await_word(f"at-{step}", job)
+        rig.kill(rig.daemon())
+        rig.await_remount(count)
+        rig.say(f"go-at-{step}")
+    answer = job.wait()
+    assert answer.code == 0, answer
+    for step in (2, 4):
         assert bucket.manifest(f"run/checkpoint-{step}") is not None
 
 
