@@ -38,14 +38,13 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
 
     Without SOURCE and TARGET those of MOUNTKIT_SOURCE and MOUNTKIT_TARGET are used; if these are
     not set either, COMMAND simply runs, and saves to the local disk. With MOUNTKIT_TARGET alone it
-    runs on the mount that is there already, as one of a sidecar, which proves the rest.
+    runs on the mount that is there already, as one of a sidecar, proves the same, and leaves it.
 
     Each transformers.Trainer in a Python below COMMAND whose output_dir lies in TARGET has its
     checkpoints proven while it trains, with no line of code. --resume has trainer.train() go on
     from the newest proven one, unless the script says itself what from.
     """
     import shutil
-    import signal
 
     from mountkit.cli import console
     from mountkit.cli.console import Console, at_once, say
@@ -55,8 +54,7 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
     from mountkit.mounts.mount import Mount
     from mountkit.mounts.resolve_spec import resolve_mount_spec
     from mountkit.runner import trainer_environment
-    from mountkit.runner.run import execute, run
-    from mountkit.runner.signals import HANDLED
+    from mountkit.runner.run import execute, run, run_beside
 
     console.use_early(flags["log_format"])
     words = click.get_current_context().meta.get("command") or []
@@ -84,21 +82,31 @@ def command(place: tuple[str, ...], options: tuple[str, ...], **flags: Any) -> N
         if beside is None:
             say("no bucket is configured; the command runs without a mount")
         else:
-            say(
-                f"{beside.source} is mounted at {beside.path} already: whoever mounted it proves "
-                "at the end what is not proven while the command runs"
-            )
+            say(f"{beside.source} is mounted at {beside.path} already, and stays mounted")
         if settings.listen is not None:
             # Not refused: MOUNTKIT_LISTEN may be set for every job of a cluster.
             say(f"nothing listens on {settings.listen}: there is no mount to tell of", "warning")
-        click.get_current_context().exit(execute(words, settings, beside, say))
+        if beside is None:
+            code = execute(words, settings, say)
+        else:
+            _keep_the_code()
+            code = run_beside(beside, settings, words, Console(), say, at_once)
+        click.get_current_context().exit(code)
     if target is None:
         raise UsageError(
             "MOUNTKIT_SOURCE is set, and MOUNTKIT_TARGET is not.",
             hint="Set MOUNTKIT_TARGET to the directory to mount at, the output_dir.",
         )
     spec = resolve_mount_spec(source, target, settings, options)
-    # What the run sets back at its end: all is told by then, and nothing changes its exit code.
+    _keep_the_code()
+    click.get_current_context().exit(run(spec, settings, words, Console(), say, at_once))
+
+
+def _keep_the_code() -> None:
+    """What a run sets back at its end: all is told by then, and nothing changes its exit code."""
+    import signal
+
+    from mountkit.runner.signals import HANDLED
+
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
-    click.get_current_context().exit(run(spec, settings, words, Console(), say, at_once))

@@ -6,14 +6,17 @@ import time
 from typing import TYPE_CHECKING
 
 from mountkit import backends
+from mountkit.config import timeouts
 from mountkit.config.directories import cache_root, state_root
 from mountkit.config.environment import command_environment
 from mountkit.errors import MountkitError
 from mountkit.lifecycle.session import Session
 from mountkit.mounts import waiting_caches, working_directory
+from mountkit.proof.drain import drain
 from mountkit.runner import leftover_processes, trainer_environment
 from mountkit.runner.signals import Signals, forget_interrupt
 from mountkit.state.registry import State
+from mountkit.timing import Deadline
 from mountkit.writers import startup_hook
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from mountkit.spec import MountSpec
 
 NOT_DURABLE = 75
+ENDED = "the command ended; making sure that everything is in the bucket"
 # What a platform acts on, whether a signal came or not.
 TOLD = frozenset({2, 69, 74, NOT_DURABLE, 77, 78})
 
@@ -68,7 +72,7 @@ def run(
             for each in opened:
                 each.close()
             raise
-        say("the command ended; making sure that everything is in the bucket")
+        say(ENDED)
         naming = Naming(say)
         report = _finish(session, observer, say, signals, naming, ended_well=code == 0)
         left = leftover_processes.warning(leftover_processes.still_running(), spec.target)
@@ -154,22 +158,44 @@ def _stopped(
     return other
 
 
+def run_beside(
+    mount: Mount,
+    settings: Settings,
+    command: Sequence[str],
+    observer: Observer,
+    say: Callable[[str], None],
+    at_once: Callable[[str], None],
+) -> int:
+    """Run ``command`` on a mount that somebody else keeps, and leave it mounted; the exit code.
+
+    As ``run``: whoever keeps the mount may end with a code that nobody reads, as a sidecar's is.
+    """
+    with Signals(settings.grace, say, at_once) as signals:
+        env = _sequential(mount, command_environment(settings))
+        env = trainer_environment.with_trainer(settings, mount.path, env)
+        code = signals.execute(command, env)
+        say(ENDED)
+        limits = timeouts.limits(settings).until(Deadline(within=signals.deadline))
+
+        def drained() -> DrainReport:
+            with signals.draining():
+                return drain(mount, limits, observer, ended_well=code == 0)
+
+        report = _unless_cut(drained, say)
+        code = _told(report, mount.spec, code, say, Naming(say), asked=signals.asked_for(code))
+        return _stopped(code, settings, signals, say)
+
+
 def execute(
     command: Sequence[str],
     settings: Settings | None = None,
-    mount: Mount | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Run a command without a mount of its own, with our signals forwarded to it; its exit code.
-
-    ``mount`` is one that somebody else keeps: Trainers below the command are attached to it.
-    """
+    """Run a command without a mount, with our signals forwarded to it; its exit code."""
     with Signals() as signals:
         env = command_environment(settings)
-        if mount is not None:
-            env = _sequential(mount, env)
         if settings is not None:
-            env = trainer_environment.with_trainer(settings, mount.path if mount else "", env)
+            env = trainer_environment.with_trainer(settings, "", env)
         return _stopped(signals.execute(command, env), settings, signals, say)
 
 
@@ -189,15 +215,22 @@ def _finish(
     *,
     ended_well: bool,
 ) -> DrainReport | None:
-    """The report, or None if it was cut short: then nothing is known to be proven."""
-    try:
-        return session.finish(
+    return _unless_cut(
+        lambda: session.finish(
             observer,
             ended_well=ended_well,
             deadline=signals.deadline,
             draining=signals.draining,
             drained=naming,
-        )
+        ),
+        say,
+    )
+
+
+def _unless_cut(work: Callable[[], DrainReport], say: Callable[[str], None]) -> DrainReport | None:
+    """The report, or None if it was cut short: then nothing is known to be proven."""
+    try:
+        return work()
     except KeyboardInterrupt:
         # That has been said at once.
         forget_interrupt()

@@ -41,13 +41,40 @@ def test_it_is_proven_while_it_trains_and_resumed(rig: Rig, bucket: Bucket) -> N
     assert answer.code == 0, answer
     assert f"is mounted at {rig.target} already" in answer.err
     assert ATTACHED in answer.err
-    # Nothing has been drained: the mount is somebody else's, and stays.
+    # The mount is somebody else's, and stays.
     assert proven(bucket) == {f"checkpoint-2/{MANIFEST}"}
     assert rig.record() is not None
     answer, began = train(rig, "second", "--steps", "4", "--save-steps", "2")
     assert answer.code == 0, answer
     assert began == [2]
     assert proven(bucket) >= {f"checkpoint-4/{MANIFEST}"}
+    assert rig.umount().code == 0
+
+
+@pytest.mark.fault(4)
+def test_all_that_it_wrote_is_proven_at_its_end(rig: Rig, bucket: Bucket) -> None:
+    """Whoever mounted it may end with a code that nobody reads, as Kubernetes does of a sidecar."""
+    gate = rig.gate()
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    rig.mount(f"s3://{bucket.name}/run", *rig.late, endpoint=gate.url)
+    write = ["sh", "-c", f"echo {{}} > {rig.target}/{{}}; exit {{}}"]
+    told = {"MOUNTKIT_TARGET": str(rig.target)}
+
+    def wrote(name: str, code: int = 0) -> Answer:
+        line = write[2].format(name, name, code)
+        return rig.mountkit("run", "--", *write[:2], line, **told)
+
+    answer = wrote("first")
+    assert answer.code == 0, answer
+    assert "all that was written is proven to be in" in answer.err
+    assert bucket.everything("run")["first"] == b"first\n"
+    assert wrote("second", 3).code == 3
+    if rig.write_back:
+        gate.shut()
+        answer = wrote("third")
+        assert answer.code == 75, answer
+        assert "not proven: third" in answer.err
+        gate.open()
     assert rig.umount().code == 0
 
 

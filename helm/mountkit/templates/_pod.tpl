@@ -343,6 +343,10 @@ volumeMounts:
         fieldRef:
           fieldPath: metadata.annotations['batch.kubernetes.io/job-completion-index']
     {{- end }}
+    # The command has 60 % of it; the rest is for the proof of what it wrote.
+    - name: MOUNTKIT_GRACE
+      {{- $most := sub (int64 (include "mountkit.terminationGracePeriodSeconds" .)) (int64 .Values.drain.marginSeconds) }}
+      value: {{ min (div (mul (int64 .Values.fuse.sidecar.commandSeconds) 10) 6) $most | quote }}
     {{- with include "mountkit.storeEnv" . | trim }}{{ . | nindent 4 }}{{ end }}
     {{- with include "mountkit.settingsEnv" . | trim }}{{ . | nindent 4 }}{{ end }}
     {{- else }}

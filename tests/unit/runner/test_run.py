@@ -213,11 +213,11 @@ class TestStoppedCode:
         script = STOPS.format(code=0, signal="TERM", whom="$PPID")
         assert TestToldToEnd().run(FakeMount(tmp_path), script, ()) == 0
 
-    def test_on_a_mount_that_somebody_else_keeps(self):
+    def test_without_a_mount(self):
         script = STOPS.format(code=0, signal="TERM", whom="$PPID")
         said: list[str] = []
         how = settings.load(stopped_code=143)
-        assert execute(["/bin/sh", "-c", script], how, None, said.append) == 143
+        assert execute(["/bin/sh", "-c", script], how, said.append) == 143
         assert "ended with 0" in said[0]
 
 
