@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -139,7 +138,7 @@ def test_a_cache_that_is_taken_away_is_not_taken_for_an_empty_one(
     rig.await_word("saved", job)
     for tree in [*rig.cache.glob("*/vfs"), *rig.cache.glob("*/vfsMeta")]:
         for gone in tree.glob(f"*/{bucket.name}/run/*") if how == "contents only" else [tree]:
-            shutil.rmtree(gone)
+            rig.take_away(gone)
     if how == "daemon killed":
         rig.kill(rig.daemon())
         rig.await_remount()
@@ -165,7 +164,7 @@ def test_another_process_sees_that_a_cache_was_taken_away(rig: Rig, bucket: Buck
     assert mounted.code == 0, mounted
     rig.script("save:10")
     for tree in [*rig.cache.glob("*/vfs"), *rig.cache.glob("*/vfsMeta")]:
-        shutil.rmtree(tree)
+        rig.take_away(tree)
     answer = rig.umount()
     assert answer.code != 0, answer
     assert "cache was taken away" in answer.err

@@ -514,6 +514,10 @@ class Rig:
         assert record is not None
         return psutil.Process(record.supervisor.pid)
 
+    def take_away(self, place: Path) -> None:
+        """All of it at once: a daemon may be writing there. It goes with the rest of the test."""
+        place.rename(self.work / f"taken-{uuid.uuid4().hex}")
+
     def kill(self, process: psutil.Process) -> None:
         """SIGKILL, and see it end."""
         process.send_signal(signal.SIGKILL)
