@@ -39,8 +39,16 @@ class Program:
         path = next(filter(None, found), None)
         if path is None:
             raise MountUnavailableError(f"There is no {self.name} on PATH.", hint=self.install)
-        version = self.parse(_said(path, self.ask, Path(path).stat().st_mtime_ns))
+        try:
+            changed = Path(path).stat().st_mtime_ns
+        except OSError as error:
+            raise MountUnavailableError(
+                f"{path} does not run: {error}.", hint=f"Try: {path} {self.ask}"
+            ) from error
+        version = self.parse(_said(path, self.ask, changed))
         if version is None:
+            # It may have been killed before it said it.
+            _said.cache_clear()
             raise MountUnavailableError(
                 f"{path} does not say which {self.name} it is.", hint=f"Try: {path} {self.ask}"
             )

@@ -64,9 +64,12 @@ def _echo(text: str, *, nl: bool = True) -> None:
 
 def flush() -> None:
     """Before the end: what nobody reads must not become Python's own exit code, which is 120."""
+    if sys.stderr is None:
+        # It was closed before the start.
+        return
     try:
         sys.stderr.flush()
-    except OSError:
+    except (OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stderr.fileno())
         os.close(nowhere)

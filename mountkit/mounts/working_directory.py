@@ -88,6 +88,9 @@ class Stance:
         self._target = target
         self._place = place_in(target)
         self._device = Path().stat().st_dev if self._place is not None else 0
+        if self._place is not None and self._device == Path(target).parent.stat().st_dev:
+            # On the directory below the mount, by an older working directory.
+            self._place = None
 
     def step_back(self) -> None:
         """Into the mount that is there now, where this process stands in the one before.

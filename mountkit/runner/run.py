@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.config import timeouts
 from mountkit.config.directories import cache_root, state_root
 from mountkit.config.environment import command_environment
-from mountkit.errors import MountkitError
+from mountkit.errors import MountkitError, Unproven
 from mountkit.lifecycle.session import Session
+from mountkit.linux import mount_table
 from mountkit.mounts import waiting_caches, working_directory
 from mountkit.proof.drain import drain
 from mountkit.runner import leftover_processes, trainer_environment
 from mountkit.runner.signals import Signals, forget_interrupt
+from mountkit.state import writer_epoch
+from mountkit.state.record import FAILED
 from mountkit.state.registry import State
-from mountkit.timing import Deadline
+from mountkit.timing import Deadline, wait_until
 from mountkit.writers import startup_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mountkit.config.settings import Settings
-    from mountkit.errors import Unproven
     from mountkit.events import Observer
     from mountkit.mounts.mount import Mount
     from mountkit.proof.report import DrainReport
@@ -84,8 +87,11 @@ def run(
                 f"the command ended with {code}, and the mount was lost while it ran; run it "
                 f"again, from the newest proven checkpoint: mountkit latest {spec.source.url}"
             )
-        code = _told(report, spec, code, say, naming, asked=signals.asked_for(code))
-        code = _stopped(code, settings, signals, say)
+        asked = _asked(code, settings, signals)
+        code = _told(report, spec, code, say, naming, asked=asked)
+        if session.supervisor.record.state != FAILED:
+            # Where the mount was given up, a platform that takes no count would begin for ever.
+            code = _stopped(code, settings, signals, say)
         # Not this run's, and no reason for another code; but the last chance to tell.
         for text in sorted(
             before.intersection(map(str, waiting_caches.waiting(known, root, spec)))
@@ -144,6 +150,11 @@ def _left(spec: MountSpec) -> str:
     return f"{spec.backend} keeps no copy: what is not in the bucket has to be written again"
 
 
+def _asked(code: int, settings: Settings, signals: Signals) -> bool:
+    """Whether the command ended because it was told to; by its code, if no platform cares."""
+    return signals.asked_for(code) or (settings.stopped_code is not None and signals.stopped)
+
+
 def _stopped(
     code: int, settings: Settings | None, signals: Signals, say: Callable[[str], None]
 ) -> int:
@@ -179,11 +190,30 @@ def run_beside(
 
         def drained() -> DrainReport:
             with signals.draining():
-                return drain(mount, limits, observer, ended_well=code == 0)
+                # One that has died is started again, as a sidecar's container is.
+                wait_until(lambda: not _unkept(mount), signals.deadline.cut(limits.repair))
+                # Others may write there, too: what they have not finished is no checkpoint.
+                report = drain(mount, limits, observer, ended_well=False)
+            return replace(report, unproven=(*report.unproven, *_unkept(mount)))
 
         report = _unless_cut(drained, say)
-        code = _told(report, mount.spec, code, say, Naming(say), asked=signals.asked_for(code))
+        asked = _asked(code, settings, signals)
+        code = _told(report, mount.spec, code, say, Naming(say), asked=asked)
         return _stopped(code, settings, signals, say)
+
+
+def _unkept(mount: Mount) -> tuple[Unproven, ...]:
+    """What says that not all that was written there went through the mount, or counts."""
+    record = mount.record()
+    entry = mount_table.at(mount.path)
+    if record is None or record.state == FAILED or not record.supervisor.alive() or entry is None:
+        reason = "whoever kept the mount is gone: what was written since went to the local disk"
+        return (Unproven(mount.path, 0, reason),)
+    writer = writer_epoch.read(mount.directory.path)
+    if writer is not None and writer.lost:
+        reason = f"the lease of the run is lost: {writer.lost}"
+        return (Unproven(mount.path, 0, reason),)
+    return ()
 
 
 def execute(

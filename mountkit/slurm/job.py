@@ -187,7 +187,8 @@ class Job:
     @property
     def rank_seconds(self) -> int:
         """How long ranks have from SIGTERM on, where a launcher ends them: the command's share."""
-        return max(1, self.grace * 6 // 10 - RANKS_EARLIER_SECONDS)
+        share = self.grace * 6 // 10
+        return max(1, share - min(RANKS_EARLIER_SECONDS, 1 + share // 5))
 
     @property
     def options(self) -> tuple[tuple[str, str], ...]:
@@ -291,7 +292,7 @@ fi
 # What is mounted is noted in /tmp: this directory goes with the last log-in to the machine.
 unset XDG_RUNTIME_DIR
 export MOUNTKIT_RESUME="${{MOUNTKIT_RESUME:-1}}"
-# How long torchrun leaves its ranks to save, from SIGTERM on: as long as mountkit leaves to it.
+# How long torchrun leaves its ranks to save, from SIGTERM on: a little less than it has itself.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${{TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-{job.rank_seconds}}}"
 # srun does not take this over from sbatch by itself.
 [ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"

@@ -67,7 +67,7 @@ def load(
     position = LOADS[name]
     place = call.argument(position, "resume_from_checkpoint")
     place = place or call.argument(position, "checkpoint")
-    if place is None:
+    if place is None and name == "_load_best_model":
         place = getattr(getattr(trainer, "state", None), "best_model_checkpoint", None)
     mount = find(place) if isinstance(place, str) else None
     if mount is None:

@@ -55,14 +55,13 @@ def test_it_is_proven_while_it_trains_and_resumed(rig: Rig, bucket: Bucket) -> N
 def test_all_that_it_wrote_is_proven_at_its_end(rig: Rig, bucket: Bucket) -> None:
     """Whoever mounted it may end with a code that nobody reads, as Kubernetes does of a sidecar."""
     gate = rig.gate()
-    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
     rig.mount(f"s3://{bucket.name}/run", *rig.late, endpoint=gate.url)
     write = ["sh", "-c", f"echo {{}} > {rig.target}/{{}}; exit {{}}"]
     told = {"MOUNTKIT_TARGET": str(rig.target)}
 
-    def wrote(name: str, code: int = 0) -> Answer:
+    def wrote(name: str, code: int = 0, **more: str) -> Answer:
         line = write[2].format(name, name, code)
-        return rig.mountkit("run", "--", *write[:2], line, **told)
+        return rig.mountkit("run", "--", *write[:2], line, limit=120.0, **told, **more)
 
     answer = wrote("first")
     assert answer.code == 0, answer
@@ -71,11 +70,27 @@ def test_all_that_it_wrote_is_proven_at_its_end(rig: Rig, bucket: Bucket) -> Non
     assert wrote("second", 3).code == 3
     if rig.write_back:
         gate.shut()
-        answer = wrote("third")
+        answer = wrote("third", MOUNTKIT_STALL_TIMEOUT="3")
         assert answer.code == 75, answer
         assert "not proven: third" in answer.err
         gate.open()
     assert rig.umount().code == 0
+
+
+@pytest.mark.fault(4, 9)
+def test_what_it_writes_when_the_mount_is_gone_is_missed(rig: Rig, bucket: Bucket) -> None:
+    """Whoever kept it is gone, and nobody else knows what went to the bare directory."""
+    rig.mount(f"s3://{bucket.name}/run")
+    words = rig.light("save:10", "say:begun", "wait:go", "model:late")
+    told = {"MOUNTKIT_TARGET": str(rig.target), "MOUNTKIT_REPAIR_TIMEOUT": "2"}
+    job = rig.start(rig.python, "-m", "mountkit", "run", "--", *words, **told)
+    rig.await_word("begun", job)
+    assert rig.umount().code == 0
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "whoever kept the mount is gone" in answer.err
+    assert "late/model.safetensors" not in bucket.everything("run")
 
 
 def test_without_a_mount_it_says_so(rig: Rig) -> None:

@@ -76,8 +76,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- if has $program (list "torchrun" "accelerate" "deepspeed" "mpirun" "horovodrun" "ray") -}}{{ $program }}
 {{- else if or (hasPrefix "torch.distributed." $module) (eq $module "torch.distributed") -}}torchrun
-{{- else if hasPrefix "accelerate" $module -}}accelerate
-{{- else if hasPrefix "deepspeed" $module -}}deepspeed
+{{- else if or (eq $module "accelerate") (hasPrefix "accelerate." $module) -}}accelerate
+{{- else if or (eq $module "deepspeed") (hasPrefix "deepspeed." $module) -}}deepspeed
 {{- else if has $program (list "sh" "bash" "dash" "ash" "zsh") -}}shell
 {{- end -}}
 {{- end -}}

@@ -50,12 +50,21 @@
 {{- end }}
 {{- end -}}
 
-{{- define "mountkit.rankSeconds" -}}
+{{- /* What the trainer's container is told of the time from SIGTERM on. The command has 60 % of it, and
+       the rest is for the proof of what it wrote. */ -}}
+{{- define "mountkit.trainerGrace" -}}
 {{- if eq .Values.fuse.mode "sidecar" -}}
-{{- max 1 (sub (int64 .Values.fuse.sidecar.commandSeconds) 5) -}}
+{{- $most := sub (int64 (include "mountkit.terminationGracePeriodSeconds" .)) (int64 .Values.drain.marginSeconds) -}}
+{{- max 1 (min (div (mul (int64 .Values.fuse.sidecar.commandSeconds) 10) 6) $most) -}}
 {{- else -}}
-{{- max 1 (sub (div (mul (int64 .Values.drain.deadlineSeconds) 6) 10) 5) -}}
+{{- .Values.drain.deadlineSeconds | int64 -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* torchrun's part of it: a little less, or mountkit would kill torchrun and leave its ranks. */ -}}
+{{- define "mountkit.rankSeconds" -}}
+{{- $share := div (mul (int64 (include "mountkit.trainerGrace" .)) 6) 10 -}}
+{{- max 1 (sub $share (min 5 (add 1 (div $share 5)))) -}}
 {{- end -}}
 
 {{- /* Of the container that trains. HOME is a place that can be written to, whatever the image. */ -}}
@@ -67,7 +76,7 @@
 # A pod that is evicted has not come to its end, whatever the command made of SIGTERM.
 - name: MOUNTKIT_STOPPED_CODE
   value: "143"
-# How long torchrun leaves its ranks to save, from SIGTERM on: as long as mountkit leaves to it.
+# How long torchrun leaves its ranks to save, from SIGTERM on: a little less than it has itself.
 - name: TORCH_ELASTIC_SHUTDOWN_TIMEOUT
   value: {{ include "mountkit.rankSeconds" . | quote }}
 - name: PET_NNODES
@@ -343,10 +352,8 @@ volumeMounts:
         fieldRef:
           fieldPath: metadata.annotations['batch.kubernetes.io/job-completion-index']
     {{- end }}
-    # The command has 60 % of it; the rest is for the proof of what it wrote.
     - name: MOUNTKIT_GRACE
-      {{- $most := sub (int64 (include "mountkit.terminationGracePeriodSeconds" .)) (int64 .Values.drain.marginSeconds) }}
-      value: {{ min (div (mul (int64 .Values.fuse.sidecar.commandSeconds) 10) 6) $most | quote }}
+      value: {{ include "mountkit.trainerGrace" . | quote }}
     {{- with include "mountkit.storeEnv" . | trim }}{{ . | nindent 4 }}{{ end }}
     {{- with include "mountkit.settingsEnv" . | trim }}{{ . | nindent 4 }}{{ end }}
     {{- else }}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import typing
 from datetime import datetime
 
@@ -130,3 +132,10 @@ class TestForALog:
         assert capsys.readouterr().err == "mountkit: hello\n"
         assert logging.getLogger("mountkit").propagate
         assert logging.getLogger("mountkit").handlers == []
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_who_has_closed_stderr_gets_the_code_all_the_same(closed: bool) -> None:
+    line = f'{sys.executable} -m mountkit latest --help >/dev/null {"2>&-" if closed else ""}'
+    done = subprocess.run(["/bin/sh", "-c", line], check=False, timeout=60)
+    assert done.returncode == 0

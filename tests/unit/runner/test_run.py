@@ -66,7 +66,7 @@ class Ending:
         self._say = say
         self._fails = fails
         finished = SimpleNamespace(wait=lambda _: True)
-        record = SimpleNamespace(lost=())
+        record = SimpleNamespace(lost=(), state="serving")
         self.supervisor = SimpleNamespace(finished=finished, record=record, stopped=False)
 
     def finish(self, _, *, drained=lambda _: None, **__) -> DrainReport:
@@ -193,8 +193,9 @@ class TestStoppedCode:
         script = STOPS.format(code=code, signal="TERM", whom="$PPID")
         assert self.run(tmp_path, script) == code
 
-    def test_not_where_something_is_unproven(self, tmp_path):
-        script = STOPS.format(code=0, signal="TERM", whom="$PPID")
+    @pytest.mark.parametrize("code", [0, 1])
+    def test_not_where_something_is_unproven(self, tmp_path, code):
+        script = STOPS.format(code=code, signal="TERM", whom="$PPID")
         assert self.run(tmp_path, script, self.LOST) == 75
 
     def test_also_of_a_command_that_had_to_be_killed(self, tmp_path):
