@@ -136,6 +136,6 @@ class TestForALog:
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_who_has_closed_stderr_gets_the_code_all_the_same(closed: bool) -> None:
-    line = f'{sys.executable} -m mountkit latest --help >/dev/null {"2>&-" if closed else ""}'
+    line = f"{sys.executable} -m mountkit latest --help >/dev/null {'2>&-' if closed else ''}"
     done = subprocess.run(["/bin/sh", "-c", line], check=False, timeout=60)
     assert done.returncode == 0
