@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mountkit.backends.base import Backend
 
 CLASSES: Mapping[str, str] = MappingProxyType(
-    {"rclone": "RcloneBackend", "mountpoint": "MountpointBackend"}
+    {"rclone": "RcloneBackend", "mountpoint": "MountpointBackend", "direct": "DirectBackend"}
 )
 NAMES = tuple(CLASSES)
 

@@ -196,10 +196,14 @@ class Backend(Protocol):
     name: ClassVar[str]
     #: The URL schemes of the stores that it mounts; None if it mounts every store.
     schemes: ClassVar[frozenset[str] | None]
+    #: Whether a daemon mounts something at the target. Otherwise the target is the source itself.
+    mounts: ClassVar[bool]
     #: The operations, by name in :mod:`mountkit.backends.file_operations`, that a mount refuses.
     unsupported_operations: ClassVar[frozenset[str]]
     #: Whether a file that was closed waits on this machine until it is uploaded.
     write_back: ClassVar[bool]
+    #: Whether what Python's libraries save is to be noted as it is written (``mountkit.writers``).
+    journaled: ClassVar[bool]
     #: What the name of a symbolic link's object ends in; "" if such a mount makes no links.
     links: ClassVar[str]
     #: The metadata with the mark of the run on every object that the daemon uploads, if it may
@@ -228,6 +232,9 @@ class Backend(Protocol):
 
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:
         """Files of an earlier run that wait on this machine for their upload, below the mount."""
+
+    def entry(self, target: str) -> MountEntry | None:
+        """The line of the mount table that ``matches`` is asked about; None if there is none."""
 
     def matches(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:
         """Whether a line of the mount table is the mount with that id.

@@ -58,12 +58,18 @@ def decide(machine: Machine) -> Choice | None:
 
 def mounts(name: str, scheme: str) -> bool:
     """Whether a backend mounts the stores of a URL scheme."""
-    schemes = backends.load(name).schemes
-    return schemes is None or scheme in schemes
+    backend = backends.load(name)
+    return backend.mounts and (backend.schemes is None or scheme in backend.schemes)
 
 
 def refuse_scheme(name: str, scheme: str) -> None:
     """Raise UsageError if that backend does not mount the stores of a URL scheme."""
+    if not backends.load(name).mounts:
+        raise UsageError(
+            f"The backend {name} mounts nothing: a training saves into the source itself.",
+            hint="Give file:///path as SOURCE, and the same /path as TARGET. Or leave out "
+            f"--backend {name}.",
+        )
     if not mounts(name, scheme):
         known = " and ".join(f"{each}://" for each in sorted(backends.load(name).schemes or ()))
         raise UsageError(

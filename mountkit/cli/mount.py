@@ -39,11 +39,12 @@ def command(
     import json
     from dataclasses import asdict
 
+    from mountkit import backends
     from mountkit.cli import console
     from mountkit.cli.console import say
     from mountkit.config.directories import cache_root, state_root
     from mountkit.config.settings import load
-    from mountkit.mounts import waiting_caches, working_directory
+    from mountkit.mounts import mounting, waiting_caches, working_directory
     from mountkit.mounts.resolve_spec import resolve_mount_spec
     from mountkit.runner.serve import leave_behind
     from mountkit.state.registry import State
@@ -59,8 +60,10 @@ def command(
         say(str(cache), "warning")
 
     def ready() -> None:
-        say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
-        below = working_directory.warning(spec.target)
+        say(mounting.told(spec))
+        # What a daemon mounts covers the directory that the shell stands on.
+        covers = backends.load(spec.backend).mounts
+        below = working_directory.warning(spec.target) if covers else ""
         if below:
             say(below, "warning")
         if output == "json":

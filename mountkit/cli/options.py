@@ -34,7 +34,7 @@ store_options = _stack(
 )
 
 mount_options = _stack(
-    click.option("--backend", metavar="NAME", help="auto (default), rclone or mountpoint."),
+    click.option("--backend", metavar="NAME", help="auto (default), rclone, mountpoint or direct."),
     store_options,
     click.option("--cache-dir", metavar="DIR", help="Where files wait for their upload."),
     click.option(

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
+from mountkit.config.environment import search_path
 from mountkit.errors import ConfigurationError, MountUnavailableError
 from mountkit.events import Observer, Problem
 from mountkit.formatting import printable
-from mountkit.linux import mount_table
-from mountkit.linux.fusermount import unmount
+from mountkit.linux.fusermount import fusermount, unmount
 from mountkit.linux.process import ProcessIdentity
 from mountkit.linux.signals import held_back
 from mountkit.names import top_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mountkit.mounts.inventory import Inventory
-    from mountkit.mounts.mounter import Mounter
+    from mountkit.mounts.mounting import Mounting
     from mountkit.spec import MountSpec
     from mountkit.state.registry import State
 
@@ -36,7 +36,7 @@ TRIES = 5
 
 
 def mount_anew(
-    mounter: Mounter,
+    mounter: Mounting,
     earlier: MountRecord | None,
     found: Inventory,
     timeout: float,
@@ -104,7 +104,7 @@ def mount_anew(
     return record
 
 
-def abandon(mounter: Mounter) -> None:
+def abandon(mounter: Mounting) -> None:
     """The mount that this process has just made, or taken over, is not wanted any more after all.
 
     One that served before stays as it was, for whoever takes it over next. Nothing is done where
@@ -125,7 +125,7 @@ def abandon(mounter: Mounter) -> None:
         mounter.directory.clear(unproven=True)
 
 
-def _start(mounter: Mounter, timeout: float, seen: Callable[[], None], *, tries: int) -> None:
+def _start(mounter: Mounting, timeout: float, seen: Callable[[], None], *, tries: int) -> None:
     """Start the daemon; again if somebody writes to the bare directory, as a training may."""
     try:
         mounter.start(timeout, seen)
@@ -135,12 +135,12 @@ def _start(mounter: Mounter, timeout: float, seen: Callable[[], None], *, tries:
         _start(mounter, timeout, seen, tries=tries - 1)
 
 
-def _waiting(mounter: Mounter) -> tuple[str, ...]:
+def _waiting(mounter: Mounting) -> tuple[str, ...]:
     return tuple(file.path for file in mounter.control.files() if file.dirty)
 
 
 def _adopted(
-    mounter: Mounter, unproven: Iterable[str], before: MountRecord | None, *, killed: bool
+    mounter: Mounting, unproven: Iterable[str], before: MountRecord | None, *, killed: bool
 ) -> tuple[str, ...]:
     """What an earlier mount, which did not come to its end, wrote, and nobody has proven.
 
@@ -162,7 +162,7 @@ def _adopted(
     )
 
 
-def clear_others(spec: MountSpec, known: State, fusermount: str) -> None:
+def clear_others(spec: MountSpec, known: State) -> None:
     """Dead mounts of ours at the same target, but of another bucket or backend, make way.
 
     Files of them that still wait for their upload stay in their caches, for when they are mounted
@@ -173,14 +173,18 @@ def clear_others(spec: MountSpec, known: State, fusermount: str) -> None:
             continue
         if (record.spec.id, record.spec.backend) == (spec.id, spec.backend):
             continue
-        entry, other = mount_table.at(spec.target), backends.load(record.spec.backend)
+        other = backends.load(record.spec.backend)
+        entry = other.entry(spec.target)
         mounted = entry is not None and other.matches(entry, record.spec.id, record.device)
-        if _lives(record, mounted=mounted):
+        lives = _lives(record, mounted=mounted)
+        # Without a daemon it is a disk, and nobody's to take away.
+        mounted = mounted and other.mounts
+        if lives:
             raise MountUnavailableError(
                 f"{record.spec.source.url} is mounted at {spec.target} already.",
                 hint=f"Unmount it first: mountkit umount {spec.target}",
             )
-        problem = unmount(fusermount, spec.target, lazy=True) if mounted else ""
+        problem = _unmount(spec.target) if mounted else ""
         if problem:
             raise MountUnavailableError(
                 f"A dead mount at {spec.target} cannot be taken away: {problem}.",
@@ -188,6 +192,10 @@ def clear_others(spec: MountSpec, known: State, fusermount: str) -> None:
             )
         if mounted or record.spec.id != spec.id:
             known.directory(record.spec.id).clear(unproven=True)
+
+
+def _unmount(target: str) -> str:
+    return unmount(fusermount(search_path()), target, lazy=True)
 
 
 def _lives(record: MountRecord, *, mounted: bool) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.config import directories, environment, timeouts
+from mountkit.config import directories, timeouts
 from mountkit.errors import MountkitError, MountUnavailableError, Unproven
 from mountkit.events import Observer, silent
 from mountkit.lifecycle import leases
@@ -22,12 +22,11 @@ from mountkit.lifecycle.open import (
     refuse_waiting_in,
     same_daemon,
 )
-from mountkit.linux.fusermount import fusermount
 from mountkit.linux.process import ProcessIdentity
 from mountkit.linux.signals import held_back
 from mountkit.mounts.inventory import Inventory, take_inventory
 from mountkit.mounts.mount import Mount
-from mountkit.mounts.mounter import Mounter
+from mountkit.mounts.mounting import Mounting, mounting
 from mountkit.proof.drain import drain
 from mountkit.proof.report import DrainReport, checked_again
 from mountkit.state import cache_lock
@@ -64,7 +63,7 @@ class Session:
     def __init__(
         self,
         mount: Mount,
-        mounter: Mounter,
+        mounter: Mounting,
         supervisor: Supervisor,
         lock: FileLock,
         limits: timeouts.Limits,
@@ -105,11 +104,9 @@ class Session:
         PermissionDeniedError, ConfigurationError
             The store refused the credentials, or has no such bucket.
         """
-        program = fusermount(environment.search_path())
-        backend = backends.load(spec.backend)
-        binary = backend.binary(environment.search_path())
         known = State(directories.state_root(settings))
         directory = known.directory(spec.id)
+        mounter = mounting(spec, backends.load(spec.backend), directory)
         mount = Mount(spec, directory)
         with contextlib.ExitStack() as undo:
             lock = cache_lock.acquire(spec)
@@ -123,11 +120,9 @@ class Session:
             endpoint = _endpoint(settings, mount, observer)
             if endpoint is not None:
                 undo.callback(endpoint.close)
-            env = environment.daemon_environment(spec.source, spec.store)
-            mounter = Mounter(spec, backend, binary, directory, program, env)
             undo.callback(mounter.release)
             undo.callback(abandon, mounter)
-            clear_others(spec, known, program)
+            clear_others(spec, known)
             earlier = directory.read()
             refuse_waiting_in(directory.unfinished(), spec)
             same = earlier is not None and same_daemon(earlier.spec, spec)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends, timing
 from mountkit.config.directories import state_root
-from mountkit.config.environment import search_path
 from mountkit.config.timeouts import limits
 from mountkit.errors import MountUnavailableError, NotDurableError, Unproven
-from mountkit.linux import fusermount, mount_table, paths
+from mountkit.linux import paths
+from mountkit.mounts import mounting
 from mountkit.mounts.bare_directory import bypassed_files_in
 from mountkit.mounts.mount import Mount
-from mountkit.mounts.mounter import Mounter
 from mountkit.mounts.shadowed_files import lying
 from mountkit.proof.committer import not_proven
 from mountkit.proof.drain import drain
@@ -89,14 +88,7 @@ def _take_over(mount: Mount, record: MountRecord, held: contextlib.ExitStack) ->
 
 
 def _take_away(mount: Mount, record: MountRecord) -> None:
-    mounter = Mounter(
-        record.spec,
-        backends.load(record.spec.backend),
-        None,
-        mount.directory,
-        fusermount.fusermount(search_path()),
-        {},
-    )
+    mounter = mounting.left(record.spec, backends.load(record.spec.backend), mount.directory)
     mounter.device = record.device
     mounter.unmount(record.daemon)
     mount.directory.clear(unproven=mounter.leaves(record))
@@ -121,7 +113,8 @@ def _looked_again(mount: Mount, record: MountRecord, report: DrainReport) -> Dra
     """The report, with what was written after the drain, or never reached the mount."""
     report = checked_again(mount, report, record)
     named = {problem.path for problem in report.unproven}
-    if mount_table.at(mount.path) is None:
+    backend = backends.load(record.spec.backend)
+    if backend.mounts and backend.entry(mount.path) is None:
         reason = f"it never reached the mount, and lies on the local disk, in {mount.path}"
         left = sorted(
             (file.path, file.size) for file in bypassed_files_in(Path(mount.path), named=named)
@@ -131,7 +124,7 @@ def _looked_again(mount: Mount, record: MountRecord, report: DrainReport) -> Dra
     if not report.complete:
         error = not_proven(mount.path, report.unproven)
         waits = f"What waits in {record.spec.cache_dir} is uploaded when it is mounted again"
-        if not backends.load(record.spec.backend).write_back:
+        if not backend.write_back:
             waits = "Nothing waits on this machine: mount it again, and write these files once more"
         raise NotDurableError(
             f"{error.message}\nThe mount is gone by now.",

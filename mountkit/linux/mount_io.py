@@ -39,6 +39,19 @@ WRITING = FRAME.format("""
     os.unlink(path)
 """)
 
+# The time of its last change is the file system's own, and no program's.
+CLOCK = FRAME.format("""
+    path = os.path.join(sys.argv[1], sys.argv[2])
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, b"mountkit asks what time it is here.")
+        os.fsync(descriptor)
+        sys.stdout.write(str(os.fstat(descriptor).st_ctime))
+    finally:
+        os.close(descriptor)
+    os.unlink(path)
+""")
+
 FLUSHING = FRAME.format("""
     import ctypes
     descriptor = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
@@ -101,6 +114,15 @@ def ask(target: str, timeout: float) -> Answer:
 def write(target: str, name: str, timeout: float) -> str:
     """Write a small file directly in the mount, with fsync, and remove it; why not, or ""."""
     return _why_not(WRITING, (target, name), timeout)
+
+
+def clock(target: str, name: str, timeout: float) -> tuple[str, float]:
+    """What dates a small file that is made there and removed: why it was not, and the time.
+
+    In seconds since the epoch, by the clock of the file system, which may be another machine's.
+    """
+    code, told = _run(CLOCK, (target, name), timeout)
+    return (os.strerror(code), 0.0) if code else ("", float(told))
 
 
 def flush(target: str, timeout: float) -> str:

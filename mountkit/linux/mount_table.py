@@ -67,6 +67,13 @@ def at(target: str) -> MountEntry | None:
     return next((entry for entry in reversed(read()) if entry.target == target), None)
 
 
+def under(path: str) -> MountEntry | None:
+    """What an absolute path without links lies on; None if the table does not say."""
+    around = [entry for entry in read() if lies_in(path, entry.target)]
+    # Of several at one target the last one is on top.
+    return max(reversed(around), key=lambda entry: len(entry.target), default=None)
+
+
 # As what the mounts of the backends show in the mount table.
 BACKENDS = re.compile(r"mountkit-.+|mountpoint-s3")
 

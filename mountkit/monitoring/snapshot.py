@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mountkit import backends
 from mountkit.errors import MountkitError
 from mountkit.formatting import moment, timestamp
-from mountkit.linux import mount_table
 from mountkit.names import is_proof
 from mountkit.state.proof_stats import Complaint
 from mountkit.state.record import REPAIRING, SERVING
@@ -118,7 +118,10 @@ def _later(noted: Complaint | None, logged: tuple[float, str] | None) -> Complai
 
 
 def _state(record: MountRecord, *, supervised: bool, served: bool) -> str:
-    mounted = mount_table.at(record.spec.target) is not None
+    backend = backends.load(record.spec.backend)
+    mounted = backend.entry(record.spec.target) is not None
+    # Without a daemon it is the disk that serves, for as long as somebody keeps the record.
+    served = served or (supervised and not backend.mounts)
     if record.state == SERVING and not (served and mounted):
         return REPAIRING if supervised else BROKEN
     return record.state if supervised or served else BROKEN

@@ -11,7 +11,7 @@ from mountkit import backends
 from mountkit.config.directories import state_root
 from mountkit.config.settings import load
 from mountkit.errors import ConfigurationError, MountUnavailableError
-from mountkit.linux import mount_io, mount_table
+from mountkit.linux import mount_io
 from mountkit.linux.paths import resolve
 from mountkit.mounts import link_names
 from mountkit.state.record import FAILED, SERVING
@@ -139,9 +139,8 @@ class Mount:
 
     def _seen(self) -> tuple[MountEntry | None, bool]:
         """What the mount table has at the target, and whether it is our mount."""
-        entry, record = mount_table.at(self.path), self.record()
-        device = record.device if record else None
-        backend = backends.load(self.spec.backend)
+        backend, record = backends.load(self.spec.backend), self.record()
+        entry, device = backend.entry(self.path), record.device if record else None
         return entry, entry is not None and backend.matches(entry, self.spec.id, device)
 
     def missing(self, paths: Sequence[str], deadline: Deadline | None = None) -> frozenset[str]:
@@ -168,7 +167,8 @@ class Mount:
         Only where the mount is in the table: below it is somebody else's disk. Of the time until
         ``deadline`` it takes a part at most.
         """
-        if not self._seen()[1]:
+        if not backends.load(self.spec.backend).mounts or not self._seen()[1]:
+            # A disk of others may have much of theirs to write. Each file is synced by itself.
             return ""
         seconds = FLUSH_SECONDS if deadline is None else deadline.cut(FLUSH_SECONDS)
         return mount_io.flush(self.path, seconds)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mountkit import timing
 from mountkit.errors import MountUnavailableError
 from mountkit.formatting import moment
-from mountkit.linux import fuse_connection, mount_io, mount_privilege, mount_table
+from mountkit.linux import fuse_connection, mount_io, mount_privilege
 from mountkit.linux.daemon import Daemon, InheritedDaemon
 from mountkit.linux.fusermount import unmount
 from mountkit.linux.mount_table import mount_around
@@ -81,11 +81,16 @@ class Mounter:
 
     def entry(self) -> MountEntry | None:
         """What is mounted at the target, whoever's it is."""
-        return mount_table.at(self.spec.target)
+        return self.backend.entry(self.spec.target)
 
     def waiting(self) -> int | None:
         """How many requests our daemon has not answered; None if the kernel does not say."""
         return None if self.device is None else fuse_connection.waiting(self.device)
+
+    def ended(self) -> str:
+        """How the daemon ended, in words; "" while it runs."""
+        ended = "no daemon" if self.daemon is None else self.daemon.ended()
+        return f"{self.backend.name} ended: {ended}" if ended else ""
 
     def mounted(self) -> bool:
         """Whether the mount table shows our mount at the target."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mountkit import backends
 from mountkit.backends import selection
+from mountkit.backends.selection import Choice
 from mountkit.config.directories import cache_root
 from mountkit.config.environment import search_path
 from mountkit.errors import UsageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # A file system that hangs is named by the store's own check, which follows.
 RESOLVE_SECONDS = 5.0
+DIRECT = "direct"
 
 
 def resolve_mount_spec(
@@ -39,17 +41,21 @@ def resolve_mount_spec(
     is none.
     """
     place = parse(source)
-    root = cache_root(settings)
-    name, why = settings.backend, ""
-    if name == "auto":
-        choice = selection.choose(search_path(), root, scheme=place.scheme)
-        name, why = choice.name, choice.why
-    backend = backends.load(name)
-    selection.refuse_scheme(name, place.scheme)
+    root, path = cache_root(settings), paths.resolve(target)
+    directory = _directory(place)
+    choice = _choose(settings, place, root, direct=path == directory)
+    backend = backends.load(choice.name)
     pairs = option_pairs(options)
     backend.check_options(pairs)
-    path = paths.resolve(target)
-    _refuse_overlap(place, path, str(root))
+    if directory:
+        _refuse_overlap(place, directory, path, paths.resolve(root), mounts=backend.mounts)
+    if not backend.mounts and settings.node:
+        raise UsageError(
+            f"Several nodes cannot save into {place.url} directly: none of them can tell what it "
+            "has written itself.",
+            hint="Mount it on each node, at a directory elsewhere: "
+            f"mountkit run {shlex.quote(place.url)} {_elsewhere(path)} -- …",
+        )
     store = settings.store(place)
     # The first has the id of a machine alone, and its lease.
     node = str(settings.node or "")
@@ -57,8 +63,8 @@ def resolve_mount_spec(
     return MountSpec(
         source=place,
         target=path,
-        backend=name,
-        why=why,
+        backend=choice.name,
+        why=choice.why,
         node=node,
         store=store,
         cache_dir=str(root / identifier),
@@ -69,19 +75,38 @@ def resolve_mount_spec(
     )
 
 
-def _refuse_overlap(source: Source, target: str, cache: str) -> None:
+def _directory(place: Source) -> str:
+    """The directory of this machine that a source is, without links; "" if it is none."""
+    return place.directory and paths.resolve_within(place.directory, RESOLVE_SECONDS)
+
+
+def _choose(settings: Settings, place: Source, root: Path, *, direct: bool) -> Choice:
+    """The backend; ``direct``: Whether the target is the source."""
+    if direct and settings.backend in {"auto", DIRECT}:
+        why = "" if settings.backend == DIRECT else "the target is the source itself"
+        return Choice(DIRECT, why)
+    if settings.backend == "auto":
+        return selection.choose(search_path(), root, scheme=place.scheme)
+    selection.refuse_scheme(settings.backend, place.scheme)
+    return Choice(settings.backend, "")
+
+
+def _elsewhere(directory: str) -> str:
+    return shlex.quote(f"/tmp/{Path(directory).name}")  # noqa: S108 - such as
+
+
+def _refuse_overlap(
+    source: Source, directory: str, target: str, cache: str, *, mounts: bool
+) -> None:
     """A mount over its own source would wait for itself, and one within it would show itself."""
-    if not source.directory:
-        return
-    directory = paths.resolve_within(source.directory, RESOLVE_SECONDS)
-    if lies_in(target, directory) or lies_in(directory, target):
-        elsewhere = shlex.quote(f"/tmp/{Path(directory).name}")  # noqa: S108 - such as
+    if mounts and (lies_in(target, directory) or lies_in(directory, target)):
         raise UsageError(
             f"{target} and the source, {directory}, lie in each other.",
-            hint="Mount it at an empty directory elsewhere, on this machine's own disk: "
-            f"mountkit run {shlex.quote(source.url)} {elsewhere} -- …",
+            hint=f"To save into the source itself, give it as TARGET, too: {directory}. To mount "
+            "it, give an empty directory elsewhere, on this machine's own disk: "
+            f"mountkit run {shlex.quote(source.url)} {_elsewhere(directory)} -- …",
         )
-    if lies_in(paths.resolve(cache), directory):
+    if lies_in(cache, directory):
         raise UsageError(
             f"The cache, {cache}, lies in the source, {directory}.",
             hint="Name a directory below it, such as "

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mountkit import backends
 from mountkit.errors import NotDurableError
 from mountkit.formatting import moment
 from mountkit.linux import mount_table
@@ -47,7 +48,7 @@ def missed(mount: Mount) -> tuple[BypassedFile, ...]:
 def lying(mount: Mount) -> tuple[BypassedFile, ...]:
     """What lies below the mount just now, as far as that can be seen from here."""
     record = mount.last_record()
-    if record is None:
+    if record is None or not backends.load(mount.spec.backend).mounts:
         return ()
     covered = moment(record.since) if record.state == SERVING else None
     with held_open(record.supervisor, mount.path) as bare:

@@ -130,7 +130,9 @@ def refuse_below(target: str, path: str) -> None:
     Raises ConfigurationError if it does: all that it writes there would miss the mount.
     """
     entry = mount_table.at(target)
-    if Path(path).is_absolute() or entry is None or place_in(target) is None:
+    if entry is None or not entry.fstype.startswith("fuse"):
+        return
+    if Path(path).is_absolute() or place_in(target) is None:
         return
     device = Path().stat().st_dev
     if (os.major(device), os.minor(device)) != (0, entry.minor):

@@ -12,8 +12,7 @@ from mountkit.config.directories import cache_root, state_root
 from mountkit.config.environment import command_environment
 from mountkit.errors import MountkitError, Unproven
 from mountkit.lifecycle.session import Session
-from mountkit.linux import mount_table
-from mountkit.mounts import waiting_caches, working_directory
+from mountkit.mounts import mounting, waiting_caches, working_directory
 from mountkit.proof.drain import drain
 from mountkit.runner import leftover_processes, trainer_environment
 from mountkit.runner.signals import Signals, forget_interrupt
@@ -63,9 +62,9 @@ def run(
         opened: list[Session] = []
         try:
             session = begin(spec, settings, observer, opened.append)
-            say(f"{spec.source.url} is mounted at {spec.target} with {spec.how}")
+            say(mounting.told(spec))
             env = leftover_processes.marked(command_environment(settings))
-            env = _sequential(session.mount, env)
+            env = _journaled(session.mount, env)
             env = trainer_environment.with_trainer(settings, session.mount.path, env)
             inside = working_directory.make_place(spec.target, place)
             started = time.time()
@@ -182,7 +181,7 @@ def run_beside(
     As ``run``: whoever keeps the mount may end with a code that nobody reads, as a sidecar's is.
     """
     with Signals(settings.grace, say, at_once) as signals:
-        env = _sequential(mount, command_environment(settings))
+        env = _journaled(mount, command_environment(settings))
         env = trainer_environment.with_trainer(settings, mount.path, env)
         code = signals.execute(command, env)
         say(ENDED)
@@ -205,7 +204,7 @@ def run_beside(
 def _unkept(mount: Mount) -> tuple[Unproven, ...]:
     """What says that not all that was written there went through the mount, or counts."""
     record = mount.record()
-    entry = mount_table.at(mount.path)
+    entry = backends.load(mount.spec.backend).entry(mount.path)
     if record is None or record.state == FAILED or not record.supervisor.alive() or entry is None:
         reason = "whoever kept the mount is gone: what was written since went to the local disk"
         return (Unproven(mount.path, 0, reason),)
@@ -229,9 +228,9 @@ def execute(
         return _stopped(signals.execute(command, env), settings, signals, say)
 
 
-def _sequential(mount: Mount, env: Mapping[str, str]) -> dict[str, str]:
-    """``env`` with what a mount needs that takes sequential writes only."""
-    if "rename" in backends.load(mount.spec.backend).unsupported_operations:
+def _journaled(mount: Mount, env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` with what a mount needs of which mountkit's own writers tell what they wrote."""
+    if backends.load(mount.spec.backend).journaled:
         return startup_hook.environment(mount, env)
     return dict(env)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mountkit.names import SOCKET_NAME
 from mountkit.state import json_file
+from mountkit.state.baseline import BASELINE_NAME
 from mountkit.state.bypassed_files import BYPASSED_NAME, BypassedFiles
 from mountkit.state.proof_stats import Ledger
 from mountkit.state.rank_marks import RankMarks
@@ -121,7 +122,7 @@ class StateDirectory:
         (self.path / STOP_NAME).unlink(missing_ok=True)
         takes_over = any((self.path / name).exists() for name in (UNPROVEN_NAME, RECORD_NAME))
         if not takes_over:
-            for name in (JOURNAL_NAME, BYPASSED_NAME, ENDED_NAME):
+            for name in (JOURNAL_NAME, BYPASSED_NAME, ENDED_NAME, BASELINE_NAME):
                 (self.path / name).unlink(missing_ok=True)
             self.proof_stats.clear()
             self.ranks.clear()

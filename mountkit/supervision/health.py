@@ -61,7 +61,8 @@ class Observation:
     answer, 0 if it was none. ``unanswered`` is for how many seconds a probe waits by now, 0.0 if
     none does; ``process_state`` the daemon's state by proc(5), and ``idle`` for how many seconds it
     has used no processor time. ``waiting`` counts the requests the kernel waits for, None where it
-    does not say. ``aborted_by_helper`` is for how many seconds a daemon is silent that the helper
+    does not say. ``served`` is whether a daemon serves it; else it is a disk of its own.
+    ``aborted_by_helper`` is for how many seconds a daemon is silent that the helper
     had to end, because the supervisor could not run; 0.0 if it did not.
     """
 
@@ -73,6 +74,7 @@ class Observation:
     process_state: str = "S"
     idle: float = 0.0
     waiting: int | None = None
+    served: bool = True
     aborted_by_helper: float = 0.0
 
 
@@ -119,6 +121,9 @@ def judge(seen: Observation, limits: HealthLimits) -> HealthVerdict:
 
 def _unanswered(seen: Observation, limits: HealthLimits) -> HealthVerdict:
     silence = f"it has not answered for {seen.unanswered:.0f} s"
+    if not seen.served:
+        # As NFS waits for its server: nobody here could do anything else.
+        return HealthVerdict(Health.SLOW, Cause.NONE, f"{silence}; its file system waits")
     if seen.waiting:
         silence += f", {seen.waiting} requests wait"
     if seen.process_state in STOPPED:

@@ -15,7 +15,7 @@ from mountkit.supervision.prober import Answered, Guarded
 
 if TYPE_CHECKING:
     from mountkit.linux.process import ProcessIdentity
-    from mountkit.mounts.mounter import Mounter
+    from mountkit.mounts.mounting import Mounting
     from mountkit.supervision.prober import Prober
 
 LOOK_SECONDS = 0.5
@@ -36,7 +36,7 @@ def longest_silence(limits: HealthLimits) -> float:
 class Monitor:
     """Looks at one mount, twice a second. All times are of the monotonic clock."""
 
-    def __init__(self, mounter: Mounter, limits: HealthLimits, prober: Prober) -> None:
+    def __init__(self, mounter: Mounting, limits: HealthLimits, prober: Prober) -> None:
         self._mounter = mounter
         self._limits = limits
         self._prober = prober
@@ -49,15 +49,12 @@ class Monitor:
 
     def look(self) -> HealthVerdict:
         """What is the matter with the mount. Never waits."""
-        daemon = self._mounter.daemon
-        ended = daemon.ended() if daemon is not None else "no daemon"
-        name = self._mounter.backend.name
+        ended = self._mounter.ended()
         aborted_by_helper = self._prober.aborted_by_helper
-        observation = Observation(
-            ended=f"{name} ended: {ended}" if ended else "", aborted_by_helper=aborted_by_helper
-        )
-        if daemon is not None and not ended and not aborted_by_helper:
-            observation = self._ask(daemon.identity)
+        observation = Observation(ended=ended, aborted_by_helper=aborted_by_helper)
+        if not ended and not aborted_by_helper:
+            daemon = self._mounter.daemon
+            observation = self._ask(None if daemon is None else daemon.identity)
         return judge(observation, self._limits)
 
     def pause(self) -> float:
@@ -106,7 +103,7 @@ class Monitor:
         since = time.monotonic() - self._looked_at
         return since if since > LATE_SECONDS else 0.0
 
-    def _ask(self, daemon: ProcessIdentity) -> Observation:
+    def _ask(self, daemon: ProcessIdentity | None) -> Observation:
         """Look at the table, and at what the prober has heard; ask it anew when it is time."""
         mounted = self._mounter.mounted()
         now = time.monotonic()
@@ -124,7 +121,10 @@ class Monitor:
         self._looked_at = now
         device = self._mounter.device
         if self._prober.unanswered or now - self._asked_at >= self._limits.interval:
-            self._prober.ask(None if device is None else Guarded(daemon, device, self._limits))
+            guarded = None
+            if daemon is not None and device is not None:
+                guarded = Guarded(daemon, device, self._limits)
+            self._prober.ask(guarded)
             self._asked_at = now
         else:
             self._prober.attend()
@@ -132,6 +132,8 @@ class Monitor:
         self.answered = self._prober.answered or self.answered
         if silent_for < self._limits.probe:
             return Observation(entry="it", ours=True, error=self._prober.error)
+        if daemon is None:
+            return Observation(entry="it", ours=True, unanswered=silent_for, served=False)
         # Only now, for it costs more than all the rest.
         activity = Activity.of(daemon.pid)
         if activity.ticks != self._ticks:

@@ -34,7 +34,7 @@ from mountkit.supervision.waker import Waker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mountkit.mounts.mounter import Mounter
+    from mountkit.mounts.mounting import Mounting
     from mountkit.state.record import MountRecord
 
 logger = logging.getLogger("mountkit")
@@ -49,7 +49,7 @@ class Supervisor:
 
     def __init__(
         self,
-        mounter: Mounter,
+        mounter: Mounting,
         record: MountRecord,
         *,
         attempts: int,

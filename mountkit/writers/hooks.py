@@ -61,7 +61,7 @@ class Place:
     ``mounted``: Whether it is mounted right now; otherwise the libraries write as ever.
     ``explain``: What is known of a failed write, from the path relative to the mount; "" for
     nothing. ``emptied``: When a file below a directory was last removed, from the path relative to
-    the mount. ``calls``: The system calls.
+    the mount. ``calls``: The system calls. ``renames``: Whether a file can be renamed there.
     """
 
     path: str
@@ -70,6 +70,7 @@ class Place:
     explain: Callable[[str], str] = no_reason
     emptied: Callable[[str], float] = removal.never
     calls: Calls = SYSTEM
+    renames: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,7 @@ def _rename(hooks: Hooks, original: Function) -> Function:
     @functools.wraps(original)
     def rename(it: Any, path: Any, new_path: Any) -> None:
         target = hooks.target(new_path) if metadata_rename.is_metadata(new_path) else None
-        if target is None:
+        if target is None or target.place.renames:
             original(it, path, new_path)
         else:
             metadata_rename.move(path, target.open())
@@ -288,14 +289,17 @@ HOOKS = Hooks()
 def install(mount: Mount) -> None:
     """Write what is saved below ``mount`` sequentially, until :func:`uninstall`.
 
-    Nothing is done for a mount that can rename. Installed twice, it has to be uninstalled twice.
+    Nothing is done for a mount that takes any write, and keeps what it was given. Installed twice,
+    it has to be uninstalled twice.
     """
-    if "rename" in backends.load(mount.spec.backend).unsupported_operations:
+    if backends.load(mount.spec.backend).journaled:
         HOOKS.add(place_of(mount))
 
 
 def place_of(mount: Mount) -> Place:
-    """A mount, as one that takes sequential writes only."""
+    """A mount whose files are to be noted as they are written."""
+    if takes_any_write(mount):
+        return Place(mount.path, mount.directory.path, always, renames=True)
     mounted = functools.partial(in_table, mount.path)
     control, calls = mount.control(), ON_SEQUENTIAL_MOUNT
     known = (control.explain, control.emptied)
@@ -305,6 +309,16 @@ def place_of(mount: Mount) -> Place:
 def uninstall(mount: Mount) -> None:
     """Take back one :func:`install` of that mount. Without any left, nothing is replaced."""
     HOOKS.remove(mount.path)
+
+
+def takes_any_write(mount: Mount) -> bool:
+    """Whether files are only noted there, and need not be written from start to end."""
+    return "rename" not in backends.load(mount.spec.backend).unsupported_operations
+
+
+def always() -> bool:
+    """A directory that is no mount of ours has no moment without it."""
+    return True
 
 
 def in_table(path: str) -> bool:

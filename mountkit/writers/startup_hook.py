@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.writers.hooks import HOOKS, Place, in_table
+from mountkit.writers.hooks import HOOKS, Place, always, in_table, takes_any_write
 from mountkit.writers.sequential_file import ON_SEQUENTIAL_MOUNT
 
 if TYPE_CHECKING:
@@ -24,8 +24,10 @@ FOLDER = Path(__file__).parent / "startup"
 
 
 def environment(mount: Mount, env: Mapping[str, str]) -> dict[str, str]:
-    """``env`` with what makes a Python write sequentially below ``mount``."""
+    """``env`` with what makes a Python note what it writes below ``mount``."""
     place = {"path": mount.path, "directory": str(mount.directory.path)}
+    if takes_any_write(mount):
+        place["sequential"] = ""
     return found_first({**env, VARIABLE: json.dumps(place)})
 
 
@@ -42,7 +44,7 @@ def handed_on(mount: Mount) -> Iterator[None]:
 
     A forked child has what is replaced here anyway; one that multiprocessing spawns has not.
     """
-    if "rename" not in backends.load(mount.spec.backend).unsupported_operations:
+    if not backends.load(mount.spec.backend).journaled:
         yield
         return
     before, ours = dict(os.environ), environment(mount, os.environ)
@@ -61,7 +63,7 @@ def handed_on(mount: Mount) -> Iterator[None]:
 
 
 def install(env: Mapping[str, str]) -> None:
-    """Write sequentially below the mount that the environment names, if it names one.
+    """Note what is written below the mount that the environment names, if it names one.
 
     Imports as little as it can, for every Python that a command starts comes through here.
     """
@@ -70,6 +72,9 @@ def install(env: Mapping[str, str]) -> None:
         return
     place = json.loads(text)
     path = place["path"]
+    if "sequential" in place:
+        HOOKS.add(Place(path, Path(place["directory"]), always, renames=True))
+        return
     mounted = functools.partial(in_table, path)
     known = (functools.partial(_explain, path), functools.partial(_emptied, path))
     HOOKS.add(Place(path, Path(place["directory"]), mounted, *known, ON_SEQUENTIAL_MOUNT))

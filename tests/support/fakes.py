@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mountkit.backends.base import Binary, DaemonCommand, Pending, Reference, WrittenFile
 from mountkit.errors import VerificationError
+from mountkit.linux import mount_table
 from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.bypassed_files import BypassedFile
@@ -284,8 +285,10 @@ class FakeBackend:
 
     name: ClassVar[str] = "fake"
     schemes: ClassVar[frozenset[str] | None] = None
+    mounts: ClassVar[bool] = True
     unsupported_operations: ClassVar[frozenset[str]] = frozenset()
     write_back: ClassVar[bool] = True
+    journaled: ClassVar[bool] = False
     links: ClassVar[str] = ""
     mark: ClassVar[str] = ""
 
@@ -312,6 +315,9 @@ class FakeBackend:
 
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:
         return tuple(file.path for file in self.daemon.files() if file.dirty)
+
+    def entry(self, target: str) -> MountEntry | None:
+        return mount_table.at(target)
 
     def matches(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:
         return self.ours

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from mountkit.backends.base import Binary, Control, DaemonCommand
 from mountkit.backends.executable import Program
 from mountkit.errors import UsageError
-from mountkit.linux import memory_limit
+from mountkit.linux import memory_limit, mount_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,10 +51,12 @@ class MountpointBackend:
 
     name: ClassVar[str] = "mountpoint"
     schemes: ClassVar[frozenset[str] | None] = frozenset({"s3"})
+    mounts: ClassVar[bool] = True
     unsupported_operations: ClassVar[frozenset[str]] = frozenset(
         {"rmtree", "rename", "chmod", "seek", "append", "symlink", "link", "overwrite-mapped"}
     )
     write_back: ClassVar[bool] = False
+    journaled: ClassVar[bool] = True
     links: ClassVar[str] = ""
     # Its log tells of every upload.
     mark: ClassVar[str] = ""
@@ -117,6 +119,10 @@ class MountpointBackend:
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:  # noqa: ARG002
         """Nothing ever does: what was not uploaded when the daemon ended is gone."""
         return ()
+
+    def entry(self, target: str) -> MountEntry | None:
+        """What is mounted at the target itself."""
+        return mount_table.at(target)
 
     def matches(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
         """Whether it is a Mountpoint on the device that ours was seen with; it has no name."""

@@ -14,6 +14,7 @@ from mountkit.backends.rclone import names
 from mountkit.backends.rclone.cache import RcloneCache
 from mountkit.backends.rclone.control import RcloneControl
 from mountkit.errors import UsageError
+from mountkit.linux import mount_table
 from mountkit.names import SOCKET_NAME
 from mountkit.state import upload_tag
 from mountkit.store import provider, providers, rclone_configuration
@@ -97,8 +98,10 @@ class RcloneBackend:
 
     name: ClassVar[str] = "rclone"
     schemes: ClassVar[frozenset[str] | None] = None
+    mounts: ClassVar[bool] = True
     unsupported_operations: ClassVar[frozenset[str]] = frozenset({"link"})
     write_back: ClassVar[bool] = True
+    journaled: ClassVar[bool] = False
     # Of rclone's own, on every store and in each of its commands.
     links: ClassVar[str] = ".rclonelink"
     # A cache whose disk is full drops what was uploaded.
@@ -165,6 +168,10 @@ class RcloneBackend:
     def waiting(self, spec: MountSpec) -> tuple[str, ...]:
         """What the cache of an earlier run holds and has not uploaded."""
         return tuple(file.path for file in _cache(spec).files() if file.dirty)
+
+    def entry(self, target: str) -> MountEntry | None:
+        """What is mounted at the target itself."""
+        return mount_table.at(target)
 
     def matches(self, entry: MountEntry, spec_id: str, device: int | None) -> bool:  # noqa: ARG002
         """Whether the entry has our device name on an rclone mount."""

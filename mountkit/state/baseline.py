@@ -1,0 +1,89 @@
+"""What a directory held before a run began to save into it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from mountkit.errors import ConfigurationError
+from mountkit.state import json_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+BASELINE_NAME = "baseline.json"
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The files that were there, each with what changes whenever it is written.
+
+    ``at`` is when that was, in seconds since the epoch; by ``ahead`` seconds the file system's
+    clock is before this machine's. ``lost`` says how the directory was lost since; "" if it was
+    not.
+    """
+
+    at: float
+    ahead: float
+    files: Mapping[str, Stamp]
+    lost: str = ""
+
+
+def write(directory: Path, baseline: Baseline) -> None:
+    """Note it in the private directory of a mount.
+
+    Raises OSError.
+    """
+    content = {
+        "at": baseline.at,
+        "ahead": baseline.ahead,
+        "lost": baseline.lost,
+        "files": {path: list(stamp) for path, stamp in baseline.files.items()},
+    }
+    json_file.replace(directory / BASELINE_NAME, content)
+
+
+def read(directory: Path) -> Baseline | None:
+    """What was noted; None if nothing was.
+
+    Raises ConfigurationError if it cannot be read.
+    """
+    try:
+        seen = (directory / BASELINE_NAME).stat()
+    except FileNotFoundError:
+        return None
+    return _read(directory / BASELINE_NAME, (seen.st_ino, seen.st_mtime_ns))
+
+
+def note_lost(directory: Path, reason: str) -> None:
+    """Note that nobody knows any more what was written; the first reason stays."""
+    known = read(directory) or Baseline(time.time(), 0.0, {})
+    if not known.lost:
+        write(directory, replace(known, lost=reason))
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, version: tuple[int, int]) -> Baseline | None:  # noqa: ARG001
+    """One reading of each version: a long-lived run asks again and again."""
+    content = json_file.load(path)
+    if content is None:
+        return None
+    try:
+        files = {name: _stamp(stamp) for name, stamp in content["files"].items()}
+        return Baseline(content["at"], content["ahead"], files, content["lost"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}.",
+            hint=f"It tells what was there before a run; to do without: rm {os.fspath(path)}",
+        ) from error
+
+
+def _stamp(words: list[int]) -> Stamp:
+    size, changed, inode = words
+    return int(size), int(changed), int(inode)
