@@ -17,10 +17,13 @@ import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mountkit.errors import VerificationError
 from mountkit.formatting import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORMAT = 1
 TTL_SECONDS = 30.0
@@ -92,6 +95,11 @@ class Lease:
     def renewed(self) -> Lease:
         """The same lease, renewed."""
         return replace(self, renewal=self.renewal + 1)
+
+    def begun(self, since: datetime) -> Lease:
+        """The same lease, of a holder that began then."""
+        *earlier, last = self.epochs
+        return replace(self, epochs=(*earlier, replace(last, since=since)))
 
     def to_bytes(self) -> bytes:
         """UTF-8 JSON."""
@@ -198,14 +206,19 @@ def succeed(
         The highest epoch in any manifest: the new one is higher, also where the lease was deleted.
     """
     known = lease.epochs if lease is not None else ()
-    moments = [moment for moment in (now, renewed) if moment is not None]
-    since = max(moments, default=datetime.now(UTC))
-    if not expired:
-        since += SECOND
-    # Where the store's clock went back, what was proven before still counts.
-    since = max([since, *(epoch.since for epoch in known[-1:])])
+    # Not the last renewal alone: what its holder has proven after that counts.
+    since = max(moment for moment in (now or datetime.now(UTC), renewed) if moment is not None)
+    since = began_at(since, known, expired=expired)
     number = max([floor, *(epoch.number for epoch in known[-1:])]) + 1
     return Lease(source, me, (*known, Epoch(number, since))[-REMEMBERED:])
+
+
+def began_at(at: datetime, earlier: Sequence[Epoch], *, expired: bool) -> datetime:
+    """Since when an epoch counts that was taken ``at`` that time; the rest as for ``succeed``."""
+    if not expired:
+        at += SECOND
+    # Where the store's clock went back, what was proven before still counts.
+    return max([at, *(epoch.since for epoch in earlier[-1:])])
 
 
 def superseded(lease: Lease | None, epoch: int | None, written: datetime | None) -> Epoch | None:

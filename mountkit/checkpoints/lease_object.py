@@ -16,6 +16,7 @@ from mountkit.checkpoints.lease import (
     Lease,
     NewerFormatError,
     Standing,
+    began_at,
     judge,
     succeed,
 )
@@ -32,6 +33,7 @@ from mountkit.store.base import UnsupportedConditionError, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from mountkit.checkpoints.lease import Holder
     from mountkit.errors import MountkitError
@@ -259,7 +261,7 @@ def _take(store: Store, me: Holder, seen: Seen, floor: Callable[[], int]) -> Hel
     try:
         written = store.put_if(LEASE_NAME, data, tag=version.tag or None)
     except UnsupportedConditionError:
-        return _without_condition(store, mine)
+        return _without_condition(store, mine, now=version.date, expired=not ended)
     except PermissionDeniedError as error:
         return Unheld(error.message)
     if written is not None:
@@ -269,8 +271,14 @@ def _take(store: Store, me: Holder, seen: Seen, floor: Callable[[], int]) -> Hel
     return Held(mine, again.version.tag) if again.version.data == data else None
 
 
-def _without_condition(store: Store, lease: Lease) -> Held | Unheld | None:
-    """Write it, and see that nobody else did so in the same moment."""
+def _without_condition(
+    store: Store, lease: Lease, *, now: datetime | None, expired: bool
+) -> Held | Unheld | None:
+    """Write it, and see that nobody else did so in the same moment.
+
+    Where the store did not tell what time it is, what it dates this write with does: that is then
+    when the holder began.
+    """
     data = lease.to_bytes()
     try:
         store.put(LEASE_NAME, data)
@@ -279,6 +287,12 @@ def _without_condition(store: Store, lease: Lease) -> Held | Unheld | None:
     seen = look(store)
     if seen.version.data != data:
         return None
+    if now is None and seen.version.modified is not None:
+        lease = lease.begun(began_at(seen.version.modified, lease.epochs[:-1], expired=expired))
+        store.put(LEASE_NAME, lease.to_bytes())
+        seen = look(store)
+        if seen.version.data != lease.to_bytes():
+            return None
     return Held(lease, seen.version.tag, enforced=False)
 
 

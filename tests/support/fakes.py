@@ -159,7 +159,8 @@ class FakeStore:
         return Version(data, _tag(data), modified, date)
 
     def put(self, path: str, data: bytes) -> None:
-        self._bucket.objects[self._note("put", path)] = data
+        key = self._note("put", path)
+        self._bucket.objects[key], self._bucket.modified[key] = data, self._bucket.clock()
 
     def put_if(self, path: str, data: bytes, *, tag: str | None) -> Version | None:
         key = self._source.key(path)

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from mountkit.checkpoints import catalog, lease_object
-from mountkit.checkpoints.lease import TTL_SECONDS, Holder, Lease
+from mountkit.checkpoints.lease import TTL_SECONDS, Holder, Lease, superseded
 from mountkit.checkpoints.lease_object import Awaited, Held, Lost, Unheld
 from mountkit.checkpoints.manifest import FileEntry, Manifest
 from mountkit.errors import ConfigurationError, MountUnavailableError, PermissionDeniedError
@@ -104,6 +104,26 @@ class TestTaking:
         held = place.take()
         assert (held.lease.epoch, held.lease.holder) == (2, ME)
         assert TTL_SECONDS <= place.seconds < TTL_SECONDS + 3
+
+    @pytest.mark.parametrize("ended", [True, False])
+    def test_where_the_store_tells_no_time_what_was_proven_before_counts(self, ended):
+        """A dead holder may have proven more after its last renewal."""
+        place = Place(Bucket(conditions="refused"))
+        # By its own clock, which is not this machine's.
+        place.put(lease_of(released=ended))
+        place.seconds = 60.0 if ended else TTL_SECONDS + 60.0
+        proven = place.bucket.clock()
+
+        class Timeless(FakeStore):
+            def read(self, path, *, limit=1 << 20):
+                return replace(super().read(path, limit=limit), date=None)
+
+        place.store = Timeless(place.bucket, place.store.source)
+        place.seconds += 1.0
+        held = place.take()
+        assert place.lease() == held.lease
+        assert superseded(held.lease, 1, proven) is None
+        assert superseded(held.lease, 1, proven + timedelta(seconds=120)) == held.lease.epochs[-1]
 
     def test_a_live_one_refuses_with_who_and_since_when(self, place):
         place.put(lease_of(ELSEWHERE, 0, 60))
