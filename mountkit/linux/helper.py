@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 REAP_SECONDS = 1.0
 WATCH_SECONDS = 0.5
 SAID_CHARACTERS = 300
+PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,61 @@ def run(
         err.seek(0)
         lines = err.read().decode(errors="replace").strip().splitlines()
         return Ended(status, out.read(), lines[-1][:SAID_CHARACTERS] if lines else "")
+
+
+class HelperFailedError(Exception):
+    """A helper ended with that status; ``said`` are its last words."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said or f"exit status {status}")
+        self.status = status
+
+
+def stream(words: Sequence[str], silence: float) -> Generator[bytes, None, None]:
+    """What such a Python prints, piece by piece, while it goes on.
+
+    Raises HelperFailedError if it ends with another status than 0; TimeoutError if it says nothing
+    for ``silence`` seconds.
+    """
+    with _memory("err") as err:
+        helper = subprocess.Popen(
+            [sys.executable, "-I", "-S", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            cwd="/",
+            start_new_session=True,
+        )
+        try:
+            yield from _pieces(helper, silence)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                helper.wait(silence)
+            if helper.returncode != 0:
+                err.seek(0)
+                lines = err.read().decode(errors="replace").strip().splitlines()
+                said = lines[-1][:SAID_CHARACTERS] if lines else ""
+                raise HelperFailedError(helper.returncode or 0, said)
+        finally:
+            helper.kill()
+            if helper.stdout is not None:
+                helper.stdout.close()
+            # As above.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                helper.wait(REAP_SECONDS)
+
+
+def _pieces(helper: subprocess.Popen[bytes], silence: float) -> Iterator[bytes]:
+    descriptor = -1 if helper.stdout is None else helper.stdout.fileno()
+    # Not select, which takes no descriptor over 1023: a training may have that many.
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while True:
+        if not poll.poll(silence * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, f"no answer in {silence:.0f} s")
+        piece = os.read(descriptor, PIECE_BYTES)
+        if not piece:
+            return
+        yield piece
 
 
 def _wait(

@@ -78,10 +78,12 @@ class DirectPlace:
         return there
 
     def clear_target(self, leftover: ProcessIdentity | None) -> None:  # noqa: ARG002
-        """Make the directory, unless it is there.
+        """Make the directory, unless it is there, and forget what an earlier run was not sure of.
 
         Raises MountUnavailableError if it cannot be made.
         """
+        # That run has said so, and what is there now is as it is.
+        baseline.forget_lost(self.directory.path)
         problem = mount_io.make_folder(self.spec.target, FOLDER_SECONDS)
         if problem:
             raise MountUnavailableError(

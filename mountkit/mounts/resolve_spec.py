@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +42,10 @@ def resolve_mount_spec(
     is none.
     """
     place = parse(source)
-    root, path = cache_root(settings), paths.resolve(target)
-    directory = _directory(place)
+    root, directory = cache_root(settings), _directory(place)
+    # Of a disk that hangs only a helper may ask.
+    same = place.directory and os.path.abspath(target) == os.path.normpath(place.directory)  # noqa: PTH100
+    path = directory if same else paths.resolve(target)
     choice = _choose(settings, place, root, direct=path == directory)
     backend = backends.load(choice.name)
     pairs = option_pairs(options)

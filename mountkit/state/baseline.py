@@ -68,6 +68,13 @@ def note_lost(directory: Path, reason: str) -> None:
         write(directory, replace(known, lost=reason))
 
 
+def forget_lost(directory: Path) -> None:
+    """What is there is as it is for whoever comes next, after a run that could not be sure."""
+    known = read(directory)
+    if known is not None and known.lost:
+        (directory / BASELINE_NAME).unlink(missing_ok=True)
+
+
 @lru_cache(maxsize=8)
 def _read(path: Path, version: tuple[int, int]) -> Baseline | None:  # noqa: ARG001
     """One reading of each version: a long-lived run asks again and again."""

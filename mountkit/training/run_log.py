@@ -17,6 +17,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import CallbackHandler
 
+from mountkit import backends
 from mountkit.config import settings, timeouts
 from mountkit.errors import MountkitError
 from mountkit.formatting import timestamp
@@ -150,6 +151,9 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
     def _open(self, args: Any) -> LogFiles:
         top = Path(paths.resolve(Path(args.output_dir) / FOLDER))
         mount = Mount.containing(args.output_dir)
+        if mount is not None and not backends.load(mount.spec.backend).mounts:
+            # A disk takes each line as it is written, and there is nothing to copy.
+            mount = None
         if self._files is not None and (self._files.top, self._files.mount) == (top, mount):
             return self._files
         if mount is not None:

@@ -21,10 +21,13 @@ def with_api(rig: Rig, bucket: Bucket, mode: str, endpoint: str = "") -> list[st
 
 def kill_all(rig: Rig, job: Job) -> None:
     """The supervisor first, so that nobody mounts again."""
-    daemon = rig.daemon()
+    record = rig.record()
+    assert record is not None
+    daemon = None if record.daemon is None else rig.daemon()
     job.process.kill()
     job.process.wait()
-    rig.kill(daemon)
+    if daemon is not None:
+        rig.kill(daemon)
     for process in rig.processes():
         # Some end by themselves with what they belong to.
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -62,6 +62,10 @@ class FakeMounter:
         self.daemon.stop()
         self.daemon = Daemon.start(["/bin/sh", "-c", "while :; do :; done"], {}, self.directory.log)
 
+    def ended(self) -> str:
+        ended = self.daemon.ended()
+        return f"fake ended: {ended}" if ended else ""
+
     def mounted(self) -> bool:
         return self.table
 

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from mountkit.spec import MountSpec
     from mountkit.state.write_journal import Written
 
-LIST_SECONDS = 60.0
-SILENCE_SECONDS = 60.0
+# Of a file system that hangs; a large directory may take longer, and is told of meanwhile.
+SILENCE_SECONDS = 10.0
 TRIAL_SECONDS = 30.0
 # From the last byte of a file until its writer has noted its checksum, on a busy machine.
 NOTED_SECONDS = 2.0
@@ -103,7 +103,7 @@ class DirectControl:
         return files
 
     def _walk(self, below: str = "") -> tuple[Found, ...]:
-        return walk(self._top, below, self._deadline.cut(LIST_SECONDS))
+        return walk(self._top, below, self._deadline.cut(SILENCE_SECONDS))
 
     def _written(self, found: Found, before: Baseline, noted: Written | None) -> WrittenFile:
         # By this machine's clock. The two are compared once, and may drift apart by a little.

@@ -40,20 +40,21 @@ class Found:
         return self.size, self.changed, self.inode
 
 
-def walk(top: str, below: str, seconds: float) -> tuple[Found, ...]:
+def walk(top: str, below: str, silence: float) -> tuple[Found, ...]:
     """All files below a directory of ``top``, by path.
 
-    Raises MountUnavailableError if the file system does not answer in ``seconds``, or refuses.
+    Raises MountUnavailableError if the file system says nothing for ``silence`` seconds, or
+    refuses.
     """
-    ended = helper.run([str(SCRIPT), top, below], seconds)
-    if ended.status != 0:
-        silent = f"no answer in {seconds:.0f} s"
-        why = silent if ended.status is None else ended.err or f"exit status {ended.status}"
+    try:
+        out = b"".join(helper.stream([str(SCRIPT), top, below], silence))
+    except (helper.HelperFailedError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
         raise MountUnavailableError(
-            f"The files in {printable(top)} cannot be listed: {printable(why)}.",
+            f"The files in {printable(top)} cannot be listed: {printable(why or str(error))}.",
             hint=f"See whether its disk is there, and answers: timeout 10 ls -ld {top}",
-        )
-    return tuple(sorted(_read(ended.out), key=lambda found: found.path))
+        ) from error
+    return tuple(sorted(_read(out), key=lambda found: found.path))
 
 
 def _read(out: bytes) -> Iterator[Found]:

@@ -14,7 +14,6 @@ def main(top: bytes, below: bytes) -> None:
     """Walk, and tell."""
     # Where the disk is gone, and its directory with it, an empty answer would be a wrong one.
     os.stat(top)  # noqa: PTH116 - a bare Python starts sooner
-    told = []
     folders = [os.path.join(top, below) if below else top]  # noqa: PTH118
     while folders:
         folder = folders.pop()
@@ -35,8 +34,10 @@ def main(top: bytes, below: bytes) -> None:
             if link or stat.S_ISREG(seen.st_mode):
                 path = os.path.relpath(entry.path, top)
                 words = ("l" if link else "f", seen.st_size, seen.st_ctime_ns, seen.st_ino, changed)
-                told += [path, *(str(word).encode() for word in words)]
-    sys.stdout.buffer.write(b"".join(word + b"\0" for word in told))
+                told = [path, *(str(word).encode() for word in words)]
+                sys.stdout.buffer.write(b"".join(word + b"\0" for word in told))
+        # Whoever waits hears that it goes on.
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from mountkit.config.settings import load
 from mountkit.errors import ConfigurationError, MountUnavailableError, UsageError
 from mountkit.linux.process import ProcessIdentity
 from mountkit.mounts.location import Place
-from mountkit.mounts.mount import FLUSH_SECONDS, Mount, backends, mount_io, mount_table
+from mountkit.mounts.mount import FLUSH_SECONDS, Mount, backends, mount_io
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.record import FAILED, MOUNTING, REPAIRING, SERVING, MountRecord, now
 from mountkit.state.registry import State
@@ -108,8 +108,7 @@ class TestMount:
 
     def test_a_flush_takes_but_a_part_of_the_time_left(self, mount, monkeypatch):
         asked = []
-        monkeypatch.setattr(mount_table, "at", lambda _: object())
-        owner = SimpleNamespace(matches=lambda *_: True)
+        owner = SimpleNamespace(mounts=True, entry=lambda _: object(), matches=lambda *_: True)
         monkeypatch.setattr(backends, "load", lambda _: owner)
         monkeypatch.setattr(mount_io, "flush", lambda _, seconds: asked.append(seconds) or "")
         deadline = Deadline()

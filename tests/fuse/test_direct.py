@@ -1,0 +1,281 @@
+"""A run that saves into the directory that is its store: no daemon, no mount, the same promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from light import checkpoint
+
+from mountkit.names import LEASE_NAME
+from mountkit.state import baseline
+from mountkit.store.remote import rcd
+from support import every_store, preloaded
+from support.assertions import crc64
+from support.every_store import OfTheMachine, Place, StoreRig
+from support.installed import needs
+from support.rig import MANIFEST, SCRIPTS, eventually
+from support.runs import kill_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.rig import Answer, Job
+
+needs("torch", "transformers")
+
+VICTIM = "model.safetensors"
+# Written as Trainer does, by a library that says nothing of an error when it closes a file.
+SAVE = """
+import sys, os, resource
+import numpy, safetensors.numpy
+folder = sys.argv[1]
+os.makedirs(folder, exist_ok=True)
+content = {"w": numpy.arange(200_000, dtype="float32")}
+safetensors.numpy.save_file(content, f"{folder}/model.safetensors")
+if "full" in sys.argv:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    import signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        safetensors.numpy.save_file(content, f"{folder}/more.safetensors")
+    except OSError as error:
+        print("passed over:", error)
+"""
+
+
+class DirectRig(StoreRig):
+    """A rig whose target is the place itself."""
+
+    place: Any = None
+
+    @property
+    def target(self) -> Path:
+        assert isinstance(self.kind, OfTheMachine)
+        return self.kind.mounted / self.place.prefix / "run"
+
+    def go(self, *actions: str, **env: str) -> Answer:
+        return self.run(self.place.url, self.light(*actions), **env)
+
+
+@pytest.fixture(scope="module")
+def kind(fuse: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfTheMachine]:
+    with every_store.KINDS["file"](tmp_path_factory.mktemp("direct")) as served:
+        assert isinstance(served, OfTheMachine)
+        yield served
+        rcd.end_all()
+
+
+@pytest.fixture
+def rig(kind: OfTheMachine) -> Iterator[DirectRig]:
+    rig = DirectRig.over(kind)
+    assert isinstance(rig, DirectRig)
+    rig.backend, rig.place = "", Place(kind)
+    # It is made by the first look at its URL.
+    assert rig.place.url
+    yield rig
+    rcd.end_all()
+    left = rig.left()
+    rig.sweep()
+    assert not left, "The test left behind: " + "; ".join(left)
+
+
+@pytest.fixture
+def place(rig: DirectRig) -> Place:
+    found = rig.place
+    assert isinstance(found, Place)
+    return found
+
+
+def torn_from(rig: DirectRig, *actions: str) -> Job:
+    """A run that stands still after these actions."""
+    job = rig.begin(rig.place.url, rig.light(*actions, "say:there", "wait:go"))
+    rig.await_word("there", job)
+    return job
+
+
+def test_what_was_saved_is_proven_where_it_is(rig: DirectRig, place: Place) -> None:
+    rig.target.mkdir()
+    (rig.target / "notes.txt").write_text("of somebody's")
+    answer = rig.go("save:10", "model:final", "save:20")
+    assert answer.code == 0, answer
+    for step in (10, 20):
+        place.assert_proven(f"checkpoint-{step}", checkpoint(step))
+    # What was there before is nobody's concern.
+    assert f"{2 * len(checkpoint(10)) + 1} files" in answer.err
+    assert "nothing is mounted" in answer.err
+    assert rig.mounts() == []
+    assert {path.name for path in rig.target.iterdir()} == {
+        "notes.txt", "checkpoint-10", "checkpoint-20", "final", LEASE_NAME,
+    }  # fmt: skip
+
+
+@pytest.mark.fault(32)
+def test_one_byte_altered_and_one_cut_off_are_named(rig: DirectRig, place: Place) -> None:
+    assert rig.go("save:10", "save:20", "save:30").code == 0
+    place.flip(f"checkpoint-30/{VICTIM}")
+    place.truncate("checkpoint-20/optimizer.pt")
+    for step, name, problem in ((30, VICTIM, "altered"), (20, "optimizer.pt", "size")):
+        told = rig.ask("verify", f"{place.url}/checkpoint-{step}", "--format", "json")
+        assert told.code == 74, told
+        bad = [(file["path"], file["problem"]) for file in told.json["files"] if file["problem"]]
+        assert bad == [(name, problem)]
+    found = rig.ask("latest", place.url)
+    assert (found.code, found.out) == (0, f"{place.url}/checkpoint-10\n"), found
+
+
+@pytest.mark.fault(7, 11, 22)
+def test_what_a_killed_run_has_left_is_the_next_ones_to_prove(rig: DirectRig, place: Place) -> None:
+    job = torn_from(rig, "save:10", "torn:20")
+    kill_all(rig, job)
+    assert place.manifest("checkpoint-10") is None
+    answer = rig.go("exit:0")
+    assert answer.code == 0, answer
+    assert "checkpoint-20 is not a finished checkpoint" in answer.err
+    place.assert_proven("checkpoint-10", checkpoint(10))
+    assert place.manifest("checkpoint-20") is None
+    # It came to its end; the next one has nothing of it to prove.
+    again = rig.go("save:30")
+    assert again.code == 0, again
+    assert "checkpoint-20" not in again.err
+    assert f"{len(checkpoint(30))} files" in again.err
+
+
+@pytest.mark.fault(4)
+def test_what_a_library_writes_is_compared_with_what_it_was_given(
+    rig: DirectRig, place: Place
+) -> None:
+    program = rig.work / "save.py"
+    program.write_text(SAVE)
+    words = [rig.python, str(program), str(rig.target / "checkpoint-10")]
+    line = 'echo "{\\"global_step\\": 10}" > trainer_state.json'
+    shell = f'"$@" && cd {rig.target}/checkpoint-10 && {line}'
+    answer = rig.run(place.url, ["sh", "-c", shell, "sh", *words])
+    assert answer.code == 0, answer
+    manifest = place.manifest("checkpoint-10")
+    found = {file["path"]: (file["reference"], file["crc64nvme"]) for file in manifest["files"]}
+    data = place.files("checkpoint-10")
+    assert found == {
+        VICTIM: ("write", crc64(data[VICTIM])),
+        "trainer_state.json": ("mount", crc64(data["trainer_state.json"])),
+    }
+
+
+@pytest.mark.fault(3, 4)
+def test_a_write_that_failed_and_was_passed_over_is_named(rig: DirectRig, place: Place) -> None:
+    program = rig.work / "save.py"
+    program.write_text(SAVE)
+    words = [rig.python, str(program), str(rig.target / "final"), "full"]
+    answer = rig.run(place.url, words)
+    assert "passed over" in answer.out, answer
+    assert answer.code == 75, answer
+    assert "final/more.safetensors" in answer.err
+    assert f"final/{VICTIM}" not in answer.err
+
+
+@pytest.mark.fault(4, 5, 34)
+def test_while_the_disk_does_not_answer_a_run_ends_with_75(rig: DirectRig, place: Place) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    job = torn_from(rig, "save:10")
+    rig.kind.stop()
+    try:
+        rig.say("go")
+        answer = job.wait()
+        assert answer.code == 75, answer
+        refused = rig.run(place.url, rig.light("say:ran"), limit=60)
+        assert refused.code == 69, refused
+        assert not (rig.gates / "ran").exists()
+    finally:
+        rig.kind.start()
+    del rig.settings["MOUNTKIT_STALL_TIMEOUT"]
+    again = rig.go("exit:0")
+    assert again.code == 0, again
+    place.assert_proven("checkpoint-10", checkpoint(10))
+
+
+@pytest.mark.fault(9, 24)
+def test_a_disk_that_was_gone_for_a_while_leaves_nothing_to_be_sure_of(
+    rig: DirectRig, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount and unmount a disk")
+    disk, behind = rig.work / "disk", tmp_path / "behind"
+    for folder in (disk, behind):
+        folder.mkdir()
+    bind = ["mount", "--bind", str(behind), str(disk)]
+    subprocess.run(bind, check=True)
+    try:
+        target = disk / "run"
+        rig.settings["MOUNTKIT_REMOUNT_ATTEMPTS"] = "1"
+        actions = ["save:10", "say:there", "wait:go", "save:20"]
+        job = rig.begin(f"file://{target}", rig.light(*actions, target=target), target=target)
+        rig.await_word("there", job)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        record = rig.record(target)
+        assert record is not None
+        private = rig.state / record.spec.id
+        eventually(lambda: (found := baseline.read(private)) and found.lost, "seen to be gone")
+        rig.say("go")
+        eventually((target / "checkpoint-20" / "trainer_state.json").exists, "saved")
+        subprocess.run(bind, check=True)
+        answer = job.wait()
+        assert answer.code == 75, answer
+        assert "was not mounted" in answer.err
+        # Only from now on is it known again what was written.
+        again = rig.run(f"file://{target}", rig.light("save:30", target=target), target=target)
+        assert again.code == 0, again
+        assert (behind / "run" / "checkpoint-30" / MANIFEST).exists()
+        assert not (behind / "run" / "checkpoint-20").exists()
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_it_is_kept_in_the_background_and_ended(rig: DirectRig, place: Place) -> None:
+    made = rig.mount(place.url)
+    assert made.code == 0, made
+    told = rig.mountkit("status", "--format", "json")
+    (mount,) = told.json["mounts"]
+    assert (mount["state"], mount["backend"]) == ("serving", "direct")
+    rig.script("save:10")
+    twice = rig.go("say:ran")
+    assert twice.code == 69, twice
+    ended = rig.umount()
+    assert ended.code == 0, ended
+    place.assert_proven("checkpoint-10", checkpoint(10))
+    assert rig.record() is None
+    assert not (rig.gates / "ran").exists()
+
+
+def test_what_makes_no_sense_is_refused(rig: DirectRig, place: Place) -> None:
+    for options in (["--node", "1"], ["--option", "transfers=2"], ["--backend", "rclone"]):
+        answer = rig.run(place.url, rig.light("say:ran"), *options)
+        assert answer.code == 2, answer
+    elsewhere = rig.mountkit("mount", place.url, rig.work / "there", "--backend", "direct")
+    assert elsewhere.code == 2, elsewhere
+    assert "mounts nothing" in elsewhere.err
+    assert not (rig.gates / "ran").exists()
+
+
+@pytest.mark.fault(4, 20, 22, 23)
+def test_a_training_is_killed_and_goes_on(rig: DirectRig, place: Place) -> None:
+    report = rig.work / "report.json"
+    words = [str(rig.target), str(rig.gates), str(report), "--steps", "7", "--save-steps", "2"]
+
+    def script(*options: str) -> list[str]:
+        return preloaded.command(rig.python, SCRIPTS / "plain.py", [*words, *options])
+
+    job = rig.begin(place.url, script("--pause-at", "5"), "--resume")
+    rig.await_word("at-5", job)
+    eventually(lambda: place.manifest("checkpoint-4") is not None, "proven while it trains")
+    kill_all(rig, job)
+    answer = rig.run(place.url, script("--pause-at", "-1"), "--resume")
+    assert answer.code == 0, answer
+    assert f"the training goes on from {rig.target}/checkpoint-4" in answer.err
+    assert json.loads(report.read_text())["began_at"] == [4]
+    manifest = place.manifest("checkpoint-6")
+    taken = {file["path"]: file["reference"] for file in manifest["files"]}
+    assert (taken[VICTIM], taken["optimizer.pt"]) == ("write", "write")
