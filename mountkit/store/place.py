@@ -42,6 +42,10 @@ class Place(ABC):
         self.options = options or StoreOptions()
         self.patience = patience or PATIENCE_SECONDS
         self.deadline = deadline or Deadline()
+        self._prepare()
+
+    def _prepare(self) -> None:  # noqa: B027 - a store may keep none
+        """Make what the clients of this kind of store are kept in; nothing is asked yet."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source.url!r})"

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mountkit.errors import MountkitError
-    from mountkit.spec import Source, StoreOptions
     from mountkit.store.az.account import Account
-    from mountkit.timing import Deadline
 
 INSTALL = "pip install 'mountkit[az]'"
 BACKOFF_SECONDS = 0.5
@@ -30,15 +28,7 @@ CONNECT_SECONDS = 5.0
 class Connection(Place):
     """The client for one source, made on first use and shared by threads."""
 
-    def __init__(
-        self,
-        source: Source,
-        options: StoreOptions | None = None,
-        *,
-        patience: float | None = None,
-        deadline: Deadline | None = None,
-    ) -> None:
-        super().__init__(source, options, patience=patience, deadline=deadline)
+    def _prepare(self) -> None:
         self._lock = threading.RLock()
         self._made: list[tuple[Account, Any]] = []
 

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mountkit.errors import MountkitError
-    from mountkit.spec import Source, StoreOptions
-    from mountkit.timing import Deadline
+    from mountkit.spec import StoreOptions
 
 POOL_CONNECTIONS = 32
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
@@ -96,15 +95,7 @@ class Session:
 class Connection(Place):
     """One source of a session."""
 
-    def __init__(
-        self,
-        source: Source,
-        options: StoreOptions | None = None,
-        *,
-        patience: float | None = None,
-        deadline: Deadline | None = None,
-    ) -> None:
-        super().__init__(source, options, patience=patience, deadline=deadline)
+    def _prepare(self) -> None:
         self.session = Session(self.options)
 
     @property

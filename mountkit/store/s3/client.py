@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from botocore.session import Session
     from mypy_boto3_s3 import S3Client
 
-    from mountkit.spec import Source, StoreOptions
-    from mountkit.timing import Deadline
 
 POOL_CONNECTIONS = 32
 
@@ -35,15 +33,7 @@ POOL_CONNECTIONS = 32
 class Connection(Place):
     """The session and the clients for one source, made on first use and shared by threads."""
 
-    def __init__(
-        self,
-        source: Source,
-        options: StoreOptions | None = None,
-        *,
-        patience: float | None = None,
-        deadline: Deadline | None = None,
-    ) -> None:
-        super().__init__(source, options, patience=patience, deadline=deadline)
+    def _prepare(self) -> None:
         self._lock = threading.RLock()
         self._session: Session | None = None
         self._clients: dict[bool, S3Client] = {}
