@@ -60,7 +60,7 @@ def take_inventory(mount: Mount, holder: Holder | None = None, *, wait: bool = F
     Raises
     ------
     MountkitError
-        What ``access_check.check`` and ``lease_object.take`` raise.
+        What ``Store.check`` and ``lease_object.take`` raise.
     """
     from mountkit.checkpoints import catalog
 

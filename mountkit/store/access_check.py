@@ -6,14 +6,12 @@ By what every store can be asked. S3 has one of its own, which tells regions and
 from __future__ import annotations
 
 import copy
-import secrets
 from typing import TYPE_CHECKING, Protocol
 
 from mountkit.errors import MountkitError, MountUnavailableError, PermissionDeniedError
-from mountkit.names import PROBE_NAME
 from mountkit.store.base import Store, StoreFacts
 from mountkit.store.place import ATTEMPTS
-from mountkit.store.preflight import AGAIN_SECONDS, PROBE_BODY, Preflight
+from mountkit.store.preflight import PROBE_BODY, Preflight, denied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,36 +46,12 @@ class Checked(Store, Protocol):
         ...
 
 
-def check(
-    store: Checked,
-    *,
-    write: bool = True,
-    seconds: float = 6.0,
-    pause: float = AGAIN_SECONDS,
-) -> StoreFacts:
-    """Try every request a save will make, and say what is wrong with the first that fails.
+def check(store: Checked, *, write: bool = True, seconds: float = 6.0) -> StoreFacts:
+    """Try every request a save will make, within ``seconds``; see ``Preflight.within``.
 
-    Parameters
-    ----------
-    store:
-        Where checkpoints will go.
-    write:
-        Whether to write and delete a throw-away object as well.
-    seconds:
-        After how long without an answer to give up, whatever the store does or does not do.
-    pause:
-        After how many seconds to try once more, where the store refuses in a way that may pass.
-
-    Raises
-    ------
-    ConfigurationError
-        No credentials, or no such bucket.
-    PermissionDeniedError
-        The credentials are refused, or may not list, write, read or delete.
-    MountUnavailableError
-        The store cannot be reached, or not in time; or this machine is too busy to ask it.
+    Without ``write`` nothing is written to try.
     """
-    return _Trial(hurried(store, seconds), write=write).within(seconds, pause)
+    return _Trial(hurried(store, seconds), write=write).within(seconds)
 
 
 def hurried(store: T, seconds: float) -> T:
@@ -92,9 +66,8 @@ _FIND = "find credentials for"
 
 class _Trial(Preflight):
     def __init__(self, store: Checked, *, write: bool) -> None:
-        super().__init__(store.source.url, _FIND)
+        super().__init__(store.source.url, _FIND, write=write)
         self._store = store
-        self._write = write
 
     def silent(self, seconds: float) -> MountkitError:
         if self.doing == _FIND:
@@ -105,45 +78,25 @@ class _Trial(Preflight):
             hint=f"Check the network. Then: mountkit doctor {self._url}",
         )
 
-    def run(self) -> StoreFacts:
-        store = self._store
-        credentials = store.credentials()
+    def reach(self) -> tuple[str, str, str]:
+        credentials = self._store.credentials()
         self.doing = "list"
-        next(iter(store.list()), None)
-        dated = self._write_and_delete() if self._write else None
-        return StoreFacts(
-            url=self._url,
-            endpoint_url=store.endpoint,
-            region="",
-            credentials=credentials,
-            written=self._write,
-            seconds=self.seconds,
-            dated=dated,
-        )
+        next(iter(self._store.list()), None)
+        return self._store.endpoint, "", credentials
 
-    def _write_and_delete(self) -> datetime | None:
-        """When the store dated what was written, if it does."""
-        store = self._store
-        path = f"{PROBE_NAME}{secrets.token_hex(8)}"
-        self._try("write", path, lambda: store.put(path, PROBE_BODY))
-        try:
-            found = self._try("attest", path, lambda: store.stat(path))
-        finally:
-            self._try("delete", path, lambda: store.delete([path]))
+    def put(self, name: str) -> None:
+        self._store.put(name, PROBE_BODY)
+
+    def dated(self, name: str) -> datetime | None:
+        found = self.attempt("attest", name, lambda: self._store.stat(name))
         return found.modified if found is not None else None
 
-    def _try(self, doing: str, path: str, request: Callable[[], Answer]) -> Answer:
-        self.doing = doing
+    def delete(self, name: str) -> None:
+        self._store.delete([name])
+
+    def attempt(self, doing: str, name: str, request: Callable[[], Answer]) -> Answer:
         try:
-            return request()
+            return super().attempt(doing, name, request)
         except PermissionDeniedError as error:
-            right = self._store.rights[doing]
-            url = self._store.url(path)
-            prefix = url.rpartition("/")[0]
-            left = f" The object is left behind: {url}" if doing == "delete" else ""
-            found = PermissionDeniedError(
-                f"{error.message} {prefix} can be listed, but {right} does not work there.{left}",
-                hint=f"Allow {right} there, then: mountkit doctor {prefix}",
-            )
-            found.may_pass = error.may_pass
-            raise found from error
+            right, url = self._store.rights[doing], self._store.url(name)
+            raise denied(error, doing, right, url) from error

@@ -9,8 +9,9 @@ import pytest
 
 from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.errors import ConfigurationError, MountUnavailableError, PermissionDeniedError
+from mountkit.names import PROBE_NAME
 from mountkit.spec import Source, StoreOptions
-from mountkit.store.s3.access_check import PROBE_NAME, check
+from mountkit.store.s3.access_check import check
 from mountkit.store.s3.store import S3Store
 from support.stores import BUCKET, EMPTY_LIST, REGION, Answer, find_rclone
 

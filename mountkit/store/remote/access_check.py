@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 from mountkit.errors import ConfigurationError
-from mountkit.names import PROBE_NAME
-from mountkit.store.base import ObjectMissingError, StoreFacts
-from mountkit.store.preflight import AGAIN_SECONDS, PROBE_BODY, Preflight
+from mountkit.store.base import ObjectMissingError
+from mountkit.store.preflight import PROBE_BODY, Preflight
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from mountkit.errors import MountkitError
-    from mountkit.store.base import Store
+    from mountkit.store.base import Store, StoreFacts
     from mountkit.store.remote.client import Client
 
 # An rclone has to be started first, and both it and an sshd reckon with keys for a while.
@@ -22,54 +20,28 @@ SECONDS = 9.0
 
 
 def check(
-    store: Store,
-    client: Client,
-    *,
-    write: bool = True,
-    seconds: float = SECONDS,
-    pause: float = AGAIN_SECONDS,
+    store: Store, client: Client, *, write: bool = True, seconds: float = SECONDS
 ) -> StoreFacts:
-    """Try what a save does, and say what is wrong with the first thing that fails.
+    """Try what a save does, within ``seconds``; see ``Preflight.within``.
 
-    ``client``: What the store asks with. ``write``: Whether to write and delete a throw-away file
-    as well. ``seconds``: After how long without an answer to give up. ``pause``: After how many
-    seconds to try once more, where the store refuses in a way that may pass.
-
-    Raises
-    ------
-    ConfigurationError
-        No such remote or bucket, or a configuration that rclone cannot use.
-    PermissionDeniedError
-        The credentials are refused, or may not list, write, read or delete.
-    MountUnavailableError
-        The store cannot be reached, or not in time; or this machine is too busy to ask it.
+    ``client``: What the store asks with. Without ``write`` nothing is written to try.
     """
-    return _Trial(store, client, write=write).within(seconds, pause)
+    return _Trial(store, client, write=write).within(seconds)
 
 
 class _Trial(Preflight):
     def __init__(self, store: Store, client: Client, *, write: bool) -> None:
-        super().__init__(store.source.url, "list")
+        super().__init__(store.source.url, "list", write=write)
         self._store = store
         self._client = client
-        self._write = write
 
     def silent(self, seconds: float) -> MountkitError:
         return self._client.silent(seconds, self.doing, "")
 
-    def run(self) -> StoreFacts:
-        store, remote = self._store, self._client.remote
+    def reach(self) -> tuple[str, str, str]:
+        remote = self._client.remote
         self._bucket()
-        dated = self._write_and_delete() if self._write else None
-        return StoreFacts(
-            url=store.source.url,
-            endpoint_url="",
-            region="",
-            credentials=f"the remote {remote.name!r} of rclone, of type {remote.type}",
-            written=self._write,
-            seconds=self.seconds,
-            dated=dated,
-        )
+        return "", "", f"the remote {remote.name!r} of rclone, of type {remote.type}"
 
     def _bucket(self) -> None:
         """See that the place may be listed, and that there is a bucket where there have to be."""
@@ -96,18 +68,14 @@ class _Trial(Preflight):
                 hint=f"Make it, or correct its name: rclone lsd {store.source.bucket}:",
             ) from error
 
-    def _write_and_delete(self) -> datetime | None:
-        """When the store dated what was written."""
-        store = self._store
-        # The names of drafts are not those of what may be left.
-        name = f"{PROBE_NAME}{secrets.token_hex(8)}"
-        self.doing = "write"
+    def put(self, name: str) -> None:
         # Reads it back, too.
-        store.put(name, PROBE_BODY)
-        try:
-            self.doing = "read"
-            (there,) = store.stat_many([name]).values()
-            return None if there is None else there.modified
-        finally:
-            self.doing = "delete"
-            store.delete([name])
+        self._store.put(name, PROBE_BODY)
+
+    def dated(self, name: str) -> datetime | None:
+        self.doing = "read"
+        (there,) = self._store.stat_many([name]).values()
+        return None if there is None else there.modified
+
+    def delete(self, name: str) -> None:
+        self._store.delete([name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 from mountkit.errors import (
@@ -11,9 +10,7 @@ from mountkit.errors import (
     MountUnavailableError,
     PermissionDeniedError,
 )
-from mountkit.names import PROBE_NAME
-from mountkit.store.base import StoreFacts
-from mountkit.store.preflight import AGAIN_SECONDS, PROBE_BODY, Preflight
+from mountkit.store.preflight import AGAIN_SECONDS, PROBE_BODY, Preflight, denied
 from mountkit.store.s3 import error_codes, errors
 
 if TYPE_CHECKING:
@@ -21,49 +18,26 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import TypeVar
 
+    from mountkit.store.base import StoreFacts
     from mountkit.store.s3.client import Connection
 
     Answer = TypeVar("Answer")
 
 
 def check(
-    store: Connection,
-    *,
-    write: bool = True,
-    seconds: float = 6.0,
-    pause: float = AGAIN_SECONDS,
+    store: Connection, *, write: bool = True, seconds: float = 6.0, pause: float = AGAIN_SECONDS
 ) -> StoreFacts:
-    """Try every request a save will make, and say what is wrong with the first that fails.
+    """Try every request a save will make, within ``seconds``; see ``Preflight.within``.
 
-    Parameters
-    ----------
-    store:
-        Where checkpoints will go.
-    write:
-        Whether to write and delete a throw-away object as well.
-    seconds:
-        After how long without an answer to give up, whatever the store does or does not do.
-    pause:
-        After how many seconds to try once more, where the store refuses in a way that may pass. A
-        key that is plainly wrong is never tried again.
-
-    Raises
-    ------
-    ConfigurationError
-        No credentials, no such profile or bucket, a wrong region, endpoint or clock.
-    PermissionDeniedError
-        The credentials are refused, or may not list, write, read or delete.
-    MountUnavailableError
-        The store cannot be reached, or not in time; or this machine is too busy to ask it.
+    Without ``write`` nothing is written to try. A key that is plainly wrong is never tried again.
     """
     return _Trial(store, write=write).within(seconds, pause)
 
 
 class _Trial(Preflight):
     def __init__(self, store: Connection, *, write: bool) -> None:
-        super().__init__(store.source.url, "find credentials for")
+        super().__init__(store.source.url, "find credentials for", write=write)
         self._store = store
-        self._write = write
 
     def silent(self, seconds: float) -> MountkitError:
         endpoint = self._store.options.endpoint_url
@@ -74,7 +48,7 @@ class _Trial(Preflight):
             hint=f"Check the network, then: mountkit doctor {self._url}",
         )
 
-    def run(self) -> StoreFacts:
+    def reach(self) -> tuple[str, str, str]:
         store = self._store
         with store.translated("connect to"):
             credentials = store.credentials()
@@ -87,16 +61,7 @@ class _Trial(Preflight):
                 f"The bucket of {store.source.url} is in region {region}, not in {asked}.",
                 hint=f"Name its region: --region {region}",
             )
-        dated = self._write_and_delete() if self._write else None
-        return StoreFacts(
-            url=store.source.url,
-            endpoint_url=client.meta.endpoint_url,
-            region=region,
-            credentials=credentials.method or "unknown",
-            written=self._write,
-            seconds=self.seconds,
-            dated=dated,
-        )
+        return client.meta.endpoint_url, region, credentials.method or "unknown"
 
     def _list(self) -> str:
         """Settle that the bucket is there and may be listed; its region, if the store tells."""
@@ -110,46 +75,39 @@ class _Trial(Preflight):
             )
         return str(answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", ""))
 
-    def _write_and_delete(self) -> datetime | None:
-        """When the store dated what was written, if it does."""
-        client = self._store.client(quick=True)
-        bucket = self._store.source.bucket
-        name = f"{PROBE_NAME}{secrets.token_hex(8)}"
-        key = self._store.source.key(name)
-        self._try("write", name, lambda: client.put_object(Bucket=bucket, Key=key, Body=PROBE_BODY))
-        try:
-            found = self._try("read", name, lambda: client.head_object(Bucket=bucket, Key=key))
-            # A listing may be finer than a header, which has whole seconds, and others are listed.
-            listed = self._try(
-                "list", name, lambda: client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
-            )
-            newest = next(iter(listed.get("Contents", ())), found)
-            return newest.get("LastModified")
-        finally:
-            self._try("delete", name, lambda: client.delete_object(Bucket=bucket, Key=key))
+    def put(self, name: str) -> None:
+        # The same one to the end: what was written is deleted also past a deadline.
+        self._client = self._store.client(quick=True)
+        bucket, key = self._at(name)
+        self._client.put_object(Bucket=bucket, Key=key, Body=PROBE_BODY)
 
-    def _try(self, doing: str, name: str, request: Callable[[], Answer]) -> Answer:
-        self.doing = doing
+    def dated(self, name: str) -> datetime | None:
+        client, (bucket, key) = self._client, self._at(name)
+        found = self.attempt("read", name, lambda: client.head_object(Bucket=bucket, Key=key))
+        # A listing may be finer than a header, which has whole seconds, and others are listed.
+        listed = self.attempt(
+            "list", name, lambda: client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        )
+        newest = next(iter(listed.get("Contents", ())), found)
+        return newest.get("LastModified")
+
+    def delete(self, name: str) -> None:
+        bucket, key = self._at(name)
+        self._client.delete_object(Bucket=bucket, Key=key)
+
+    def _at(self, name: str) -> tuple[str, str]:
+        return self._store.source.bucket, self._store.source.key(name)
+
+    def attempt(self, doing: str, name: str, request: Callable[[], Answer]) -> Answer:
         try:
             with self._store.translated(doing, name):
-                return request()
+                return super().attempt(doing, name, request)
         except (MountUnavailableError, PermissionDeniedError) as error:
             code = errors.error_code(error.__cause__)
             refused = isinstance(error, PermissionDeniedError)
             # A store that serves read-only answers a write with "internal error", but lists well.
             if not refused and code != "InternalError":
                 raise
-            raise _denied(error, doing, self._store.url(name)) from error.__cause__
-
-
-def _denied(error: MountkitError, doing: str, url: str) -> PermissionDeniedError:
-    prefix = url.rpartition("/")[0]
-    right = error_codes.PERMISSIONS[doing]
-    left = f" The object is left behind: {url}" if doing == "delete" else ""
-    found = PermissionDeniedError(
-        f"{error.message} {prefix} can be listed, but {right} does not work there.{left}",
-        hint=f"Allow {right} on {prefix}/*, or use a store that is not read-only, then: "
-        f"mountkit doctor {prefix}",
-    )
-    found.may_pass = error.may_pass
-    return found
+            right, url = error_codes.PERMISSIONS[doing], self._store.url(name)
+            place = f"on {url.rpartition('/')[0]}/*, or use a store that is not read-only"
+            raise denied(error, doing, right, url, place) from error.__cause__
