@@ -7,27 +7,27 @@ import shlex
 from typing import TYPE_CHECKING, ClassVar
 
 from mountkit.errors import UsageError
-from mountkit.spec import Source, StoreOptions
+from mountkit.spec import Source
 from mountkit.store import rclone_names
 from mountkit.store.base import RcloneRemote
 from mountkit.store.file.store import CONFIGURATION, FileStore, refused_in
+from mountkit.store.remote.provider import RcloneProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mountkit.timing import Deadline
+    from mountkit.spec import StoreOptions
+    from mountkit.store.remote.store import RcloneStore
 
 EXAMPLE = "Give an absolute path after three slashes, such as file:///lustre/me/run-1."
 
 
-class FileProvider:
-    """``file://``; see :class:`mountkit.store.base.Provider`."""
+class FileProvider(RcloneProvider):
+    """``file://``: a remote of rclone's that its path says all of."""
 
     variables: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
     file_variables: ClassVar[tuple[str, ...]] = ()
     credentials: ClassVar[str] = "the rights of the user who runs mountkit"
     daemon_credentials: ClassVar[str] = "the rights of the user who runs mountkit"
-    rclone_owned: ClassVar[frozenset[str]] = frozenset()
+    store: ClassVar[type[RcloneStore]] = FileStore
 
     def parse(self, url: str) -> Source:
         """``file:///path``."""
@@ -49,25 +49,6 @@ class FileProvider:
     def refusal_in(self, text: str) -> float | None:
         """By the words of the error."""
         return refused_in(text)
-
-    def options(self, given: StoreOptions, environment: Mapping[str, str]) -> StoreOptions:  # noqa: ARG002
-        """None: there is nothing to say of a directory but its path."""
-        return StoreOptions()
-
-    def environment(self, options: StoreOptions) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
-
-    def open(
-        self,
-        source: Source,
-        options: StoreOptions,  # noqa: ARG002
-        *,
-        patience: float | None = None,
-        deadline: Deadline | None = None,
-    ) -> FileStore:
-        """The directory; an rclone that lists and reads it is started by the first question."""
-        return FileStore(source, patience=patience, deadline=deadline)
 
     def rclone_remote(
         self,

@@ -36,6 +36,7 @@ class RcloneProvider:
     credentials: ClassVar[str] = "a remote in the configuration of rclone (rclone config)"
     daemon_credentials: ClassVar[str] = "the configuration of rclone, and RCLONE_*"
     rclone_owned: ClassVar[frozenset[str]] = frozenset()
+    store: ClassVar[type[RcloneStore]] = RcloneStore
 
     def parse(self, url: str) -> Source:
         """``rclone://REMOTE/path``; with two slashes the path begins at the root of the server."""
@@ -61,7 +62,7 @@ class RcloneProvider:
         return errors.refused_in(text)
 
     def options(self, given: StoreOptions, environment: Mapping[str, str]) -> StoreOptions:  # noqa: ARG002
-        """None: all of it is in the configuration of rclone."""
+        """None: the URL and the configuration of rclone say all of it."""
         return StoreOptions()
 
     def environment(self, options: StoreOptions) -> Mapping[str, str]:  # noqa: ARG002
@@ -77,7 +78,7 @@ class RcloneProvider:
         deadline: Deadline | None = None,
     ) -> RcloneStore:
         """A place on a remote; an rclone is started by the first question."""
-        return RcloneStore(source, patience=patience, deadline=deadline)
+        return self.store(source, patience=patience, deadline=deadline)
 
     def rclone_remote(
         self,
