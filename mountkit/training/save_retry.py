@@ -1,12 +1,13 @@
 """A save that a lost mount broke is saved once more, when the mount is back.
 
 Trainer knows no such thing: an error of a save ends the training, and one that a library swallows
-leaves a torn checkpoint. With one process nothing but the save itself has to agree on it.
+leaves a torn checkpoint. A save of many ranks is made again by all of them, or by none.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -23,6 +24,7 @@ from mountkit.state.record import SERVING
 from mountkit.store import refusal_in
 from mountkit.timing import wait_until
 from mountkit.training import permanent_errors
+from mountkit.training.ranks import Ranks
 from mountkit.training.trainer_hooks import Call, hook
 
 if TYPE_CHECKING:
@@ -51,7 +53,11 @@ class _Seen:
 
 
 class SaveRetrier:
-    """Saves checkpoints of one training, more than once if the mount is lost meanwhile."""
+    """Saves checkpoints of one training, more than once if the mount is lost meanwhile.
+
+    ``ranks``: Those who save together. ``path``: The path of a checkpoint relative to the mount,
+    from its name.
+    """
 
     def __init__(
         self,
@@ -60,6 +66,9 @@ class SaveRetrier:
         limits: Limits,
         observer: Observer,
         notice: float = NOTICE_SECONDS,
+        *,
+        ranks: Ranks | None = None,
+        path: Callable[[str], str] = str,
     ) -> None:
         self._notice = notice
         self._mount = mount
@@ -67,6 +76,10 @@ class SaveRetrier:
         self._prover = prover
         self._limits = limits
         self._observer = observer
+        self._ranks = ranks or Ranks()
+        self._path = path
+        #: The save that was made last, by its own name.
+        self.made = ""
 
     def save(
         self,
@@ -74,42 +87,85 @@ class SaveRetrier:
         work: Callable[[], Result],
         *,
         hidden: Callable[[], Exception | None] = lambda: None,
-        lockstep: bool = False,  # noqa: ARG002 - one process waits for nobody in its save
+        lockstep: bool = False,
     ) -> Result:
-        """Do ``work``, which writes all of the checkpoint ``name``; again, if it was torn.
+        """Do ``work``, this rank's part of the checkpoint ``name``; again, if any part was torn.
 
         ``hidden`` tells the error that ``work`` met when it was done last, also one it swallowed.
-        ``lockstep`` says that several processes wait for each other in the midst of it.
+        ``lockstep``: The save has collectives inside. A rank that failed in it may leave the others
+        waiting there, and cannot agree with them on anything: it ends, and the job with it.
 
         Raises NotDurableError if it is torn each time; MountkitError if the mount or the store does
-        not come back; and whatever ``work`` raises for another reason.
+        not come back; and whatever ``work`` raises for another reason. On all ranks, if on one.
         """
         reason = ""
         error: Exception | None = None
         earlier: tuple[object, ...] = ()
-        self._prover.begin(name)
+        self._ranks.together(lambda: self._begin(name))
         for _ in range(REPEATS):
             before = self._seen()
             error = None
+            result: Any = None
             try:
                 self.stance.step_back()
                 result = work()
-            except Exception as raised:  # noqa: BLE001 - raised again, unless it was the mount's
+            except Exception as raised:
+                if lockstep and not self._ranks.alone:
+                    self._observer(
+                        Problem(
+                            f"{name} fails on this rank, and others may wait for it in the midst "
+                            "of the save: this process ends, and the job with it. Start it again"
+                        )
+                    )
+                    self._name(raised)
+                    raise
                 error = raised
-            reason = self._broken(before, hidden() or error)
-            if not reason and error is not None:
-                self._name(error)
-                raise error
-            earlier = self._refuse_again(name, error, reason, earlier)
+            judge = functools.partial(self._judge, name, before, error, hidden() or error, earlier)
+            found, earlier = self._ranks.together(judge)
+            reason = next(filter(None, self._ranks.gather(found)), "")
             if not reason:
-                return result
-            self._observer(Problem(f"{name} is saved again: {reason}"))
-            # Torn files must neither be taken for the new ones nor be left among them.
-            self.clear(name)
-            self._prover.begin(name)
+                return result  # type: ignore[no-any-return] # the work's
+            if self._ranks.first:
+                by = "" if self._ranks.alone else " by all ranks"
+                self._observer(Problem(f"{name} is saved again{by}: {reason}"))
+            self._ranks.together(lambda: self._renew(name))
         if error is not None:
             raise error
         raise self._torn(name, reason)
+
+    def _begin(self, name: str) -> None:
+        self.made = self._ranks.next_save()
+        if not self._ranks.first:
+            return
+        self._prover.begin(name)
+        layout = self._ranks.layout
+        if layout is not None:
+            alone = len(layout.nodes) == 1
+            marks = self._mount.directory.ranks
+            marks.begin(self._path(name), self.made, layout.here, alone=alone)
+
+    def _judge(
+        self,
+        name: str,
+        before: _Seen,
+        error: Exception | None,
+        met: Exception | None,
+        earlier: tuple[object, ...],
+    ) -> tuple[str, tuple[object, ...]]:
+        """Why this rank's part may be torn, or "", and where it failed; raise what is no tear."""
+        reason = self._broken(before, met)
+        if not reason and error is not None:
+            self._name(error)
+            raise error
+        return reason, self._refuse_again(name, error, reason, earlier)
+
+    def _renew(self, name: str) -> None:
+        """Torn files must neither be taken for the new ones nor be left among them."""
+        if self._ranks.first:
+            self.clear(name)
+        else:
+            self._mount.wait_until_serving(self._limits.repair)
+        self._begin(name)
 
     def _torn(self, name: str, reason: str) -> NotDurableError:
         """The error of a save that was broken each time."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.proof.rank_receipts import Share, await_ranks
+from mountkit.training.save_retry import SaveRetrier
 from mountkit.training.saved_files import saved_files
-from mountkit.training.shared_save import SharedSaveRetrier
 
 if TYPE_CHECKING:
     from mountkit.checkpoints.receipt import Layout
@@ -50,7 +50,7 @@ class SharedProof:
         self._states = states
         self._stopped = threading.Event()
         #: Gives a save its name, and makes it again if it was torn.
-        self.retrier = SharedSaveRetrier(mount, prover, limits, observer, ranks, self.path)
+        self.retrier = SaveRetrier(mount, prover, limits, observer, ranks=ranks, path=self.path)
         #: The step that was saved on a signal: no ``on_save`` tells of it. -1 if none was.
         self.unannounced = -1
 

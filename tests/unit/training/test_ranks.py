@@ -19,7 +19,7 @@ from mountkit.events import silent
 from mountkit.training.pending_proof import PendingProof
 from mountkit.training.rank_group import Told
 from mountkit.training.ranks import Ranks
-from mountkit.training.shared_save import SharedSaveRetrier
+from mountkit.training.save_retry import SaveRetrier
 from mountkit.training.shared_signal import SharedSignal
 from mountkit.training.trainer_hooks import Call
 from support.fakes import FakeMount
@@ -216,8 +216,7 @@ class TestSaves:
             )
             ranks._name = "ab"
             prover, tries = Recorder(mount), []
-            retrier = SharedSaveRetrier(mount, prover, LIMITS, silent, ranks, str)
-            retrier._notice = 0.0
+            retrier = SaveRetrier(mount, prover, LIMITS, silent, 0.0, ranks=ranks)
 
             def save():
                 tries.append(retrier.made)
