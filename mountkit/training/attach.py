@@ -62,10 +62,9 @@ class Attached(CheckpointCallback):
             )
 
     def _step_aside(self) -> None:
-        """Do nothing in this training: without a prover, no event has anything to do."""
+        """Do nothing in this training: without its saves, no event has anything to do."""
         self.leave()
-        self._prover = None
-        self._earlier = None
+        self.saves = None
 
 
 #: What a Trainer gets whose script has none of the kind: the callback that is asked for, and what

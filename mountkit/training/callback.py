@@ -7,70 +7,39 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from transformers import Trainer, TrainerCallback
 
 from mountkit import doctor, writers
-from mountkit.checkpoints import catalog
-from mountkit.checkpoints.lineage import Clock
 from mountkit.config import settings, timeouts
-from mountkit.errors import (
-    MountkitError,
-    MountUnavailableError,
-    NotDurableError,
-    UsageError,
-)
-from mountkit.events import Observer, Problem, SaveBlocked, silent
+from mountkit.errors import UsageError
+from mountkit.events import Observer, Problem, silent
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
 from mountkit.proof.local_copies import LocalCopies
 from mountkit.training import (
-    jit_checkpoint,
     ranks,
     resume_loading,
     run_check,
-    save_end,
-    save_retry,
+    save_hooks,
     save_total_limit,
     search_runs,
-    state_errors,
 )
 from mountkit.training.pending_proof import PendingProof
 from mountkit.training.ranks import Ranks
-from mountkit.training.retention import Retention, best_step
-from mountkit.training.save_retry import SaveRetrier
 from mountkit.training.save_total_limit import SaveTotalLimit
-from mountkit.training.saved_files import saved_files
+from mountkit.training.saves import Saves
 from mountkit.training.shared_proof import SharedProof
-from mountkit.training.stale_checkpoints import StaleCheckpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-
     from mountkit.events import Event
-    from mountkit.proof.rank_receipts import Share
     from mountkit.training.trainer_hooks import Call
 
 logger = logging.getLogger("mountkit")
 
 OnFailure = Literal["raise", "warn"]
-
-
-class _Saved(NamedTuple):
-    """A checkpoint that was saved: when that began, on the monotonic clock, and the best so far.
-
-    ``at`` tells which of two was saved later (see ``lineage``).
-    """
-
-    step: int
-    began: float
-    best: int | None
-    at: datetime
-    share: Share | None = None
 
 
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers ships no types
@@ -126,20 +95,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         self.limit = SaveTotalLimit()
         # RunLogCallback says so, where it is among the callbacks.
         self.events_are_mirrored = False
-        self._prover: Prover | None = None
-        self._output_dir = ""
         self._run_folder = ""
-        self._save_retrier: SaveRetrier | None = None
         self._ranks = Ranks()
-        self._shared: SharedProof | None = None
-        self._saving = -1
-        self._saved: _Saved | None = None
         self._proof = PendingProof()
-        self._began: float | None = None
-        self._kept = Retention((), 0, None, self._tell)
-        self._clock = Clock(())
-        self._earlier: StaleCheckpoints | None = None
-        self._skipped = -1
+        #: Those of the training in a mount that began last; None while there was none.
+        self.saves: Saves | None = None
         self._watch()
 
     def _watch(self) -> None:
@@ -186,181 +146,54 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         below = run_check.check(
             args, mount, self._limits, self._run_folder, mirrored=self.events_are_mirrored
         )
-        self._output_dir = str(Path(mount.path) / below)
         if self._ranks.first:
             doctor.essential(mount)
         self._mount = mount
         copies = LocalCopies(mount, self._limits, self._tell)
-        self._prover = Prover(mount, below, self._limits, self._tell, copies)
+        prover = Prover(mount, below, self._limits, self._tell, copies)
         if self._ranks.first:
-            self._prover.store.check()
-        self._save_retrier = SaveRetrier(mount, self._prover, self._limits, self._tell)
-        layout = self._ranks.layout
+            prover.store.check()
+        layout, shared = self._ranks.layout, None
         if layout is not None:
             states = not args.save_only_model
-            self._shared = SharedProof(
-                mount, below, self._prover, self._limits, self._tell,
+            shared = SharedProof(
+                mount, below, prover, self._limits, self._tell,
                 ranks=self._ranks, layout=layout, states=states,
             )  # fmt: skip
-            self._save_retrier = self._shared.retrier
-        save_retry.watch(Trainer, CheckpointCallback)
-        save_end.watch(Trainer, CheckpointCallback)
-        jit_checkpoint.watch(CheckpointCallback)
-        # Of a training that broke off in a save, nobody knows whether that save is whole.
-        self._saved = None
+        self.saves = Saves(
+            mount, str(Path(mount.path) / below), prover, self._limits, self._tell,
+            ranks=self._ranks, shared=shared, proof=self._proof,
+            raises=self._on_failure == "raise",
+        )  # fmt: skip
+        save_hooks.watch(Trainer, CheckpointCallback)
         self.limit.take(args)
-        if not self._ranks.first:
-            return
-        found = catalog.scan(self._prover.store)
-        self._kept = Retention(found, state.global_step, self.limit.value, self._tell)
-        self._clock = Clock(each.saved for each in found)
-        self._earlier = StaleCheckpoints(
-            mount,
-            self._output_dir,
-            self._save_retrier,
-            self._limits,
-            self._tell,
-            steps=[each.step for each in found],
-            own=self._kept.own,
-        )
-        self._kept.announce(self._output_dir)
+        if self._ranks.first:
+            self.saves.descend(state.global_step, self.limit.value)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report a proof that failed; before a save, wait for the last proof and the mount."""
-        self.on_save_complete()
-        # With "best", Trainer decides on the save after the evaluation, and asks nobody then.
-        maybe = control.should_evaluate and args.save_strategy == "best"
-        expected = self._prover is not None and (control.should_save or maybe)
-        if expected:
-            self._began = time.monotonic()
-            self._finish_proofs()
-        self._agree(self._before_save, state.global_step, expected)
+        if self.saves is not None:
+            # With "best", Trainer decides on the save after the evaluation, and asks nobody then.
+            maybe = control.should_evaluate and args.save_strategy == "best"
+            self.saves.step_ended(state.global_step, expected=control.should_save or maybe)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The same, for saves at the end of an epoch."""
         self.on_step_end(args, state, control)
 
-    def save_retrier(self) -> SaveRetrier | None:
-        """Who repeats a save that a lost mount broke; None outside a training in a mount."""
-        return self._save_retrier
-
-    def begin_save(self, step: int) -> bool:
-        """Until it is proven again, a checkpoint that is written anew is none.
-
-        False if nobody said that it would be written, and this training has proven it, or was
-        resumed from it: on a signal Trainer saves that very state again, and must not put the
-        proven one at risk. Its proof is waited for, where it is under way.
-        """
-        self._skipped = -1
-        begin = functools.partial(self._begin_save, step)
-        # World rank 0 decides; what one node cannot have proven, no node tries to.
-        told = self._ranks.gather((self._ranks.together(begin), self._skipped))
-        self._skipped = max(skipped for _, skipped in told)
-        if self._shared is not None and told[0][0]:
-            self._shared.begin(step)
-        return told[0][0]
-
-    def _begin_save(self, step: int) -> bool:
-        if not self._ranks.first:
-            return True
-        if self._is_proven(step):
-            self._skipped = step
-            return False
-        if self._prover is not None and self._kept.holds(step):
-            self._withdraw(self._prover, step)
-        if self._earlier is not None:
-            self._clear(self._earlier, step)
-        return True
-
-    def _is_proven(self, step: int) -> bool:
-        """Whether a save that nobody announced has nothing to do: that very state is proven."""
-        if self._proof.name == f"checkpoint-{step}":
-            try:
-                with state_errors.naming(self._mount):
-                    self._proof.finish()
-            except MountkitError as error:
-                # What counts is the save that begins now, and its own proof.
-                self._tell(Problem(error.message))
-        return self._saving != step and step in self._kept.own and self._kept.holds(step)
-
-    def stays(self, step: int) -> bool:
-        """Whether a save on a signal has nothing to do. Many ranks agree on it as they save."""
-        return self._ranks.alone and self._is_proven(step)
-
-    def saved_on_signal(self, state: Any) -> None:
-        """Begin to prove a checkpoint of whose end no event tells.
-
-        Many ranks do that at the end of their training.
-        """
-        if not self._ranks.alone or self._prover is None or state.global_step == self._skipped:
-            return
-        self._saving = -1
-        self._finish_proofs()
-        self._agree(self._note, self._prover, state.global_step, state)
-        self.on_save_complete()
-
-    def _clear(self, earlier: StaleCheckpoints, step: int) -> None:
-        """Keep the files of an earlier training out of a save; without that it is not proven."""
-        try:
-            with state_errors.naming(self._mount):
-                earlier.clear(step)
-        except (MountUnavailableError, NotDurableError) as error:
-            if self._on_failure == "raise":
-                raise
-            self._skipped = step
-            logger.warning("mountkit: checkpoint-%s is saved, and not proven: %s", step, error)
-
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note what was saved. Callbacks after this one may still add files to it."""
-        # What is saved at this step once more, on a signal, is not what was announced.
-        self._saving = -1
-        if self._shared is not None:
-            self._shared.unannounced = -1
-        if self._prover is None or state.global_step == self._skipped:
-            return
-        self.on_save_complete()
-        self._finish_proofs()
-        self._agree(self._note, self._prover, state.global_step, state)
-
-    def on_save_complete(self) -> None:
-        """Begin to prove the checkpoint that was saved, now that it has all of its files."""
-        saved, self._saved = self._saved, None
-        if saved is not None:
-            self._agree(self._begin_proof, saved)
+        if self.saves is not None:
+            self.saves.saved(state)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin the proof, where a Trainer of somebody's own did not tell that the save is over."""
-        self.on_save_complete()
+        if self.saves is not None:
+            self.saves.complete()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The same, after a save at the end of an epoch."""
-        self.on_save_complete()
-
-    def _withdraw(self, prover: Prover, step: int) -> None:
-        name = self._kept.forget(step)
-        if name is not None:
-            prover.withdraw(name)
-
-    def _note(self, prover: Prover, step: int, state: Any) -> None:
-        self._withdraw(prover, step)
-        began = time.monotonic() if self._began is None else self._began
-        self._began = None
-        self._saved = _Saved(step, began, best_step(state), self._clock.now())
-
-    def _begin_proof(self, saved: _Saved) -> None:
-        if self._prover is None or self._mount is None:
-            return
-        name, files = f"checkpoint-{saved.step}", None
-        share = None if self._shared is None else self._shared.done(saved.step)
-        if share is None:
-            files = saved_files(self._mount, Path(self._output_dir) / name, self._limits)
-            if files is None:
-                place = f"{self._output_dir}/{name}"
-                self._tell(Problem(f"At step {saved.step} nothing was saved in {place}"))
-                return
-        if self._ranks.first:
-            share_of = saved._replace(share=share)
-            self._proof.begin(name, self._prove, self._prover, name, files, share_of)
+        self.on_step_begin(args, state, control)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait until the last checkpoint is proven.
@@ -370,11 +203,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         MountkitError
             If it cannot be, unless ``on_failure`` is ``warn``.
         """
-        step = -1 if self._shared is None else self._shared.unannounced
-        if self._prover is not None and step >= 0:
-            self._agree(self._note, self._prover, step, state)
-        self.on_save_complete()
-        self._finish_proofs()
+        if self.saves is not None:
+            self.saves.finish(state)
         self.leave()
 
     def enter(self, trainer: Any, call: Call) -> None:
@@ -386,56 +216,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
 
     def leave(self) -> None:
         """The training has ended, well or with an error: its saves are no longer looked after."""
-        self._save_retrier = None
+        if self.saves is not None:
+            self.saves.leave()
         self.limit.give_back()
-        if self._shared is not None:
-            self._shared.stop()
         self._ranks.leave()
-        self._ranks, self._shared = Ranks(), None
-
-    def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Do it; an error ends the training, or is logged, as ``on_failure`` says."""
-        try:
-            with state_errors.naming(self._mount):
-                work(*arguments)
-        except MountkitError as error:
-            if self._on_failure == "raise":
-                raise
-            logger.warning("mountkit: %s", error)
-
-    def _agree(self, work: Callable[..., None], *arguments: Any) -> None:
-        """The same on every rank: what ends the training on one of them ends it on all."""
-        self._ranks.together(functools.partial(self._guard, work, *arguments))
-
-    def _before_save(self, step: int, expected: bool) -> None:
-        if self._prover is None or self._mount is None:
-            return
-        if not self._proof.under_way:
-            self._proof.finish()
-        if expected:
-            self._mount.wait_until_serving(self._limits.repair)
-            self._saving = step
-
-    def _finish_proofs(self) -> None:
-        if self._proof.under_way:
-            self._tell(SaveBlocked(f"the save waits until {self._proof.name} is proven"))
-        self._ranks.await_proofs(self._proof, give_up=self._on_failure == "raise")
-        self._agree(self._finish_proof)
-
-    def _finish_proof(self) -> None:
-        # With many ranks it is another one's that has failed, if this one is still under way.
-        if self._ranks.alone or not self._proof.under_way:
-            self._proof.finish()
-
-    def _prove(
-        self, prover: Prover, name: str, files: tuple[str, ...] | None, saved: _Saved
-    ) -> None:
-        share = saved.share
-        if files is None and share is not None and self._shared is not None:
-            files = self._shared.files(name, share)
-        prover.prove(name, saved.step, files or (), began=saved.began, saved=saved.at, share=share)
-        self._kept.proved(saved.step, name)
-        self._kept.enforce(prover, saved.step, saved.best)
+        self._ranks = Ranks()
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Problem):

@@ -10,7 +10,7 @@ import errno
 import functools
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mountkit.errors import (
     ConfigurationError,
@@ -25,7 +25,6 @@ from mountkit.store import refusal_in
 from mountkit.timing import wait_until
 from mountkit.training import permanent_errors
 from mountkit.training.ranks import Ranks
-from mountkit.training.trainer_hooks import Call, hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,49 +256,3 @@ class SaveRetrier:
         except MountUnavailableError as error:
             return error
         return None
-
-
-class Saving(Protocol):
-    """A callback of a training that may have its saves repeated."""
-
-    def save_retrier(self) -> SaveRetrier | None:
-        """Who saves, while the training goes on in a mount."""
-
-    def begin_save(self, step: int) -> bool:
-        """A checkpoint is about to be written; False if it is there and proven, as it is."""
-
-
-def watch(trainer: type[Any], callback: type[Saving]) -> None:
-    """Have every save of a Trainer that has such a callback go through its save_retrier.
-
-    ``_save_checkpoint`` (transformers 5.24, ``trainer.py``) writes all of a checkpoint and nothing
-    else. That of a class of its own, which may write more, is repeated as a whole. A Trainer
-    without the callback saves as ever.
-    """
-
-    def save(it: Any, call: Call) -> Any:
-        found = [one for one in it.callback_handler.callbacks if isinstance(one, callback)]
-        save_retrier = found[0].save_retrier() if found else None
-        if save_retrier is None:
-            return call()
-        step = it.state.global_step
-        if not found[0].begin_save(step):
-            return None
-        lockstep = _saves_in_lockstep(it)
-        return save_retrier.save(
-            f"checkpoint-{step}", call, hidden=lambda: call.hidden, lockstep=lockstep
-        )
-
-    hook(trainer, "_save_checkpoint", save)
-
-
-def _saves_in_lockstep(trainer: Any) -> bool:
-    """Whether its ranks wait for each other in the midst of a save.
-
-    FSDP and DeepSpeed gather what they save; with a best step Trainer has a barrier of its own
-    (transformers 5.24, ``trainer.py``, ``_save_checkpoint``).
-    """
-    named = ("is_fsdp_enabled", "is_deepspeed_enabled", "is_distributed_loading_by_transformers")
-    return any(getattr(trainer, name, False) for name in named) or bool(
-        getattr(trainer.state, "best_global_step", None)
-    )

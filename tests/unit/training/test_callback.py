@@ -43,11 +43,9 @@ class Place:
         for module, name in (
             (trainer.writers, "install"),
             (trainer.doctor, "essential"),
-            (trainer.save_retry, "watch"),
-            (trainer.save_end, "watch"),
+            (trainer.save_hooks, "watch"),
             (trainer.save_total_limit, "watch"),
             (trainer.search_runs, "watch"),
-            (trainer.jit_checkpoint, "watch"),
         ):
             monkeypatch.setattr(module, name, lambda *_: None)
         self.folder = ""
@@ -63,7 +61,7 @@ class Place:
 
     def save(self, callback: CheckpointCallback, step: int, best: int | None = None) -> None:
         """A training saves, and the checkpoint is proven."""
-        callback.begin_save(step)
+        callback.saves.begin(step)
         self.mount.save(f"out/checkpoint-{step}/model")
         top = Path(self.mount.path) / f"out/checkpoint-{step}"
         top.mkdir(parents=True, exist_ok=True)
@@ -131,7 +129,7 @@ class TestForeign:
     def test_a_proven_one_goes_as_a_whole_its_manifest_first(self, place):
         place.prove(3, "model", "scaler.pt")
         place.prove(30, "model")
-        assert place.train().begin_save(3)
+        assert place.train().saves.begin(3)
         assert place.left() == ["checkpoint-30/model", "checkpoint-30/mountkit-manifest.json"]
         first, *_ = place.mount.bucket.asked("delete")
         assert first == "run/out/checkpoint-3/mountkit-manifest.json"
@@ -139,7 +137,7 @@ class TestForeign:
 
     def test_so_does_one_that_is_torn(self, place):
         place.mount.bucket.objects["run/out/checkpoint-3/scaler.pt"] = b"torn"
-        assert place.train().begin_save(3)
+        assert place.train().saves.begin(3)
         assert place.left() == []
 
     def test_and_what_waits_for_its_upload(self, place):
@@ -147,14 +145,14 @@ class TestForeign:
         place.age()
         top = Path(place.mount.path) / "out/checkpoint-3"
         top.mkdir(parents=True)
-        assert place.train().begin_save(3)
+        assert place.train().saves.begin(3)
         assert not top.exists()
 
     def test_but_for_what_was_written_there_since(self, place):
         place.prove(3, "model")
         callback = place.train()
         place.mount.save("out/checkpoint-3/adapter")
-        assert callback.begin_save(3)
+        assert callback.saves.begin(3)
         assert place.left() == ["checkpoint-3/adapter", "checkpoint-3/model"]
         assert any("before the save" in e.reason for e in place.events if isinstance(e, Problem))
 
@@ -165,27 +163,27 @@ class TestForeign:
         else:
             place.mount.bucket.objects["run/out/checkpoint-3/model"] = b"1"
         before = place.left()
-        assert place.train(3).begin_save(3) is not proven
+        assert place.train(3).saves.begin(3) is not proven
         assert place.left() == before
 
     def test_what_this_training_saved_stays_when_it_is_saved_once_more(self, place):
         callback = place.train()
-        assert callback.begin_save(3)
+        assert callback.saves.begin(3)
         place.mount.save("out/checkpoint-3/model")
-        assert callback.begin_save(3)
+        assert callback.saves.begin(3)
         assert place.left() == ["checkpoint-3/model"]
 
     def test_where_nobody_saved_it_costs_no_request(self, place):
         place.prove(3, "model")
-        assert place.train().begin_save(6)
+        assert place.train().saves.begin(6)
         assert place.mount.bucket.requests == []
 
     def test_once_is_enough(self, place):
         place.prove(3, "model")
         callback = place.train()
-        callback.begin_save(3)
+        callback.saves.begin(3)
         place.mount.bucket.requests.clear()
-        callback.begin_save(3)
+        callback.saves.begin(3)
         assert place.mount.bucket.requests == []
 
     def test_a_store_that_refuses_ends_it(self, place):
@@ -197,14 +195,14 @@ class TestForeign:
 
         place.mount.bucket.before_delete = refuse
         with pytest.raises(PermissionDeniedError):
-            callback.begin_save(3)
+            callback.saves.begin(3)
 
     def test_a_mount_that_is_lost_each_time_ends_it_with_the_name(self, place):
         place.prove(3, "model")
         callback = place.train()
         place.mount.alive = False
         with pytest.raises(NotDurableError, match="checkpoint-3 holds files of an earlier"):
-            callback.begin_save(3)
+            callback.saves.begin(3)
         assert "checkpoint-3/model" in place.left()
 
 
@@ -289,14 +287,14 @@ class TestOnASignal:
     def save(self, place, callback, step: int) -> bool:
         """As transformers does; whether it came to that."""
         state = SimpleNamespace(global_step=step, best_model_checkpoint=None)
-        if callback.stays(step):
+        if callback.saves.stays(step):
             return False
-        assert callback.begin_save(step)
+        assert callback.saves.begin(step)
         place.mount.save(f"out/checkpoint-{step}/model")
         top = Path(place.mount.path) / f"out/checkpoint-{step}"
         top.mkdir(parents=True, exist_ok=True)
         (top / "model").touch()
-        callback.saved_on_signal(state)
+        callback.saves.saved_on_signal(state)
         return True
 
     def test_it_is_proven_by_the_end_of_the_training(self, place):
@@ -322,7 +320,7 @@ class TestOnASignal:
             SimpleNamespace(global_step=2),
             SimpleNamespace(should_save=True, should_evaluate=False),
         )
-        assert not callback.stays(2)
+        assert not callback.saves.stays(2)
 
     def test_so_is_one_that_another_training_has_left(self, place):
         place.earlier(3)
@@ -338,11 +336,6 @@ class TestOnASignal:
         with pytest.raises(NotDurableError):
             callback.on_train_end(None, None, None)
 
-    def test_outside_of_a_mount_nothing_is_asked_or_proven(self, place):
-        callback = place._callback(place.mount)
-        assert not callback.stays(3)
-        callback.saved_on_signal(SimpleNamespace(global_step=3))
-
 
 class TestSearch:
     """Each run of a search is a training of its own."""
@@ -352,7 +345,7 @@ class TestSearch:
             place.folder = f"{place.mount.path}/out/{run}"
             callback = place.train(limit=1)
             for step in (2, 4):
-                callback.begin_save(step)
+                callback.saves.begin(step)
                 place.mount.save(f"out/{run}/checkpoint-{step}/model")
                 top = Path(place.folder) / f"checkpoint-{step}"
                 top.mkdir(parents=True)
@@ -378,9 +371,8 @@ class TestStateThatCannotBeUsed:
 
     def save(self, place, callback, step: int) -> None:
         """As Trainer does: through what repeats a save."""
-        save_retrier = callback.save_retrier()
-        assert callback.begin_save(step)
-        saved = save_retrier.save(
+        assert callback.saves.begin(step)
+        saved = callback.saves.retrier.save(
             f"checkpoint-{step}", lambda: place.save(callback, step) or "saved"
         )
         assert saved == "saved"
@@ -412,7 +404,7 @@ class TestStateThatCannotBeUsed:
             raise OSError(5, "Input/output error", name)
 
         monkeypatch.setattr(place.mount.daemon, "files", fail)
-        assert callback.begin_save(3)
+        assert callback.saves.begin(3)
         assert "is saved, and not proven" in caplog.text
         # Among them stale ones may be left: what is saved there is no proven checkpoint.
         callback.on_save(None, SimpleNamespace(global_step=3, best_model_checkpoint=None), None)

@@ -6,15 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mountkit.training.save_end import watch
+from mountkit.training.save_hooks import watch_end
 
 
 class Callback:
     def __init__(self, asked: list[str]) -> None:
-        self.asked = asked
-
-    def on_save_complete(self) -> None:
-        self.asked.append("settle")
+        self.saves = SimpleNamespace(complete=lambda: asked.append("settle"))
 
 
 @pytest.fixture
@@ -36,8 +33,8 @@ def trainer(asked):
                 raise self.error
             return loss, learning_rate
 
-    watch(Trainer, Callback)
-    watch(Trainer, Callback)
+    watch_end(Trainer, Callback)
+    watch_end(Trainer, Callback)
     return Trainer()
 
 

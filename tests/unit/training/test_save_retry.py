@@ -12,7 +12,8 @@ from mountkit.config.timeouts import Limits
 from mountkit.errors import MountUnavailableError, NotDurableError
 from mountkit.events import Problem
 from mountkit.state.record import REPAIRING, SERVING
-from mountkit.training.save_retry import REPEATS, SaveRetrier, watch
+from mountkit.training.save_hooks import watch_save
+from mountkit.training.save_retry import REPEATS, SaveRetrier
 from support.fakes import FakeMount
 
 LIMITS = Limits(stall=0.05, drain=1.0, repair=1.0)
@@ -218,14 +219,8 @@ def test_what_is_there_is_removed_when_the_mount_is_back(place, times, gone):
 
 
 class Callback:
-    def __init__(self, save_retrier) -> None:
-        self.found = save_retrier
-
-    def save_retrier(self):
-        return self.found
-
-    def begin_save(self, step: int) -> bool:
-        return step != 8
+    def __init__(self, retrier, ended: bool = False) -> None:
+        self.saves = SimpleNamespace(retrier=retrier, ended=ended, begin=lambda step: step != 8)
 
 
 class Recorder:
@@ -247,8 +242,8 @@ class TestWatch:
             def _save_checkpoint(self, model, trial=None):
                 return model, trial
 
-        watch(Trainer, Callback)
-        watch(Trainer, Callback)
+        watch_save(Trainer, Callback)
+        watch_save(Trainer, Callback)
         return Trainer()
 
     def test_a_trainer_with_the_callback_saves_through_its_resaver(self):
@@ -258,7 +253,10 @@ class TestWatch:
 
     def test_one_without_it_saves_as_ever(self):
         assert self.trainer()._save_checkpoint("m") == ("m", None)
-        assert self.trainer(Callback(None))._save_checkpoint("m") == ("m", None)
+        assert self.trainer(Callback(None, ended=True))._save_checkpoint("m") == ("m", None)
+        outside = Callback(None)
+        outside.saves = None
+        assert self.trainer(outside)._save_checkpoint("m") == ("m", None)
 
     def test_what_is_proven_as_it_is_is_not_put_at_risk(self):
         recorder = Recorder()
@@ -266,13 +264,6 @@ class TestWatch:
         trainer.state.global_step = 8
         assert trainer._save_checkpoint("m") is None
         assert recorder.names == []
-
-
-class Whole(Callback):
-    """A callback of a training in a mount, of which every save is a new one."""
-
-    def begin_save(self, step: int) -> bool:
-        return True
 
 
 class TestRepeats:
@@ -286,7 +277,7 @@ class TestRepeats:
     def base(self, place, calls):
         class Trainer:
             def __init__(self) -> None:
-                self.callback_handler = SimpleNamespace(callbacks=[Whole(place.save_retrier)])
+                self.callback_handler = SimpleNamespace(callbacks=[Callback(place.save_retrier)])
                 self.state = SimpleNamespace(global_step=1)
 
             def _save_checkpoint(self, model, trial=None):
@@ -298,7 +289,7 @@ class TestRepeats:
         return Trainer
 
     def save(self, trainer) -> None:
-        watch(type(trainer).__mro__[-2], Callback)
+        watch_save(type(trainer).__mro__[-2], Callback)
         trainer._save_checkpoint("m")
 
     def test_one_that_writes_before(self, place, base, calls):
