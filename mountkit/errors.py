@@ -79,6 +79,10 @@ class ConfigurationError(MountkitError):
     exit_code = 78
 
 
+class WrongNodeError(ConfigurationError):
+    """A training that writes the run's manifests past the node that has its lease."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unproven:
     """A file that the store has not attested. ``size`` in bytes, as written."""

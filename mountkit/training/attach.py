@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer
 from transformers.trainer_callback import CallbackHandler
 
-from mountkit.errors import ConfigurationError, MountkitError, MountUnavailableError
+from mountkit.errors import (
+    ConfigurationError,
+    MountkitError,
+    MountUnavailableError,
+    WrongNodeError,
+)
 from mountkit.linux import paths
 from mountkit.mounts import working_directory
 from mountkit.mounts.mount import Mount
 from mountkit.training import resume_loading, save_total_limit, start
 from mountkit.training.callback import CheckpointCallback
 from mountkit.training.console import say
-from mountkit.training.run_check import WrongNodeError
 from mountkit.training.run_log import RunLogCallback
 from mountkit.training.trainer_hooks import beneath
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mountkit import backends, writers
-from mountkit.errors import ConfigurationError
+from mountkit.errors import WrongNodeError
 from mountkit.mounts import location, working_directory
 from mountkit.training import file_use, requirements
 
@@ -18,10 +18,6 @@ LOCAL = (
     "mountkit: no mount covers %s; checkpoints stay on the local disk, unproven. "
     "To save into a bucket: mountkit run s3://BUCKET/PREFIX %s -- COMMAND"
 )
-
-
-class WrongNodeError(ConfigurationError):
-    """A training that writes the run's manifests past the node that has its lease."""
 
 
 def refuse_node(args: Any, mount: Mount | None) -> None:

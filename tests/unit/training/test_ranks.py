@@ -14,8 +14,10 @@ from mountkit.errors import (
     NotDurableError,
     PermissionDeniedError,
     Unproven,
+    WrongNodeError,
 )
 from mountkit.events import silent
+from mountkit.training import run_check
 from mountkit.training.pending_proof import PendingProof
 from mountkit.training.rank_group import Told
 from mountkit.training.ranks import Ranks
@@ -43,6 +45,17 @@ class TestErrors:
         assert found[1].message == "no"
         assert found[0].message == "Rank 1 failed, and so all ranks end: no"
         assert found[2].hint == "ask"
+
+    @pytest.mark.fault(28)
+    def test_that_of_a_wrong_node_is_one_on_all(self, monkeypatch):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+
+        def work(ranks, rank):
+            args = SimpleNamespace(process_index=rank, world_size=2)
+            mount = SimpleNamespace(spec=SimpleNamespace(node=1))
+            return ranks.together(lambda: run_check.refuse_node(args, mount))
+
+        assert [type(each) for each in on_each(2, work)] == [WrongNodeError] * 2
 
     def test_what_is_none_of_mountkits_is_told_with_its_name(self):
         told = Told.by(2, OSError(28, "No space left")).error()
