@@ -336,12 +336,9 @@ def main() -> None:
         log = scratch / "requests.log"
         with Versity(scratch / "store", binary, "--access-log", str(log)) as server:
             os.environ.update(
-                AWS_ACCESS_KEY_ID=server.access_key,
-                AWS_SECRET_ACCESS_KEY=server.secret_key,
-                AWS_REGION="us-east-1",
-                AWS_EC2_METADATA_DISABLED="true",
                 MOUNTKIT_STATE_DIR=str(scratch / "s"),
                 MOUNTKIT_CACHE_DIR=str(scratch / "c"),
+                **server.environment(),
             )
             (server.data / BUCKET).mkdir()
             peers = Peers(server, scratch, log, arguments.s3fs)

@@ -91,14 +91,11 @@ class Bench:
         self.scratch = scratch
         self.backend = backend
         os.environ.update(
-            AWS_ACCESS_KEY_ID=server.access_key,
-            AWS_SECRET_ACCESS_KEY=server.secret_key,
-            AWS_REGION="us-east-1",
-            AWS_EC2_METADATA_DISABLED="true",
             MOUNTKIT_STATE_DIR=str(scratch / "s"),
             MOUNTKIT_CACHE_DIR=str(scratch / "c"),
             MOUNTKIT_ENDPOINT_URL=server.endpoint_url,
             MOUNTKIT_BACKEND=backend,
+            **server.environment(),
         )
         self.settings = settings.load()
 

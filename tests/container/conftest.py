@@ -13,9 +13,9 @@ import pytest
 
 from mountkit import backends
 from mountkit.demo.s3_server import EmbeddedS3
+from support import versity
 from support.containers import ContainerRig, Engine
 from support.fitting import leave_out_what_does_not_fit
-from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,10 +76,7 @@ def server(backend: str) -> Iterator[Server]:
         with EmbeddedS3(data, binary=program) as served:
             yield served
         return
-    binary = shutil.which("versitygw")
-    if binary is None:
-        pytest.skip("versitygw is not there: install it, or Go for `make test` to build it")
-    with Versity(data, binary) as served:
+    with versity.Versity(data, versity.program()) as served:
         yield served
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from mountkit import backends
 from mountkit.demo.s3_server import EmbeddedS3
+from support import versity
 from support.fitting import leave_out_what_does_not_fit
 from support.rig import Rig
 from support.small_disk import small_disk
-from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,10 +66,7 @@ def server(backend: str, rclone: str, tmp_path_factory: pytest.TempPathFactory) 
         with EmbeddedS3(data, binary=rclone) as server:
             yield server
         return
-    binary = shutil.which("versitygw")
-    if binary is None:
-        pytest.skip("versitygw is not there: install it, or Go for `make test` to build it")
-    with Versity(data, binary) as server:
+    with versity.Versity(data, versity.program()) as server:
         yield server
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from light import trainer_state
 
-from support import preloaded
+from support import preloaded, versity
 from support.installed import needs
 from support.rig import MANIFEST, SCRIPTS
-from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,10 +90,7 @@ def any_store(
     if request.param == "rclone":
         yield request.getfixturevalue("server")
     elif request.param == "versitygw":
-        binary = shutil.which("versitygw")
-        if binary is None:
-            pytest.skip("versitygw is not there: install it, or Go for `make test` to build it")
-        with Versity(tmp_path_factory.mktemp("versity"), binary) as server:
+        with versity.Versity(tmp_path_factory.mktemp("versity"), versity.program()) as server:
             yield server
     else:
         module = pytest.importorskip("moto.server", reason="moto is not installed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,8 +9,8 @@ import pytest
 from light import checkpoint
 
 from mountkit.names import LEASE_NAME
+from support import versity
 from support.rig import MANIFEST, assert_same, eventually
-from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,11 +93,8 @@ def rig(
         yield make_rig(Served(f"http://{host}:{port}", tmp_path / "store"))
         server.stop()
         return
-    binary = shutil.which("versitygw")
-    if binary is None:
-        pytest.skip("versitygw is not there: install it, or Go for `make test` to build it")
-    with Versity(tmp_path / "store", binary) as versity:
-        yield make_rig(versity)
+    with versity.Versity(tmp_path / "store", versity.program()) as served:
+        yield make_rig(served)
 
 
 def python(rig: Rig, code: str) -> list[str]:

@@ -23,9 +23,8 @@ from mountkit.demo.s3_server import EmbeddedS3
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import open_store
 from mountkit.store.remote import rcd
-from support import azurite, gcs, remotes
+from support import azurite, gcs, remotes, versity
 from support.hdfs import Hdfs
-from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -165,10 +164,7 @@ def rclone(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def versitygw(folder: Path) -> Iterator[Server]:
-    binary = shutil.which("versitygw")
-    if binary is None:
-        pytest.skip("versitygw is not there: install it, or Go for `make test` to build it")
-    with Versity(folder, binary) as served:
+    with versity.Versity(folder, versity.program()) as served:
         keys = served.access_key, served.secret_key
         yield _s3("versitygw", served.endpoint_url, *keys, served.data)
 

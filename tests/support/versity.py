@@ -10,12 +10,21 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from typing import Self
 
 # Where it keeps uploads that are under way, below each bucket.
 PRIVATE = ".sgwtmp"
 LIMIT_SECONDS = 20.0
+
+
+def program() -> str:
+    """The gateway on the PATH; a test that finds none is skipped."""
+    return shutil.which("versitygw") or pytest.skip(
+        "versitygw is not there: install it, or Go for `make test` to build it"
+    )
 
 
 class Versity:
@@ -39,6 +48,15 @@ class Versity:
     def pid(self) -> int:
         """The server's process."""
         return self._process.pid if self._process else 0
+
+    def environment(self) -> dict[str, str]:
+        """Variables with which a client is let in; where the server is has to be said beside."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
     def __enter__(self) -> Self:
         from support.rig import eventually
