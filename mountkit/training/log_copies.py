@@ -7,75 +7,33 @@ once the store has it, the kernel keeps the process that closes it. That is then
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.config import settings, timeouts
-from mountkit.errors import MountkitError, UsageError
+from mountkit.errors import UsageError
 from mountkit.formatting import printable
 from mountkit.linux import helper, paths
 from mountkit.linux.mount_table import lies_in
-from mountkit.writers import whole_file
+from mountkit.writers.whole_file import Copied, Destination
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from mountkit.mounts.mount import Mount
-
-    #: A local file, and where it belongs.
-    Pair = tuple[Path, Path]
+    from mountkit.writers.whole_file import Pair
 
 SCRIPT = Path(__file__).with_name("log_copies_child.py")
 # So that no large file is broken off on a slow line.
 SLOWEST_BYTES = 1_000_000
-# Such a file is being read, or may not be replaced: the next one may well be written.
-ABOUT_ONE_FILE = frozenset(
-    {errno.EPERM, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """The local files that were copied, and what kept others from it, in words."""
-
-    done: tuple[Path, ...] = ()
-    problems: tuple[str, ...] = ()
-
-
-def one_by_one(
-    mount: Mount,
-    pairs: Sequence[Pair],
-    copy_into: Callable[[Mount, Path, Path], None] = whole_file.copy_into,
-    tell: Callable[[Path], object] = lambda _: None,
-) -> Copied:
-    """Copy local files to their places in the mount, in this process; ``tell`` of each at once.
-
-    A local file that is gone is passed over. Where the mount does not take one file, the others are
-    not tried: each might take as long as the daemon waits for the store.
-    """
-    done, problems = [], []
-    for local, there in pairs:
-        try:
-            copy_into(mount, local, there)
-            done.append(local)
-            tell(local)
-        except FileNotFoundError as error:
-            if error.filename != str(local):
-                problems.append(_problem(there, error))
-        except (OSError, MountkitError) as error:
-            problems.append(_problem(there, error))
-            if not (isinstance(error, OSError) and error.errno in ABOUT_ONE_FILE):
-                break
-    return Copied(tuple(done), tuple(problems))
 
 
 def apart(mount: Mount, pairs: Sequence[Pair]) -> Copied:
-    """The same in a process of its own, which ends with this one; wait for it.
+    """Copy local files into a mount in a process of its own, which ends with this one.
 
     For as long at most as a mount may say nothing, and a second more for each megabyte. What was
     copied by then is.
@@ -88,8 +46,7 @@ def apart(mount: Mount, pairs: Sequence[Pair]) -> Copied:
             seconds += local.stat().st_size / SLOWEST_BYTES
     given = {
         "path": _searched(mount),
-        "mount": mount.path,
-        "state": str(mount.directory.path.parent),
+        "into": asdict(Destination.of(mount)),
         "pairs": [[str(local), str(there)] for local, there in pairs],
     }
     ended = helper.run([str(SCRIPT), str(os.getpid())], seconds, json.dumps(given).encode())
@@ -113,8 +70,3 @@ def _searched(mount: Mount) -> list[str]:
         with contextlib.suppress(UsageError):
             found.append(paths.resolve(each))
     return [each for each in found if not lies_in(each, mount.path)]
-
-
-def _problem(there: Path, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return f"{printable(str(there))}: {reason or error}"

@@ -1,9 +1,8 @@
 """Copies local files into a mount; see ``log_copies.apart``. Run as a script.
 
 Usage: ``log_copies_child.py PARENT``, and on standard input an object: ``path``, where Python finds
-mountkit; ``mount``; ``state``, where it is noted what is mounted; ``pairs``, each a local file and
-where it belongs. Standard output gets an object a line: ``done``, a local file that was copied, or
-``problem``.
+mountkit; ``into``, a ``whole_file.Destination``; ``pairs``, each a local file and where it belongs.
+Standard output gets an object a line: ``done``, a local file that was copied, or ``problem``.
 """
 
 import ctypes
@@ -29,19 +28,14 @@ def main(words: list[str]) -> int:
     # A script may have a queue.py or json.py beside it.
     sys.path += given["path"]
     # It is found from here on only.
-    from mountkit.mounts.mount import Mount
-    from mountkit.state.registry import State
-    from mountkit.training import log_copies
+    from mountkit.writers.whole_file import Destination, copy_all
 
     def tell(name: str, text: str) -> None:
         print(json.dumps({name: text}), flush=True)
 
-    mount = Mount.containing(given["mount"], State(Path(given["state"])))
-    if mount is None:
-        tell("problem", f"nothing is mounted at {given['mount']}")
-        return 0
     pairs = [(Path(local), Path(there)) for local, there in given["pairs"]]
-    copied = log_copies.one_by_one(mount, pairs, tell=lambda local: tell("done", str(local)))
+    into = Destination(**given["into"])
+    copied = copy_all(into, pairs, tell=lambda local: tell("done", str(local)))
     for problem in copied.problems:
         tell("problem", problem)
     return 0

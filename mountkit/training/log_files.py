@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from mountkit.formatting import printable
 from mountkit.linux import paths
 from mountkit.training import log_copies
-from mountkit.training.log_copies import Copied
 from mountkit.writers import hooks
+from mountkit.writers.whole_file import Copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mountkit.mounts.mount import Mount
-    from mountkit.training.log_copies import Pair
+    from mountkit.writers.whole_file import Pair
 
 # What an earlier run has left is copied to the local disk to go on from; a larger file is not.
 LARGEST_TO_CONTINUE = 256 * 1024 * 1024

@@ -75,9 +75,14 @@ def install(env: Mapping[str, str]) -> None:
     if "sequential" in place:
         HOOKS.add(Place(path, Path(place["directory"]), always, renames=True))
         return
+    HOOKS.add(sequential_place(path, Path(place["directory"])))
+
+
+def sequential_place(path: str, directory: Path) -> Place:
+    """A mount for sequential writes alone, told by where it is and its private directory."""
     mounted = functools.partial(in_table, path)
     known = (functools.partial(_explain, path), functools.partial(_emptied, path))
-    HOOKS.add(Place(path, Path(place["directory"]), mounted, *known, ON_SEQUENTIAL_MOUNT))
+    return Place(path, directory, mounted, *known, ON_SEQUENTIAL_MOUNT)
 
 
 def _explain(path: str, name: str) -> str:

@@ -22,6 +22,7 @@ from mountkit.state.record import SERVING, MountRecord, now
 from mountkit.state.registry import State
 from mountkit.training import log_copies
 from mountkit.training.log_files import LogFiles
+from mountkit.writers import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ class Place:
         def mounted(_: str) -> bool:
             return self.mounted
 
-        copy = functools.partial(log_copies.one_by_one, copy_into=self.copies)
+        copy = functools.partial(whole_file.copy_all, copy=self.copies)
         return LogFiles(self.top, self.mount, copy=copy, mounted=mounted, **more)
 
 

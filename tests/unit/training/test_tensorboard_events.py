@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from mountkit.training import tensorboard_events
-from mountkit.training.log_copies import Copied
 from mountkit.training.log_files import LogFiles
+from mountkit.writers.whole_file import Copied
 
 pytestmark = pytest.mark.fault(30)
 
