@@ -36,7 +36,7 @@ class Settings(BaseModel):
 
     source: str | None = Field(None, description="the bucket, s3://bucket/prefix")
     target: str | None = Field(None, description="the directory to mount it at")
-    backend: str = Field("auto", description="auto, rclone or mountpoint")
+    backend: str = Field("auto", description="auto, rclone, mountpoint or direct")
     endpoint_url: str | None = Field(None, description="the store, where it is not AWS")
     region: str | None = Field(None, description="the bucket's region")
     profile: str | None = Field(None, description="a profile of ~/.aws/config")

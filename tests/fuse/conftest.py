@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mountkit import backends
 from mountkit.demo.s3_server import EmbeddedS3
 from support import versity
 from support.fitting import leave_out_what_does_not_fit
-from support.rig import Rig
+from support.rig import MOUNTING, Rig
 from support.small_disk import small_disk
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def fuse() -> None:
         pytest.skip("fusermount3 is not installed: apt-get install fuse3")
 
 
-@pytest.fixture(scope="session", params=backends.NAMES)
+@pytest.fixture(scope="session", params=MOUNTING)
 def backend(request: pytest.FixtureRequest) -> str:
     """The backend under test."""
     if request.param == "mountpoint" and shutil.which("mount-s3") is None:

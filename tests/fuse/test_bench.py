@@ -11,7 +11,7 @@ import pytest
 
 from mountkit import backends
 from support.proxy import Fault, Request
-from support.rig import eventually
+from support.rig import MOUNTING, eventually
 
 if TYPE_CHECKING:
     from support.rig import Answer, Bucket, Job, Rig
@@ -67,7 +67,7 @@ def test_both_backends(rig: Rig, bucket: Bucket) -> None:
     assert told["size"] == 3_000_000
     assert told["rounds"] == 2
     assert told["local"]["save_seconds"] > 0
-    assert [each["backend"] for each in told["backends"]] == list(backends.NAMES)
+    assert [each["backend"] for each in told["backends"]] == list(MOUNTING)
     assert told["not_measured"] == told["left"] == []
     for each in told["backends"]:
         assert set(each["refuses"]) == backends.load(each["backend"]).unsupported_operations
@@ -79,7 +79,7 @@ def test_both_backends(rig: Rig, bucket: Bucket) -> None:
         assert each["save_ratio"] > 0
         assert each["megabytes_per_second"] > 0
     chosen = told["recommendation"]
-    assert chosen["backend"] in backends.NAMES
+    assert chosen["backend"] in MOUNTING
     assert chosen["flag"] == f"--backend {chosen['backend']}"
     assert chosen["why"]
     assert not any(rig.state.iterdir()), "a state directory stayed"
@@ -94,7 +94,7 @@ def test_what_people_see(rig: Rig, bucket: Bucket) -> None:
     text = " ".join(answer.out.split())
     assert re.search(r"Use --backend (rclone|mountpoint): .+\.$", text)
     assert re.search("mountpoint cannot .*rename a file", text)
-    for name in backends.NAMES:
+    for name in MOUNTING:
         assert f"round 1/1, {name}: " in answer.err
     assert bucket.everything() == {"thesis.txt": b"mine"}
 
@@ -128,7 +128,7 @@ def test_a_store_that_takes_nothing(rig: Rig, bucket: Bucket) -> None:
 
 
 @pytest.mark.fault(18)
-@pytest.mark.parametrize("refused", backends.NAMES)
+@pytest.mark.parametrize("refused", MOUNTING)
 def test_a_store_that_refuses_one_of_them(rig: Rig, bucket: Bucket, refused: str) -> None:
     """In the middle: the first round is over, and the second save is not taken."""
     endpoint = denied(rig, f"/{refused}/checkpoint-2/model.safetensors")
@@ -154,7 +154,7 @@ def test_a_store_that_refuses_both(rig: Rig, bucket: Bucket) -> None:
     assert "model.safetensors" in answer.json["error"]["message"]
 
 
-@pytest.mark.parametrize("at", backends.NAMES)
+@pytest.mark.parametrize("at", MOUNTING)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_of_an_upload(
     rig: Rig, bucket: Bucket, at: str, number: signal.Signals

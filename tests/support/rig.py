@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 SCRIPTS = Path(__file__).resolve().parents[1] / "fuse" / "scripts"
 PACKAGE = Path(mountkit.__file__).resolve().parent.parent
 MANIFEST = "mountkit-manifest.json"
+#: The backends that mount a store; into the other one a training saves itself.
+MOUNTING = tuple(name for name in backends.NAMES if backends.load(name).mounts)
 LIMIT_SECONDS = 120.0
 END_SECONDS = 15.0
 

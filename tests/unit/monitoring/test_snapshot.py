@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -107,7 +108,8 @@ class TestState:
     @pytest.fixture(autouse=True)
     def table(self, monkeypatch):
         self.entry: object | None = object()
-        monkeypatch.setattr(snapshot.mount_table, "at", lambda _: self.entry)
+        backend = SimpleNamespace(mounts=True, entry=lambda _: self.entry)
+        monkeypatch.setattr(snapshot.backends, "load", lambda _: backend)
 
     @pytest.mark.parametrize(
         ("written", "supervised", "served", "mounted", "shown"),
@@ -139,6 +141,23 @@ class TestState:
         assert found.state == shown
         assert found.supervisor_pid == (mine.pid if supervised else None)
         assert found.daemon_pid == (mine.pid if served else None)
+
+
+@pytest.mark.parametrize(
+    ("supervised", "mounted", "shown"),
+    [(True, True, SERVING), (True, False, REPAIRING), (False, True, BROKEN)],
+)
+def test_without_a_daemon_the_disk_serves_while_somebody_keeps_it(
+    mount, monkeypatch, supervised, mounted, shown
+):
+    entry = object() if mounted else None
+    backend = SimpleNamespace(mounts=False, entry=lambda _: entry)
+    monkeypatch.setattr(snapshot.backends, "load", lambda _: backend)
+    mount.begin()
+    if not supervised:
+        mount.directory.write(replace(mount.record(), supervisor=DEAD))
+    found = seen(mount)
+    assert (found.state, found.daemon_pid) == (shown, None)
 
 
 class TestLastError:
