@@ -16,7 +16,7 @@ from mountkit.doctor.findings import Diagnosis, Finding, OperationResult, diagno
 from mountkit.doctor.mount_check import Tried
 from mountkit.doctor.quick_check import essential
 from mountkit.errors import MountUnavailableError
-from mountkit.mounts.resolve_spec import resolve_mount_spec
+from mountkit.mounts.resolve_spec import DIRECT, is_source, resolve_mount_spec
 from mountkit.names import DOCTOR_NAME
 from mountkit.store import parse
 
@@ -61,6 +61,8 @@ def examine(
     place = None if source is None else parse(source)
     tell("looking at this machine")
     scheme = "" if place is None else place.scheme
+    if settings.backend == "auto" and place and target and is_source(target, place):
+        settings = settings.model_copy(update={"backend": DIRECT})
     backend, findings = _machine(settings, checkpoint, scheme)
     if place is None:
         refused = backends.load(backend).unsupported_operations if backend else frozenset()
@@ -76,7 +78,8 @@ def examine(
             why = f"Not tried: see {failed.title}." if failed else "Not tried."
             tried = Tried(backend, (Finding("mount", "mount", "skipped", why),))
         else:
-            tell(f"mounting it at {spec.target}, and saving there")
+            mounts = backends.load(spec.backend).mounts
+            tell(f"{'mounting it at ' if mounts else ''}{spec.target}: saving there")
             tried = mount_check.examine(spec, chosen, name, keep=target is not None)
     refused = backends.load(tried.backend).unsupported_operations if tried.backend else frozenset()
     return diagnose(

@@ -31,6 +31,9 @@ def examine(
     The directory that files wait in; it need not exist. ``checkpoint``: Bytes of the largest
     checkpoint; None if nobody said.
     """
+    if not backend.mounts:
+        # What it saves to is tried itself.
+        return ()
     return (
         _found("binary", f"{backend.name} program", lambda: _version(backend, search_path)),
         _found("device", str(fusermount.FUSE_DEVICE), _opened),

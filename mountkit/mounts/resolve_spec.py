@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # A file system that hangs is named by the store's own check, which follows.
 RESOLVE_SECONDS = 5.0
+#: What ``auto`` stands for where a target is its source.
 DIRECT = "direct"
 
 
@@ -43,9 +44,7 @@ def resolve_mount_spec(
     """
     place = parse(source)
     root, directory = cache_root(settings), _directory(place)
-    # Of a disk that hangs only a helper may ask.
-    same = place.directory and os.path.abspath(target) == os.path.normpath(place.directory)  # noqa: PTH100
-    path = directory if same else paths.resolve(target)
+    path = directory if is_source(target, place) else paths.resolve(target)
     choice = _choose(settings, place, root, direct=path == directory)
     backend = backends.load(choice.name)
     pairs = option_pairs(options)
@@ -76,6 +75,15 @@ def resolve_mount_spec(
         cache_size=settings.cache_size,
         options=tuple(pairs),
     )
+
+
+def is_source(target: str | Path, place: Source) -> bool:
+    """Whether a target is the directory of this machine that a source is, by their letters.
+
+    Of a disk that hangs only a helper may ask for more.
+    """
+    named = os.path.abspath(Path(target).expanduser())  # noqa: PTH100 - no link is followed
+    return bool(place.directory) and named == os.path.normpath(place.directory)
 
 
 def _directory(place: Source) -> str:
