@@ -415,11 +415,17 @@ class FakeMount:
 
 if TYPE_CHECKING:
     # For mypy: each fake is what it stands for, and so is what is loaded by its name.
+    from mountkit.backends.direct.backend import DirectBackend
     from mountkit.backends.mountpoint.backend import MountpointBackend
     from mountkit.backends.rclone.backend import RcloneBackend
     from mountkit.store.s3.provider import S3Provider
 
     A_STORE: Store = FakeStore(Bucket(), Source("s3", "bucket", "run"))
     A_CONTROL: Control = FakeControl(Path())
-    BACKENDS: tuple[Backend, ...] = FakeBackend(Path(), ""), RcloneBackend(), MountpointBackend()
+    BACKENDS: tuple[Backend, ...] = (
+        FakeBackend(Path(), ""),
+        RcloneBackend(),
+        MountpointBackend(),
+        DirectBackend(),
+    )
     A_PROVIDER: Provider = S3Provider()

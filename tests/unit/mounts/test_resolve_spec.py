@@ -9,8 +9,8 @@ from mountkit.errors import UsageError
 from mountkit.mounts.resolve_spec import resolve_mount_spec
 
 
-def resolved(tmp_path, source, target):
-    settings = Settings(backend="rclone", cache_dir=str(tmp_path / "cache"))
+def resolved(tmp_path, source, target, backend="rclone", **more):
+    settings = Settings(backend=backend, **more, cache_dir=str(tmp_path / "cache"))
     return resolve_mount_spec(source, target, settings)
 
 
@@ -35,3 +35,26 @@ def test_nor_does_its_cache_lie_in_it(tmp_path):
     with pytest.raises(UsageError, match="lies in the source") as caught:
         resolved(tmp_path, f"file://{tmp_path}", "/mnt/elsewhere")
     assert f"file://{tmp_path}/run-1" in caught.value.hint
+
+
+@pytest.mark.parametrize("backend", ["auto", "direct"])
+def test_a_target_that_is_its_source_needs_no_mount(tmp_path, backend):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for source, target in (
+        ("disk", "disk"),
+        ("link", "link"),
+        ("link", "disk"),
+        ("disk", "./link"),
+    ):
+        spec = resolved(tmp_path, f"file://{tmp_path}/{source}", f"{tmp_path}/{target}", backend)
+        assert (spec.backend, spec.target) == ("direct", f"{tmp_path}/disk")
+
+
+def test_that_backend_serves_nothing_else_and_no_second_node(tmp_path):
+    source = f"file://{tmp_path}/disk"
+    for target, more in (("elsewhere", {}), ("disk/deeper", {}), ("disk", {"node": 1})):
+        with pytest.raises(UsageError):
+            resolved(tmp_path, source, tmp_path / target, "direct", **more)
+    with pytest.raises(UsageError):
+        resolved(tmp_path, "s3://bucket/run", tmp_path / "disk", "direct")

@@ -38,6 +38,8 @@ SECONDS = st.floats(0, 1e5)
         ({"unanswered": 5.0, "process_state": "T"}, Health.BROKEN, Cause.HUNG),
         ({"unanswered": 5.0, "process_state": "t"}, Health.BROKEN, Cause.HUNG),
         ({"unanswered": 5.0}, Health.SLOW, Cause.NONE),
+        # Nobody but its own server could end that.
+        ({"unanswered": 1e5, "served": False}, Health.SLOW, Cause.NONE),
         ({"unanswered": 59.0, "idle": 59.0}, Health.SLOW, Cause.NONE),
         ({"unanswered": 60.0, "idle": 60.0}, Health.BROKEN, Cause.HUNG),
         ({"unanswered": 60.0, "idle": 60.0, "process_state": "D"}, Health.BROKEN, Cause.HUNG),

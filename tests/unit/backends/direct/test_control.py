@@ -1,0 +1,169 @@
+"""What a run has saved into a directory, told from what was there before."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+
+from mountkit.backends.base import CacheLostError
+from mountkit.backends.direct.control import DirectControl
+from mountkit.errors import MountUnavailableError
+from mountkit.linux import bounded_read
+from mountkit.linux.process import ProcessIdentity
+from mountkit.names import LEASE_NAME, MANIFEST_NAME
+from mountkit.spec import MountSpec, Source, StoreOptions
+from mountkit.state import baseline
+from mountkit.state.mount_directory import StateDirectory
+from mountkit.state.record import SERVING, MountRecord, now
+from mountkit.state.write_journal import UNFINISHED, Journal
+from mountkit.store.checksums import REFERENCE, digest_bytes
+from support.assertions import crc64
+
+
+class Run:
+    """A directory, and the control of a run that began."""
+
+    def __init__(self, folder) -> None:
+        self.top, private = folder / "run", folder / "private"
+        for place in (self.top, private):
+            place.mkdir()
+        source = Source("file", "", str(self.top).lstrip("/"))
+        self.spec = MountSpec(source, str(self.top), "direct", StoreOptions(), str(folder))
+        self.state = StateDirectory(private)
+        self.journal = Journal(private)
+        self.record = MountRecord(
+            self.spec, SERVING, now(), ProcessIdentity.mine(), began=time.time()
+        )
+        self.state.write(self.record)
+        self.control = DirectControl(self.spec, private)
+
+    def write(self, path: str, data: bytes = b"data") -> None:
+        place = self.top / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+
+    def paths(self, below: str = "") -> list[str]:
+        return [file.path for file in self.control.files(below)]
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run(tmp_path)
+
+
+class TestFiles:
+    def test_what_was_there_before_is_nobodys_concern_until_it_changes(self, run):
+        for name in ("old", "touched", "replaced"):
+            run.write(name)
+        run.control.self_check()
+        assert run.paths() == []
+        run.write("new/a")
+        # With the time of its content set back, as a copy that keeps it does.
+        run.write("touched", b"atad")
+        os.utime(run.top / "touched", (1, 1))
+        run.write("other")
+        (run.top / "other").rename(run.top / "replaced")
+        assert run.paths() == ["new/a", "replaced", "touched"]
+        assert run.paths("new") == ["new/a"]
+        assert all(file.modified >= run.record.began for file in run.control.files())
+
+    def test_a_run_that_goes_on_knows_what_the_one_before_it_wrote(self, run):
+        run.control.self_check()
+        run.write("a")
+        run.control.self_check()
+        assert run.paths() == ["a"]
+
+    def test_nor_is_what_mountkit_puts_there_itself(self, run):
+        run.control.self_check()
+        for name in (
+            LEASE_NAME,
+            f"checkpoint-3/{MANIFEST_NAME}",
+            f"checkpoint-3/{MANIFEST_NAME}.1a.partial",
+        ):
+            run.write(name)
+        (run.top / "latest").symlink_to("checkpoint-3")
+        (run.top / "checkpoint-3" / "base").symlink_to("../elsewhere")
+        # A checkpoint is whole by itself: a link in it is looked at.
+        assert run.paths() == ["checkpoint-3/base"]
+
+    def test_a_directory_that_is_gone_is_not_an_empty_one(self, run):
+        run.control.self_check()
+        run.top.rename(run.top.with_name("elsewhere"))
+        with pytest.raises(MountUnavailableError, match="No such file"):
+            run.control.files()
+
+    def test_nor_is_one_whose_disk_was_gone_for_a_while(self, run):
+        run.control.self_check()
+        run.write("a")
+        baseline.note_lost(run.state.path, "The disk was gone.")
+        with pytest.raises(CacheLostError, match="The disk was gone"):
+            run.control.files()
+        baseline.forget_lost(run.state.path)
+        run.control.self_check()
+        assert run.paths() == []
+
+
+class TestReference:
+    def test_what_a_writer_of_ours_was_given_counts_and_not_what_the_disk_has(self, run):
+        run.control.self_check()
+        run.write("a", b"cut")
+        run.journal.done("a", 5, crc64(b"whole"))
+        reference = run.control.reference("a")
+        assert (reference.taken, reference.digest.size) == ("write", 5)
+        assert reference.digest.values[REFERENCE] == crc64(b"whole")
+
+    def test_what_anybody_else_wrote_is_read(self, run):
+        run.control.self_check()
+        run.write("deep/a", b"whole")
+        run.journal.done("deep/b", 5, crc64(b"whole"))
+        reference = run.control.reference("deep/a")
+        assert (reference.taken, reference.digest) == ("mount", digest_bytes(b"whole"))
+        assert run.control.reference("deep/b") is None
+
+    def test_nor_does_a_line_of_before_speak_for_what_was_written_since(self, run):
+        run.control.self_check()
+        run.journal.done("a", 5, crc64(b"whole"))
+        (line,) = [
+            line for line in (run.state.path / "written.jsonl").read_text().split("\n") if line
+        ]
+        early = line.replace(line.split(",")[0], f'{{"at": {time.time() - 60}')
+        (run.state.path / "written.jsonl").write_text(f"{early}\n")
+        run.write("a", b"other")
+        assert run.control.reference("a").taken == "mount"
+
+    @pytest.mark.parametrize("problem", ["No space left on device", UNFINISHED])
+    def test_what_did_not_get_to_its_end_has_none_and_is_lost(self, run, problem):
+        run.control.self_check()
+        run.journal.failed("a", problem)
+        run.write("a", b"cut")
+        assert run.control.reference("a") is None
+        assert run.control.flush_uploads().lost == (("a", problem),)
+        assert [file.dirty for file in run.control.files()] == [True]
+        assert problem in run.control.last_error()[1]
+        # The next run has been told.
+        run.state.write(replace(run.record, began=time.time() + 5))
+        assert run.control.flush_uploads().lost == ()
+
+
+def test_a_checkpoint_of_which_a_file_was_removed_later_is_told(run):
+    run.control.self_check()
+    for name in ("checkpoint-3/model", "checkpoint-3/trainer_state.json", "checkpoint-6/model"):
+        run.write(name)
+    assert run.control.partially_deleted() == ()
+    later = time.time() + 10
+    os.utime(run.top / "checkpoint-3", (later, later))
+    assert run.control.partially_deleted() == ("checkpoint-3",)
+    assert run.control.partially_deleted("checkpoint-6") == ()
+
+
+def test_a_file_that_is_gone_or_silent_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        list(bounded_read.chunks(str(tmp_path / "gone"), 30.0))
+    os.mkfifo(tmp_path / "silent")
+    with pytest.raises(TimeoutError, match="no answer"):
+        list(bounded_read.chunks(str(tmp_path / "silent"), 0.2))
+    (tmp_path / "large").write_bytes(bytes(3_000_000))
+    assert sum(map(len, bounded_read.chunks(str(tmp_path / "large"), 30.0))) == 3_000_000
