@@ -69,9 +69,8 @@ def at(target: str) -> MountEntry | None:
 
 def under(path: str) -> MountEntry | None:
     """What an absolute path without links lies on; None if the table does not say."""
-    around = [entry for entry in read() if lies_in(path, entry.target)]
-    # Of several at one target the last one is on top.
-    return max(reversed(around), key=lambda entry: len(entry.target), default=None)
+    # The table is in the order of mounting: one further up, mounted later, covers one below it.
+    return next((entry for entry in reversed(read()) if lies_in(path, entry.target)), None)
 
 
 # As what the mounts of the backends show in the mount table.

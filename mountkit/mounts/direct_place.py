@@ -41,7 +41,7 @@ class DirectPlace:
         self.device: int | None = None
         self.starts = StartGate(spec)
         self.torn: tuple[BypassedFile, ...] = ()
-        self._served = False
+        self._served: MountEntry | None = None
 
     @property
     def adopted(self) -> bool:
@@ -69,21 +69,22 @@ class DirectPlace:
         """Whether the disk is there."""
         entry = self.entry()
         there = entry is not None and self.backend.matches(entry, self.spec.id, None)
-        if self._served and not there:
+        if self._served is not None:
+            # Where a disk is gone, another one may lie behind it, or over it.
+            there = there and entry is not None and entry.id == self._served.id
+        if self._served is not None and not there:
             # What is written until it is back lies below it, where nobody will look.
             at = timestamp(time.time())
             reason = f"The disk of {self.spec.target} was not mounted at {at}."
             baseline.note_lost(self.directory.path, reason)
-            self._served = False
+            self._served = None
         return there
 
     def clear_target(self, leftover: ProcessIdentity | None) -> None:  # noqa: ARG002
-        """Make the directory, unless it is there, and forget what an earlier run was not sure of.
+        """Make the directory, unless it is there.
 
         Raises MountUnavailableError if it cannot be made.
         """
-        # That run has said so, and what is there now is as it is.
-        baseline.forget_lost(self.directory.path)
         problem = mount_io.make_folder(self.spec.target, FOLDER_SECONDS)
         if problem:
             raise MountUnavailableError(
@@ -126,7 +127,7 @@ class DirectPlace:
         if partially_deleted:
             self.directory.bypassed.note_partially_deleted(partially_deleted)
         self.control.self_check()
-        self._served = True
+        self._served = self.entry()
         seen()
 
     def leaves(self, record: MountRecord) -> bool:  # noqa: ARG002

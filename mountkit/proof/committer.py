@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mountkit import backends
 from mountkit.checkpoints import retention
 from mountkit.checkpoints.manifest import FileEntry, Manifest
-from mountkit.checkpoints.verification import listing
+from mountkit.checkpoints.verification import listing, verify_file
 from mountkit.errors import (
     ConfigurationError,
     MountkitError,
@@ -238,14 +238,20 @@ class Prover:
             return {}
         here = {file.path for file in self._mount.control().files(self._path(name))}
         there = listing(self.store, name)
-        return {
-            entry.path: entry
-            for entry in before.files
-            if self._path(f"{name}/{entry.path}") not in here
-            and entry.etag
-            and (found := there.get(entry.path)) is not None
-            and (found.tag, found.size) == (entry.etag, entry.size)
-        }
+
+        def same(entry: FileEntry) -> bool:
+            found = there.get(entry.path)
+            if found is None or found.size != entry.size:
+                return False
+            # A store without tags is read from.
+            return (
+                found.tag == entry.etag
+                if entry.etag
+                else verify_file(self.store, name, entry, found).ok
+            )
+
+        gone = [entry for entry in before.files if self._path(f"{name}/{entry.path}") not in here]
+        return {entry.path: entry for entry in gone if same(entry)}
 
     def _unfinished(self, top: str) -> Iterator[str]:
         """Files of which only the backend knows: they failed, and the mount does not show them."""

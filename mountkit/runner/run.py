@@ -11,6 +11,7 @@ from mountkit.config import timeouts
 from mountkit.config.directories import cache_root, state_root
 from mountkit.config.environment import command_environment
 from mountkit.errors import MountkitError, Unproven
+from mountkit.events import LeaseLost
 from mountkit.lifecycle.session import Session
 from mountkit.mounts import mounting, waiting_caches, working_directory
 from mountkit.proof.drain import drain
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mountkit.config.settings import Settings
-    from mountkit.events import Observer
+    from mountkit.events import Event, Observer
     from mountkit.mounts.mount import Mount
     from mountkit.proof.report import DrainReport
     from mountkit.spec import MountSpec
@@ -55,6 +56,9 @@ def run(
     """
     known, root = State(state_root(settings)), cache_root(settings)
     with Signals(settings.grace, say, at_once) as signals:
+        if not backends.load(spec.backend).mounts:
+            # There is no daemon whose end would keep the command from writing there.
+            observer = _ending(observer, signals)
         before = frozenset(map(str, waiting_caches.waiting(known, root, spec)))
         for text in sorted(before):
             say(text)
@@ -97,6 +101,17 @@ def run(
         ):
             say(text)
         return code
+
+
+def _ending(observer: Observer, signals: Signals) -> Observer:
+    """Ends the command, too, once another writer has the run."""
+
+    def tell(event: Event) -> None:
+        observer(event)
+        if isinstance(event, LeaseLost):
+            signals.end()
+
+    return tell
 
 
 class Naming:
@@ -204,8 +219,10 @@ def run_beside(
 def _unkept(mount: Mount) -> tuple[Unproven, ...]:
     """What says that not all that was written there went through the mount, or counts."""
     record = mount.record()
-    entry = backends.load(mount.spec.backend).entry(mount.path)
-    if record is None or record.state == FAILED or not record.supervisor.alive() or entry is None:
+    backend = backends.load(mount.spec.backend)
+    entry = backend.entry(mount.path)
+    there = entry is not None and (backend.mounts or backend.matches(entry, mount.spec.id, None))
+    if record is None or record.state == FAILED or not record.supervisor.alive() or not there:
         reason = "whoever kept the mount is gone: what was written since went to the local disk"
         return (Unproven(mount.path, 0, reason),)
     writer = writer_epoch.read(mount.directory.path)

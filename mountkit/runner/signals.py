@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -110,6 +111,17 @@ class Signals:
         status = self._wait(child)
         self._phase = Phase.ENDED
         return status if status >= 0 else 128 - status
+
+    def end(self) -> None:
+        """End the command, if it runs: another writer has what it saves to. From any thread."""
+        child = self._child
+        if child is None or self._phase is not Phase.RUNNING:
+            return
+        self._asked |= {signal.SIGTERM, signal.SIGKILL}
+        child.terminate()
+        killed = threading.Timer(KILL_SECONDS, child.kill)
+        killed.daemon = True
+        killed.start()
 
     def asked_for(self, code: int) -> bool:
         """Whether a command that ended with ``code`` did so because it was told to.

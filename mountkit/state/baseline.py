@@ -25,13 +25,15 @@ class Baseline:
     """The files that were there, each with what changes whenever it is written.
 
     ``at`` is when that was, in seconds since the epoch; by ``ahead`` seconds the file system's
-    clock is before this machine's. ``lost`` says how the directory was lost since; "" if it was
+    clock is before this machine's. ``top`` is what the directory can be told by: its device and its
+    inode. ``lost`` says how the directory was lost since; "" if it was
     not.
     """
 
     at: float
     ahead: float
     files: Mapping[str, Stamp]
+    top: tuple[int, int] = (0, 0)
     lost: str = ""
 
 
@@ -43,6 +45,7 @@ def write(directory: Path, baseline: Baseline) -> None:
     content = {
         "at": baseline.at,
         "ahead": baseline.ahead,
+        "top": list(baseline.top),
         "lost": baseline.lost,
         "files": {path: list(stamp) for path, stamp in baseline.files.items()},
     }
@@ -68,11 +71,11 @@ def note_lost(directory: Path, reason: str) -> None:
         write(directory, replace(known, lost=reason))
 
 
-def forget_lost(directory: Path) -> None:
-    """What is there is as it is for whoever comes next, after a run that could not be sure."""
+def begin_anew(directory: Path) -> None:
+    """That an earlier run could not be sure it has said; what it wrote is still to be proven."""
     known = read(directory)
     if known is not None and known.lost:
-        (directory / BASELINE_NAME).unlink(missing_ok=True)
+        write(directory, replace(known, lost=""))
 
 
 @lru_cache(maxsize=8)
@@ -83,7 +86,8 @@ def _read(path: Path, version: tuple[int, int]) -> Baseline | None:  # noqa: ARG
         return None
     try:
         files = {name: _stamp(stamp) for name, stamp in content["files"].items()}
-        return Baseline(content["at"], content["ahead"], files, content["lost"])
+        device, inode = map(int, content["top"])
+        return Baseline(content["at"], content["ahead"], files, (device, inode), content["lost"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigurationError(
             f"{path} cannot be read: {error}.",

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mountkit.names import SOCKET_NAME
-from mountkit.state import json_file
+from mountkit.state import baseline, json_file
 from mountkit.state.baseline import BASELINE_NAME
 from mountkit.state.bypassed_files import BYPASSED_NAME, BypassedFiles
 from mountkit.state.proof_stats import Ledger
 from mountkit.state.rank_marks import RankMarks
 from mountkit.state.record import FORMAT, RECORD_NAME, MountRecord, parse
-from mountkit.state.write_journal import JOURNAL_NAME
+from mountkit.state.write_journal import JOURNAL_NAME, READ_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,9 +120,10 @@ class StateDirectory:
         Then the log and the journal go on, and tell of what that one wrote.
         """
         (self.path / STOP_NAME).unlink(missing_ok=True)
+        baseline.begin_anew(self.path)
         takes_over = any((self.path / name).exists() for name in (UNPROVEN_NAME, RECORD_NAME))
         if not takes_over:
-            for name in (JOURNAL_NAME, BYPASSED_NAME, ENDED_NAME, BASELINE_NAME):
+            for name in (JOURNAL_NAME, READ_NAME, BYPASSED_NAME, ENDED_NAME, BASELINE_NAME):
                 (self.path / name).unlink(missing_ok=True)
             self.proof_stats.clear()
             self.ranks.clear()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 JOURNAL_NAME = "written.jsonl"
+#: Of the direct backend: what was read of files that others wrote, when they were first seen.
+READ_NAME = "read.jsonl"
 
 UNFINISHED = "it was being written when its writer ended"
 TORN = "its line in the journal is torn, so how the write ended is not known"
@@ -30,7 +32,8 @@ class Written:
 
     ``path`` is relative to the mount, ``size`` in bytes, ``crc64nvme`` base64, ``at`` in seconds
     since the epoch. ``problem`` is "" if the write came to its end, and says why not otherwise;
-    then size and checksum mean nothing.
+    then size and checksum mean nothing. ``stamp`` is what the file could be told by then; "" where
+    nobody noted it.
     """
 
     path: str
@@ -38,6 +41,7 @@ class Written:
     crc64nvme: str
     at: float
     problem: str
+    stamp: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,11 @@ class _Seen:
     words: dict[str, Written] = field(default_factory=dict)
 
 
+def content_stamp(inode: int, size: int, modified: int) -> str:
+    """What tells a file with its content from the next one; ``modified`` in nanoseconds."""
+    return f"{inode:x}-{size:x}-{modified:x}"
+
+
 class Journal:
     """An append-only file in the private directory of a mount, shared by all of its writers.
 
@@ -57,8 +66,8 @@ class Journal:
     files every ten minutes adds 0.5 MB a day, and a reader takes in only what is new to it.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._file = directory / JOURNAL_NAME
+    def __init__(self, directory: Path, name: str = JOURNAL_NAME) -> None:
+        self._file = directory / name
         self._seen = _Seen()
 
     def begin(self, path: str) -> None:
@@ -68,19 +77,23 @@ class Journal:
         """
         self._append({"at": time.time(), "path": path})
 
-    def done(self, path: str, size: int, crc64nvme: str) -> None:
+    def done(self, path: str, size: int, crc64nvme: str, stamp: str = "") -> None:
         """Note that ``path`` was written to its end: ``size`` bytes with that checksum (base64).
 
         Raises OSError if that cannot be noted; the file then counts as unfinished.
         """
-        self._append({"at": time.time(), "path": path, "size": size, "crc64nvme": crc64nvme})
+        more = {"stamp": stamp} if stamp else {}
+        self._append(
+            {"at": time.time(), "path": path, "size": size, "crc64nvme": crc64nvme, **more}
+        )
 
-    def failed(self, path: str, problem: str) -> None:
+    def failed(self, path: str, problem: str, stamp: str = "") -> None:
         """Note why ``path`` did not come to its end.
 
         Raises OSError if that cannot be noted; the file then counts as unfinished.
         """
-        self._append({"at": time.time(), "path": path, "problem": problem or UNFINISHED})
+        more = {"stamp": stamp} if stamp else {}
+        self._append({"at": time.time(), "path": path, "problem": problem or UNFINISHED, **more})
 
     def read(self) -> dict[str, Written]:
         """The last word on every path.
@@ -162,12 +175,13 @@ def _word(line: bytes) -> Written | None:
         at, path = float(content["at"]), content["path"]
         problem = content.get("problem", UNFINISHED)
         size, checksum = content.get("size", 0), content.get("crc64nvme", "")
+        stamp = content.get("stamp", "")
         ended = "size" in content and "crc64nvme" in content and "problem" not in content
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    sound = isinstance(path, str) and isinstance(problem, str)
+    sound = isinstance(path, str) and isinstance(problem, str) and isinstance(stamp, str)
     if not sound or not isinstance(size, int) or not isinstance(checksum, str):
         return None
     if not ended:
-        return Written(path, 0, "", at, problem or UNFINISHED)
-    return Written(path, size, checksum, at, "")
+        return Written(path, 0, "", at, problem or UNFINISHED, stamp)
+    return Written(path, size, checksum, at, "", stamp)

@@ -32,6 +32,8 @@ from mountkit.writers.sequential_file import (
     Calls,
     SequentialFile,
     no_reason,
+    no_stamp,
+    stamp,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +91,13 @@ class Target:
         journal = Journal(self.place.directory)
         place = self.place
         return SequentialFile(
-            self.path, self.name, place.path, journal, explain=place.explain, calls=place.calls
+            self.path,
+            self.name,
+            place.path,
+            journal,
+            explain=place.explain,
+            calls=place.calls,
+            stamped=stamp if place.renames else no_stamp,
         )
 
     def emptied(self) -> float:
@@ -299,7 +307,7 @@ def install(mount: Mount) -> None:
 def place_of(mount: Mount) -> Place:
     """A mount whose files are to be noted as they are written."""
     if takes_any_write(mount):
-        return Place(mount.path, mount.directory.path, always, renames=True)
+        return noted_place(mount.path, mount.directory.path)
     mounted = functools.partial(in_table, mount.path)
     control, calls = mount.control(), ON_SEQUENTIAL_MOUNT
     known = (control.explain, control.emptied)
@@ -316,9 +324,9 @@ def takes_any_write(mount: Mount) -> bool:
     return "rename" not in backends.load(mount.spec.backend).unsupported_operations
 
 
-def always() -> bool:
-    """A directory that is no mount of ours has no moment without it."""
-    return True
+def noted_place(path: str, directory: Path) -> Place:
+    """A directory that is no mount of ours: what is saved there is noted, as long as it can be."""
+    return Place(path, directory, directory.is_dir, renames=True)
 
 
 def in_table(path: str) -> bool:

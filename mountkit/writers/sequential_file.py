@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit.errors import MountkitError
+from mountkit.state.write_journal import content_stamp
 from mountkit.store.checksums import REFERENCE, Digester
 
 if TYPE_CHECKING:
@@ -104,6 +105,24 @@ def no_reason(_: str) -> str:
     return ""
 
 
+def no_stamp(_: str, *, whole: bool) -> str:  # noqa: ARG001
+    """A mount is not asked: its log tells one content from another."""
+    return ""
+
+
+def stamp(path: str, *, whole: bool) -> str:
+    """What tells a file that was written to its end from the next one at that path.
+
+    One that was not is told by its inode alone: closing it may change the rest.
+    """
+    try:
+        seen = os.stat(path)  # noqa: PTH116 - of each file that is saved
+    except OSError:
+        return ""
+    inode = seen.st_ino
+    return content_stamp(inode, seen.st_size, seen.st_mtime_ns) if whole else f"{inode:x}"
+
+
 class SequentialFile:
     """A new file on a mount, or a new content for one that is there. A context manager.
 
@@ -125,6 +144,8 @@ class SequentialFile:
         log; "" where nothing is.
     calls:
         The system calls.
+    stamped:
+        From ``path`` to what the file can be told by, for the journal.
 
     Raises OSError, from every method, if the file cannot be opened, written, uploaded or closed;
     with the ``errno`` of the system call, ``filename``, and a sentence.
@@ -138,6 +159,7 @@ class SequentialFile:
         journal: Journal,
         explain: Callable[[str], str] = no_reason,
         calls: Calls = SYSTEM,
+        stamped: Callable[..., str] = no_stamp,
     ) -> None:
         self.path = path
         self.name = name
@@ -147,6 +169,7 @@ class SequentialFile:
         self._journal = journal
         self._explain = explain
         self._calls = calls
+        self._stamped = stamped
         self._digester = Digester()
         self._gathered = bytearray()
         self._descriptor = -1
@@ -196,7 +219,8 @@ class SequentialFile:
         with self._step("uploaded"):
             self._calls.close(self._take_descriptor())
         digest = self._digester.result()
-        self._journal.done(self.name, digest.size, digest.values[REFERENCE])
+        seen = self._stamped(self.path, whole=True)
+        self._journal.done(self.name, digest.size, digest.values[REFERENCE], seen)
 
     close = finish
 
@@ -258,7 +282,7 @@ class SequentialFile:
         # Without this line the beginning is the last word, and that is no success either.
         if self._ours():
             with contextlib.suppress(OSError):
-                self._journal.failed(self.name, problem)
+                self._journal.failed(self.name, problem, self._stamped(self.path, whole=False))
 
     def _take_descriptor(self) -> int:
         descriptor, self._descriptor = self._descriptor, -1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
-from mountkit.writers.hooks import HOOKS, Place, always, in_table, takes_any_write
+from mountkit.writers.hooks import HOOKS, Place, in_table, noted_place, takes_any_write
 from mountkit.writers.sequential_file import ON_SEQUENTIAL_MOUNT
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def install(env: Mapping[str, str]) -> None:
     place = json.loads(text)
     path = place["path"]
     if "sequential" in place:
-        HOOKS.add(Place(path, Path(place["directory"]), always, renames=True))
+        HOOKS.add(noted_place(path, Path(place["directory"])))
         return
     HOOKS.add(sequential_place(path, Path(place["directory"])))
 

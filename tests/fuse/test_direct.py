@@ -93,7 +93,8 @@ def place(rig: DirectRig) -> Place:
 
 def torn_from(rig: DirectRig, *actions: str) -> Job:
     """A run that stands still after these actions."""
-    job = rig.begin(rig.place.url, rig.light(*actions, "say:there", "wait:go"))
+    # Each look at a disk that does not answer takes its time.
+    job = rig.begin(rig.place.url, rig.light(*actions, "say:there", "wait:go"), limit=240)
     rig.await_word("there", job)
     return job
 
@@ -166,15 +167,50 @@ def test_what_a_library_writes_is_compared_with_what_it_was_given(
 
 
 @pytest.mark.fault(3, 4)
-def test_a_write_that_failed_and_was_passed_over_is_named(rig: DirectRig, place: Place) -> None:
+def test_a_write_that_failed_and_was_passed_over_is_named_until_it_is_mended(
+    rig: DirectRig, place: Place
+) -> None:
     program = rig.work / "save.py"
     program.write_text(SAVE)
-    words = [rig.python, str(program), str(rig.target / "final"), "full"]
+    folder = rig.target / "checkpoint-10"
+    shell = f'"$@" && echo "{{\\"global_step\\": 10}}" > {folder}/trainer_state.json'
+    words = ["sh", "-c", shell, "sh", rig.python, str(program), str(folder), "full"]
     answer = rig.run(place.url, words)
     assert "passed over" in answer.out, answer
+    # The next run reads the same file, and nothing but its writer's word tells that it is torn.
+    for told in (answer, rig.go("exit:0")):
+        assert told.code == 75, told
+        assert "checkpoint-10/more.safetensors" in told.err
+        assert place.manifest("checkpoint-10") is None
+    (folder / "more.safetensors").unlink()
+    mended = rig.go("exit:0")
+    assert mended.code == 0, mended
+
+
+def test_a_file_is_added_to_a_proven_checkpoint(rig: DirectRig, place: Place) -> None:
+    assert rig.go("save:10").code == 0
+    added = rig.run(place.url, ["sh", "-c", f"echo 1 > {rig.target}/checkpoint-10/eval.json"])
+    assert added.code == 0, added
+    place.assert_proven("checkpoint-10", {**checkpoint(10), "eval.json": b"1\n"})
+    place.flip(f"checkpoint-10/{VICTIM}")
+    # What is there of the rest is held against what was proven, and not blessed as it is.
+    again = rig.run(place.url, ["sh", "-c", f"echo 2 > {rig.target}/checkpoint-10/more.json"])
+    assert again.code == 75, again
+    assert f"checkpoint-10/{VICTIM}" in again.err
+
+
+@pytest.mark.fault(36)
+def test_the_command_ends_once_another_writer_has_the_run(rig: DirectRig, place: Place) -> None:
+    job = torn_from(rig, "save:10")
+    lease = rig.target / LEASE_NAME
+    content = json.loads(lease.read_text())
+    number, since = content["epochs"][-1]
+    content["epoch"], content["epochs"] = number + 1, [*content["epochs"], [number + 1, since]]
+    content["holder"].update(host="elsewhere", place="another boot", started=1)
+    lease.write_text(json.dumps(content))
+    answer = job.wait()
     assert answer.code == 75, answer
-    assert "final/more.safetensors" in answer.err
-    assert f"final/{VICTIM}" not in answer.err
+    assert "elsewhere" in answer.err
 
 
 @pytest.mark.fault(4, 5, 34)
@@ -198,15 +234,20 @@ def test_while_the_disk_does_not_answer_a_run_ends_with_75(rig: DirectRig, place
 
 
 @pytest.mark.fault(9, 24)
+@pytest.mark.parametrize("covered", [False, True], ids=["unmounted", "covered"])
 def test_a_disk_that_was_gone_for_a_while_leaves_nothing_to_be_sure_of(
-    rig: DirectRig, tmp_path: Path
+    rig: DirectRig, tmp_path: Path, covered: bool
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may mount and unmount a disk")
-    disk, behind = rig.work / "disk", tmp_path / "behind"
-    for folder in (disk, behind):
+    disk, behind, other = rig.work / "disk", tmp_path / "behind", tmp_path / "other"
+    for folder in (disk, behind, other):
         folder.mkdir()
     bind = ["mount", "--bind", str(behind), str(disk)]
+    uncover = ["umount", "--lazy", str(disk)]
+    away, back = (uncover, bind)
+    if covered:
+        away, back = ["mount", "--bind", str(other), str(disk)], uncover
     subprocess.run(bind, check=True)
     try:
         target = disk / "run"
@@ -214,24 +255,25 @@ def test_a_disk_that_was_gone_for_a_while_leaves_nothing_to_be_sure_of(
         actions = ["save:10", "say:there", "wait:go", "save:20"]
         job = rig.begin(f"file://{target}", rig.light(*actions, target=target), target=target)
         rig.await_word("there", job)
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        subprocess.run(away, check=True)
         record = rig.record(target)
         assert record is not None
         private = rig.state / record.spec.id
         eventually(lambda: (found := baseline.read(private)) and found.lost, "seen to be gone")
         rig.say("go")
         eventually((target / "checkpoint-20" / "trainer_state.json").exists, "saved")
-        subprocess.run(bind, check=True)
+        subprocess.run(back, check=True)
         answer = job.wait()
         assert answer.code == 75, answer
         assert "was not mounted" in answer.err
-        # Only from now on is it known again what was written.
+        # The next run proves what is left of it.
         again = rig.run(f"file://{target}", rig.light("save:30", target=target), target=target)
         assert again.code == 0, again
-        assert (behind / "run" / "checkpoint-30" / MANIFEST).exists()
+        for step in (10, 30):
+            assert (behind / "run" / f"checkpoint-{step}" / MANIFEST).exists()
         assert not (behind / "run" / "checkpoint-20").exists()
     finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        subprocess.run(uncover, check=True)
 
 
 def test_it_is_kept_in_the_background_and_ended(rig: DirectRig, place: Place) -> None:

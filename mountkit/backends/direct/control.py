@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mountkit.backends.base import CacheLostError, Pending, Reference, WrittenFile
@@ -28,7 +29,7 @@ from mountkit.names import (
 from mountkit.state import baseline
 from mountkit.state.baseline import Baseline
 from mountkit.state.mount_directory import StateDirectory
-from mountkit.state.write_journal import UNFINISHED, Journal
+from mountkit.state.write_journal import READ_NAME, Journal, content_stamp
 from mountkit.store.checksums import REFERENCE, Digester, FileDigest
 from mountkit.timing import Deadline
 
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from mountkit.backends.direct.walk import Found
+    from mountkit.backends.direct.walk import Found, Walked
     from mountkit.spec import MountSpec
     from mountkit.state.write_journal import Written
 
 # Of a file system that hangs; a large directory may take longer, and is told of meanwhile.
-SILENCE_SECONDS = 10.0
+SILENCE_SECONDS = 20.0
 TRIAL_SECONDS = 30.0
-# From the last byte of a file until its writer has noted its checksum, on a busy machine.
-NOTED_SECONDS = 2.0
+LINK = "it is a symbolic link, and a checkpoint is whole by itself: save the file itself"
+LEADS_OUT = "it is a symbolic link that leads out of the directory: save the file itself"
 # While rclone writes one of mountkit's own files, it has such a name.
 DRAFT = ".partial"
 
@@ -57,26 +58,31 @@ class DirectControl:
         self._top = spec.target
         self._state = StateDirectory(directory)
         self._journal = Journal(directory)
+        # Of what others wrote: as it was when it was first read, before its disk was asked.
+        self._read = Journal(directory, READ_NAME)
         self._deadline = deadline or Deadline()
         # What was seen last, for ``reference`` is asked of file after file.
-        self._last: Mapping[str, WrittenFile] = {}
+        self._last: Mapping[str, tuple[WrittenFile, str]] = {}
+        self._problems: Mapping[str, str] = {}
 
     def self_check(self) -> None:
         """Note what is there, unless a run that came to no end has noted it, and goes on now."""
-        if baseline.read(self._state.path) is not None:
+        before = baseline.read(self._state.path)
+        found = self._walk()
+        if before is not None and before.top[1] == found.top[1]:
+            # A disk may have another number since.
+            baseline.write(self._state.path, replace(before, top=found.top))
             return
         began = time.time()
         ahead = self._clock() - began
-        found = self._walk()
-        files = {each.path: each.stamp for each in found}
-        baseline.write(self._state.path, Baseline(began, ahead, files))
+        # In the place of a directory with something to prove, all that is there has to be.
+        files = {} if before is not None else {each.path: each.stamp for each in found.files}
+        baseline.write(self._state.path, Baseline(began, ahead, files, found.top))
 
     def flush_uploads(self) -> Pending:
         """There is no queue; what a writer could not write to its end is lost."""
-        noted = self._journal.read()
-        return Pending(
-            lost=tuple((file.path, noted[file.path].problem) for file in self.files() if file.dirty)
-        )
+        self.files()
+        return Pending(lost=tuple(self._problems.items()))
 
     def files(self, below: str = "") -> tuple[WrittenFile, ...]:
         """All that is there now, and was not there, or was another, when the run began.
@@ -88,55 +94,71 @@ class DirectControl:
         if before is None:
             return ()
         if before.lost:
-            raise CacheLostError(
-                f"{before.lost} What was written since is not known.",
-                hint="Run it again, from the newest proven checkpoint: mountkit latest "
-                f"{self._spec.source.url}",
-            )
+            raise self._lost(before.lost)
+        walked = self._walk(below)
+        if walked.top != before.top:
+            reason = f"{printable(self._top)} is another directory than the one it was."
+            baseline.note_lost(self._state.path, reason)
+            raise self._lost(reason)
         noted = self._journal.read()
-        files = tuple(
-            self._written(found, before, noted.get(found.path))
-            for found in self._walk(below)
+        changed = [
+            found
+            for found in walked.files
             if before.files.get(found.path) != found.stamp and not _is_mountkits(found)
+        ]
+        problems = {each.path: _problem(each, noted.get(each.path)) for each in changed}
+        self._problems = {path: why for path, why in problems.items() if why}
+        # By this machine's clock. The two are compared once, and may drift apart by a little.
+        files = tuple(
+            WrittenFile(
+                found.path,
+                found.size,
+                max(found.changed / 1e9 - before.ahead, before.at),
+                found.path in self._problems,
+                f"{found.inode:x}-{found.changed:x}",
+            )
+            for found in changed
         )
-        self._last = {file.path: file for file in files}
+        self._last = {
+            file.path: (file, content_stamp(found.inode, found.size, found.modified))
+            for file, found in zip(files, changed, strict=True)
+        }
         return files
 
-    def _walk(self, below: str = "") -> tuple[Found, ...]:
+    def _lost(self, reason: str) -> CacheLostError:
+        return CacheLostError(
+            f"{reason} What was written since is not known.",
+            hint="Run it again, from the newest proven checkpoint: mountkit latest "
+            f"{self._spec.source.url}",
+        )
+
+    def _walk(self, below: str = "") -> Walked:
         return walk(self._top, below, self._deadline.cut(SILENCE_SECONDS))
 
-    def _written(self, found: Found, before: Baseline, noted: Written | None) -> WrittenFile:
-        # By this machine's clock. The two are compared once, and may drift apart by a little.
-        changed = max(found.changed / 1e9 - before.ahead, before.at)
-        version = f"{found.inode:x}-{found.changed:x}"
-        torn = noted is not None and self._is_torn(noted, changed)
-        return WrittenFile(found.path, found.size, changed, torn, version)
-
-    def _is_torn(self, noted: Written, changed: float) -> bool:
-        """Whether its writer did not get to its end, and nobody has written it since."""
-        if not noted.problem:
-            return False
-        record = self._state.last()
-        if record is not None and noted.at < record.began:
-            # That was an earlier run's, which has named it.
-            return False
-        return noted.problem == UNFINISHED or changed <= noted.at + NOTED_SECONDS
-
     def reference(self, path: str) -> Reference | None:
-        """As it was written, if mountkit's own writers did; else as the kernel has it now."""
-        if path not in self._last:
+        """As it was written, if mountkit's own writers did; else as it was when first read.
+
+        Read once more after its disk was asked, it would be what the disk has, right or wrong.
+        """
+        last = self._last
+        if path not in last:
             self.files(path.rpartition("/")[0])
-        found = self._last.get(path)
-        if found is None or found.dirty:
+            last = self._last
+        if path not in last or last[path][0].dirty:
             return None
+        file, content = last[path]
         noted = self._journal.read().get(path)
-        if noted is not None and not noted.problem and found.modified <= noted.at + NOTED_SECONDS:
-            # Of another size, or with other bytes: then the disk has not taken what was written.
+        if noted is not None and not noted.problem and noted.stamp == content:
             return Reference(FileDigest(noted.size, {REFERENCE: noted.crc64nvme}), "write")
+        first = self._read.read().get(path)
+        if first is not None and first.stamp == file.version:
+            return Reference(FileDigest(first.size, {REFERENCE: first.crc64nvme}), "mount")
         try:
-            return Reference(self._digest(path), "mount")
+            digest = self._digest(path)
         except FileNotFoundError:
             return None
+        self._read.done(path, digest.size, digest.values[REFERENCE], file.version)
+        return Reference(digest, "mount")
 
     def _digest(self, path: str) -> FileDigest:
         digester = Digester()
@@ -167,17 +189,23 @@ class DirectControl:
         return None
 
     def partially_deleted(self, below: str = "") -> tuple[str, ...]:
-        """By the directories, which change when a file of them is made or removed."""
+        """By the directories, which change when a file of them is removed, and what was there."""
+        before = baseline.read(self._state.path)
+        known = {*self._journal.read(), *self._read.read(), *(before.files if before else ())}
         folders: dict[str, int] = {}
         changed: dict[str, int] = {}
-        for found in self._walk(below):
+        for found in self._walk(below).files:
+            known.discard(found.path)
             top = top_of(found.path)
             if top:
                 folders[top] = max(folders.get(top, 0), found.folder_changed)
                 changed[top] = max(changed.get(top, 0), found.changed)
-        # The last change of a directory is the making of its last file, or it is a removal.
+        # One that a save replaced went before its last file came.
         slack = int(SAME_SAVE_SECONDS * 1e9)
-        return tuple(sorted(top for top in folders if folders[top] - changed[top] > slack))
+        gone = {top_of(path) for path in known if not is_proof(path)}
+        return tuple(
+            sorted(top for top in folders if top in gone and folders[top] - changed[top] > slack)
+        )
 
     def leftovers(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
         """Whatever is written can be renamed."""
@@ -219,11 +247,21 @@ class DirectControl:
         return now
 
 
+def _problem(found: Found, noted: Written | None) -> str:
+    """Why nothing can be proven of a file as it is; ""."""
+    if found.link:
+        return LEADS_OUT if found.out else LINK
+    if noted is None or not noted.problem:
+        return ""
+    # Until it is written anew, or another one takes its place: whoever runs next reads it, too.
+    return noted.problem if noted.stamp in {"", f"{found.inode:x}"} else ""
+
+
 def _is_mountkits(found: Found) -> bool:
-    """What mountkit puts there itself, and links, which hold no bytes, outside of checkpoints."""
+    """What mountkit puts there itself; and links to what is in the directory anyway."""
     name = found.path.rpartition("/")[2]
     draft = name.endswith(DRAFT) and name.startswith(
         (MANIFEST_NAME, LEASE_NAME, "mountkit-receipt-")
     )
-    link = found.link and not top_of(found.path)
-    return draft or link or is_own(found.path) or is_proof(found.path)
+    shortcut = found.link and not found.out and not top_of(found.path)
+    return draft or shortcut or name == LEASE_NAME or is_own(found.path) or is_proof(found.path)

@@ -20,6 +20,7 @@ from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import SERVING, MountRecord, now
 from mountkit.state.write_journal import UNFINISHED, Journal
 from mountkit.store.checksums import REFERENCE, digest_bytes
+from mountkit.writers.sequential_file import stamp
 from support.assertions import crc64
 
 
@@ -44,6 +45,9 @@ class Run:
         place = self.top / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
+
+    def stamp(self, path: str) -> str:
+        return stamp(str(self.top / path), whole=True)
 
     def paths(self, below: str = "") -> list[str]:
         return [file.path for file in self.control.files(below)]
@@ -88,6 +92,7 @@ class TestFiles:
         (run.top / "checkpoint-3" / "base").symlink_to("../elsewhere")
         # A checkpoint is whole by itself: a link in it is looked at.
         assert run.paths() == ["checkpoint-3/base"]
+        assert "whole by itself" in run.control.flush_uploads().lost[0][1]
 
     def test_a_directory_that_is_gone_is_not_an_empty_one(self, run):
         run.control.self_check()
@@ -101,16 +106,40 @@ class TestFiles:
         baseline.note_lost(run.state.path, "The disk was gone.")
         with pytest.raises(CacheLostError, match="The disk was gone"):
             run.control.files()
-        baseline.forget_lost(run.state.path)
+        # What it wrote the next run has to prove.
+        assert run.state.begin()
+        assert run.paths() == ["a"]
+
+    def test_nor_is_another_one_in_its_place(self, run):
         run.control.self_check()
-        assert run.paths() == []
+        run.write("a")
+        run.top.rename(run.top.with_name("elsewhere"))
+        run.top.mkdir()
+        with pytest.raises(CacheLostError, match="another directory"):
+            run.control.files()
+        # Also once it is back: what was written meanwhile is not there.
+        run.top.rmdir()
+        run.top.with_name("elsewhere").rename(run.top)
+        with pytest.raises(CacheLostError, match="another directory"):
+            run.control.files()
+
+    def test_a_link_that_leads_out_holds_nothing_here(self, run, tmp_path):
+        (tmp_path / "weights").write_bytes(b"data")
+        run.control.self_check()
+        (run.top / "final").mkdir()
+        (run.top / "final" / "model").symlink_to(tmp_path / "weights")
+        (run.top / "checkpoint-3").symlink_to(tmp_path)
+        lost = dict(run.control.flush_uploads().lost)
+        assert set(lost) == {"final/model", "checkpoint-3"}
+        assert "leads out" in lost["final/model"]
 
 
 class TestReference:
     def test_what_a_writer_of_ours_was_given_counts_and_not_what_the_disk_has(self, run):
         run.control.self_check()
         run.write("a", b"cut")
-        run.journal.done("a", 5, crc64(b"whole"))
+        # Its writer has noted it, and the disk lost the end of it.
+        run.journal.done("a", 5, crc64(b"whole"), run.stamp("a"))
         reference = run.control.reference("a")
         assert (reference.taken, reference.digest.size) == ("write", 5)
         assert reference.digest.values[REFERENCE] == crc64(b"whole")
@@ -125,26 +154,50 @@ class TestReference:
 
     def test_nor_does_a_line_of_before_speak_for_what_was_written_since(self, run):
         run.control.self_check()
-        run.journal.done("a", 5, crc64(b"whole"))
-        (line,) = [
-            line for line in (run.state.path / "written.jsonl").read_text().split("\n") if line
-        ]
-        early = line.replace(line.split(",")[0], f'{{"at": {time.time() - 60}')
-        (run.state.path / "written.jsonl").write_text(f"{early}\n")
+        run.write("a", b"whole")
+        run.journal.done("a", 5, crc64(b"whole"), run.stamp("a"))
         run.write("a", b"other")
         assert run.control.reference("a").taken == "mount"
+
+    def test_what_was_read_first_stays_what_the_disk_is_compared_with(self, run):
+        """The disk may give other bytes once the kernel has forgotten those that were written."""
+        run.control.self_check()
+        run.write("a", b"whole")
+        again = DirectControl(run.spec, run.state.path)
+        assert run.control.reference("a").digest == digest_bytes(b"whole")
+        # As a disk does: the file is the same by all that it says of itself.
+        seen = (run.top / "a").stat()
+        run.control._digest = again._digest = lambda _: digest_bytes(b"wrong")
+        assert again.reference("a").digest == digest_bytes(b"whole")
+        run.write("a", b"other")
+        assert (run.top / "a").stat().st_ctime_ns != seen.st_ctime_ns
+        again.files()
+        assert again.reference("a").digest == digest_bytes(b"wrong")
 
     @pytest.mark.parametrize("problem", ["No space left on device", UNFINISHED])
     def test_what_did_not_get_to_its_end_has_none_and_is_lost(self, run, problem):
         run.control.self_check()
-        run.journal.failed("a", problem)
         run.write("a", b"cut")
+        inode = stamp(str(run.top / "a"), whole=False) if problem != UNFINISHED else ""
+        run.journal.failed("a", problem, inode)
         assert run.control.reference("a") is None
         assert run.control.flush_uploads().lost == (("a", problem),)
         assert [file.dirty for file in run.control.files()] == [True]
         assert problem in run.control.last_error()[1]
-        # The next run has been told.
+        # It is so for the next run, too: nobody else can tell it from a whole one.
         run.state.write(replace(run.record, began=time.time() + 5))
+        assert run.control.flush_uploads().lost == (("a", problem),)
+        # Until it is written anew.
+        run.write("a", b"whole")
+        run.journal.done("a", 5, crc64(b"whole"), run.stamp("a"))
+        assert run.control.flush_uploads().lost == ()
+
+    def test_another_file_in_its_place_is_another_one(self, run):
+        run.control.self_check()
+        run.write("a", b"cut")
+        run.journal.failed("a", "No space left on device", stamp(str(run.top / "a"), whole=False))
+        run.write("b", b"whole")
+        (run.top / "b").rename(run.top / "a")
         assert run.control.flush_uploads().lost == ()
 
 
@@ -152,8 +205,12 @@ def test_a_checkpoint_of_which_a_file_was_removed_later_is_told(run):
     run.control.self_check()
     for name in ("checkpoint-3/model", "checkpoint-3/trainer_state.json", "checkpoint-6/model"):
         run.write(name)
-    assert run.control.partially_deleted() == ()
+        run.control.reference(name)
     later = time.time() + 10
+    os.utime(run.top / "checkpoint-3", (later, later))
+    # Something came and went there, and nothing that was known is missing.
+    assert run.control.partially_deleted() == ()
+    (run.top / "checkpoint-3" / "model").unlink()
     os.utime(run.top / "checkpoint-3", (later, later))
     assert run.control.partially_deleted() == ("checkpoint-3",)
     assert run.control.partially_deleted("checkpoint-6") == ()
