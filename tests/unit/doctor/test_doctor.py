@@ -37,6 +37,7 @@ class Program:
     """A backend, as far as the look at the machine needs one."""
 
     name = "rclone"
+    mounts = True
 
     def __init__(self, error: MountUnavailableError | None = None) -> None:
         self._error = error

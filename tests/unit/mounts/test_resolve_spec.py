@@ -37,8 +37,8 @@ def test_nor_does_its_cache_lie_in_it(tmp_path):
     assert f"file://{tmp_path}/run-1" in caught.value.hint
 
 
-@pytest.mark.parametrize("backend", ["auto", "direct"])
-def test_a_target_that_is_its_source_needs_no_mount(tmp_path, backend):
+@pytest.mark.parametrize("asked", ["auto", "direct"])
+def test_a_target_that_is_its_source_needs_no_mount(tmp_path, asked):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     for source, target in (
@@ -47,7 +47,7 @@ def test_a_target_that_is_its_source_needs_no_mount(tmp_path, backend):
         ("link", "disk"),
         ("disk", "./link"),
     ):
-        spec = resolved(tmp_path, f"file://{tmp_path}/{source}", f"{tmp_path}/{target}", backend)
+        spec = resolved(tmp_path, f"file://{tmp_path}/{source}", f"{tmp_path}/{target}", asked)
         assert (spec.backend, spec.target) == ("direct", f"{tmp_path}/disk")
 
 
