@@ -97,3 +97,12 @@ class Unproven:
 
 class TimeUpError(NotDurableError):
     """The time for a proof was up in the middle of it."""
+
+
+def public_name(error: MountkitError) -> str:
+    """The name in this module of the nearest kind that an error is of: what tells its exit code.
+
+    For another process, which may not have loaded the module of a kind of its own.
+    """
+    names = (kind.__name__ for kind in type(error).__mro__ if globals().get(kind.__name__) is kind)
+    return next(names, MountkitError.__name__)

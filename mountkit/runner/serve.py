@@ -99,9 +99,7 @@ def _child(
         work(lambda: tell({}))
     except MountkitError as error:
         report(error)
-        # The nearest kind that has a public name, and with it the exit code.
-        kind = next(cls.__name__ for cls in type(error).__mro__ if hasattr(errors, cls.__name__))
-        tell({"kind": kind, "message": error.message, "hint": error.hint})
+        tell({"kind": errors.public_name(error), "message": error.message, "hint": error.hint})
         return error.exit_code
     except BaseException:
         traceback.print_exc()

@@ -39,7 +39,7 @@ class Told:
             text = f"{type(error).__name__}: {error}"
             return cls(rank, NotDurableError.__name__, text, "See that rank's own error.")
         unproven = error.unproven if isinstance(error, NotDurableError) else ()
-        return cls(rank, type(error).__name__, error.message, error.hint, unproven)
+        return cls(rank, errors.public_name(error), error.message, error.hint, unproven)
 
     def error(self) -> MountkitError:
         """The error to raise here: of the same kind, so that the job ends with the same code."""

@@ -14,9 +14,11 @@ from mountkit.errors import (
     NotDurableError,
     PermissionDeniedError,
     Unproven,
+    VerificationError,
     WrongNodeError,
 )
 from mountkit.events import silent
+from mountkit.store.base import ObjectMissingError, UnsupportedConditionError
 from mountkit.training import run_check
 from mountkit.training.pending_proof import PendingProof
 from mountkit.training.rank_group import Told
@@ -56,6 +58,15 @@ class TestErrors:
             return ranks.together(lambda: run_check.refuse_node(args, mount))
 
         assert [type(each) for each in on_each(2, work)] == [WrongNodeError] * 2
+
+    def test_a_kind_of_a_stores_own_ends_all_with_the_same_code(self):
+        for kind, public in (
+            (ObjectMissingError, VerificationError),
+            (UnsupportedConditionError, ConfigurationError),
+        ):
+            told = Told.by(0, kind("no", hint="ask")).error()
+            assert type(told) is public
+            assert told.exit_code == kind.exit_code
 
     def test_what_is_none_of_mountkits_is_told_with_its_name(self):
         told = Told.by(2, OSError(28, "No space left")).error()
