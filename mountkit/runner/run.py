@@ -204,11 +204,16 @@ def run_beside(
 
         def drained() -> DrainReport:
             with signals.draining():
-                # One that has died is started again, as a sidecar's container is.
-                wait_until(lambda: not _unkept(mount), signals.deadline.cut(limits.repair))
+                # One that has died is started again, as a sidecar's container is; not where
+                # another writer has the run.
+                wait_until(
+                    lambda: _fenced(mount) or not _unkept(mount),
+                    signals.deadline.cut(limits.repair),
+                )
                 # Others may write there, too: what they have not finished is no checkpoint.
                 report = drain(mount, limits, observer, ended_well=False)
-            return replace(report, unproven=(*report.unproven, *_unkept(mount)))
+            beside = _fenced(mount) or _unkept(mount)
+            return replace(report, unproven=(*report.unproven, *beside))
 
         report = _unless_cut(drained, say)
         asked = _asked(code, settings, signals)
@@ -217,7 +222,7 @@ def run_beside(
 
 
 def _unkept(mount: Mount) -> tuple[Unproven, ...]:
-    """What says that not all that was written there went through the mount, or counts."""
+    """What says that not all that was written there went through the mount."""
     record = mount.record()
     backend = backends.load(mount.spec.backend)
     entry = backend.entry(mount.path)
@@ -225,11 +230,15 @@ def _unkept(mount: Mount) -> tuple[Unproven, ...]:
     if record is None or record.state == FAILED or not record.supervisor.alive() or not there:
         reason = "whoever kept the mount is gone: what was written since went to the local disk"
         return (Unproven(mount.path, 0, reason),)
-    writer = writer_epoch.read(mount.directory.path)
-    if writer is not None and writer.lost:
-        reason = f"the lease of the run is lost: {writer.lost}"
-        return (Unproven(mount.path, 0, reason),)
     return ()
+
+
+def _fenced(mount: Mount) -> tuple[Unproven, ...]:
+    """What says that nothing that is written there counts any more."""
+    writer = writer_epoch.read(mount.directory.path)
+    if writer is None or not writer.lost:
+        return ()
+    return (Unproven(mount.path, 0, f"the lease of the run is lost: {writer.lost}"),)
 
 
 def execute(

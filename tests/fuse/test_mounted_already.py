@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mountkit.checkpoints.lease import Epoch, Lease
+from mountkit.names import LEASE_NAME
+from mountkit.state.record import FAILED
 from support import preloaded
 from support.installed import needs
-from support.rig import MANIFEST, SCRIPTS
+from support.leases import ELSEWHERE
+from support.rig import MANIFEST, SCRIPTS, eventually
 
 if TYPE_CHECKING:
     from support.rig import Answer, Bucket, Rig
@@ -91,6 +97,26 @@ def test_what_it_writes_when_the_mount_is_gone_is_missed(rig: Rig, bucket: Bucke
     assert answer.code == 75, answer
     assert "whoever kept the mount is gone" in answer.err
     assert "late/model.safetensors" not in bucket.everything("run")
+
+
+@pytest.mark.fault(36)
+def test_what_it_writes_without_the_lease_counts_no_more(rig: Rig, bucket: Bucket) -> None:
+    """Nor is the mount waited for that whoever kept it has ended."""
+    rig.mount(f"s3://{bucket.name}/run")
+    words = rig.light("save:10", "say:begun", "wait:go")
+    told = {"MOUNTKIT_TARGET": str(rig.target), "MOUNTKIT_REPAIR_TIMEOUT": "600"}
+    job = rig.start(rig.python, "-m", "mountkit", "run", "--", *words, **told)
+    rig.await_word("begun", job)
+    held = Lease.from_bytes((bucket.disk / "run" / LEASE_NAME).read_bytes())
+    later = Epoch(held.epoch + 1, datetime.now(UTC))
+    made = replace(held, holder=ELSEWHERE, epochs=(*held.epochs, later))
+    bucket.put(f"run/{LEASE_NAME}", made.to_bytes())
+    eventually(lambda: (found := rig.record()) and found.state == FAILED, "ended")
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "the lease of the run is lost" in answer.err
+    assert rig.umount("--discard").code == 0
 
 
 def test_without_a_mount_it_says_so(rig: Rig) -> None:
