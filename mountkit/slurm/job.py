@@ -266,6 +266,12 @@ def check(job: Job, environment: Mapping[str, str]) -> None:
             hint="Set it in the job: --setup 'export MOUNTKIT_CACHE_DIR=$SLURM_TMPDIR/cache'",
         )
     _check_time(job)
+    if job.nodes > 1 and job.source.rstrip("/") == f"file://{job.target.rstrip('/')}":
+        raise UsageError(
+            f"{job.nodes} nodes cannot save into {job.source} directly: none of them can tell what "
+            "it has written itself.",
+            hint="Mount it on each node: give another directory as TARGET, such as /tmp/run-1",
+        )
     if job.nodes > 1:
         _check_launcher(job.command)
     _check_secrets((*job.words, *job.setup, *(value for _, value in job.sbatch)), environment)

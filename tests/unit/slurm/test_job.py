@@ -345,6 +345,7 @@ class TestRefusals:
             ({"nodes": 2, "command": ("/usr/bin/mpirun", "python", "t.py")}, "of its own on each"),
             ({"nodes": 2, "command": ("torchrun", "--standalone", "t.py")}, "to one node"),
             ({"mountkit": ("mountkit", "run", "--cache-dir", "$SLURM_TMPDIR/c")}, "A variable in"),
+            ({"nodes": 2, "source": "file:///l/run", "target": "/l/run/"}, "nodes cannot save"),
         ],
     )
     def test_what_cannot_work(self, change, says):
