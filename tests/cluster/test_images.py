@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mountkit import backends
 from support.cluster.cluster import PACKAGE, poll
+from support.rig import MOUNTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ def command(training: Callable[..., list[str]]) -> list[str]:
     return ["sh", "-c", line, "sh", f"{Path(sys.executable).parent}/{python}", *words]
 
 
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", MOUNTING)
 def test_an_ordinary_user_mounts(
     release: Release, command: list[str], built: dict[str, str], backend: str
 ) -> None:

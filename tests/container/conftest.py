@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mountkit import backends
 from mountkit.demo.s3_server import EmbeddedS3
 from support import versity
 from support.containers import ContainerRig, Engine
 from support.fitting import leave_out_what_does_not_fit
+from support.rig import MOUNTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def trainer() -> str:
     return os.environ[TRAINER]
 
 
-@pytest.fixture(scope="session", params=backends.NAMES)
+@pytest.fixture(scope="session", params=MOUNTING)
 def backend(request: pytest.FixtureRequest) -> str:
     """The backend under test."""
     return str(request.param)
