@@ -143,7 +143,7 @@ def test_a_writer_that_has_lost_its_lease_is_stopped_and_proves_nothing(
     rig.await_word("saved", job)
     daemon = rig.daemon()
     foreign(bucket, 2)
-    eventually(lambda: not daemon.is_running() or daemon.status() == "zombie", "stopped")
+    eventually(lambda: rig.gone(daemon), "stopped")
     there = bucket.everything("run").keys()
     rig.await_text("LeaseLost", job)
     rig.say("go")

@@ -523,14 +523,14 @@ class Rig:
     def kill(self, process: psutil.Process) -> None:
         """SIGKILL, and see it end."""
         process.send_signal(signal.SIGKILL)
-        gone = (psutil.STATUS_ZOMBIE, "gone")
+        eventually(lambda: self.gone(process), "killed", 10)
 
-        def status() -> str:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                return process.status() if process.is_running() else "gone"
-            return "gone"
-
-        eventually(lambda: status() in gone, "killed", 10)
+    def gone(self, process: psutil.Process) -> bool:
+        """Whether it has ended, also where nobody has waited for it yet."""
+        # It may end between the two questions.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        return True
 
     def await_remount(self, number: int = 1) -> None:
         """Wait until the supervisor has remounted that many times, and the mount serves."""
