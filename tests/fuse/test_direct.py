@@ -283,6 +283,9 @@ def test_it_is_kept_in_the_background_and_ended(rig: DirectRig, place: Place) ->
     (mount,) = told.json["mounts"]
     assert (mount["state"], mount["backend"]) == ("serving", "direct")
     rig.script("save:10")
+    examined = rig.mountkit("doctor", place.url, rig.target, "--format", "json")
+    assert examined.code == 0, examined
+    assert examined.json["backend"] == "direct"
     twice = rig.go("say:ran")
     assert twice.code == 69, twice
     ended = rig.umount()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ import pytest
 
 from mountkit.backends.base import CacheLostError
 from mountkit.backends.direct.control import DirectControl
+from mountkit.backends.direct.walk import SCRIPT
 from mountkit.errors import MountUnavailableError
 from mountkit.linux import bounded_read
 from mountkit.linux.process import ProcessIdentity
@@ -214,6 +217,35 @@ def test_a_checkpoint_of_which_a_file_was_removed_later_is_told(run):
     os.utime(run.top / "checkpoint-3", (later, later))
     assert run.control.partially_deleted() == ("checkpoint-3",)
     assert run.control.partially_deleted("checkpoint-6") == ()
+
+
+def test_a_directory_of_somebody_elses_is_passed_over_and_ones_own_is_not(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root may become another user")
+    other, own = tmp_path / "lost+found", tmp_path / "own"
+    for place in (other, own):
+        place.mkdir(mode=0o700)
+    (tmp_path / "a").write_text("data")
+    tmp_path.chmod(0o755)
+    # From within: nobody may not come there.
+    text = (
+        "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+        f"sys.argv = ['walk', '.']; exec({SCRIPT.read_text()!r})"
+    )
+
+    def walked() -> subprocess.CompletedProcess:
+        words = [sys.executable, "-I", "-S", "-c", text]
+        return subprocess.run(words, capture_output=True, check=False, timeout=30, cwd=tmp_path)
+
+    own.chmod(0o755)
+    found = walked()
+    assert found.returncode == 0, found.stderr
+    assert b"\0a\0f\0" in found.stdout
+    own.chmod(0)
+    os.chown(own, 65534, 65534)
+    refused = walked()
+    assert refused.returncode == 1
+    assert b"Permission denied" in refused.stderr
 
 
 def test_a_file_that_is_gone_or_silent_is_an_error(tmp_path):
