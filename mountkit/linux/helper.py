@@ -68,9 +68,7 @@ def run(
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     helper.wait(REAP_SECONDS)
         out.seek(0)
-        err.seek(0)
-        lines = err.read().decode(errors="replace").strip().splitlines()
-        return Ended(status, out.read(), lines[-1][:SAID_CHARACTERS] if lines else "")
+        return Ended(status, out.read(), _last_words(err))
 
 
 class HelperFailedError(Exception):
@@ -98,13 +96,12 @@ def stream(words: Sequence[str], silence: float) -> Generator[bytes, None, None]
         )
         try:
             yield from _pieces(helper, silence)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                helper.wait(silence)
-            if helper.returncode != 0:
-                err.seek(0)
-                lines = err.read().decode(errors="replace").strip().splitlines()
-                said = lines[-1][:SAID_CHARACTERS] if lines else ""
-                raise HelperFailedError(helper.returncode or 0, said)
+            try:
+                status = helper.wait(silence)
+            except subprocess.TimeoutExpired as error:
+                raise _silent(silence) from error
+            if status != 0:
+                raise HelperFailedError(status, _last_words(err))
         finally:
             helper.kill()
             if helper.stdout is not None:
@@ -114,6 +111,16 @@ def stream(words: Sequence[str], silence: float) -> Generator[bytes, None, None]
                 helper.wait(REAP_SECONDS)
 
 
+def _silent(seconds: float) -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, f"no answer in {seconds:.0f} s")
+
+
+def _last_words(err: BinaryIO) -> str:
+    err.seek(0)
+    lines = err.read().decode(errors="replace").strip().splitlines()
+    return lines[-1][:SAID_CHARACTERS] if lines else ""
+
+
 def _pieces(helper: subprocess.Popen[bytes], silence: float) -> Iterator[bytes]:
     descriptor = -1 if helper.stdout is None else helper.stdout.fileno()
     # Not select, which takes no descriptor over 1023: a training may have that many.
@@ -121,7 +128,7 @@ def _pieces(helper: subprocess.Popen[bytes], silence: float) -> Iterator[bytes]:
     poll.register(descriptor, select.POLLIN)
     while True:
         if not poll.poll(silence * 1000):
-            raise TimeoutError(errno.ETIMEDOUT, f"no answer in {silence:.0f} s")
+            raise _silent(silence)
         piece = os.read(descriptor, PIECE_BYTES)
         if not piece:
             return

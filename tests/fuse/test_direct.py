@@ -15,7 +15,7 @@ from mountkit.state import baseline
 from mountkit.store.remote import rcd
 from support import every_store, preloaded
 from support.assertions import crc64
-from support.every_store import OfTheMachine, Place, StoreRig
+from support.every_store import OfTheMachine, Place, StoreRig, leaving_nothing
 from support.installed import needs
 from support.rig import MANIFEST, SCRIPTS, eventually
 from support.runs import kill_all
@@ -77,11 +77,8 @@ def rig(kind: OfTheMachine) -> Iterator[DirectRig]:
     rig.backend, rig.place = "", Place(kind)
     # It is made by the first look at its URL.
     assert rig.place.url
-    yield rig
-    rcd.end_all()
-    left = rig.left()
-    rig.sweep()
-    assert not left, "The test left behind: " + "; ".join(left)
+    with leaving_nothing(rig):
+        yield rig
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from light import checkpoint
 
 from mountkit.names import LEASE_NAME
 from mountkit.store.remote import rcd
-from support.every_store import KINDS, Kind, Place, StoreRig
+from support.every_store import KINDS, Kind, Place, StoreRig, leaving_nothing
 from support.rig import eventually
 
 if TYPE_CHECKING:
@@ -34,12 +34,8 @@ def kind(
 @pytest.fixture
 def rig(kind: Kind) -> Iterator[StoreRig]:
     rig = StoreRig.over(kind)
-    yield rig
-    # Those of this process, for what was asked in it.
-    rcd.end_all()
-    left = rig.left()
-    rig.sweep()
-    assert not left, "The test left behind: " + "; ".join(left)
+    with leaving_nothing(rig):
+        yield rig
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ import pytest
 
 from mountkit.linux import mount_table
 from mountkit.names import LEASE_NAME, PROBE_NAME
+from mountkit.store.remote import rcd
 from support import azurite, clouds, in_process, remotes
 from support.assertions import crc64
 from support.rig import MANIFEST, Answer, Rig, assert_same, eventually
@@ -272,6 +273,17 @@ class StoreRig(Rig):
         began = time.monotonic()
         code, out, err = in_process.invoke(words, self.environment())
         return Answer(("mountkit", *words), code, out, err, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def leaving_nothing(rig: StoreRig) -> Iterator[None]:
+    """Take away what a test has left, and fail it for that."""
+    yield
+    # Those of this process, for what was asked in it.
+    rcd.end_all()
+    left = rig.left()
+    rig.sweep()
+    assert not left, "The test left behind: " + "; ".join(left)
 
 
 @contextlib.contextmanager
