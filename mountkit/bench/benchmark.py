@@ -6,6 +6,7 @@ import secrets
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,7 +153,7 @@ class Bench:
             self._errors[name] = MountUnavailableError(judged.detail, hint=hint)
             return
         largest = max(self._size, self._settings.largest_file)
-        settings = self._settings.model_copy(update={"backend": name, "largest_file": largest})
+        settings = replace(self._settings, backend=name, largest_file=largest)
         url = self._place.child(f"{self._name}/{name}").url
         spec = resolve_mount_spec(url, self._scratch / name, settings)
         self._candidates.append(

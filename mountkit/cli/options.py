@@ -102,14 +102,10 @@ def size_of(flag: str, text: str, example: str, least: int = 0) -> int:
 
     Raises UsageError if it is no size, or less than ``least``.
     """
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
+    from mountkit.config import values
     from mountkit.errors import UsageError
 
-    try:
-        size = int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        size = -1
-    if size < least:
+    size = values.size(text)
+    if size is None or size < least:
         raise UsageError(f"{flag} {text!r} is not a size.", hint=f"Such as: {flag} {example}")
     return size

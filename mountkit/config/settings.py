@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from mountkit.config.address import Address
+from mountkit.config.values import Count, ExitCode, Index, Seconds, Size, Switch, Text, convert
 from mountkit.errors import ConfigurationError
 from mountkit.linux import mount_table
 from mountkit.spec import LARGEST_FILE_BYTES, KeepLocal, Source, StoreOptions
 from mountkit.store import provider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 logger = logging.getLogger("mountkit")
 
@@ -22,68 +26,66 @@ FILE_NAME = "mountkit.toml"
 PREFIX = "mountkit_"
 
 
-class Settings(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
     """What a user can set; ``load`` reads it. All durations are in seconds."""
 
-    # Not pydantic-settings: what it loads for clouds and command lines, which nobody uses here,
-    # took a seventh of the start of every command.
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        # "inf" would mean the opposite: a request with that limit fails at once, a wait is over.
-        allow_inf_nan=False,
-    )
-
-    source: str | None = Field(None, description="the bucket, s3://bucket/prefix")
-    target: str | None = Field(None, description="the directory to mount it at")
-    backend: str = Field("auto", description="auto, rclone, mountpoint or direct")
-    endpoint_url: str | None = Field(None, description="the store, where it is not AWS")
-    region: str | None = Field(None, description="the bucket's region")
-    profile: str | None = Field(None, description="a profile of ~/.aws/config")
-    cache_dir: Path | None = Field(None, description="where files wait for their upload")
-    state_dir: Path | None = Field(None, description="what is mounted, private to the user")
-    largest_file: ByteSize = Field(
-        ByteSize(LARGEST_FILE_BYTES), gt=0, description="the size that no file will exceed"
-    )
-    keep_local: KeepLocal = Field("newest", description="proven checkpoints with a local copy")
-    cache_size: ByteSize | None = Field(None, gt=0, description="room for all local copies")
-    node: int = Field(0, ge=0, description="of machines that train together: which one this is")
-    grace: float | None = Field(None, gt=0, description="from a signal until all has to be over")
-    stopped_code: int | None = Field(
-        None, ge=1, le=255, description="exit code where a signal stopped the command"
-    )
-    mount_timeout: float = Field(20.0, gt=0, description="from the daemon's start to serving")
-    stall_timeout: float = Field(120.0, gt=0, description="without progress of an upload")
-    drain_timeout: float = Field(3600.0, gt=0, description="for a whole drain, or one proof")
-    repair_timeout: float = Field(120.0, gt=0, description="a save waits for a broken mount")
-    probe_interval: float = Field(0.5, gt=0, description="between two questions to the mount")
-    probe_timeout: float = Field(5.0, gt=0, description="until a question counts as unanswered")
-    hang_timeout: float = Field(60.0, gt=0, description="without an answer, and with no work done")
-    remount_attempts: int = Field(10, ge=1, description="in a row, before the mount is given up")
-    attach: bool = Field(True, description="prove each Trainer's checkpoints while it trains")
-    resume: bool = Field(False, description="each Trainer goes on from its newest checkpoint")
-    on_failure: Literal["raise", "warn"] = Field("raise", description="of an attached proof")
-    load_path: str | None = Field(None, description="weights to begin with, without a checkpoint")
-    listen: str | None = Field(None, description="[HOST:]PORT for /healthz, /readyz, /metrics")
-    log_format: Literal["human", "json"] = Field("human", description="of the lines on stderr")
-
-    @field_validator("listen", mode="before")
-    @classmethod
-    def _check_listen(cls, value: object) -> object:
-        # In a TOML file a port alone is a number.
-        return value if value is None else str(Address.parse(str(value)))
-
-    @field_validator("cache_dir", "state_dir")
-    @classmethod
-    def _make_absolute(cls, value: Path | None) -> Path | None:
-        # The supervisor in the background and the command may be in another directory by then.
-        # mountkit.toml is in the current one, so that its paths are relative to itself.
-        return None if value is None else absolute(value)
-
-    @field_validator("load_path")
-    @classmethod
-    def _make_local_absolute(cls, value: str | None) -> str | None:
-        return value if value is None or "://" in value else str(absolute(Path(value)))
+    #: The bucket, s3://bucket/prefix.
+    source: Text | None = None
+    #: The directory to mount it at.
+    target: Text | None = None
+    #: ``auto``, ``rclone``, ``mountpoint`` or ``direct``.
+    backend: Text = "auto"
+    #: The store, where it is not AWS.
+    endpoint_url: Text | None = None
+    #: The bucket's region.
+    region: Text | None = None
+    #: A profile of ~/.aws/config.
+    profile: Text | None = None
+    #: Where files wait for their upload.
+    cache_dir: Path | None = None
+    #: What is mounted, private to the user.
+    state_dir: Path | None = None
+    #: The size that no file will exceed.
+    largest_file: Size = LARGEST_FILE_BYTES
+    #: Proven checkpoints with a local copy.
+    keep_local: KeepLocal = "newest"
+    #: Room for all local copies.
+    cache_size: Size | None = None
+    #: Of machines that train together: which one this is.
+    node: Index = 0
+    #: From a signal until all has to be over.
+    grace: Seconds | None = None
+    #: Exit code where a signal stopped the command.
+    stopped_code: ExitCode | None = None
+    #: From the daemon's start to serving.
+    mount_timeout: Seconds = 20.0
+    #: Without progress of an upload.
+    stall_timeout: Seconds = 120.0
+    #: For a whole drain, or one proof.
+    drain_timeout: Seconds = 3600.0
+    #: A save waits for a broken mount.
+    repair_timeout: Seconds = 120.0
+    #: Between two questions to the mount.
+    probe_interval: Seconds = 0.5
+    #: Until a question counts as unanswered.
+    probe_timeout: Seconds = 5.0
+    #: Without an answer, and with no work done.
+    hang_timeout: Seconds = 60.0
+    #: In a row, before the mount is given up.
+    remount_attempts: Count = 10
+    #: Prove each Trainer's checkpoints while it trains.
+    attach: Switch = True
+    #: Each Trainer goes on from its newest checkpoint.
+    resume: Switch = False
+    #: Of an attached proof.
+    on_failure: Literal["raise", "warn"] = "raise"
+    #: Weights to begin with, without a checkpoint.
+    load_path: Text | None = None
+    #: [HOST:]PORT for /healthz, /readyz, /metrics.
+    listen: Text | None = None
+    #: Of the lines on stderr.
+    log_format: Literal["human", "json"] = "human"
 
     @property
     def address(self) -> Address | None:
@@ -105,26 +107,56 @@ def load(**flags: Any) -> Settings:
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**{**_of_file(), **_of_environment(), **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "a setting"
-        why = first["msg"].removeprefix("Value error, ")
-        # Not every setting has a flag.
-        flag = f"--{name.replace('_', '-')}" if name in given else ""
-        raise ConfigurationError(
-            f"{name} cannot be {first.get('input')!r}: {why}.",
-            hint=f"Correct {flag or f'MOUNTKIT_{name.upper()} or mountkit.toml'}.",
-        ) from error
+        found = {**_of_file(), **_of_environment(), **given}
     except (ValueError, OSError) as error:
         raise ConfigurationError(
             f"mountkit.toml cannot be read: {error}.", hint="Correct or remove ./mountkit.toml."
         ) from error
+    kinds = _kinds()
+    values = {}
+    for name, value in found.items():
+        try:
+            values[name] = _read(name, value, kinds)
+        except ValueError as error:
+            # Not every setting has a flag.
+            flag = f"--{name.replace('_', '-')}" if name in given else ""
+            raise ConfigurationError(
+                f"{name} cannot be {value!r}: {error}.",
+                hint=f"Correct {flag or f'MOUNTKIT_{name.upper()} or mountkit.toml'}.",
+            ) from error
+    return Settings(**values)
+
+
+def _read(name: str, value: object, kinds: Mapping[str, Any]) -> Any:
+    """One setting. Raises ValueError, which says what is wrong with its value."""
+    if name not in kinds:
+        raise ValueError("there is no such setting")
+    if name == "listen":
+        # In a TOML file a port alone is a number.
+        return str(Address.parse(str(value)))
+    if name == "load_path":
+        path = convert(value, Text)
+        return path if "://" in path else str(absolute(Path(path)))
+    if kinds[name] is Path:
+        # The supervisor in the background and the command may be in another directory by then.
+        # mountkit.toml is in the current one, so that its paths are relative to itself.
+        return absolute(value if isinstance(value, Path) else Path(convert(value, Text)))
+    return convert(value, kinds[name])
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> Mapping[str, Any]:
+    """What each setting takes; None, which its default may be, is nothing that anybody gives."""
+    found = get_type_hints(Settings, include_extras=True)
+    return {
+        name: get_args(kind)[0] if type(None) in get_args(kind) else kind
+        for name, kind in found.items()
+    }
 
 
 def _of_environment() -> dict[str, str]:
     """What ``MOUNTKIT_*`` says, in letters of any case; an empty variable is not set."""
-    names = {f"{PREFIX}{name}": name for name in Settings.model_fields}
+    names = {f"{PREFIX}{name}": name for name in _kinds()}
     given = ((name.lower(), value) for name, value in os.environ.items() if value)
     return {names[name]: value for name, value in given if name in names}
 
@@ -136,7 +168,7 @@ def _of_file() -> dict[str, Any]:
         return {}
     with path.open("rb") as stream:
         content = tomllib.load(stream)
-    known = Settings.model_fields
+    known = _kinds()
     # Of two that differ in that only, the first counts.
     names = reversed(content)
     return {name.lower() if name.lower() in known else name: content[name] for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,12 +63,12 @@ def examine(
     tell("looking at this machine")
     scheme = "" if place is None else place.scheme
     if settings.backend == "auto" and place and target and is_source(target, place):
-        settings = settings.model_copy(update={"backend": DIRECT})
+        settings = replace(settings, backend=DIRECT)
     backend, findings = _machine(settings, checkpoint, scheme)
     if place is None:
         refused = backends.load(backend).unsupported_operations if backend else frozenset()
         return diagnose(findings, (), backend, refused, source=None)
-    chosen = settings.model_copy(update={"backend": backend or "auto"})
+    chosen = replace(settings, backend=backend or "auto")
     name = f"{DOCTOR_NAME}{secrets.token_hex(4)}"
     with _directory(target) as path:
         spec = resolve_mount_spec(place.url, path, chosen, options) if backend else None

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 from filelock import FileLock
-from pydantic import TypeAdapter
 
 from mountkit.errors import ConfigurationError
 from mountkit.formatting import moment, timestamp
@@ -68,9 +68,6 @@ class ProofStats:
     proven_at: Mapping[str, float] = field(default_factory=dict)
 
 
-_STATS = TypeAdapter(ProofStats)
-
-
 class Ledger:
     """The file that holds the account, for several processes and threads."""
 
@@ -82,7 +79,11 @@ class Ledger:
         """The account; an empty one if there is none, or it cannot be read."""
         try:
             content = json_file.load(self._folder / FILE_NAME)
-            return ProofStats() if content is None else _STATS.validate_python(content)
+            return (
+                ProofStats()
+                if content is None
+                else msgspec.convert(content, ProofStats, strict=False)
+            )
         except (ConfigurationError, ValueError) as error:
             logger.warning("mountkit: %s is begun anew: %s", self._folder / FILE_NAME, error)
             return ProofStats()

@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from mountkit.errors import ConfigurationError
 from mountkit.formatting import timestamp
-from mountkit.linux.process import ProcessIdentity  # noqa: TC001 - pydantic reads it
+from mountkit.linux.process import ProcessIdentity  # noqa: TC001 - msgspec reads it
 from mountkit.spec import MountSpec  # noqa: TC001 - as above
 
 if TYPE_CHECKING:
@@ -70,9 +70,6 @@ class MountRecord:
         return replace(self, state=state, since=now(), **fields)
 
 
-_RECORD = TypeAdapter(MountRecord)
-
-
 def parse(content: dict[str, Any], place: Path) -> MountRecord:
     """Read a record, also one of an earlier version.
 
@@ -82,9 +79,9 @@ def parse(content: dict[str, Any], place: Path) -> MountRecord:
         named = {name: content[name] for name in MountRecord.__dataclass_fields__}
         # Earlier versions wrote down the name of a file that bypassed the mount, and no mark.
         before = [[each, ""] if isinstance(each, str) else each for each in named["strays_before"]]
-        record = _RECORD.validate_python({**named, "strays_before": before})
-    except (KeyError, TypeError, ValueError) as error:
-        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+        record = msgspec.convert({**named, "strays_before": before}, MountRecord, strict=False)
+    except (KeyError, TypeError, msgspec.ValidationError) as error:
+        why = str(error) if isinstance(error, msgspec.ValidationError) else repr(error)
         raise ConfigurationError(
             f"{place / RECORD_NAME} was written by another version of mountkit ({why}).",
             hint=f"If nothing of yours is mounted, remove it: rm -r {place}",

@@ -28,9 +28,8 @@ HEAVY = {
     "awscrt",
     "boto3",
     "botocore",
+    "msgspec",
     "prometheus_client",
-    "pydantic",
-    "pydantic_settings",
     "torch",
     "transformers",
 }
@@ -309,11 +308,6 @@ class TestWeight:
         )
         assert "prometheus_client" not in loaded_by(begin)
         assert "prometheus_client" in loaded_by("import mountkit.monitoring.endpoint")
-
-    def test_the_settings_bring_what_they_need_and_no_more(self):
-        # Every command reads them first.
-        extra = loaded_by("import mountkit.config.settings") & {"pydantic_settings", "asyncio"}
-        assert extra == set()
 
     def test_another_backend_is_asked_what_waits_without_all_that_mounts_with_it(self):
         load = (

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from mountkit.config import settings as settings_module
 from mountkit.config.address import Address
 from mountkit.config.settings import Settings
+from mountkit.config.values import Seconds
 from mountkit.errors import ConfigurationError
 from mountkit.linux import mount_table
 from mountkit.linux.mount_table import MountEntry
@@ -19,8 +22,8 @@ from mountkit.spec import Source, StoreOptions
 SOURCE = Source("s3", "bucket", "run")
 DURATIONS = [
     name
-    for name, field in Settings.model_fields.items()
-    if field.annotation in {float, float | None}
+    for name, kind in get_type_hints(Settings, include_extras=True).items()
+    if kind in (Seconds, Seconds | None)
 ]
 
 
@@ -183,12 +186,8 @@ class TestTheFile:
 
 
 def test_settings_cannot_be_changed():
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         settings_module.load().region = "other"
-
-
-def test_a_default_is_documented_for_every_setting():
-    assert all(field.description for field in settings_module.Settings.model_fields.values())
 
 
 class TestListen:
