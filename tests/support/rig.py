@@ -33,6 +33,7 @@ from mountkit.state.registry import State
 from mountkit.supervision import probe_child
 from support import in_process
 from support.gate import Gate
+from support.preloaded import Forked
 from support.proxy import Proxy
 from support.versity import PRIVATE
 
@@ -50,6 +51,7 @@ PACKAGE = Path(mountkit.__file__).resolve().parent.parent
 MANIFEST = "mountkit-manifest.json"
 #: The backends that mount a store; into the other one a training saves itself.
 MOUNTING = tuple(name for name in backends.NAMES if backends.load(name).mounts)
+MOUNTKIT = (sys.executable, "-m", "mountkit")
 LIMIT_SECONDS = 120.0
 END_SECONDS = 15.0
 
@@ -100,16 +102,28 @@ class Answer:
 
 
 class Job:
-    """A command that runs."""
+    """A command that runs; one of mountkit in a fork of what has it loaded, unless ``start``."""
 
     def __init__(
-        self, words: Iterable[str], env: Mapping[str, str], cwd: Path, limit: float, log: Path
+        self,
+        words: Iterable[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        limit: float,
+        log: Path,
+        *,
+        start: bool = False,
     ) -> None:
         self.words = tuple(words)
         self._out, self._err = log.with_suffix(".out"), log.with_suffix(".err")
         self._limit = limit
         self._began = time.monotonic()
+        self.process: subprocess.Popen[bytes] | Forked
+        ours = self.words[:3] == MOUNTKIT and env.get("PYTHONPATH") == str(PACKAGE)
         with self._out.open("wb") as out, self._err.open("wb") as err:
+            if ours and not start:
+                self.process = Forked(self.words[3:], env, cwd, out, err)
+                return
             self.process = subprocess.Popen(
                 self.words,
                 env=dict(env),
@@ -254,6 +268,9 @@ class Rig:
     _bucket: str = ""
     _count: int = 0
     _gates: list[Gate | Proxy] = field(default_factory=list)
+    _jobs: list[Job] = field(default_factory=list)
+    #: Whether each command of mountkit gets a Python of its own, from its start.
+    starts_python: bool = False
 
     @classmethod
     def make(cls, backend: str, server: Server) -> Rig:
@@ -333,7 +350,10 @@ class Rig:
     def start(self, *words: str | Path, limit: float = LIMIT_SECONDS, **env: str | None) -> Job:
         self._count += 1
         log = self.logs / f"{self._count:02}"
-        return Job(map(str, words), self.environment(**env), self.work, limit, log)
+        there = self.environment(**env)
+        job = Job(map(str, words), there, self.work, limit, log, start=self.starts_python)
+        self._jobs.append(job)
+        return job
 
     def mountkit(self, *words: str | Path, limit: float = 60.0, **env: str | None) -> Answer:
         """A mountkit command, to its end."""
@@ -560,8 +580,12 @@ class Rig:
     def processes(self) -> dict[psutil.Process, str]:
         """What this test has started and still runs, by its directory's name."""
         found = {}
+        # A fork has the command line and the environment of what it is a fork of.
+        forks = {job.process.pid: job for job in self._jobs if not job.ended()}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
+                if process.pid in forks:
+                    found[process] = f"{process.pid} {' '.join(forks[process.pid].words)}"
                 if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 words = " ".join(process.cmdline())

@@ -117,6 +117,9 @@ class RcloneBackend:
 
     def check_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Refuse what mountkit sets itself, what loses data, and what shows a secret."""
+        if not options:
+            # Each store's part of mountkit is loaded for it.
+            return
         stores = providers()
         owned = OWNED.union(*(store.rclone_owned for store in stores))
         for name, value in options:

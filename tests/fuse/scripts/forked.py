@@ -25,10 +25,11 @@ def main() -> None:
             signal.signal(number, lambda number, _: server.sendall(bytes([number])))
         socket.send_fds(server, [len(content).to_bytes(4, "big")], [0, 1, 2])
         server.sendall(content)
-        told = server.recv(4)
-    if len(told) < 4:
+        # Which process it is, and how it ended.
+        told = [server.recv(4), server.recv(4)]
+    if not all(told):
         sys.exit("The process that had torch loaded is gone.")
-    status = int.from_bytes(told, "big")
+    status = int.from_bytes(told[1], "big")
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:
