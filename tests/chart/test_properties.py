@@ -10,9 +10,19 @@ import yaml
 from hypothesis import Phase, given
 from hypothesis import strategies as st
 
-from support.chart import EXAMPLES, FIRST, containers, env, merged, of_kind, pod_specs, render
+from support.chart import (
+    EXAMPLES,
+    FIRST,
+    UNMOUNTED,
+    containers,
+    env,
+    merged,
+    of_kind,
+    pod_specs,
+    render,
+)
 
-EXAMPLE_COUNT = 25
+EXAMPLE_COUNT = 32
 #: In every place where the values may have a secret's name, and nowhere else.
 SECRET = "the-name-of-a-secret"
 SECONDS = st.integers(1, 10**7)
@@ -20,7 +30,7 @@ VALUES = st.fixed_dictionaries(
     {
         "fuse": st.fixed_dictionaries(
             {
-                "mode": st.sampled_from(["devicePlugin", "privileged", "sidecar"]),
+                "mode": st.sampled_from(["devicePlugin", "privileged", "sidecar", "none"]),
                 "plugin": st.fixed_dictionaries({"enabled": st.booleans()}),
                 "sidecar": st.fixed_dictionaries({"commandSeconds": SECONDS}),
             }
@@ -34,6 +44,7 @@ VALUES = st.fixed_dictionaries(
             {
                 "type": st.sampled_from(["emptyDir", "ephemeral", "pvc"]),
                 "accessMode": st.just("ReadWriteMany"),
+                "existingClaim": st.sampled_from(["", "shared"]),
             }
         ),
         "credentials": st.sampled_from(
@@ -43,7 +54,9 @@ VALUES = st.fixed_dictionaries(
         "networkPolicy": st.fixed_dictionaries({"enabled": st.booleans()}),
         "podSecurityContext": st.fixed_dictionaries({"runAsUser": st.integers(1, 70000)}),
     }
-)
+).map(lambda values: merged(values, UNMOUNTED) if values["fuse"]["mode"] == "none" else values)
+#: What a volume is, where Pod Security's level is "restricted".
+HARMLESS = {"configMap", "emptyDir", "ephemeral", "persistentVolumeClaim", "secret"}
 
 
 def privileged(spec: dict[str, Any]) -> set[str]:
@@ -86,8 +99,9 @@ def test_for_any_values(values: dict[str, Any]) -> None:
         "devicePlugin": set(),
         "privileged": {"trainer", "doctor"},
         "sidecar": {"preflight", "mountkit", "doctor"},
+        "none": set(),
     }[mode]
-    if values["fuse"]["plugin"]["enabled"]:
+    if values["fuse"]["plugin"]["enabled"] and mode != "none":
         expected = expected | {"fuse-device-plugin"}
     assert set().union(*map(privileged, pod_specs(objects))) == expected
 
@@ -103,6 +117,17 @@ def test_for_any_values(values: dict[str, Any]) -> None:
                 assert context["allowPrivilegeEscalation"] is mounts
     assert spec["securityContext"]["runAsNonRoot"]
     assert not any("hostPath" in volume for volume in spec["volumes"])
+
+    # Where nothing is mounted, Pod Security's level "restricted" takes each pod.
+    if mode == "none":
+        for pod in pod_specs(objects):
+            assert pod["securityContext"]["runAsNonRoot"]
+            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            for each in containers(pod):
+                assert "appArmorProfile" not in each["securityContext"]
+                assert set(each["resources"].get("limits", {})) <= {"nvidia.com/gpu"}
+            for volume in pod["volumes"]:
+                assert set(volume) - {"name"} <= HARMLESS
 
     # Each exit code has one rule, and each rule names a container that there is.
     names = {each["name"] for each in containers(spec)}
@@ -123,9 +148,15 @@ def test_for_any_values(values: dict[str, Any]) -> None:
         given_names = [variable["name"] for variable in each.get("env", [])]
         assert len(given_names) == len(set(given_names))
 
-    # Every mount has its volume.
+    # Every mount has its volume, and no claim has two: its pod would never start.
     for pod in pod_specs(objects):
         volumes = {volume["name"] for volume in pod["volumes"]}
+        claims = [
+            str(volume["persistentVolumeClaim"])
+            for volume in pod["volumes"]
+            if "persistentVolumeClaim" in volume
+        ]
+        assert len(claims) == len(set(claims))
         for each in containers(pod):
             assert {mount["name"] for mount in each["volumeMounts"]} <= volumes
 

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from support.chart import CHART, EXAMPLES, FIRST, HELMS, merged, render, template
+from support.chart import CHART, EXAMPLES, FIRST, HELMS, UNMOUNTED, merged, render, template
 from support.chart.definitions import problems
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ def test_every_way_to_mount_with_every_cache(mode: str) -> None:
             objects = render(values)
             for version in VERSIONS:
                 assert_valid(objects, version)
+
+
+def test_a_run_that_mounts_nothing_with_every_cache() -> None:
+    for cache in (*({"type": name} for name in CACHES), {"type": "pvc", "existingClaim": "shared"}):
+        objects = render(merged(FIRST, EVERYTHING, UNMOUNTED, {"cache": cache}))
+        for version in VERSIONS:
+            assert_valid(objects, version)
 
 
 def test_a_mistake_is_seen() -> None:

@@ -35,6 +35,29 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
+{{- /* Whether nothing is mounted: the run saves into a volume that is there already. */ -}}
+{{- define "mountkit.direct" -}}
+{{- if eq .Values.fuse.mode "none" -}}yes{{- end -}}
+{{- end -}}
+
+{{- define "mountkit.source" -}}
+{{- if include "mountkit.direct" . -}}file://{{ .Values.target }}{{- else -}}{{ .Values.source }}{{- end -}}
+{{- end -}}
+
+{{- /* Whether the cache is on the volume that the run saves into: a pod that names a claim twice never starts. */ -}}
+{{- define "mountkit.sharesClaim" -}}
+{{- if and (include "mountkit.direct" .) (eq .Values.cache.type "pvc") (eq .Values.cache.existingClaim .Values.volume.existingClaim) -}}yes{{- end -}}
+{{- end -}}
+
+{{- /* The source, for people: in every pod that saves into a volume, its URL is the same. */ -}}
+{{- define "mountkit.place" -}}
+{{- if include "mountkit.direct" . -}}
+{{- with .Values.volume.subPath -}}{{ . }} of {{ end -}}the claim {{ .Values.volume.existingClaim }}
+{{- else -}}
+{{- .Values.source -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* An image from repository, tag or variant, and digest: call with (dict "root" . "image" …). */ -}}
 {{- define "mountkit.image" -}}
 {{- if .image.digest -}}
@@ -98,7 +121,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{- /* What the schema cannot say: refused with a sentence. */ -}}
 {{- define "mountkit.check" -}}
-{{- if not .Values.source -}}
+{{- if not (or .Values.source (include "mountkit.direct" .)) -}}
 {{- fail "source is missing: the bucket and prefix of this run. Give it: --set source=s3://bucket/run-1" -}}
 {{- end -}}
 {{- if not .Values.command -}}
@@ -107,11 +130,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if eq .Values.fuse.mode "csi" -}}
 {{- fail "fuse.mode csi is not supported: mountkit proves what goes through a mount that it made itself, and knows nothing of what is written to a volume of the Mountpoint CSI driver. A job there could end with exit code 0 and checkpoints that are not in the bucket. Use fuse.mode=devicePlugin with settings.backend=mountpoint: Mountpoint for S3, mounted and proven by mountkit." -}}
 {{- end -}}
-{{- if has (dir .Values.target) (list "/" ".") -}}
-{{- fail (printf "target %s lies in the root directory, which a volume would hide. Use a directory one level down: --set target=/mnt/output" .Values.target) -}}
-{{- end -}}
-{{- if or (has (dir .Values.target) (list "/tmp" "/dev/shm" "/var/cache/mountkit" "/run/mountkit" "/var/run/secrets/mountkit")) -}}
-{{- fail (printf "target %s lies in a directory that the chart mounts already. Use one of its own: --set target=/mnt/output" .Values.target) -}}
+{{- if include "mountkit.direct" . -}}
+{{- include "mountkit.checkVolume" . -}}
+{{- else -}}
+{{- include "mountkit.checkMount" . -}}
 {{- end -}}
 {{- $launcher := include "mountkit.launcher" . -}}
 {{- if and (eq .Values.launcher.mode "auto") (include "mountkit.manyRanks" .) (eq $launcher "shell") -}}
@@ -135,6 +157,47 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- if regexMatch "^MOUNTKIT_" .name -}}
 {{- fail (printf "env %s is set by the chart. Use the value of that name, or settings." .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "mountkit.checkMount" -}}
+{{- if or .Values.volume.existingClaim .Values.volume.subPath -}}
+{{- fail (printf "volume is for a run that saves into a volume, without a mount, and fuse.mode %s mounts. Set fuse.mode=none, or leave volume out: extraVolumes has volumes for everything else." .Values.fuse.mode) -}}
+{{- end -}}
+{{- if has (dir .Values.target) (list "/" ".") -}}
+{{- fail (printf "target %s lies in the root directory, which a volume would hide. Use a directory one level down: --set target=/mnt/output" .Values.target) -}}
+{{- end -}}
+{{- if or (has (dir .Values.target) (list "/tmp" "/dev/shm" "/var/cache/mountkit" "/run/mountkit" "/var/run/secrets/mountkit")) -}}
+{{- fail (printf "target %s lies in a directory that the chart mounts already. Use one of its own: --set target=/mnt/output" .Values.target) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "mountkit.checkVolume" -}}
+{{- $source := include "mountkit.source" . -}}
+{{- if not .Values.volume.existingClaim -}}
+{{- fail "fuse.mode none mounts nothing: the run saves into a volume, and volume.existingClaim, which names its claim, is empty. Give it: --set volume.existingClaim=shared. For a bucket, use a fuse.mode that mounts, such as devicePlugin." -}}
+{{- end -}}
+{{- if and .Values.source (ne .Values.source $source) -}}
+{{- fail (printf "source is %s, and with fuse.mode none it is the volume, as the pod sees it. Leave it out, or write --set source=%s. For a bucket, use a fuse.mode that mounts, such as devicePlugin." .Values.source $source) -}}
+{{- end -}}
+{{- if include "mountkit.several" . -}}
+{{- fail (printf "nodes=%d does not go with fuse.mode none: all of them would save into one directory, and none could tell what it has written itself. Use nodes=1, or a bucket with a fuse.mode that mounts: there, each node has a mount of its own." (int .Values.nodes)) -}}
+{{- end -}}
+{{- if has .Values.settings.backend (list "rclone" "mountpoint") -}}
+{{- fail (printf "settings.backend %s mounts, and with fuse.mode none nothing is mounted. Leave it out." .Values.settings.backend) -}}
+{{- end -}}
+{{- range list "/tmp" "/dev/shm" "/var/cache/mountkit" "/var/run/secrets/mountkit" -}}
+{{- if or (hasPrefix (printf "%s/" .) (printf "%s/" $.Values.target)) (hasPrefix (printf "%s/" $.Values.target) (printf "%s/" .)) -}}
+{{- fail (printf "target %s and %s, which the chart mounts already, lie in each other. Use one of its own: --set target=/mnt/output" $.Values.target .) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (include "mountkit.sharesClaim" .) (not .Values.volume.subPath) -}}
+{{- fail (printf "cache.existingClaim and volume.existingClaim are both %s: what mountkit keeps there for itself would lie among what it has to prove. Give the run a directory of its own, --set volume.subPath=run-1, or the cache another claim." .Values.volume.existingClaim) -}}
+{{- end -}}
+{{- range .Values.extraVolumes -}}
+{{- if eq (dig "persistentVolumeClaim" "claimName" "" .) $.Values.volume.existingClaim -}}
+{{- fail (printf "extraVolumes has the claim %s of the run once more, and a pod that names a claim twice never starts. Mount the run's own volume, output, in extraVolumeMounts." $.Values.volume.existingClaim) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

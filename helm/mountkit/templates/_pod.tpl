@@ -21,14 +21,28 @@
 {{- end }}
 {{- end -}}
 
-{{- /* Of the container that mounts. */ -}}
-{{- define "mountkit.mountEnv" -}}
-- name: MOUNTKIT_SOURCE
-  value: {{ .Values.source | quote }}
-- name: MOUNTKIT_TARGET
-  value: {{ .Values.target | quote }}
+{{- /* What mountkit keeps for itself. Without a mount it tells which files a run has written, and the pod
+       that comes next needs it; and as the URL of every such run is the same, the volume names it. */ -}}
+{{- define "mountkit.ownEnv" -}}
+{{- if include "mountkit.direct" . -}}
+{{- $own := printf "/var/cache/mountkit/run-%s" (printf "%s/%s" .Values.volume.existingClaim .Values.volume.subPath | sha256sum | trunc 12) -}}
+- name: MOUNTKIT_CACHE_DIR
+  value: {{ $own }}/mounts
+- name: MOUNTKIT_STATE_DIR
+  value: {{ $own }}/state
+{{- else -}}
 - name: MOUNTKIT_CACHE_DIR
   value: /var/cache/mountkit/mounts
+{{- end -}}
+{{- end -}}
+
+{{- /* Of the container that mounts, or saves into a volume itself. */ -}}
+{{- define "mountkit.mountEnv" -}}
+- name: MOUNTKIT_SOURCE
+  value: {{ include "mountkit.source" . | quote }}
+- name: MOUNTKIT_TARGET
+  value: {{ .Values.target | quote }}
+{{ include "mountkit.ownEnv" . }}
 - name: MOUNTKIT_GRACE
   value: {{ .Values.drain.deadlineSeconds | int64 | quote }}
 - name: MOUNTKIT_LISTEN
@@ -109,8 +123,12 @@ seccompProfile:
 {{- end -}}
 
 {{- /* Of a container that mounts. fusermount3 is setuid: the mount of an ordinary user needs a container
-       in which a process may gain privileges, and SYS_ADMIN is the only one there is to gain. */ -}}
+       in which a process may gain privileges, and SYS_ADMIN is the only one there is to gain. Where
+       nothing is mounted, nothing is gained. */ -}}
 {{- define "mountkit.mountSecurityContext" -}}
+{{- if include "mountkit.direct" . -}}
+{{- include "mountkit.plainSecurityContext" . -}}
+{{- else -}}
 {{- if eq .Values.fuse.mode "devicePlugin" -}}
 privileged: false
 allowPrivilegeEscalation: true
@@ -126,6 +144,7 @@ privileged: true
 allowPrivilegeEscalation: true
 {{- end }}
 readOnlyRootFilesystem: {{ .Values.readOnlyRootFilesystem }}
+{{- end -}}
 {{- end -}}
 
 {{- define "mountkit.plainSecurityContext" -}}
@@ -167,8 +186,33 @@ livenessProbe:
   failureThreshold: 6
 {{- end -}}
 
+{{- /* The directory that the command saves into, or the one in which it is mounted. */ -}}
+{{- define "mountkit.placeMount" -}}
+{{- if include "mountkit.direct" . -}}
+- name: output
+  mountPath: {{ .Values.target }}
+{{- with .Values.volume.subPath }}
+  subPath: {{ . | quote }}
+{{- end }}
+{{- else -}}
+- name: mounts
+  mountPath: {{ dir .Values.target }}
+{{- end }}
+{{- end -}}
+
+{{- define "mountkit.placeVolume" -}}
+{{- if include "mountkit.direct" . -}}
+- name: output
+  persistentVolumeClaim:
+    claimName: {{ .Values.volume.existingClaim }}
+{{- else -}}
+- name: mounts
+  emptyDir: {}
+{{- end }}
+{{- end -}}
+
 {{- define "mountkit.cacheMount" -}}
-- name: cache
+- name: {{ if include "mountkit.sharesClaim" . }}output{{ else }}cache{{ end }}
   mountPath: /var/cache/mountkit
 {{- if and (eq .Values.cache.type "pvc") (include "mountkit.several" .) }}
   subPathExpr: node-$(MOUNTKIT_NODE)
@@ -192,21 +236,21 @@ livenessProbe:
 {{- $_ := set $limits .Values.fuse.resource 1 -}}
 {{- end -}}
 {{- $requests := dict -}}
-{{- if eq .Values.cache.type "emptyDir" -}}
+{{- if and (eq .Values.cache.type "emptyDir") (not (include "mountkit.direct" .)) -}}
 {{- $_ := set $requests "ephemeral-storage" .Values.cache.size -}}
 {{- end -}}
 {{- mergeOverwrite (dict "limits" $limits "requests" $requests) (deepCopy .Values.resources) | toYaml -}}
 {{- end -}}
 
 {{- define "mountkit.volumes" -}}
-- name: mounts
-  emptyDir: {}
+{{ include "mountkit.placeVolume" . }}
 - name: scratch
   emptyDir: {{ if .Values.scratch.sizeLimit }}{ sizeLimit: {{ .Values.scratch.sizeLimit }} }{{ else }}{}{{ end }}
 - name: shm
   emptyDir:
     medium: Memory
     sizeLimit: {{ .Values.shm.size }}
+{{- if not (include "mountkit.sharesClaim" .) }}
 - name: cache
 {{- if eq .Values.cache.type "emptyDir" }}
   emptyDir: {}
@@ -224,6 +268,7 @@ livenessProbe:
 {{- else }}
   persistentVolumeClaim:
     claimName: {{ .Values.cache.existingClaim | default (printf "%s-cache" (include "mountkit.fullname" .)) }}
+{{- end }}
 {{- end }}
 {{- if eq .Values.fuse.mode "sidecar" }}
 - name: state
@@ -384,8 +429,7 @@ volumeMounts:
   {{- include "mountkit.probes" . | nindent 2 }}
   {{- end }}
   volumeMounts:
-    - name: mounts
-      mountPath: {{ dir .Values.target }}
+    {{- include "mountkit.placeMount" . | nindent 4 }}
       {{- if $sidecar }}
       mountPropagation: HostToContainer
       {{- end }}

@@ -22,6 +22,13 @@ FIRST: dict[str, Any] = {
     "command": ["python", "train.py"],
     "credentials": {"existingSecret": "s3"},
 }
+#: The same for a run that mounts nothing, and saves into a shared volume.
+UNMOUNTED: dict[str, Any] = {
+    "source": "",
+    "nodes": 1,
+    "fuse": {"mode": "none"},
+    "volume": {"existingClaim": "shared", "subPath": "run-1"},
+}
 SECONDS = 60
 
 
