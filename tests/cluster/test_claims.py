@@ -14,40 +14,10 @@ CLAIM = "cache"
 LINE = "[ -e /mnt/run/note.txt ] || { echo kept > /mnt/run/note.txt; kill -9 -1; }"
 
 
-def make_claim(release: Release) -> None:
-    """A volume of this machine's disk, as an administrator makes one by hand."""
-    place = release.cluster.folder / f"{release.namespace}-claim"
-    place.mkdir()
-    place.chmod(0o777)
-    shared = {
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": "",
-        "volumeName": release.namespace,
-    }
-    release.cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": release.namespace},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "capacity": {"storage": "1Gi"},
-                "hostPath": {"path": str(place)},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": CLAIM, "namespace": release.namespace},
-            "spec": {**shared, "resources": {"requests": {"storage": "1Gi"}}},
-        },
-    )
-
-
 @pytest.mark.fault(6, 36)
 def test_killed_before_its_upload(release: Release) -> None:
     """The pod is gone without a word: the next one can ask neither for it nor for its processes."""
-    make_claim(release)
+    release.make_claim(CLAIM, release.cluster.folder / f"{release.namespace}-claim")
     release.install("sh", "-c", LINE, cache={"type": "pvc", "existingClaim": CLAIM})
     assert release.await_end().kind == "Complete", release.story()
     codes = list(release.watcher.exit_codes().values())

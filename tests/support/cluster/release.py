@@ -84,6 +84,34 @@ class Release:
         words = ["install", RUN, CHART, "--namespace", self.namespace, "--values", "-"]
         self.cluster.helm(*words, given=json.dumps(document))
 
+    def make_claim(self, name: str, place: Path) -> None:
+        """A volume of this machine's disk, as an administrator makes one by hand.
+
+        Every user may write in it.
+        """
+        place.mkdir(exist_ok=True)
+        place.chmod(0o777)
+        spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+        resources = {"requests": {"storage": "1Gi"}}
+        self.cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": self.namespace},
+                "spec": {
+                    **spec,
+                    "capacity": {"storage": "1Gi"},
+                    "hostPath": {"path": str(place)},
+                },
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name, "namespace": self.namespace},
+                "spec": {**spec, "volumeName": self.namespace, "resources": resources},
+            },
+        )
+
     def test(self) -> Told:
         """``helm test``."""
         words = ["test", RUN, "--namespace", self.namespace, "--logs", "--timeout", "90s"]
