@@ -40,7 +40,7 @@ safetensors.numpy.save_file(content, f"{folder}/model.safetensors")
 if "full" in sys.argv:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     import signal
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL if "killed" in sys.argv else signal.SIG_IGN)
     try:
         safetensors.numpy.save_file(content, f"{folder}/more.safetensors")
     except OSError as error:
@@ -182,6 +182,28 @@ def test_a_write_that_failed_and_was_passed_over_is_named_until_it_is_mended(
     (folder / "more.safetensors").unlink()
     mended = rig.go("exit:0")
     assert mended.code == 0, mended
+
+
+@pytest.mark.fault(7, 11)
+def test_a_save_in_which_a_run_was_killed_is_told_of_and_holds_up_no_later_run(
+    rig: DirectRig, place: Place
+) -> None:
+    program = rig.work / "save.py"
+    program.write_text(SAVE)
+    folder = rig.target / "checkpoint-10"
+    cut = rig.run(place.url, [rig.python, str(program), str(folder), "full", "killed"])
+    assert cut.code not in {0, 75}, cut
+    assert "checkpoint-10/more.safetensors" in cut.err
+    later = rig.go("save:20")
+    assert later.code == 0, later
+    assert "checkpoint-10 is not a finished checkpoint" in later.err
+    place.assert_proven("checkpoint-20", checkpoint(20))
+    # What looks whole is not.
+    line = f'echo "{{\\"global_step\\": 10}}" > {folder}/trainer_state.json'
+    again = rig.run(place.url, ["sh", "-c", line])
+    assert again.code == 75, again
+    assert "checkpoint-10/more.safetensors" in again.err
+    assert place.manifest("checkpoint-10") is None
 
 
 def test_a_file_is_added_to_a_proven_checkpoint(rig: DirectRig, place: Place) -> None:

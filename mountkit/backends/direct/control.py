@@ -22,6 +22,7 @@ from mountkit.names import (
     MANIFEST_NAME,
     PROBE_NAME,
     SAME_SAVE_SECONDS,
+    TRAINER_STATE,
     is_own,
     is_proof,
     top_of,
@@ -100,7 +101,7 @@ class DirectControl:
             reason = f"{printable(self._top)} is another directory than the one it was."
             baseline.note_lost(self._state.path, reason)
             raise self._lost(reason)
-        noted = self._journal.read()
+        noted = self._of_concern(walked)
         changed = [
             found
             for found in walked.files
@@ -124,6 +125,29 @@ class DirectControl:
             for file, found in zip(files, changed, strict=True)
         }
         return files
+
+    def _of_concern(self, walked: Walked) -> Mapping[str, Written]:
+        """What the journal says; but not that a killed run had begun a save, and no more.
+
+        That save is told of as one that is not finished, which nobody will ever prove; at a step
+        that no later run saves again it would be lost for each of them anew.
+        """
+        noted = self._journal.read()
+        record = self._state.last()
+        began = record.began if record is not None else 0.0
+        finished = {
+            top_of(found.path)
+            for found in walked.files
+            if found.path.rpartition("/")[2] == TRAINER_STATE
+        }
+        return {
+            path: written
+            for path, written in noted.items()
+            if not written.problem
+            or written.at >= began
+            or not top_of(path)
+            or top_of(path) in finished
+        }
 
     def _lost(self, reason: str) -> CacheLostError:
         return CacheLostError(

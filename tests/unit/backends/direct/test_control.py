@@ -16,7 +16,7 @@ from mountkit.backends.direct.walk import SCRIPT
 from mountkit.errors import MountUnavailableError
 from mountkit.linux import bounded_read
 from mountkit.linux.process import ProcessIdentity
-from mountkit.names import LEASE_NAME, MANIFEST_NAME
+from mountkit.names import LEASE_NAME, MANIFEST_NAME, TRAINER_STATE
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state import baseline
 from mountkit.state.mount_directory import StateDirectory
@@ -194,6 +194,18 @@ class TestReference:
         run.write("a", b"whole")
         run.journal.done("a", 5, crc64(b"whole"), run.stamp("a"))
         assert run.control.flush_uploads().lost == ()
+
+    def test_a_save_that_a_killed_run_had_begun_is_not_lost_for_each_run_after_it(self, run):
+        run.control.self_check()
+        run.journal.begin("checkpoint-3/model")
+        run.write("checkpoint-3/model", b"cut")
+        assert run.control.flush_uploads().lost == (("checkpoint-3/model", UNFINISHED),)
+        run.state.write(replace(run.record, began=time.time() + 5))
+        assert run.control.flush_uploads().lost == ()
+        assert [file.dirty for file in run.control.files()] == [False]
+        # Whoever takes it for finished is told that it is not.
+        run.write(f"checkpoint-3/{TRAINER_STATE}", b"{}")
+        assert run.control.flush_uploads().lost == (("checkpoint-3/model", UNFINISHED),)
 
     def test_another_file_in_its_place_is_another_one(self, run):
         run.control.self_check()
