@@ -140,7 +140,7 @@ def stay(
         # ``mountkit umount`` drained the mount, and had it taken away.
         session.close()
         return
-    say("stopping; making sure that everything is in the bucket")
+    say("stopping; making sure that everything is in the store")
     naming = Naming(say)
     report = session.finish(observer, ended_well=False, deadline=deadline, drained=naming)
     naming(report)

@@ -42,7 +42,7 @@ def warning(found: tuple[str, ...], target: str) -> str:
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return (
         f"the command ended, and left behind what still runs: process {', '.join(found[:NAMED])}"
-        f"{more}; what is written to {target} from now on is not in the bucket"
+        f"{more}; what is written to {target} from now on is not in the store"
     )
 
 

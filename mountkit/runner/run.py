@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mountkit.spec import MountSpec
 
 NOT_DURABLE = 75
-ENDED = "the command ended; making sure that everything is in the bucket"
+ENDED = "the command ended; making sure that everything is in the store"
 # What a platform acts on, whether a signal came or not.
 TOLD = frozenset({2, 69, 74, NOT_DURABLE, 77, 78})
 
@@ -158,10 +158,13 @@ def _told(
 
 def _left(spec: MountSpec) -> str:
     """Where what did not get into the store is now."""
-    if backends.load(spec.backend).write_back:
+    backend = backends.load(spec.backend)
+    if backend.write_back:
         again = "until the same mount is made again"
         return f"what waits for its upload stays in {spec.cache_dir} {again}"
-    return f"{spec.backend} keeps no copy: what is not in the bucket has to be written again"
+    if not backend.mounts:
+        return f"it stays in {spec.target}; the next run on this machine takes it up"
+    return f"{spec.backend} keeps no copy: what is not in the store has to be written again"
 
 
 def _asked(code: int, settings: Settings, signals: Signals) -> bool:

@@ -188,7 +188,7 @@ class Signals:
         except subprocess.TimeoutExpired:
             self._say(
                 f"it does not end within {KILL_SECONDS:.0f} s, and is not waited for; what it was "
-                "writing is not in the bucket"
+                "writing is not in the store"
             )
             return -signal.SIGKILL
 
@@ -211,7 +211,7 @@ class Signals:
                 self._interrupts += number == signal.SIGINT
                 if self._interrupts > 1 and self._phase is Phase.DRAINING:
                     self._cut_short()
-                self._at_once("still making sure that everything is in the bucket")
+                self._at_once("still making sure that everything is in the store")
             case Phase.CLOSING:
                 self._at_once("unmounting; this takes a few seconds")
 

@@ -1,6 +1,6 @@
 """Everyday file operations at random, on a mount and on a plain directory.
 
-After each run of a sequence: everything is in the bucket and the code is 0, or what is not is named
+After each run of a sequence: everything is in the store and the code is 0, or what is not is named
 and the code is 75. ``oracle.py`` says exactly what that means.
 
 ``MOUNTKIT_TEST_MANY=2000`` has so many sequences, over both backends, ``MOUNTKIT_TEST_SEED=17``

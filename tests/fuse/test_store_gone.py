@@ -236,5 +236,5 @@ def test_a_command_that_waits_for_the_store_does_not_outlast_the_grace(
     job.process.send_signal(signal.SIGTERM)
     answer = job.wait()
     assert answer.code == 128 + signal.SIGKILL, answer
-    assert "is not waited for; what it was writing is not in the bucket" in answer.err
+    assert "is not waited for; what it was writing is not in the store" in answer.err
     assert bucket.manifest("run/checkpoint-10") is None

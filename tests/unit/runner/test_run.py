@@ -92,7 +92,7 @@ class TestNaming:
             said.append,
             lambda *_: ending,
         )
-        after = said.index("the command ended; making sure that everything is in the bucket")
+        after = said.index("the command ended; making sure that everything is in the store")
         return code, said[after + 1 :]
 
     def test_before_the_unmount_what_the_drain_found_and_once(self, tmp_path):

@@ -63,7 +63,7 @@ class TestSignals:
         with Signals(at_once=told.append) as signals:
             assert signals.execute(["/bin/true"], {}) == 0
             os.kill(os.getpid(), number)
-        assert told == ["still making sure that everything is in the bucket"]
+        assert told == ["still making sure that everything is in the store"]
 
     def test_of_the_drain_a_second_interrupt_does_and_nothing_else(self):
         told = []
@@ -72,7 +72,7 @@ class TestSignals:
             with signals.draining():
                 os.kill(os.getpid(), signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGTERM)
-                assert told == ["still making sure that everything is in the bucket"] * 2
+                assert told == ["still making sure that everything is in the store"] * 2
                 with pytest.raises(KeyboardInterrupt):
                     os.kill(os.getpid(), signal.SIGINT)
         assert told[2:] == ["not waiting any longer; unmounting, which takes a few seconds"]
