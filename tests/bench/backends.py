@@ -22,9 +22,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import mountkit
-from mountkit import backends
 from mountkit.config import settings, timeouts
 from mountkit.proof.committer import Prover
+from support.rig import MOUNTING
 from support.versity import Versity
 
 BUCKET = "bench"
@@ -53,7 +53,7 @@ def round_of(number: int, size: int, scratch: Path) -> dict[str, tuple[float, fl
     shutil.rmtree(scratch / f"local-{number}")
     taken["local"] = (seconds, seconds)
     limits = timeouts.limits(settings.load())
-    for backend in backends.NAMES:
+    for backend in MOUNTING:
         target = scratch / f"mnt-{backend}-{number}"
         source = f"s3://{BUCKET}/{backend}-{number}"
         with mountkit.mount(source, target, backend=backend) as mount:
@@ -91,7 +91,7 @@ def main() -> None:
                 round_of(number, arguments.size * MIB, scratch) for number in range(arguments.pairs)
             ]
     rows = {}
-    for place in ("local", *backends.NAMES):
+    for place in ("local", *MOUNTING):
         save, proof = (
             statistics.median(one[place][column] for one in rounds) for column in range(2)
         )
