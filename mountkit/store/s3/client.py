@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -47,6 +49,8 @@ class Connection(Place):
                 session = Session(profile=self.options.profile)
                 loader = _loader(session.get_config_variable("data_path"))
                 session.register_component("data_loader", loader)
+                parsers = session.get_component("response_parser_factory")
+                parsers.set_parser_defaults(timestamp_parser=_moment)
                 if self.options.region is not None:
                     session.set_config_variable("region", self.options.region)
                 self._session = session
@@ -150,6 +154,21 @@ class Connection(Place):
         except (BotoCoreError, RuntimeError):
             return ()  # The error at hand is about to say that they cannot be had.
         return tuple(filter(None, (frozen.secret_key, frozen.token)))
+
+
+def _moment(value: str | float) -> datetime:
+    """A date as stores write it. botocore guesses at its form, for a tenth of a proof's time."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        text = str(value)
+        found = parsedate_to_datetime(text) if text[:1].isalpha() else datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        # A number, too, which its stub does not know.
+        found = parse_timestamp(cast("str", value))
+    return found
 
 
 @lru_cache

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from botocore.utils import parse_timestamp
 
 from mountkit.errors import ConfigurationError
 from mountkit.spec import Source, StoreOptions
+from mountkit.store.s3 import client
 from mountkit.store.s3.store import S3Store
 
 
@@ -56,3 +58,24 @@ def test_what_botocore_says_itself_is_left_to_the_table():
     store = S3Store(Source("s3", "bucket", "run"), StoreOptions(None, "no region"))
     with pytest.raises(ConfigurationError, match="No valid region"), store.translated("list"):
         store.client()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sat, 28 Nov 2026 13:21:10 GMT",
+        "Sat, 28 Nov 2026 13:21:10 -0000",
+        "2026-11-28T13:21:10.123Z",
+        "2026-11-28T13:21:10+00:00",
+        "2026-11-28 13:21:10",
+        1795872070,
+        "1795872070",
+    ],
+)
+def test_a_date_is_what_botocore_takes_it_for(text):
+    assert client._moment(text) == parse_timestamp(text)
+
+
+def test_what_is_no_date_is_none():
+    with pytest.raises(ValueError, match="Invalid timestamp"):
+        client._moment("soon")
