@@ -102,17 +102,10 @@ class Answer:
 
 
 class Job:
-    """A command that runs; one of mountkit in a fork of what has it loaded, unless ``start``."""
+    """A command that runs; one of mountkit in a fork of what has it loaded."""
 
     def __init__(
-        self,
-        words: Iterable[str],
-        env: Mapping[str, str],
-        cwd: Path,
-        limit: float,
-        log: Path,
-        *,
-        start: bool = False,
+        self, words: Iterable[str], env: Mapping[str, str], cwd: Path, limit: float, log: Path
     ) -> None:
         self.words = tuple(words)
         self._out, self._err = log.with_suffix(".out"), log.with_suffix(".err")
@@ -121,7 +114,7 @@ class Job:
         self.process: subprocess.Popen[bytes] | Forked
         ours = self.words[:3] == MOUNTKIT and env.get("PYTHONPATH") == str(PACKAGE)
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            if ours and not start:
+            if ours:
                 self.process = Forked(self.words[3:], env, cwd, out, err)
                 return
             self.process = subprocess.Popen(
@@ -269,8 +262,6 @@ class Rig:
     _count: int = 0
     _gates: list[Gate | Proxy] = field(default_factory=list)
     _jobs: list[Job] = field(default_factory=list)
-    #: Whether each command of mountkit gets a Python of its own, from its start.
-    starts_python: bool = False
 
     @classmethod
     def make(cls, backend: str, server: Server) -> Rig:
@@ -350,8 +341,7 @@ class Rig:
     def start(self, *words: str | Path, limit: float = LIMIT_SECONDS, **env: str | None) -> Job:
         self._count += 1
         log = self.logs / f"{self._count:02}"
-        there = self.environment(**env)
-        job = Job(map(str, words), there, self.work, limit, log, start=self.starts_python)
+        job = Job(map(str, words), self.environment(**env), self.work, limit, log)
         self._jobs.append(job)
         return job
 
