@@ -46,8 +46,10 @@ WAYS = {
 }
 
 
-# DeepSpeed has each rank load all of it, which takes long: it is in the long series.
-LONG = [pytest.param(name, marks=pytest.mark.chaos) for name in WAYS if name.startswith("ZeRO")]
+# DeepSpeed has each rank load all of it, which takes long: it is in the long series, and on a busy
+# machine three starts of two ranks are not over in the time that other tests have.
+MARKS = (pytest.mark.chaos, pytest.mark.timeout(900))
+LONG = [pytest.param(name, marks=MARKS) for name in WAYS if name.startswith("ZeRO")]
 
 
 @pytest.fixture(params=["FSDP, sharded", "FSDP, full", *LONG])
