@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from decimal import Decimal
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -32,16 +33,25 @@ def convert(value: object, kind: Any) -> Any:
 
     Raises ValueError, which says what the setting takes.
     """
-    given = value.strip() if isinstance(value, str) and kind is not Text else value
-    if isinstance(given, str):
-        if kind is Switch:
-            given = SWITCHES.get(given.lower(), given)
-        elif kind is Size:
-            given = size(given)
     try:
+        given = _parsed(value, kind) if isinstance(value, str) else value
         return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as error:
+    except ValueError as error:
         raise ValueError(f"it takes {_takes(kind)}") from error
+
+
+def _parsed(text: str, kind: Any) -> object:
+    """What a text says, where it is to be a number, a size or a switch. Raises ValueError."""
+    if kind is Text:
+        return text
+    words = text.strip()
+    if kind is Switch:
+        return SWITCHES.get(words.lower(), words)
+    if kind is Size:
+        return size(words)
+    if kind is Seconds:
+        return float(words)
+    return int(words) if kind in (Count, Index, ExitCode) else words
 
 
 def size(text: str) -> int | None:
@@ -51,7 +61,7 @@ def size(text: str) -> int | None:
         return None
     number, letter, binary = found.groups()
     power = " kmgtpe".index(letter.lower()) if letter else 0
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    return int(Decimal(number) * (1024 if binary else 1000) ** power)
 
 
 def _takes(kind: Any) -> str:

@@ -163,7 +163,7 @@ def _left(spec: MountSpec) -> str:
         again = "until the same mount is made again"
         return f"what waits for its upload stays in {spec.cache_dir} {again}"
     if not backend.mounts:
-        return f"it stays in {spec.target}; the next run on this machine takes it up"
+        return f"nothing of {spec.target} was moved, and what is there may not be whole"
     return f"{spec.backend} keeps no copy: what is not in the store has to be written again"
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BASELINE_NAME = "baseline.json"
+ANY_DEVICE = -1
 
 Stamp = tuple[int, int, int]
 
@@ -25,9 +26,9 @@ class Baseline:
     """The files that were there, each with what changes whenever it is written.
 
     ``at`` is when that was, in seconds since the epoch; by ``ahead`` seconds the file system's
-    clock is before this machine's. ``top`` is what the directory can be told by: its device and its
-    inode. ``lost`` says how the directory was lost since; "" if it was
-    not.
+    clock is before this machine's. ``top`` is what the directory can be told by: its device, which
+    is ``ANY_DEVICE`` until the run that goes on has seen it, and its inode. ``lost`` says how the
+    directory was lost since; "" if it was not.
     """
 
     at: float
@@ -35,6 +36,10 @@ class Baseline:
     files: Mapping[str, Stamp]
     top: tuple[int, int] = (0, 0)
     lost: str = ""
+
+    def is_of(self, top: tuple[int, int]) -> bool:
+        """Whether it tells of the directory with that device and inode."""
+        return self.top[1] == top[1] and self.top[0] in {ANY_DEVICE, top[0]}
 
 
 def write(directory: Path, baseline: Baseline) -> None:
@@ -72,10 +77,13 @@ def note_lost(directory: Path, reason: str) -> None:
 
 
 def begin_anew(directory: Path) -> None:
-    """That an earlier run could not be sure it has said; what it wrote is still to be proven."""
+    """That an earlier run could not be sure it has said; what it wrote is still to be proven.
+
+    A volume has another device on each machine, and with some file systems at each mount.
+    """
     known = read(directory)
-    if known is not None and known.lost:
-        write(directory, replace(known, lost=""))
+    if known is not None:
+        write(directory, replace(known, lost="", top=(ANY_DEVICE, known.top[1])))
 
 
 @lru_cache(maxsize=8)

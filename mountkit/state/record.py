@@ -80,7 +80,7 @@ def parse(content: dict[str, Any], place: Path) -> MountRecord:
         # Earlier versions wrote down the name of a file that bypassed the mount, and no mark.
         before = [[each, ""] if isinstance(each, str) else each for each in named["strays_before"]]
         record = msgspec.convert({**named, "strays_before": before}, MountRecord, strict=False)
-    except (KeyError, TypeError, msgspec.ValidationError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         why = str(error) if isinstance(error, msgspec.ValidationError) else repr(error)
         raise ConfigurationError(
             f"{place / RECORD_NAME} was written by another version of mountkit ({why}).",

@@ -35,6 +35,7 @@ def test_a_secret_is_nowhere_to_be_seen(rig: Rig, bucket: Bucket) -> None:
     assert len(secret) >= 16
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    rig.starts_python = True
     source = f"s3://{bucket.name}/run"
     command = rig.light("save:10", "say:saved", "wait:go", "save:20", "say:all", "wait:end")
     job = rig.begin(source, command, *rig.late, *rig.talkative, endpoint=gate.url)
@@ -42,6 +43,7 @@ def test_a_secret_is_nowhere_to_be_seen(rig: Rig, bucket: Bucket) -> None:
     daemon = rig.daemon()
     lines = command_lines()
     assert any(str(rig.target) in line and daemon.cmdline()[0] in line for line in lines)
+    assert any("-m mountkit run" in line and str(rig.target) in line for line in lines)
     assert [line for line in lines if secret in line] == []
     told = rig.mountkit("status", "--format", "json")
     # A death, and uploads that fail, are written down as well.

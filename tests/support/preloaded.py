@@ -86,7 +86,9 @@ class Forked:
     ) -> None:
         self.args = ["-m", "mountkit", *words]
         self.returncode: int | None = None
-        request = {"argv": self.args, "env": dict(env), "cwd": str(cwd)}
+        umask = os.umask(0)
+        os.umask(umask)
+        request = {"argv": self.args, "env": dict(env), "cwd": str(cwd), "umask": umask}
         content = json.dumps(request).encode()
         self._server = socket.socket(socket.AF_UNIX)
         self._server.settimeout(LOAD_SECONDS)
@@ -185,6 +187,7 @@ class Request:
     argv: list[str]
     env: dict[str, str]
     cwd: str
+    umask: int
     streams: list[int]
 
 
@@ -303,6 +306,7 @@ def become(request: Request) -> None:
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(request.cwd)
+    os.umask(request.umask)
     os.environ.clear()
     os.environ.update(request.env)
     time.tzset()

@@ -30,7 +30,7 @@ from mountkit.names import (
 from mountkit.state import baseline
 from mountkit.state.baseline import Baseline
 from mountkit.state.mount_directory import StateDirectory
-from mountkit.state.write_journal import READ_NAME, Journal, content_stamp
+from mountkit.state.write_journal import READ_NAME, UNFINISHED, Journal, content_stamp
 from mountkit.store.checksums import REFERENCE, Digester, FileDigest
 from mountkit.timing import Deadline
 
@@ -97,15 +97,18 @@ class DirectControl:
         if before.lost:
             raise self._lost(before.lost)
         walked = self._walk(below)
-        if walked.top != before.top:
+        if not before.is_of(walked.top):
             reason = f"{printable(self._top)} is another directory than the one it was."
             baseline.note_lost(self._state.path, reason)
             raise self._lost(reason)
-        noted = self._of_concern(walked)
+        noted = self._journal.read()
+        told = self._told(walked, noted)
         changed = [
             found
             for found in walked.files
-            if before.files.get(found.path) != found.stamp and not _is_mountkits(found)
+            if before.files.get(found.path) != found.stamp
+            and found.path not in told
+            and not _is_mountkits(found)
         ]
         problems = {each.path: _problem(each, noted.get(each.path)) for each in changed}
         self._problems = {path: why for path, why in problems.items() if why}
@@ -126,27 +129,29 @@ class DirectControl:
         }
         return files
 
-    def _of_concern(self, walked: Walked) -> Mapping[str, Written]:
-        """What the journal says; but not that a killed run had begun a save, and no more.
+    def _told(self, walked: Walked, noted: Mapping[str, Written]) -> set[str]:
+        """Files of a save in which a run was killed, of which a run after it has told.
 
-        That save is told of as one that is not finished, which nobody will ever prove; at a step
-        that no later run saves again it would be lost for each of them anew.
+        Their checkpoint is not finished, and nobody will ever prove it. At a step that no later run
+        saves again they would be lost for each run anew.
         """
-        noted = self._journal.read()
         record = self._state.last()
-        began = record.began if record is not None else 0.0
+        if record is None or not record.unproven:
+            return set()
         finished = {
             top_of(found.path)
             for found in walked.files
             if found.path.rpartition("/")[2] == TRAINER_STATE
         }
+        begun = (noted.get(path) for path in record.unproven)
         return {
-            path: written
-            for path, written in noted.items()
-            if not written.problem
-            or written.at >= began
-            or not top_of(path)
-            or top_of(path) in finished
+            each.path
+            for each in begun
+            if each is not None
+            and each.problem == UNFINISHED
+            and each.at < record.began
+            and top_of(each.path)
+            and top_of(each.path) not in finished
         }
 
     def _lost(self, reason: str) -> CacheLostError:

@@ -17,7 +17,9 @@ FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signa
 
 def main() -> None:
     address, *argv = sys.argv[1:]
-    request = {"argv": argv, "env": dict(os.environ), "cwd": str(Path.cwd())}
+    umask = os.umask(0)
+    os.umask(umask)
+    request = {"argv": argv, "env": dict(os.environ), "cwd": str(Path.cwd()), "umask": umask}
     content = json.dumps(request).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)

@@ -29,6 +29,7 @@ from mountkit.config.values import Count, ExitCode, Index, Seconds, Size, Switch
         ("1XB", None),
         ("1i", None),
         ("1 GB 2", None),
+        ("9" * 400, int("9" * 400)),
     ],
 )
 def test_a_size_as_people_write_it(text, size):
@@ -41,6 +42,9 @@ def test_a_size_as_people_write_it(text, size):
         (Seconds, "1.5", 1.5),
         (Seconds, 2, 2.0),
         (Seconds, " 3\n", 3.0),
+        (Seconds, ".5", 0.5),
+        (Index, "07", 7),
+        (Count, "+5", 5),
         (Count, "2", 2),
         (Index, 0, 0),
         (Size, "1MB", 1_000_000),
@@ -67,6 +71,7 @@ def test_what_the_environment_a_file_or_a_flag_gives(kind, given, expected):
         (ExitCode, "256", "it takes a whole number from 1 to 255"),
         (Size, "0", "it takes a size such as 500MB or 20GiB"),
         (Size, "much", "it takes a size such as 500MB or 20GiB"),
+        (Count, "1.5", "it takes a whole number, 1 or more"),
         (Switch, "maybe", "it takes true or false"),
         (Text, 5, "it takes a text"),
         (Literal["newest", "none", "all"], "some", "it takes 'newest', 'none' or 'all'"),

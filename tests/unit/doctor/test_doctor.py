@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -450,7 +451,7 @@ class TestExamine:
             raise MountUnavailableError("There is nothing to mount with.", hint="Install one")
 
         monkeypatch.setattr(doctor.selection, "choose", none)
-        automatic = settings.model_copy(update={"backend": "auto"})
+        automatic = replace(settings, backend="auto")
         found = doctor.examine(automatic, "s3://bucket/run")
         assert [finding.name for finding in found.findings] == ["binary", "put", "mount"]
         assert found.exit_code == 69

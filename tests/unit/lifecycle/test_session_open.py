@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ class Opening:
 
     def open(self, **settings: object) -> None:
         """Mount, up to the look."""
-        Session.open(self.spec, self.settings.model_copy(update=settings), look=self._look)
+        Session.open(self.spec, replace(self.settings, **settings), look=self._look)
 
     def _look(self, *_: object) -> None:
         self.seen.append(cache_lock.is_free(self.spec))

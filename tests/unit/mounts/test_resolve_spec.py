@@ -10,7 +10,7 @@ from mountkit.mounts.resolve_spec import resolve_mount_spec
 
 
 def resolved(tmp_path, source, target, backend="rclone", **more):
-    settings = Settings(backend=backend, **more, cache_dir=str(tmp_path / "cache"))
+    settings = Settings(backend=backend, **more, cache_dir=tmp_path / "cache")
     return resolve_mount_spec(source, target, settings)
 
 

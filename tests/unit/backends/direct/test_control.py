@@ -199,13 +199,42 @@ class TestReference:
         run.control.self_check()
         run.journal.begin("checkpoint-3/model")
         run.write("checkpoint-3/model", b"cut")
-        assert run.control.flush_uploads().lost == (("checkpoint-3/model", UNFINISHED),)
-        run.state.write(replace(run.record, began=time.time() + 5))
+        lost = (("checkpoint-3/model", UNFINISHED),)
+        assert run.control.flush_uploads().lost == lost
+        # The next run has not told of it yet.
+        later = replace(run.record, began=time.time() + 5)
+        run.state.write(later)
+        assert run.control.flush_uploads().lost == lost
+        run.state.write(replace(later, unproven=("checkpoint-3/model",)))
         assert run.control.flush_uploads().lost == ()
-        assert [file.dirty for file in run.control.files()] == [False]
+        # Nor does anybody say that it is proven.
+        assert run.control.files() == ()
         # Whoever takes it for finished is told that it is not.
         run.write(f"checkpoint-3/{TRAINER_STATE}", b"{}")
-        assert run.control.flush_uploads().lost == (("checkpoint-3/model", UNFINISHED),)
+        assert run.control.flush_uploads().lost == lost
+
+    def test_what_failed_is_told_of_by_each_run(self, run):
+        run.control.self_check()
+        run.write("checkpoint-3/model", b"cut")
+        run.journal.failed("checkpoint-3/model", "No space left on device")
+        later = replace(run.record, began=time.time() + 5, unproven=("checkpoint-3/model",))
+        run.state.write(later)
+        assert len(run.control.flush_uploads().lost) == 1
+
+    def test_a_volume_has_another_device_for_the_run_that_goes_on(self, run):
+        run.control.self_check()
+        run.write("a")
+        known = baseline.read(run.state.path)
+        moved = replace(known, top=(known.top[0] + 1, known.top[1]))
+        baseline.write(run.state.path, moved)
+        run.state.begin()
+        assert run.paths() == ["a"]
+        run.control.self_check()
+        assert baseline.read(run.state.path).top == known.top
+        # While it runs, it is another directory.
+        baseline.write(run.state.path, moved)
+        with pytest.raises(CacheLostError, match="another directory"):
+            run.control.files()
 
     def test_another_file_in_its_place_is_another_one(self, run):
         run.control.self_check()
