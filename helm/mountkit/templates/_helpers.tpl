@@ -130,6 +130,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if eq .Values.fuse.mode "csi" -}}
 {{- fail "fuse.mode csi is not supported: mountkit proves what goes through a mount that it made itself, and knows nothing of what is written to a volume of the Mountpoint CSI driver. A job there could end with exit code 0 and checkpoints that are not in the bucket. Use fuse.mode=devicePlugin with settings.backend=mountpoint: Mountpoint for S3, mounted and proven by mountkit." -}}
 {{- end -}}
+{{- if regexMatch "/[.]{1,2}(/|$)" .Values.target -}}
+{{- fail (printf "target %s has a segment . or .., and where it leads to is not what it says. Write the path without: --set target=%s" .Values.target (clean .Values.target)) -}}
+{{- end -}}
 {{- if include "mountkit.direct" . -}}
 {{- include "mountkit.checkVolume" . -}}
 {{- else -}}
@@ -196,8 +199,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- fail (printf "cache.existingClaim and volume.existingClaim are both %s: what mountkit keeps there for itself would lie among what it has to prove. Give the run a directory of its own, --set volume.subPath=run-1, or the cache another claim." .Values.volume.existingClaim) -}}
 {{- end -}}
 {{- range .Values.extraVolumes -}}
-{{- if eq (dig "persistentVolumeClaim" "claimName" "" .) $.Values.volume.existingClaim -}}
-{{- fail (printf "extraVolumes has the claim %s of the run once more, and a pod that names a claim twice never starts. Mount the run's own volume, output, in extraVolumeMounts." $.Values.volume.existingClaim) -}}
+{{- $claim := (.persistentVolumeClaim | default dict).claimName | default "" -}}
+{{- if eq $claim $.Values.volume.existingClaim -}}
+{{- fail (printf "extraVolumes has the claim %s of the run once more, and a pod that names a claim twice never starts. Mount the run's own volume, output, in extraVolumeMounts." $claim) -}}
+{{- end -}}
+{{- if and $claim (eq $.Values.cache.type "pvc") (eq $claim $.Values.cache.existingClaim) -}}
+{{- fail (printf "extraVolumes has the claim %s of the cache once more, and a pod that names a claim twice never starts. Mount the cache's own volume, cache, in extraVolumeMounts." $claim) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
