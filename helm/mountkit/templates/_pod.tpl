@@ -112,12 +112,29 @@
 {{- end }}
 {{- end -}}
 
+{{- /* The group that Kubernetes gives the volumes to: all of a claim, with what others have there. So a shared
+       volume has one only where it is asked for. */ -}}
+{{- define "mountkit.fsGroup" -}}
+{{- if not (kindIs "invalid" .Values.podSecurityContext.fsGroup) -}}
+{{- .Values.podSecurityContext.fsGroup | int64 -}}
+{{- else if not (include "mountkit.direct" .) -}}
+1000
+{{- end -}}
+{{- end -}}
+
+{{- /* Of a Secret's files. They are root's, and without a group of the volumes the run would be none of theirs. */ -}}
+{{- define "mountkit.secretMode" -}}
+{{- if include "mountkit.fsGroup" . -}}0440{{- else -}}0444{{- end -}}
+{{- end -}}
+
 {{- define "mountkit.podSecurityContext" -}}
 runAsNonRoot: {{ gt (int .Values.podSecurityContext.runAsUser) 0 }}
 runAsUser: {{ .Values.podSecurityContext.runAsUser | int64 }}
 runAsGroup: {{ .Values.podSecurityContext.runAsGroup | int64 }}
-fsGroup: {{ .Values.podSecurityContext.fsGroup | int64 }}
+{{- with include "mountkit.fsGroup" . }}
+fsGroup: {{ . }}
 fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
@@ -278,7 +295,7 @@ livenessProbe:
 - name: google
   secret:
     secretName: {{ $.Values.credentials.existingSecret }}
-    defaultMode: 0440
+    defaultMode: {{ include "mountkit.secretMode" $ }}
     items:
       - key: {{ . | quote }}
         path: {{ . | quote }}
