@@ -43,10 +43,13 @@ WRITING = FRAME.format("""
 CLOCK = FRAME.format("""
     path = os.path.join(sys.argv[1], sys.argv[2])
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    import time
     try:
+        # Asked here: the start of this process may take a second, and is no difference.
+        now = time.time()
         os.write(descriptor, b"mountkit asks what time it is here.")
         os.fsync(descriptor)
-        sys.stdout.write(str(os.fstat(descriptor).st_ctime))
+        sys.stdout.write(str(os.fstat(descriptor).st_ctime - now))
     finally:
         os.close(descriptor)
     os.unlink(path)
@@ -116,10 +119,11 @@ def write(target: str, name: str, timeout: float) -> str:
     return _why_not(WRITING, (target, name), timeout)
 
 
-def clock(target: str, name: str, timeout: float) -> tuple[str, float]:
-    """What dates a small file that is made there and removed: why it was not, and the time.
+def clock_ahead(target: str, name: str, timeout: float) -> tuple[str, float]:
+    """What dates a small file that is made there and removed: why it was not, and how far ahead.
 
-    In seconds since the epoch, by the clock of the file system, which may be another machine's.
+    That is by how many seconds the clock of the file system, which may be another machine's, is
+    before this one's.
     """
     code, told = _run(CLOCK, (target, name), timeout)
     return (os.strerror(code), 0.0) if code else ("", float(told))

@@ -74,8 +74,8 @@ class DirectControl:
             # A disk may have another number since.
             baseline.write(self._state.path, replace(before, top=found.top))
             return
+        ahead = self._clock_ahead()
         began = time.time()
-        ahead = self._clock() - began
         # In the place of a directory with something to prove, all that is there has to be.
         files = {} if before is not None else {each.path: each.stamp for each in found.files}
         baseline.write(self._state.path, Baseline(began, ahead, files, found.top))
@@ -263,17 +263,17 @@ class DirectControl:
     def invalidate_directory(self, directory: str) -> None:
         """The file system shows what is there."""
 
-    def _clock(self) -> float:
-        """What time it is for the file system, which may be another machine's."""
+    def _clock_ahead(self) -> float:
+        """By how much the clock of the file system is before ours, in seconds."""
         name = f"{PROBE_NAME}{secrets.token_hex(8)}"
-        problem, now = mount_io.clock(self._top, name, TRIAL_SECONDS)
+        problem, ahead = mount_io.clock_ahead(self._top, name, TRIAL_SECONDS)
         if problem:
             raise MountUnavailableError(
                 f"{printable(self._top)} takes no file: {problem}.",
                 hint=f"See whose it is, and what it lies on: ls -ld {self._top}; "
                 f"findmnt --target {self._top}",
             )
-        return now
+        return ahead
 
 
 def _problem(found: Found, noted: Written | None) -> str:
