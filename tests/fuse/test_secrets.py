@@ -35,7 +35,6 @@ def test_a_secret_is_nowhere_to_be_seen(rig: Rig, bucket: Bucket) -> None:
     assert len(secret) >= 16
     gate = rig.gate()
     rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
-    rig.starts_python = True
     source = f"s3://{bucket.name}/run"
     command = rig.light("save:10", "say:saved", "wait:go", "save:20", "say:all", "wait:end")
     job = rig.begin(source, command, *rig.late, *rig.talkative, endpoint=gate.url)

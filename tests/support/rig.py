@@ -102,7 +102,7 @@ class Answer:
 
 
 class Job:
-    """A command that runs; one of mountkit in a fork of what has it loaded, mostly."""
+    """A command that runs; one of mountkit that mounts nothing in a fork of what has it loaded."""
 
     def __init__(
         self,
@@ -111,16 +111,15 @@ class Job:
         cwd: Path,
         limit: float,
         log: Path,
-        *,
-        starts_python: bool,
     ) -> None:
         self.words = tuple(words)
         self._out, self._err = log.with_suffix(".out"), log.with_suffix(".err")
         self._limit = limit
         self._began = time.monotonic()
         self.process: subprocess.Popen[bytes] | Forked
-        # The supervisor that `mount` leaves would have nothing by which it is told for a test's.
-        forks = self.words[:3] == MOUNTKIT and self.words[3:4] != ("mount",) and not starts_python
+        # What a run meets depends on when it comes; and the supervisor that `mount` leaves would
+        # have nothing by which it is told for a test's.
+        forks = self.words[:3] == MOUNTKIT and self.words[3:4] not in {("run",), ("mount",)}
         with self._out.open("wb") as out, self._err.open("wb") as err:
             if forks and env.get("PYTHONPATH") == str(PACKAGE):
                 self.process = Forked(self.words[3:], env, cwd, out, err)
@@ -270,8 +269,6 @@ class Rig:
     _count: int = 0
     _gates: list[Gate | Proxy] = field(default_factory=list)
     _jobs: list[Job] = field(default_factory=list)
-    #: Whether each command of mountkit starts a Python, whose command line says what it is.
-    starts_python: bool = False
 
     @classmethod
     def make(cls, backend: str, server: Server) -> Rig:
@@ -351,14 +348,7 @@ class Rig:
     def start(self, *words: str | Path, limit: float = LIMIT_SECONDS, **env: str | None) -> Job:
         self._count += 1
         log = self.logs / f"{self._count:02}"
-        job = Job(
-            map(str, words),
-            self.environment(**env),
-            self.work,
-            limit,
-            log,
-            starts_python=self.starts_python,
-        )
+        job = Job(map(str, words), self.environment(**env), self.work, limit, log)
         self._jobs.append(job)
         return job
 
