@@ -110,6 +110,9 @@ class _Drain:
         record = mount.last_record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
+        # Without a mount all that is told is to be proven: what was there before is told by itself,
+        # and the clock that dates it may be another machine's.
+        self._all = not backends.load(mount.spec.backend).mounts
 
     def _flush(self) -> None:
         """What was written through a mapping is only in memory, and lost with the mount."""
@@ -225,7 +228,8 @@ class _Drain:
 
     def _concerns(self, file: WrittenFile) -> bool:
         """Whether this run wrote it, or has to bring it to the store for one that died."""
-        return file.dirty or file.modified >= self._began or file.path in self._adopted
+        new = file.dirty or file.modified >= self._began
+        return new or self._all or file.path in self._adopted
 
     def _prove_all(self, whole: Sequence[_Whole]) -> None:
         """Several at a time, for a proof mostly waits for the store; told of in their own order.

@@ -205,6 +205,20 @@ def test_a_save_in_which_a_run_was_killed_is_told_of_and_holds_up_no_later_run(
     assert place.manifest("checkpoint-10") is None
 
 
+@pytest.mark.fault(35)
+def test_what_is_dated_before_its_run_is_proven_all_the_same(rig: DirectRig, place: Place) -> None:
+    job = torn_from(rig, "save:10")
+    kill_all(rig, job)
+    # As if the clock of the disk had been ahead, and had been set since.
+    [noted] = rig.state.glob(f"*/{baseline.BASELINE_NAME}")
+    content = json.loads(noted.read_text())
+    noted.write_text(json.dumps({**content, "ahead": content["ahead"] + 3600}))
+    answer = rig.go("save:20")
+    assert answer.code == 0, answer
+    for step in (10, 20):
+        place.assert_proven(f"checkpoint-{step}", checkpoint(step))
+
+
 def test_a_file_is_added_to_a_proven_checkpoint(rig: DirectRig, place: Place) -> None:
     assert rig.go("save:10").code == 0
     added = rig.run(place.url, ["sh", "-c", f"echo 1 > {rig.target}/checkpoint-10/eval.json"])
