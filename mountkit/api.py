@@ -17,7 +17,7 @@ from mountkit.mounts import waiting_caches, working_directory
 from mountkit.mounts.location import Place
 from mountkit.mounts.newest_checkpoint import newest_checkpoint
 from mountkit.mounts.resolve_spec import resolve_mount_spec
-from mountkit.proof.committer import not_proven
+from mountkit.proof.report import not_proven
 from mountkit.state.registry import State
 from mountkit.writers import startup_hook
 

@@ -16,9 +16,8 @@ from mountkit.mounts import mounting
 from mountkit.mounts.bare_directory import bypassed_files_in
 from mountkit.mounts.mount import Mount
 from mountkit.mounts.shadowed_files import lying
-from mountkit.proof.committer import not_proven
 from mountkit.proof.drain import drain
-from mountkit.proof.report import DrainReport, checked_again
+from mountkit.proof.report import DrainReport, checked_again, not_proven
 from mountkit.state import cache_lock
 from mountkit.state.record import FAILED
 from mountkit.state.registry import State

@@ -42,8 +42,8 @@ WRITING = FRAME.format("""
 # The time of its last change is the file system's own, and no program's.
 CLOCK = FRAME.format("""
     path = os.path.join(sys.argv[1], sys.argv[2])
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     import time
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         # Asked here: the start of this process may take a second, and is no difference.
         now = time.time()
@@ -123,7 +123,7 @@ def clock_ahead(target: str, name: str, timeout: float) -> tuple[str, float]:
     """What dates a small file that is made there and removed: why it was not, and how far ahead.
 
     That is by how many seconds the clock of the file system, which may be another machine's, is
-    before this one's.
+    ahead of this one's.
     """
     code, told = _run(CLOCK, (target, name), timeout)
     return (os.strerror(code), 0.0) if code else ("", float(told))

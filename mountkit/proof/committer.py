@@ -29,19 +29,20 @@ from mountkit.names import MANIFEST_NAME, is_proof
 from mountkit.proof import fencing, symbolic_links
 from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import explained
+from mountkit.proof.completeness import straddles
 from mountkit.proof.rank_receipts import NodeReceipts
+from mountkit.proof.report import not_proven
 from mountkit.proof.upload_waiter import UploadWaiter
 from mountkit.state.proof_stats import Proven
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mountkit.config.timeouts import Limits
     from mountkit.mounts.mount import Mount
     from mountkit.proof.local_copies import LocalCopies
     from mountkit.proof.rank_receipts import Share
 
-NAMED = 5
 RETRY_SECONDS = 1.0
 REWRITES = 5
 REMOVALS = 5
@@ -385,21 +386,3 @@ def _problem_of(request: Callable[[], None]) -> MountkitError | None:
             raise
         return error
     return None
-
-
-def straddles(lost: Iterable[float], changed: Sequence[float]) -> bool:
-    """Whether the mount was lost after the first and before the last of these changes."""
-    return any(min(changed) <= moment <= max(changed) for moment in lost if changed)
-
-
-def not_proven(what: str, unproven: Sequence[Unproven]) -> NotDurableError:
-    """The error that names the files, what the store holds, and what was expected."""
-    lines = [f"  {problem}" for problem in unproven[:NAMED]]
-    if len(unproven) > NAMED:
-        lines.append(f"  and {len(unproven) - NAMED} more")
-    count = f"{len(unproven)} file{'s' if len(unproven) != 1 else ''}"
-    return NotDurableError(
-        "\n".join([f"{what} is not proven to be in the store: {count}.", *lines]),
-        hint="See the mount and its last error: mountkit status",
-        unproven=tuple(unproven),
-    )

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 from mountkit.names import SAME_SAVE_SECONDS, TRAINER_STATE
-from mountkit.proof.committer import straddles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,6 +66,11 @@ def is_complete(
     if any(file.path == sentinel for file in members) or store.get(sentinel) is not None:
         return False
     return _has_trainer_state(mount, store, top, step)
+
+
+def straddles(lost: Iterable[float], changed: Sequence[float]) -> bool:
+    """Whether the mount was lost after the first and before the last of these changes."""
+    return any(min(changed) <= moment <= max(changed) for moment in lost if changed)
 
 
 def _came_last(

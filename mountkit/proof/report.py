@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mountkit.errors import MountkitError, MountUnavailableError, Unproven
+from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError, Unproven
 from mountkit.names import is_own
 from mountkit.proof.bypassed_report import explained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mountkit.backends.base import WrittenFile
     from mountkit.mounts.mount import Mount
     from mountkit.state.record import MountRecord
+
+# Of what is not proven, an error names so many.
+NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +76,16 @@ def unknown(mount: Mount, error: MountkitError | OSError) -> Unproven:
     found = unreadable(mount, error) if isinstance(error, OSError) else error
     reason = f"what was written through it is not known: {found.message} {found.hint}"
     return Unproven(mount.path, 0, reason.rstrip())
+
+
+def not_proven(what: str, unproven: Sequence[Unproven]) -> NotDurableError:
+    """The error that names the files, what the store holds, and what was expected."""
+    lines = [f"  {problem}" for problem in unproven[:NAMED]]
+    if len(unproven) > NAMED:
+        lines.append(f"  and {len(unproven) - NAMED} more")
+    count = f"{len(unproven)} file{'s' if len(unproven) != 1 else ''}"
+    return NotDurableError(
+        "\n".join([f"{what} is not proven to be in the store: {count}.", *lines]),
+        hint="See the mount and its last error: mountkit status",
+        unproven=tuple(unproven),
+    )

@@ -25,10 +25,10 @@ Stamp = tuple[int, int, int]
 class Baseline:
     """The files that were there, each with what changes whenever it is written.
 
-    ``at`` is when that was, in seconds since the epoch; by ``ahead`` seconds the file system's
-    clock is before this machine's. ``top`` is what the directory can be told by: its device, which
-    is ``ANY_DEVICE`` until the run that goes on has seen it, and its inode. ``lost`` says how the
-    directory was lost since; "" if it was not.
+    ``at`` is when that was, in seconds since the epoch. ``ahead`` is by how many seconds the file
+    system's clock was ahead of this machine's as the run began that saves there now. ``top`` is
+    what the directory can be told by: its device, which is ``ANY_DEVICE`` until the run that goes
+    on has seen it, and its inode. ``lost`` says how the directory was lost since; "" if it was not.
     """
 
     at: float

@@ -15,19 +15,18 @@ import os
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from stage import BUCKET, stage
+
 import mountkit
 from mountkit.config import settings, timeouts
 from mountkit.proof.committer import Prover
 from support.rig import MOUNTING
-from support.versity import Versity
 
-BUCKET = "bench"
 MIB = 1024 * 1024
 
 
@@ -74,22 +73,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    binary = shutil.which("versitygw") or sys.exit(
-        "versitygw is not on PATH; see .ci/setup --tools"
-    )
-    with tempfile.TemporaryDirectory(prefix="mkb-") as name:
-        scratch = Path(name)
-        with Versity(scratch / "store", binary) as server:
-            os.environ.update(
-                MOUNTKIT_STATE_DIR=str(scratch / "s"),
-                MOUNTKIT_CACHE_DIR=str(scratch / "c"),
-                MOUNTKIT_ENDPOINT_URL=server.endpoint_url,
-                **server.environment(),
-            )
-            (scratch / "store" / BUCKET).mkdir()
-            rounds = [
-                round_of(number, arguments.size * MIB, scratch) for number in range(arguments.pairs)
-            ]
+    with stage() as there:
+        rounds = [
+            round_of(number, arguments.size * MIB, there.scratch)
+            for number in range(arguments.pairs)
+        ]
     rows = {}
     for place in ("local", *MOUNTING):
         save, proof = (

@@ -20,7 +20,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from math import log10
@@ -31,16 +30,16 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from stage import BUCKET, stage
+
 import mountkit
 from mountkit.config import settings, timeouts
 from mountkit.proof.committer import Prover
 from support.rig import MOUNTING
-from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-BUCKET = "bench"
 SMALL = 4096
 MB = 1_000_000
 MIB = 1024 * 1024
@@ -190,44 +189,30 @@ def _logarithmic(values: Sequence[float], low: int, high: int) -> Callable[[floa
 
 def measure(arguments: argparse.Namespace) -> list[Row]:
     """Each number of files and each size, on each backend."""
-    binary = shutil.which("versitygw") or sys.exit(
-        "versitygw is not on PATH; see .ci/setup --tools"
-    )
     wanted = [(number, SMALL) for number in arguments.files]
     wanted += [(1, megabytes * MB) for megabytes in arguments.size]
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="mkb-", dir=arguments.directory) as name:
-        scratch = Path(name)
-        log = scratch / "requests.log"
-        with Versity(scratch / "store", binary, "--access-log", str(log)) as server:
-            os.environ.update(
-                MOUNTKIT_STATE_DIR=str(scratch / "s"),
-                MOUNTKIT_CACHE_DIR=str(scratch / "c"),
-                MOUNTKIT_ENDPOINT_URL=server.endpoint_url,
-                **server.environment(),
-            )
-            place = server.data / BUCKET
-            place.mkdir()
-            for files, size in wanted:
-                for backend in arguments.backend:
-                    found = []
-                    for number in range(arguments.pairs):
-                        print(f"{backend}: {files} x {size / MB:g} MB", file=sys.stderr)
-                        prefix = f"{backend}-{files}-{size}-{number}"
-                        words = ["--prove", backend, f"s3://{BUCKET}/{prefix}"]
-                        words += [str(scratch / f"m-{prefix}"), str(files), str(size)]
-                        asked = log.read_bytes().count(b"\n") if log.exists() else 0
-                        told = subprocess.run(
-                            [sys.executable, __file__, *words],
-                            check=True,
-                            timeout=LIMIT_SECONDS,
-                            stdout=subprocess.PIPE,
-                        )
-                        more = log.read_bytes().count(b"\n") - asked
-                        found.append(Row(**{**json.loads(told.stdout), "requests": more}))
-                        shutil.rmtree(place / prefix)
-                        shutil.rmtree(scratch / "c", ignore_errors=True)
-                    rows.append(median(found))
+    with stage(arguments.directory) as there:
+        for files, size in wanted:
+            for backend in arguments.backend:
+                found = []
+                for number in range(arguments.pairs):
+                    print(f"{backend}: {files} x {size / MB:g} MB", file=sys.stderr)
+                    prefix = f"{backend}-{files}-{size}-{number}"
+                    words = ["--prove", backend, f"s3://{BUCKET}/{prefix}"]
+                    words += [str(there.scratch / f"m-{prefix}"), str(files), str(size)]
+                    asked = there.asked()
+                    told = subprocess.run(
+                        [sys.executable, __file__, *words],
+                        check=True,
+                        timeout=LIMIT_SECONDS,
+                        stdout=subprocess.PIPE,
+                    )
+                    more = there.asked() - asked
+                    found.append(Row(**{**json.loads(told.stdout), "requests": more}))
+                    shutil.rmtree(there.server.data / BUCKET / prefix)
+                    shutil.rmtree(there.scratch / "c", ignore_errors=True)
+                rows.append(median(found))
     return rows
 
 

@@ -26,7 +26,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -38,15 +37,15 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from stage import BUCKET, Stage, stage
+
 from mountkit.linux import mount_table
 from mountkit.timing import wait_until
-from support.versity import Versity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRAINING = Path(__file__).with_name("peers_training.py")
-BUCKET = "bench"
 WAYS = (
     "local disk",
     "boto3",
@@ -113,11 +112,11 @@ class Memory:
 class Peers:
     """The store, and the ways into it."""
 
-    def __init__(self, server: Versity, scratch: Path, log: Path, s3fs: Path | None) -> None:
+    def __init__(self, there: Stage, s3fs: Path | None) -> None:
         self._s3fs = s3fs
-        self._server = server
-        self._scratch = scratch
-        self._log = log
+        self._server = there.server
+        self._scratch = there.scratch
+        self._asked = there.asked
         self._count = 0
 
     def measure(self, way: str, megabytes: int, saves: int) -> Row:
@@ -221,9 +220,6 @@ class Peers:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
 
-    def _asked(self) -> int:
-        return self._log.read_bytes().count(b"\n") if self._log.exists() else 0
-
 
 def _mounted(place: Path) -> bool:
     return mount_table.at(str(place)) is not None
@@ -325,29 +321,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path)
     arguments = parser.parse_args()
-    binary = shutil.which("versitygw") or sys.exit(
-        "versitygw is not on PATH; see .ci/setup --tools"
-    )
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="mkb-", dir=arguments.directory) as name:
-        scratch = Path(name)
-        log = scratch / "requests.log"
-        with Versity(scratch / "store", binary, "--access-log", str(log)) as server:
-            os.environ.update(
-                MOUNTKIT_STATE_DIR=str(scratch / "s"),
-                MOUNTKIT_CACHE_DIR=str(scratch / "c"),
-                **server.environment(),
-            )
-            (server.data / BUCKET).mkdir()
-            peers = Peers(server, scratch, log, arguments.s3fs)
-            for megabytes in arguments.size:
-                for way in arguments.way:
-                    why = missing(way, arguments.s3fs)
-                    print(f"{megabytes} MB, {way}{': ' if why else ''}{why}", file=sys.stderr)
-                    if not why:
-                        rows.append(peers.measure(way, megabytes, arguments.saves))
+    with stage(arguments.directory) as there:
+        peers = Peers(there, arguments.s3fs)
+        for megabytes in arguments.size:
+            for way in arguments.way:
+                why = missing(way, arguments.s3fs)
+                print(f"{megabytes} MB, {way}{': ' if why else ''}{why}", file=sys.stderr)
+                if not why:
+                    rows.append(peers.measure(way, megabytes, arguments.saves))
     print(table(rows))
     if arguments.json:
         told: list[dict[str, Any]] = [asdict(row) for row in rows]

@@ -88,6 +88,13 @@ def place(rig: DirectRig) -> Place:
     return found
 
 
+def saving(rig: DirectRig, folder: Path, *how: str) -> list[str]:
+    """The command that runs SAVE."""
+    program = rig.work / "save.py"
+    program.write_text(SAVE)
+    return [rig.python, str(program), str(folder), *how]
+
+
 def torn_from(rig: DirectRig, *actions: str) -> Job:
     """A run that stands still after these actions."""
     # Each look at a disk that does not answer takes its time.
@@ -147,9 +154,7 @@ def test_what_a_killed_run_has_left_is_the_next_ones_to_prove(rig: DirectRig, pl
 def test_what_a_library_writes_is_compared_with_what_it_was_given(
     rig: DirectRig, place: Place
 ) -> None:
-    program = rig.work / "save.py"
-    program.write_text(SAVE)
-    words = [rig.python, str(program), str(rig.target / "checkpoint-10")]
+    words = saving(rig, rig.target / "checkpoint-10")
     line = 'echo "{\\"global_step\\": 10}" > trainer_state.json'
     shell = f'"$@" && cd {rig.target}/checkpoint-10 && {line}'
     answer = rig.run(place.url, ["sh", "-c", shell, "sh", *words])
@@ -167,11 +172,9 @@ def test_what_a_library_writes_is_compared_with_what_it_was_given(
 def test_a_write_that_failed_and_was_passed_over_is_named_until_it_is_mended(
     rig: DirectRig, place: Place
 ) -> None:
-    program = rig.work / "save.py"
-    program.write_text(SAVE)
     folder = rig.target / "checkpoint-10"
     shell = f'"$@" && echo "{{\\"global_step\\": 10}}" > {folder}/trainer_state.json'
-    words = ["sh", "-c", shell, "sh", rig.python, str(program), str(folder), "full"]
+    words = ["sh", "-c", shell, "sh", *saving(rig, folder, "full")]
     answer = rig.run(place.url, words)
     assert "passed over" in answer.out, answer
     # The next run reads the same file, and nothing but its writer's word tells that it is torn.
@@ -188,10 +191,8 @@ def test_a_write_that_failed_and_was_passed_over_is_named_until_it_is_mended(
 def test_a_save_in_which_a_run_was_killed_is_told_of_and_holds_up_no_later_run(
     rig: DirectRig, place: Place
 ) -> None:
-    program = rig.work / "save.py"
-    program.write_text(SAVE)
     folder = rig.target / "checkpoint-10"
-    cut = rig.run(place.url, [rig.python, str(program), str(folder), "full", "killed"])
+    cut = rig.run(place.url, saving(rig, folder, "full", "killed"))
     assert cut.code not in {0, 75}, cut
     assert "checkpoint-10/more.safetensors" in cut.err
     later = rig.go("exit:0")
@@ -207,16 +208,16 @@ def test_a_save_in_which_a_run_was_killed_is_told_of_and_holds_up_no_later_run(
 
 @pytest.mark.fault(35)
 def test_what_is_dated_before_its_run_is_proven_all_the_same(rig: DirectRig, place: Place) -> None:
-    job = torn_from(rig, "save:10")
-    kill_all(rig, job)
-    # As if the clock of the disk had been ahead, and had been set since.
+    job = rig.begin(place.url, rig.light("say:there", "wait:go", "save:20"))
+    rig.await_word("there", job)
+    # As if the clock of the disk had been ahead, and were set now.
     [noted] = rig.state.glob(f"*/{baseline.BASELINE_NAME}")
     content = json.loads(noted.read_text())
-    noted.write_text(json.dumps({**content, "ahead": content["ahead"] + 3600}))
-    answer = rig.go("save:20")
+    noted.write_text(json.dumps({**content, "at": 0.0, "ahead": content["ahead"] + 3600}))
+    rig.say("go")
+    answer = job.wait()
     assert answer.code == 0, answer
-    for step in (10, 20):
-        place.assert_proven(f"checkpoint-{step}", checkpoint(step))
+    place.assert_proven("checkpoint-20", checkpoint(20))
 
 
 def test_a_file_is_added_to_a_proven_checkpoint(rig: DirectRig, place: Place) -> None:

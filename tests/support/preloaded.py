@@ -1,10 +1,8 @@
-"""Processes that have loaded what takes long to load, and fork for each program that needs it.
+"""A process that has torch and transformers loaded, and forks for each script that needs them.
 
-One has torch and transformers, and runs scripts: ``fuse/scripts/forked.py`` is what mountkit runs
-in a script's place. One has mountkit, and runs its commands: ``Forked`` is what a test has of it
-in a ``Popen``'s place. Loading takes more processor time than most tests have to spare. All workers
-of a run share these processes, which end when the last of them does. What is about the start of a
-Python is tested with a real one.
+Loading them takes more processor time than most tests have to spare. All workers of a run share
+one such process, which ends when the last of them does. ``fuse/scripts/forked.py`` is what mountkit
+runs in the script's place; what is about the start of a Python is tested with a real one.
 """
 
 from __future__ import annotations
@@ -16,10 +14,7 @@ import gc
 import importlib
 import json
 import os
-import pkgutil
-import re
 import runpy
-import select
 import selectors
 import shutil
 import signal
@@ -31,17 +26,14 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 CLIENT = Path(__file__).resolve().parents[1] / "fuse" / "scripts" / "forked.py"
-PACKAGE = Path(__file__).resolve().parents[2]
-TRAINER = "trainer"
-COMMANDS = "commands"
 # In this order, as train.py has them; and what it or mountkit would load in the course of a run.
-OF_A_TRAINER = (
+MODULES = (
     "torch",
     "transformers.trainer",
     "transformers.models.gpt2.modeling_gpt2",
@@ -49,8 +41,6 @@ OF_A_TRAINER = (
     "botocore.session",
     "msgspec",
 )
-# Scripts of mountkit's own, and what needs transformers.
-NO_COMMANDS = re.compile(r".*(_child|__main__)|mountkit\.(demo|examples|training)(\..*)?")
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"alone-{os.getpid()}"
 LOAD_SECONDS = 200.0
 FIRST_LEASE_SECONDS = 60.0
@@ -63,7 +53,7 @@ LEASE = b"test"
 
 def command(python: str, script: Path, words: Sequence[str]) -> list[str]:
     """The command line that runs a script in a fork."""
-    return [python, "-S", str(CLIENT), address(TRAINER), str(script), *words]
+    return [python, "-S", str(CLIENT), address(), str(script), *words]
 
 
 def program(python: str, folder: Path, text: str, words: Sequence[str]) -> list[str]:
@@ -73,85 +63,26 @@ def program(python: str, folder: Path, text: str, words: Sequence[str]) -> list[
     return command(python, script, words)
 
 
-class Forked:
-    """A mountkit command in a fork; as a ``Popen``, but it is no child of this process."""
-
-    def __init__(
-        self,
-        words: Sequence[str],
-        env: Mapping[str, str],
-        cwd: Path,
-        out: IO[bytes],
-        err: IO[bytes],
-    ) -> None:
-        self.args = ["-m", "mountkit", *words]
-        self.returncode: int | None = None
-        umask = os.umask(0)
-        os.umask(umask)
-        request = {"argv": self.args, "env": dict(env), "cwd": str(cwd), "umask": umask}
-        content = json.dumps(request).encode()
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.settimeout(LOAD_SECONDS)
-        self._server.connect(address(COMMANDS))
-        with Path(os.devnull).open("rb") as nothing:
-            streams = [stream.fileno() for stream in (nothing, out, err)]
-            socket.send_fds(self._server, [len(content).to_bytes(4, "big")], streams)
-            self._server.sendall(content)
-        self.pid = self._number()
-
-    def poll(self) -> int | None:
-        """Its code once it has ended, that of a signal below 0."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.wait(0)
-        return None
-
-    def wait(self, timeout: float = LOAD_SECONDS) -> int:
-        """Its code, once it has ended. Raises TimeoutExpired."""
-        if self.returncode is None:
-            if not select.select([self._server], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(self.args, timeout)
-            self.returncode = os.waitstatus_to_exitcode(self._number())
-            self._server.close()
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def _number(self) -> int:
-        told = self._server.recv(4)
-        assert told, "The process that forks for mountkit's commands is gone."
-        return int.from_bytes(told, "big")
-
-
 @functools.cache
-def address(kind: str) -> str:
+def address() -> str:
     """Where it listens; it is started if no other worker of this run has done so."""
     from filelock import FileLock
 
-    place = Path(tempfile.gettempdir()) / f"mk-{kind}-{RUN}"
+    place = Path(tempfile.gettempdir()) / f"mk-loaded-{RUN}"
     place.mkdir(mode=0o700, exist_ok=True)
     with FileLock(place / "lock", timeout=LOAD_SECONDS):
         if not (place / "socket").exists():
-            _start(place, kind)
+            _start(place)
         _lease(place)
     return str(place / "socket")
 
 
-def _start(place: Path, kind: str) -> None:
+def _start(place: Path) -> None:
     # It is no daemon of the test that happens to be the first.
     env = {name: value for name, value in os.environ.items() if name != "MOUNTKIT_TEST_RUN"}
-    env["PYTHONPATH"] = str(PACKAGE)
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(place), kind],
+            [sys.executable, __file__, str(place)],
             env=env,
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -164,7 +95,7 @@ def _start(place: Path, kind: str) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             process.wait()
-            raise AssertionError(f"{kind}: not loaded: {(place / 'log').read_text()}")
+            raise AssertionError(f"torch was not loaded: {(place / 'log').read_text()}")
         time.sleep(0.05)
 
 
@@ -187,7 +118,6 @@ class Request:
     argv: list[str]
     env: dict[str, str]
     cwd: str
-    umask: int
     streams: list[int]
 
 
@@ -250,7 +180,6 @@ class Server:
                     self._leave()
                     return request
                 self._scripts[pid] = connection
-                connection.sendall(pid.to_bytes(4, "big"))
         for stream in streams:
             os.close(stream)
         self._selector.register(connection, selectors.EVENT_READ)
@@ -306,16 +235,14 @@ def become(request: Request) -> None:
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(request.cwd)
-    os.umask(request.umask)
     os.environ.clear()
     os.environ.update(request.env)
     time.tzset()
     sys.argv = request.argv
     paths = [path for path in request.env.get("PYTHONPATH", "").split(os.pathsep) if path]
     here = str(Path(__file__).parent)
-    first = request.cwd if request.argv[0] == "-m" else str(Path(request.argv[0]).parent)
     sys.path[:] = [
-        first,
+        str(Path(request.argv[0]).parent),
         *paths,
         *(path for path in sys.path if path not in {here, *paths}),
     ]
@@ -325,18 +252,11 @@ def become(request: Request) -> None:
         importlib.import_module("sitecustomize")
 
 
-def run(argv: Sequence[str]) -> None:
-    """Run a script, or ``-m`` with a module, and end as an interpreter does.
-
-    What was loaded before is not taken apart.
-    """
+def run(script: str) -> None:
+    """Run it, and end as an interpreter does, without taking apart what was loaded before."""
     code: object = 0
     try:
-        if argv[0] == "-m":
-            sys.argv = list(argv[1:])
-            runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(argv[0], run_name="__main__")
+        runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         code = end.code
         if code is not None and not isinstance(code, int):
@@ -355,34 +275,15 @@ def run(argv: Sequence[str]) -> None:
     os._exit(int(code or 0) & 0xFF)
 
 
-def load(kind: str) -> None:
-    """Load what its programs would, one after the other."""
-    if kind == TRAINER:
-        for name in OF_A_TRAINER:
-            importlib.import_module(name)
-        return
-    import mountkit
-
-    for module in pkgutil.walk_packages(mountkit.__path__, "mountkit."):
-        if not NO_COMMANDS.fullmatch(module.name):
-            importlib.import_module(module.name)
-    from mountkit.spec import Source, StoreOptions
-    from mountkit.store.s3.store import S3Store
-
-    # The model of S3, which is read once in a process.
-    where = StoreOptions("http://127.0.0.1:1", "us-east-1")
-    S3Store(Source("s3", "bucket", ""), where).client()
-
-
 def main() -> None:
-    place, kind = sys.argv[1:]
-    load(kind)
+    for module in MODULES:
+        importlib.import_module(module)
     # What every fork would go through again, and copy by that.
     gc.freeze()
-    request = Server(Path(place)).serve()
+    request = Server(Path(sys.argv[1])).serve()
     if request is not None:
         become(request)
-        run(request.argv)
+        run(request.argv[0])
 
 
 if __name__ == "__main__":

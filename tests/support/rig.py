@@ -33,7 +33,6 @@ from mountkit.state.registry import State
 from mountkit.supervision import probe_child
 from support import in_process
 from support.gate import Gate
-from support.preloaded import Forked
 from support.proxy import Proxy
 from support.versity import PRIVATE
 
@@ -51,7 +50,6 @@ PACKAGE = Path(mountkit.__file__).resolve().parent.parent
 MANIFEST = "mountkit-manifest.json"
 #: The backends that mount a store; into the other one a training saves itself.
 MOUNTING = tuple(name for name in backends.NAMES if backends.load(name).mounts)
-MOUNTKIT = (sys.executable, "-m", "mountkit")
 LIMIT_SECONDS = 120.0
 END_SECONDS = 15.0
 
@@ -102,28 +100,16 @@ class Answer:
 
 
 class Job:
-    """A command that runs; one of mountkit that mounts nothing in a fork of what has it loaded."""
+    """A command that runs."""
 
     def __init__(
-        self,
-        words: Iterable[str],
-        env: Mapping[str, str],
-        cwd: Path,
-        limit: float,
-        log: Path,
+        self, words: Iterable[str], env: Mapping[str, str], cwd: Path, limit: float, log: Path
     ) -> None:
         self.words = tuple(words)
         self._out, self._err = log.with_suffix(".out"), log.with_suffix(".err")
         self._limit = limit
         self._began = time.monotonic()
-        self.process: subprocess.Popen[bytes] | Forked
-        # What a run meets depends on when it comes; and the supervisor that `mount` leaves would
-        # have nothing by which it is told for a test's.
-        forks = self.words[:3] == MOUNTKIT and self.words[3:4] not in {("run",), ("mount",)}
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            if forks and env.get("PYTHONPATH") == str(PACKAGE):
-                self.process = Forked(self.words[3:], env, cwd, out, err)
-                return
             self.process = subprocess.Popen(
                 self.words,
                 env=dict(env),
@@ -268,7 +254,6 @@ class Rig:
     _bucket: str = ""
     _count: int = 0
     _gates: list[Gate | Proxy] = field(default_factory=list)
-    _jobs: list[Job] = field(default_factory=list)
 
     @classmethod
     def make(cls, backend: str, server: Server) -> Rig:
@@ -348,9 +333,7 @@ class Rig:
     def start(self, *words: str | Path, limit: float = LIMIT_SECONDS, **env: str | None) -> Job:
         self._count += 1
         log = self.logs / f"{self._count:02}"
-        job = Job(map(str, words), self.environment(**env), self.work, limit, log)
-        self._jobs.append(job)
-        return job
+        return Job(map(str, words), self.environment(**env), self.work, limit, log)
 
     def mountkit(self, *words: str | Path, limit: float = 60.0, **env: str | None) -> Answer:
         """A mountkit command, to its end."""
@@ -577,12 +560,8 @@ class Rig:
     def processes(self) -> dict[psutil.Process, str]:
         """What this test has started and still runs, by its directory's name."""
         found = {}
-        # A fork has the command line and the environment of what it is a fork of.
-        forks = {job.process.pid: job for job in self._jobs if not job.ended()}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.pid in forks:
-                    found[process] = f"{process.pid} {' '.join(forks[process.pid].words)}"
                 if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 words = " ".join(process.cmdline())

@@ -70,11 +70,11 @@ class DirectControl:
         """Note what is there, unless a run that came to no end has noted it, and goes on now."""
         before = baseline.read(self._state.path)
         found = self._walk()
-        if before is not None and before.top[1] == found.top[1]:
-            # A disk may have another number since.
-            baseline.write(self._state.path, replace(before, top=found.top))
-            return
         ahead = self._clock_ahead()
+        if before is not None and before.top[1] == found.top[1]:
+            # A disk may have another number since, and another clock.
+            baseline.write(self._state.path, replace(before, top=found.top, ahead=ahead))
+            return
         began = time.time()
         # In the place of a directory with something to prove, all that is there has to be.
         files = {} if before is not None else {each.path: each.stamp for each in found.files}
@@ -264,7 +264,7 @@ class DirectControl:
         """The file system shows what is there."""
 
     def _clock_ahead(self) -> float:
-        """By how much the clock of the file system is before ours, in seconds."""
+        """By how many seconds the clock of the file system is ahead of ours."""
         name = f"{PROBE_NAME}{secrets.token_hex(8)}"
         problem, ahead = mount_io.clock_ahead(self._top, name, TRIAL_SECONDS)
         if problem:

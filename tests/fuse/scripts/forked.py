@@ -17,9 +17,7 @@ FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signa
 
 def main() -> None:
     address, *argv = sys.argv[1:]
-    umask = os.umask(0)
-    os.umask(umask)
-    request = {"argv": argv, "env": dict(os.environ), "cwd": str(Path.cwd()), "umask": umask}
+    request = {"argv": argv, "env": dict(os.environ), "cwd": str(Path.cwd())}
     content = json.dumps(request).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
@@ -27,11 +25,10 @@ def main() -> None:
             signal.signal(number, lambda number, _: server.sendall(bytes([number])))
         socket.send_fds(server, [len(content).to_bytes(4, "big")], [0, 1, 2])
         server.sendall(content)
-        # Which process it is, and how it ended.
-        told = [server.recv(4), server.recv(4)]
-    if not all(told):
+        told = server.recv(4)
+    if len(told) < 4:
         sys.exit("The process that had torch loaded is gone.")
-    status = int.from_bytes(told[1], "big")
+    status = int.from_bytes(told, "big")
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:

@@ -20,7 +20,8 @@ from mountkit.errors import (
 )
 from mountkit.events import CheckpointProven, FileProven, Problem, ProofStarted
 from mountkit.proof import committer
-from mountkit.proof.committer import NAMED, Prover, not_proven
+from mountkit.proof.committer import Prover
+from mountkit.proof.report import NAMED, not_proven
 from mountkit.store import checksums
 from support.fakes import FakeMount, astray
 
