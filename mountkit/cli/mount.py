@@ -126,7 +126,7 @@ def stay(
     """
     from mountkit.cli.console import say
     from mountkit.errors import MountUnavailableError, NotDurableError
-    from mountkit.runner.run import Naming
+    from mountkit.runner.run import Naming, where_left
 
     spec = session.mount.spec
     try:
@@ -145,11 +145,11 @@ def stay(
     report = session.finish(observer, ended_well=False, deadline=deadline, drained=naming)
     naming(report)
     if not report.complete:
+        left = where_left(spec)
         raise NotDurableError(
             f"{spec.target} is not proven to be in the store: {len(report.unproven)} in all, named "
             "above.",
-            hint=f"What waits for its upload stays in {spec.cache_dir} until the same mount is "
-            "made again.",
+            hint=f"{left[0].upper()}{left[1:]}.",
             unproven=report.unproven,
         )
     if session.supervisor.error is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountkit import backends
+from mountkit.backends.base import CacheLostError
 from mountkit.config.environment import search_path
 from mountkit.errors import ConfigurationError, MountUnavailableError
 from mountkit.events import Observer, Problem
@@ -65,19 +66,29 @@ def mount_anew(
         else tuple(each.occurrence for each in directory.bypassed.found())
     )
     began = time.time()
+    try:
+        adopted = (
+            _adopted(mounter, found.unproven, before, killed=earlier is not None)
+            if takes_over
+            else _waiting(mounter)
+        )
+    except CacheLostError:
+        # This says it, once: another try has to get on.
+        if not mounter.backend.mounts:
+            directory.begin_elsewhere()
+        raise
     record = MountRecord(
         mounter.spec,
         MOUNTING,
         now(),
         ProcessIdentity.mine(),
         began=began,
-        adopted=_adopted(mounter, found.unproven, before, killed=earlier is not None)
-        if takes_over
-        else _waiting(mounter),
+        adopted=adopted,
         # What was being saved when that mount ended, however it did, is torn.
         lost=(*before.lost, began) if before is not None else (),
         unproven_before=found.unproven,
         unproven=before.unproven if before is not None else (),
+        named=before.named if before is not None else 0.0,
         store_began=found.store_time,
         covered=earlier.covered if earlier is not None else "",
     )

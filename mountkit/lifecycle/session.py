@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -203,7 +204,7 @@ class Session:
     def _note_unproven(self, record: MountRecord, report: DrainReport) -> None:
         paths = tuple(problem.path for problem in report.unproven)
         try:
-            self.mount.directory.write(replace(record, unproven=paths))
+            self.mount.directory.write(replace(record, unproven=paths, named=time.time()))
         except OSError as error:
             # They are named to whoever runs this; only the next mount does not know of them.
             logger.warning("mountkit: what is not proven cannot be noted: %s", error)

@@ -145,18 +145,18 @@ def _told(
     """
     unfinished = NOT_DURABLE if asked else code or NOT_DURABLE
     if report is None:
-        say(_left(spec))
+        say(where_left(spec))
         return unfinished
     naming(report)
     if not report.complete:
-        say(f"not all of it is proven to be in {spec.source.url}; {_left(spec)}")
+        say(f"not all of it is proven to be in {spec.source.url}; {where_left(spec)}")
         return unfinished
     files = f"{report.files} file{'' if report.files == 1 else 's'}"
     say(f"all that was written is proven to be in {spec.source.url}: {files}")
     return code
 
 
-def _left(spec: MountSpec) -> str:
+def where_left(spec: MountSpec) -> str:
     """Where what did not get into the store is now."""
     backend = backends.load(spec.backend)
     if backend.write_back:

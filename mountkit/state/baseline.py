@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BASELINE_NAME = "baseline.json"
-ANY_DEVICE = -1
+# Of a directory's device or inode: whatever the run finds that goes on.
+ANY = -1
 
 Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """A file that an earlier run was writing when it was killed, as the next run found it.
+
+    ``at`` is when that write began, in seconds since the epoch, which tells it from a later one.
+    ``stamp`` is that of the file, or zeros where there was none. ``told`` says that a run has named
+    it as unproven.
+    """
+
+    at: float
+    stamp: Stamp
+    told: bool
+
+    @property
+    def inode(self) -> int:
+        """0 where there was no file."""
+        return self.stamp[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +47,9 @@ class Baseline:
 
     ``at`` is when that was, in seconds since the epoch. ``ahead`` is by how many seconds the file
     system's clock was ahead of this machine's as the run began that saves there now. ``top`` is
-    what the directory can be told by: its device, which is ``ANY_DEVICE`` until the run that goes
-    on has seen it, and its inode. ``lost`` says how the directory was lost since; "" if it was not.
+    what the directory can be told by, its device and its inode; each is ``ANY`` until the run that
+    goes on has seen it. ``run`` is when that run began. ``lost`` says how the directory was lost
+    since; "" if it was not. ``cut_off`` has the files of saves in which earlier runs were killed.
     """
 
     at: float
@@ -36,10 +57,12 @@ class Baseline:
     files: Mapping[str, Stamp]
     top: tuple[int, int] = (0, 0)
     lost: str = ""
+    run: float = 0.0
+    cut_off: Mapping[str, CutOff] = field(default_factory=dict)
 
     def is_of(self, top: tuple[int, int]) -> bool:
         """Whether it tells of the directory with that device and inode."""
-        return self.top[1] == top[1] and self.top[0] in {ANY_DEVICE, top[0]}
+        return all(known in {ANY, seen} for known, seen in zip(self.top, top, strict=True))
 
 
 def write(directory: Path, baseline: Baseline) -> None:
@@ -52,6 +75,10 @@ def write(directory: Path, baseline: Baseline) -> None:
         "ahead": baseline.ahead,
         "top": list(baseline.top),
         "lost": baseline.lost,
+        "run": baseline.run,
+        "cut_off": {
+            path: [each.at, *each.stamp, each.told] for path, each in baseline.cut_off.items()
+        },
         "files": {path: list(stamp) for path, stamp in baseline.files.items()},
     }
     json_file.replace(directory / BASELINE_NAME, content)
@@ -83,7 +110,14 @@ def begin_anew(directory: Path) -> None:
     """
     known = read(directory)
     if known is not None:
-        write(directory, replace(known, lost="", top=(ANY_DEVICE, known.top[1])))
+        write(directory, replace(known, lost="", top=(ANY, known.top[1]), run=ANY))
+
+
+def begin_elsewhere(directory: Path) -> None:
+    """That the directory is another one now has been said: all that is there is to be proven."""
+    known = read(directory)
+    if known is not None:
+        write(directory, replace(known, lost="", top=(ANY, ANY), files={}))
 
 
 @lru_cache(maxsize=8)
@@ -95,12 +129,19 @@ def _read(path: Path, version: tuple[int, int]) -> Baseline | None:  # noqa: ARG
     try:
         files = {name: _stamp(stamp) for name, stamp in content["files"].items()}
         device, inode = map(int, content["top"])
-        return Baseline(content["at"], content["ahead"], files, (device, inode), content["lost"])
+        cut_off = {name: _cut_off(words) for name, words in content.get("cut_off", {}).items()}
+        at, ahead, run = content["at"], content["ahead"], content.get("run", 0.0)
+        return Baseline(at, ahead, files, (device, inode), content["lost"], run, cut_off)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigurationError(
             f"{path} cannot be read: {error}.",
             hint=f"It tells what was there before a run; to do without: rm {os.fspath(path)}",
         ) from error
+
+
+def _cut_off(words: list[float]) -> CutOff:
+    at, *stamp, told = words
+    return CutOff(float(at), _stamp(list(map(int, stamp))), bool(told))
 
 
 def _stamp(words: list[int]) -> Stamp:

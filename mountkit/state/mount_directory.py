@@ -103,6 +103,15 @@ class StateDirectory:
         """The last record of a mount that came to no end, or to one before all was proven."""
         return self.read() or self._read(UNPROVEN_NAME)
 
+    def begin_elsewhere(self) -> None:
+        """That a directory which was saved into is another one now has been said.
+
+        What is known of the files of the one before is not known of those there now.
+        """
+        baseline.begin_elsewhere(self.path)
+        for name in (JOURNAL_NAME, READ_NAME):
+            (self.path / name).unlink(missing_ok=True)
+
     def last(self) -> MountRecord | None:
         """The last record of the last mount, however it ended, until the next one begins.
 

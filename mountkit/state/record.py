@@ -58,8 +58,10 @@ class MountRecord:
     strays_before: tuple[tuple[str, str], ...] = ()
     # Checkpoints that had no manifest before anything was written through this mount.
     unproven_before: tuple[str, ...] = ()
-    # Files that the last drain could not prove, for the next mount to take up.
+    # Files that the last drain could not prove, for the next mount to take up; and when it named
+    # them, in seconds since the epoch.
     unproven: tuple[str, ...] = ()
+    named: float = 0.0
     # When the mount was made by the store's clock, in seconds since the epoch.
     store_began: float = 0.0
     # What somebody else has had mounted over it: what was written there is not in the store.
@@ -76,10 +78,12 @@ def parse(content: dict[str, Any], place: Path) -> MountRecord:
     Raises ConfigurationError if it is damaged; the message names ``place``.
     """
     try:
-        named = {name: content[name] for name in MountRecord.__dataclass_fields__}
-        # Earlier versions wrote down the name of a file that bypassed the mount, and no mark.
-        before = [[each, ""] if isinstance(each, str) else each for each in named["strays_before"]]
-        record = msgspec.convert({**named, "strays_before": before}, MountRecord, strict=False)
+        # Earlier versions did not write down when they named what they could not prove.
+        content = {"named": 0.0, **content}
+        fields = {name: content[name] for name in MountRecord.__dataclass_fields__}
+        # Nor more than the name of a file that bypassed the mount.
+        before = [[each, ""] if isinstance(each, str) else each for each in fields["strays_before"]]
+        record = msgspec.convert({**fields, "strays_before": before}, MountRecord, strict=False)
     except (KeyError, TypeError, ValueError) as error:
         why = str(error) if isinstance(error, msgspec.ValidationError) else repr(error)
         raise ConfigurationError(

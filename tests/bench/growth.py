@@ -213,6 +213,8 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
                     shutil.rmtree(there.server.data / BUCKET / prefix)
                     shutil.rmtree(there.scratch / "c", ignore_errors=True)
                 rows.append(median(found))
+                # All of it takes its time, and what is known is not to be lost with the rest.
+                print(table(rows[-1:]).splitlines()[-1], file=sys.stderr)
     return rows
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from light import checkpoint
 
-from mountkit.names import LEASE_NAME
+from mountkit.names import LEASE_NAME, TRAINER_STATE
 from mountkit.state import baseline
 from mountkit.store.remote import rcd
 from support import every_store, preloaded
@@ -204,6 +204,43 @@ def test_a_save_in_which_a_run_was_killed_is_told_of_and_holds_up_no_later_run(
     assert again.code == 75, again
     assert "checkpoint-10/more.safetensors" in again.err
     assert place.manifest("checkpoint-10") is None
+
+
+@pytest.mark.fault(7, 11)
+def test_a_second_one_is_told_of_like_the_first_and_what_another_program_writes_is_looked_at(
+    rig: DirectRig, place: Place
+) -> None:
+    folder, victim = rig.target / "checkpoint-10", "checkpoint-10/more.safetensors"
+    killed = saving(rig, folder, "full", "killed")
+    # As with the whole machine: no drain of theirs names anything.
+    line = '"$@"; kill -9 $PPID; read _'
+    for _ in range(2):
+        rig.run(place.url, ["sh", "-c", line, "sh", *killed])
+        told = rig.go("exit:0")
+        assert told.code == 75, told
+        assert victim in told.err
+    line = 'echo 1 > "$0/new" && mv "$0/new" "$0/more.safetensors" && echo "$1" > "$0/$2"'
+    words = ["sh", "-c", line, str(folder), '{"global_step": 10}', TRAINER_STATE]
+    answer = rig.run(place.url, words)
+    assert answer.code == 0, answer
+    # Of two runs with a loss between them no checkpoint is made; but each file is looked at.
+    assert "checkpoint-10 is not a finished checkpoint" in answer.err
+    assert "3 files" in answer.err
+
+
+@pytest.mark.fault(7, 13)
+def test_where_another_directory_is_in_its_place_one_run_says_so_and_the_next_goes_on(
+    rig: DirectRig, place: Place
+) -> None:
+    kill_all(rig, torn_from(rig, "save:10"))
+    rig.target.rename(rig.target.with_name("old"))
+    rig.target.mkdir()
+    told = rig.go("save:20")
+    assert told.code == 69, told
+    assert "is another directory than the one it was" in told.err
+    answer = rig.go("save:20")
+    assert answer.code == 0, answer
+    place.assert_proven("checkpoint-20", checkpoint(20))
 
 
 @pytest.mark.fault(35)

@@ -28,7 +28,7 @@ from mountkit.names import (
     top_of,
 )
 from mountkit.state import baseline
-from mountkit.state.baseline import Baseline
+from mountkit.state.baseline import Baseline, CutOff
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.write_journal import READ_NAME, UNFINISHED, Journal, content_stamp
 from mountkit.store.checksums import REFERENCE, Digester, FileDigest
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from mountkit.backends.direct.walk import Found, Walked
     from mountkit.spec import MountSpec
+    from mountkit.state.record import MountRecord
     from mountkit.state.write_journal import Written
 
 # Of a file system that hangs; a large directory may take longer, and is told of meanwhile.
@@ -69,16 +70,45 @@ class DirectControl:
     def self_check(self) -> None:
         """Note what is there, unless a run that came to no end has noted it, and goes on now."""
         before = baseline.read(self._state.path)
+        record = self._state.last()
+        run = record.began if record is not None else 0.0
         found = self._walk()
-        ahead = self._clock_ahead()
-        if before is not None and before.top[1] == found.top[1]:
-            # A disk may have another number since, and another clock.
-            baseline.write(self._state.path, replace(before, top=found.top, ahead=ahead))
+        if before is not None and not before.is_of(found.top):
+            baseline.note_lost(self._state.path, self._another())
             return
-        began = time.time()
-        # In the place of a directory with something to prove, all that is there has to be.
-        files = {} if before is not None else {each.path: each.stamp for each in found.files}
-        baseline.write(self._state.path, Baseline(began, ahead, files, found.top))
+        if before is not None and before.run == run:
+            # The run goes on after an error. What was lost meanwhile stays lost.
+            return
+        ahead = self._clock_ahead()
+        if before is None:
+            files = {each.path: each.stamp for each in found.files}
+            noted = Baseline(time.time(), ahead, files, found.top, run=run)
+        else:
+            # A disk may have another number since, and another clock.
+            noted = replace(before, top=found.top, ahead=ahead, run=run)
+            noted = replace(noted, cut_off=self._cut_off(noted, found, record))
+        baseline.write(self._state.path, noted)
+
+    def _cut_off(
+        self, before: Baseline, walked: Walked, record: MountRecord | None
+    ) -> dict[str, CutOff]:
+        """The files of saves in which earlier runs were killed, before this one writes any."""
+        there = {found.path: found for found in walked.files}
+        named = dict.fromkeys(record.unproven, record.named) if record is not None else {}
+        cut_off = {}
+        for path, word in self._journal.read().items():
+            if not word.problem or word.stamp:
+                continue
+            found, known = there.get(path), before.cut_off.get(path)
+            if known is None or known.at != word.at:
+                stamp = found.stamp if found is not None else (0, 0, 0)
+                known = CutOff(word.at, stamp, told=False)
+            # Of this write, and of the file as it is: not of an earlier one at the same place.
+            changed = known.stamp[1] / 1e9 - before.ahead
+            if max(word.at, changed) < named.get(path, 0.0):
+                known = replace(known, told=True)
+            cut_off[path] = known
+        return cut_off
 
     def flush_uploads(self) -> Pending:
         """There is no queue; what a writer could not write to its end is lost."""
@@ -98,11 +128,10 @@ class DirectControl:
             raise self._lost(before.lost)
         walked = self._walk(below)
         if not before.is_of(walked.top):
-            reason = f"{printable(self._top)} is another directory than the one it was."
-            baseline.note_lost(self._state.path, reason)
-            raise self._lost(reason)
+            baseline.note_lost(self._state.path, self._another())
+            raise self._lost(self._another())
         noted = self._journal.read()
-        told = self._told(walked, noted)
+        told = _told(walked, noted, before.cut_off)
         changed = [
             found
             for found in walked.files
@@ -110,7 +139,10 @@ class DirectControl:
             and found.path not in told
             and not _is_mountkits(found)
         ]
-        problems = {each.path: _problem(each, noted.get(each.path)) for each in changed}
+        problems = {
+            each.path: _problem(each, noted.get(each.path), before.cut_off.get(each.path))
+            for each in changed
+        }
         self._problems = {path: why for path, why in problems.items() if why}
         # By this machine's clock. The two are compared once, and may drift apart by a little.
         files = tuple(
@@ -129,30 +161,8 @@ class DirectControl:
         }
         return files
 
-    def _told(self, walked: Walked, noted: Mapping[str, Written]) -> set[str]:
-        """Files of a save in which a run was killed, of which a run after it has told.
-
-        Their checkpoint is not finished, and nobody will ever prove it. At a step that no later run
-        saves again they would be lost for each run anew.
-        """
-        record = self._state.last()
-        if record is None or not record.unproven:
-            return set()
-        finished = {
-            top_of(found.path)
-            for found in walked.files
-            if found.path.rpartition("/")[2] == TRAINER_STATE
-        }
-        begun = (noted.get(path) for path in record.unproven)
-        return {
-            each.path
-            for each in begun
-            if each is not None
-            and each.problem == UNFINISHED
-            and each.at < record.began
-            and top_of(each.path)
-            and top_of(each.path) not in finished
-        }
+    def _another(self) -> str:
+        return f"{printable(self._top)} is another directory than the one it was."
 
     def _lost(self, reason: str) -> CacheLostError:
         return CacheLostError(
@@ -276,14 +286,46 @@ class DirectControl:
         return ahead
 
 
-def _problem(found: Found, noted: Written | None) -> str:
+def _told(
+    walked: Walked, noted: Mapping[str, Written], cut_off: Mapping[str, CutOff]
+) -> frozenset[str]:
+    """Files of a save in which a run was killed, as they were when a run after it told of them.
+
+    Their checkpoint is not finished, and nobody will ever prove it. At a step that no later run
+    saves again they would be lost for each run anew.
+    """
+    finished = {
+        top_of(found.path)
+        for found in walked.files
+        if found.path.rpartition("/")[2] == TRAINER_STATE
+    }
+
+    def is_told(found: Found) -> bool:
+        known, word = cut_off.get(found.path), noted.get(found.path)
+        return (
+            known is not None
+            and word is not None
+            and known.told
+            and known.stamp == found.stamp
+            and (word.problem, word.at) == (UNFINISHED, known.at)
+            and top_of(found.path) not in {"", *finished}
+        )
+
+    return frozenset(found.path for found in walked.files if is_told(found))
+
+
+def _problem(found: Found, noted: Written | None, cut_off: CutOff | None) -> str:
     """Why nothing can be proven of a file as it is; ""."""
     if found.link:
         return LEADS_OUT if found.out else LINK
     if noted is None or not noted.problem:
         return ""
     # Until it is written anew, or another one takes its place: whoever runs next reads it, too.
-    return noted.problem if noted.stamp in {"", f"{found.inode:x}"} else ""
+    if noted.stamp:
+        return noted.problem if noted.stamp == f"{found.inode:x}" else ""
+    # A killed writer noted none. As long as the inode is the same, its own bytes may be in there.
+    another = cut_off is not None and cut_off.at == noted.at and cut_off.inode != found.inode
+    return "" if another else noted.problem
 
 
 def _is_mountkits(found: Found) -> bool:

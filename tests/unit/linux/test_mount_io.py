@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 
 from mountkit.linux import mount_io
 
@@ -65,3 +67,17 @@ def test_how_far_a_clock_is_ahead_has_nothing_of_the_time_that_it_takes_to_ask(t
     # The kernel dates by ticks of up to 10 ms; the start of a Python takes longer.
     assert min(abs(ahead) for _, ahead in told) < 0.012
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nor_of_the_wait_for_a_server(tmp_path):
+    slow = "import os, time; write = os.write; os.write = lambda *a: (time.sleep(0.5), write(*a))\n"
+    words = [sys.executable, "-c", slow + mount_io.CLOCK, str(tmp_path), "asked"]
+    told = subprocess.run(words, capture_output=True, check=True, timeout=30, text=True)
+    assert abs(float(told.stdout)) < 0.012
+
+
+def test_a_clock_that_is_another_is_told(tmp_path):
+    slow = "import time; real = time.time; time.time = lambda: real() - 3600\n"
+    words = [sys.executable, "-c", slow + mount_io.CLOCK, str(tmp_path), "asked"]
+    told = subprocess.run(words, capture_output=True, check=True, timeout=30, text=True)
+    assert 3599 < float(told.stdout) < 3601

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -48,6 +49,22 @@ class Run:
         place = self.top / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
+
+    def next(self, *unproven: str) -> None:
+        """Another run, after one that was killed, or that has named these as unproven."""
+        named = {"unproven": unproven, "named": time.time()} if unproven else {}
+        self.record = replace(self.record, began=self.record.began + 5, **named)
+        self.state.begin()
+        self.state.write(self.record)
+        self.control.self_check()
+
+    def cut(self, path: str, data: bytes = b"cut") -> None:
+        """As a writer does that is killed."""
+        self.journal.begin(path)
+        self.write(path, data)
+
+    def lost(self) -> dict[str, str]:
+        return dict(self.control.flush_uploads().lost)
 
     def stamp(self, path: str) -> str:
         return stamp(str(self.top / path), whole=True)
@@ -126,6 +143,47 @@ class TestFiles:
         with pytest.raises(CacheLostError, match="another directory"):
             run.control.files()
 
+    def test_a_repair_finds_no_way_round_that(self, run):
+        run.control.self_check()
+        run.write("a")
+        run.top.rename(run.top.with_name("elsewhere"))
+        run.top.mkdir()
+        run.control.self_check()
+        with pytest.raises(CacheLostError, match="another directory"):
+            run.control.files()
+        run.top.rmdir()
+        run.top.with_name("elsewhere").rename(run.top)
+        run.control.self_check()
+        with pytest.raises(CacheLostError, match="another directory"):
+            run.control.files()
+
+    def test_once_that_is_said_all_in_the_other_one_is_to_be_proven(self, run):
+        run.write("old")
+        run.control.self_check()
+        run.cut("model")
+        run.top.rename(run.top.with_name("elsewhere"))
+        run.top.mkdir()
+        for name in ("old", "model"):
+            run.write(name)
+        run.state.begin()
+        with pytest.raises(CacheLostError, match="another directory"):
+            run.control.files()
+        run.state.begin_elsewhere()
+        run.next()
+        assert run.paths() == ["model", "old"]
+        assert run.lost() == {}
+
+    def test_what_an_earlier_version_noted_is_known(self, run):
+        run.control.self_check()
+        noted = run.state.path / baseline.BASELINE_NAME
+        content = json.loads(noted.read_text())
+        noted.write_text(
+            json.dumps({name: content[name] for name in ("at", "ahead", "top", "lost", "files")})
+        )
+        run.write("a")
+        run.next()
+        assert run.paths() == ["a"]
+
     def test_a_link_that_leads_out_holds_nothing_here(self, run, tmp_path):
         (tmp_path / "weights").write_bytes(b"data")
         run.control.self_check()
@@ -197,21 +255,78 @@ class TestReference:
 
     def test_a_save_that_a_killed_run_had_begun_is_not_lost_for_each_run_after_it(self, run):
         run.control.self_check()
-        run.journal.begin("checkpoint-3/model")
-        run.write("checkpoint-3/model", b"cut")
-        lost = (("checkpoint-3/model", UNFINISHED),)
-        assert run.control.flush_uploads().lost == lost
+        run.cut("checkpoint-3/model")
+        lost = {"checkpoint-3/model": UNFINISHED}
+        assert run.lost() == lost
         # The next run has not told of it yet.
-        later = replace(run.record, began=time.time() + 5)
-        run.state.write(later)
-        assert run.control.flush_uploads().lost == lost
-        run.state.write(replace(later, unproven=("checkpoint-3/model",)))
-        assert run.control.flush_uploads().lost == ()
-        # Nor does anybody say that it is proven.
-        assert run.control.files() == ()
+        run.next()
+        assert run.lost() == lost
+        for unproven in (("checkpoint-3/model",), ()):
+            run.next(*unproven)
+            assert run.lost() == {}
+            # Nor does anybody say that it is proven.
+            assert run.control.files() == ()
         # Whoever takes it for finished is told that it is not.
         run.write(f"checkpoint-3/{TRAINER_STATE}", b"{}")
-        assert run.control.flush_uploads().lost == lost
+        assert run.lost() == lost
+
+    def test_one_that_was_named_for_another_reason_is_still_to_be_told_of(self, run):
+        run.control.self_check()
+        run.write("checkpoint-3/model", b"whole")
+        run.next("checkpoint-3/model")
+        run.cut("checkpoint-3/model")
+        for _ in range(2):
+            run.next()
+            assert run.lost() == {"checkpoint-3/model": UNFINISHED}
+
+    def test_one_that_its_own_run_has_named_is_told_of(self, run):
+        run.control.self_check()
+        run.cut("checkpoint-3/model")
+        run.cut("checkpoint-3/other")
+        # Not as it is found by the next run, though.
+        named = ("checkpoint-3/model", "checkpoint-3/other")
+        run.record = replace(run.record, unproven=named, named=time.time())
+        run.write("checkpoint-3/other", b"more")
+        run.next()
+        assert run.lost() == {"checkpoint-3/other": UNFINISHED}
+
+    @pytest.mark.parametrize("same", [True, False])
+    def test_nor_is_a_second_one_at_the_same_place_told_of_by_the_first(self, run, same):
+        run.control.self_check()
+        run.cut("checkpoint-3/model")
+        run.next()
+        run.next("checkpoint-3/model")
+        assert run.lost() == {}
+        # Killed before it wrote a byte, or later.
+        if same:
+            run.journal.begin("checkpoint-3/model")
+        else:
+            run.cut("checkpoint-3/model", b"less")
+        run.next()
+        assert run.lost() == {"checkpoint-3/model": UNFINISHED}
+
+    def test_nor_does_it_hide_what_somebody_else_writes_there(self, run):
+        run.control.self_check()
+        run.cut("checkpoint-3/model")
+        run.next()
+        run.next("checkpoint-3/model")
+        # Into the same file: some of what was cut off may still be in it.
+        run.write("checkpoint-3/model", b"whole")
+        assert run.lost() == {"checkpoint-3/model": UNFINISHED}
+        run.write("checkpoint-3/new", b"whole")
+        (run.top / "checkpoint-3" / "new").rename(run.top / "checkpoint-3" / "model")
+        for _ in range(2):
+            assert run.lost() == {}
+            assert run.paths() == ["checkpoint-3/model"]
+            run.next()
+
+    def test_nor_what_is_there_where_the_killed_writer_had_made_no_file(self, run):
+        run.control.self_check()
+        run.journal.begin("model")
+        run.next()
+        run.write("model", b"whole")
+        assert run.lost() == {}
+        assert run.paths() == ["model"]
 
     def test_what_failed_is_told_of_by_each_run(self, run):
         run.control.self_check()
@@ -229,7 +344,7 @@ class TestReference:
         baseline.write(run.state.path, moved)
         run.state.begin()
         assert run.paths() == ["a"]
-        run.control.self_check()
+        run.next()
         seen = baseline.read(run.state.path)
         assert seen.top == known.top
         assert seen.ahead < 3000
