@@ -195,6 +195,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- fail (printf "target %s and %s, which the chart mounts already, lie in each other. Use one of its own: --set target=/mnt/output" $.Values.target .) -}}
 {{- end -}}
 {{- end -}}
+{{- $made := printf "%s-cache" (include "mountkit.fullname" .) -}}
+{{- if and (eq .Values.cache.type "pvc") (not .Values.cache.existingClaim) (eq $made .Values.volume.existingClaim) -}}
+{{- fail (printf "volume.existingClaim is %s, the name of the claim that the chart makes for the cache. Give the claim, or the release, another name; or keep the cache on the same claim: --set cache.existingClaim=%s --set volume.subPath=run-1" $made $made) -}}
+{{- end -}}
 {{- if and (include "mountkit.sharesClaim" .) (not .Values.volume.subPath) -}}
 {{- fail (printf "cache.existingClaim and volume.existingClaim are both %s: what mountkit keeps there for itself would lie among what it has to prove. Give the run a directory of its own, --set volume.subPath=run-1, or the cache another claim." .Values.volume.existingClaim) -}}
 {{- end -}}

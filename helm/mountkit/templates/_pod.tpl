@@ -207,13 +207,13 @@ livenessProbe:
 {{- define "mountkit.placeMount" -}}
 {{- if include "mountkit.direct" . -}}
 - name: output
-  mountPath: {{ .Values.target }}
+  mountPath: {{ .Values.target | quote }}
 {{- with .Values.volume.subPath }}
   subPath: {{ . | quote }}
 {{- end }}
 {{- else -}}
 - name: mounts
-  mountPath: {{ dir .Values.target }}
+  mountPath: {{ dir .Values.target | quote }}
 {{- end }}
 {{- end -}}
 
@@ -378,7 +378,7 @@ resources:
   {{- toYaml .Values.fuse.sidecar.resources | nindent 2 }}
 volumeMounts:
   - name: mounts
-    mountPath: {{ dir .Values.target }}
+    mountPath: {{ dir .Values.target | quote }}
     mountPropagation: Bidirectional
   - name: scratch
     mountPath: /tmp
