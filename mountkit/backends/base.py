@@ -146,6 +146,13 @@ class Control(Protocol):
         it: to be asked before that, too.
         """
 
+    def lost_before(self, below: str = "") -> tuple[str, ...]:
+        """Files of which an earlier run lost bytes, and named them, and which nobody has mended.
+
+        They are not lost to this run, as those in ``Pending.lost`` are, but a checkpoint with one
+        of them is not whole.
+        """
+
     def leftovers(self, below: str = "") -> tuple[str, ...]:
         """Temporary files of a save that could not rename them: nobody's data, and no ``files``."""
 

@@ -18,7 +18,7 @@ def fenced_report(mount: Mount, reason: str) -> DrainReport:
     try:
         files = written(mount)
     except (MountUnavailableError, OSError) as error:
-        return DrainReport(0, (), (problem, unknown(mount, error)))
+        return DrainReport(0, (), (problem, unknown(mount, error)), whole=False)
     record, stats = mount.last_record(), mount.directory.proof_stats.read()
     open_files = [file for file in files if record is None or not_covered(file, record, stats)]
     why = "the lease of the run was lost before it was proven"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mountkit.mounts.inventory import Inventory
     from mountkit.mounts.mounting import Mounting
     from mountkit.spec import MountSpec
+    from mountkit.state.bypassed_files import BypassedFile
     from mountkit.state.registry import State
 
 
@@ -59,19 +60,9 @@ def mount_anew(
                 f"kept in {quarantine}"
             )
         )
-    # What a run that was killed has lost, it could not name.
-    named = (
-        earlier.strays_before
-        if earlier is not None
-        else tuple(each.occurrence for each in directory.bypassed.found())
-    )
     began = time.time()
     try:
-        adopted = (
-            _adopted(mounter, found.unproven, before, killed=earlier is not None)
-            if takes_over
-            else _waiting(mounter)
-        )
+        adopted = _adopted(mounter, found.unproven, before) if takes_over else _waiting(mounter)
     except CacheLostError:
         # This says it, once: another try has to get on.
         if not mounter.backend.mounts:
@@ -84,13 +75,15 @@ def mount_anew(
         ProcessIdentity.mine(),
         began=began,
         adopted=adopted,
+        # What a run has lost that never came to the end of its drain, this one has to name.
+        strays_before=before.strays_before if before is not None else (),
         # What was being saved when that mount ended, however it did, is torn.
         lost=(*before.lost, began) if before is not None else (),
         unproven_before=found.unproven,
         unproven=before.unproven if before is not None else (),
         named=before.named if before is not None else 0.0,
         store_began=found.store_time,
-        covered=earlier.covered if earlier is not None else "",
+        covered=before.covered if before is not None else "",
     )
     directory.write(record)
 
@@ -103,8 +96,8 @@ def mount_anew(
 
     try:
         _start(mounter, timeout, seen, tries=TRIES if takes_over else 1)
-        torn = tuple(each.occurrence for each in mounter.torn)
-        record = record.change(SERVING, strays_before=(*named, *torn))
+        torn = _known_to_be_torn(mounter.torn, before)
+        record = record.change(SERVING, strays_before=(*record.strays_before, *torn))
         directory.write(record)
     except BaseException:
         # Nobody would look after a daemon that this process gives up.
@@ -151,7 +144,7 @@ def _waiting(mounter: Mounting) -> tuple[str, ...]:
 
 
 def _adopted(
-    mounter: Mounting, unproven: Iterable[str], before: MountRecord | None, *, killed: bool
+    mounter: Mounting, unproven: Iterable[str], before: MountRecord | None
 ) -> tuple[str, ...]:
     """What an earlier mount, which did not come to its end, wrote, and nobody has proven.
 
@@ -162,6 +155,7 @@ def _adopted(
     folders = tuple(f"{name}/" for name in unproven)
     # A mount that failed before its drain has passed on nothing of what it had adopted itself.
     named = frozenset((*before.unproven, *before.adopted) if before else ())
+    killed = before is not None and before.cut_off
     return tuple(
         file.path
         for file in mounter.control.files()
@@ -170,6 +164,20 @@ def _adopted(
         or file.path.startswith(folders)
         or file.path in named
         or (killed and not top_of(file.path))
+    )
+
+
+def _known_to_be_torn(
+    torn: Iterable[BypassedFile], before: MountRecord | None
+) -> tuple[tuple[str, str], ...]:
+    """Of what a killed daemon had not written to its end, what need not be named.
+
+    That is what belongs to a checkpoint, which then is not finished, and is saved again. What an
+    earlier run has promised to upload, or nobody saves again, is lost.
+    """
+    promised = frozenset((*before.unproven, *before.adopted) if before else ())
+    return tuple(
+        each.occurrence for each in torn if top_of(each.path) and each.path not in promised
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -178,7 +177,7 @@ class Session:
             if self.mount.record() is None and not self.supervisor.stopped:
                 lost = f"{self.mount.directory.path} is gone, which told what was written"
                 unknown = Unproven(self.mount.path, 0, lost)
-                report = replace(report, unproven=(*report.unproven, unknown))
+                report = replace(report, unproven=(*report.unproven, unknown), whole=False)
             drained(report)
         except BaseException:
             self.close()
@@ -186,7 +185,8 @@ class Session:
         record = self.mount.last_record()
         self._unmount()
         beside += self._beside(self._mounter.quarantine_bypassed)
-        report = replace(report, unproven=(*report.unproven, *beside[:1]))
+        if beside:
+            report = replace(report, unproven=(*report.unproven, beside[0]), whole=False)
         report = checked_again(self.mount, report, record)
         if record is not None and not report.complete:
             self._note_unproven(record, report)
@@ -203,8 +203,13 @@ class Session:
 
     def _note_unproven(self, record: MountRecord, report: DrainReport) -> None:
         paths = tuple(problem.path for problem in report.unproven)
+        # In place of what went elsewhere while it was covered, the mount is named.
+        covered = "" if self.mount.path in paths else record.covered
+        record = replace(record, unproven=paths, covered=covered)
         try:
-            self.mount.directory.write(replace(record, unproven=paths, named=time.time()))
+            if report.whole:
+                record = self.mount.directory.told(record)
+            self.mount.directory.write(record)
         except OSError as error:
             # They are named to whoever runs this; only the next mount does not know of them.
             logger.warning("mountkit: what is not proven cannot be noted: %s", error)

@@ -58,9 +58,12 @@ def unmount(
                 # It ended while the mount was drained.
                 record = _take_over(mount, record, held)
             _take_away(mount, record)
-        if report is None:
-            return None
-        report = _looked_again(mount, record, report)
+        try:
+            if report is None:
+                return None
+            report = _looked_again(mount, record, report)
+        finally:
+            mount.directory.note_told()
         try:
             if watched:
                 held.callback(cache_lock.acquire(record.spec).release)

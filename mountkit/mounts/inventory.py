@@ -146,7 +146,8 @@ def _further_down(
     found = store.stat_many(manifests.values())
     # One that was proven, and is not in the store at all, somebody has removed there since. So it
     # may be with what a run left that came to its end: that has named what it could not prove.
-    killed = mount.directory.read() is not None
+    left = mount.directory.unfinished()
+    killed = left is not None and left.cut_off
     proven = mount.directory.proof_stats.read().proven_at
     return tuple(
         top

@@ -54,6 +54,9 @@ def is_complete(
     alone = not (ours and ended_well)
     if not _came_last(top, members, save_started_at, alone=alone):
         return False
+    # That an earlier run has named it does not make it whole.
+    if mount.control().lost_before(top):
+        return False
     # A removal that broke off may leave the state, and some of the rest.
     if top in mount.control().partially_deleted(top):
         return False

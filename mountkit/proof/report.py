@@ -24,13 +24,15 @@ NAMED = 5
 class DrainReport:
     """What a drain found. ``files`` counts those that the store attests, now or earlier.
 
-    ``seen`` has the size and time of every file in the cache when it ended.
+    ``seen`` has the size and time of every file in the cache when it ended. ``whole`` says that all
+    that is not proven is named by itself, and not the mount in its place.
     """
 
     files: int
     checkpoints: tuple[str, ...]
     unproven: tuple[Unproven, ...]
     seen: Mapping[str, tuple[int, float, str]] = field(default_factory=dict)
+    whole: bool = True
 
     @property
     def complete(self) -> bool:
@@ -50,7 +52,8 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
                 reason = "it was written after the drain had ended"
                 late[file.path] = Unproven(file.path, file.size, reason)
     except (MountkitError, OSError) as error:
-        report = replace(report, unproven=(*report.unproven, unknown(mount, error)))
+        missing = (*report.unproven, unknown(mount, error))
+        report = replace(report, unproven=missing, whole=False)
     for one in mount.directory.bypassed.unnamed(record.strays_before if record else ()):
         late.setdefault(one.path, explained(mount, one))
     named = {problem.path for problem in report.unproven}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from mountkit.names import SOCKET_NAME
@@ -43,9 +44,9 @@ class StateDirectory:
         """Where a supervisor in the background writes."""
         return self.path / "supervisor.log"
 
-    def write(self, record: MountRecord) -> None:
+    def write(self, record: MountRecord, name: str = RECORD_NAME) -> None:
         """Replace the record in one step."""
-        json_file.replace(self.path / RECORD_NAME, {"format": FORMAT, **asdict(record)})
+        json_file.replace(self.path / name, {"format": FORMAT, **asdict(record)})
 
     def read(self) -> MountRecord | None:
         """The record, or None if there is none."""
@@ -102,6 +103,18 @@ class StateDirectory:
     def unfinished(self) -> MountRecord | None:
         """The last record of a mount that came to no end, or to one before all was proven."""
         return self.read() or self._read(UNPROVEN_NAME)
+
+    def told(self, record: MountRecord) -> MountRecord:
+        """The record, with all that was lost by now as named to whoever runs this."""
+        strays = tuple(each.occurrence for each in self.bypassed.found())
+        return replace(record, named=time.time(), strays_before=strays, covered="")
+
+    def note_told(self) -> None:
+        """That a mount which is taken away has been told of: what is lost with it was named."""
+        for name in (RECORD_NAME, UNPROVEN_NAME):
+            record = self._read(name)
+            if record is not None:
+                self.write(self.told(record), name)
 
     def begin_elsewhere(self) -> None:
         """That a directory which was saved into is another one now has been said.

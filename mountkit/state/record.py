@@ -54,18 +54,30 @@ class MountRecord:
     adopted: tuple[str, ...] = ()
     # When the daemon was lost, in seconds since the epoch: a save under way then may be torn.
     lost: tuple[float, ...] = ()
-    # What bypassed the mount in earlier runs, each time by name and mark: not this run's concern.
+    # What bypassed the mount and was named by earlier runs, each time by name and mark: not this
+    # run's concern.
     strays_before: tuple[tuple[str, str], ...] = ()
     # Checkpoints that had no manifest before anything was written through this mount.
     unproven_before: tuple[str, ...] = ()
     # Files that the last drain could not prove, for the next mount to take up; and when it named
-    # them, in seconds since the epoch.
+    # them and all else that was lost, in seconds since the epoch. Whoever was killed has named
+    # nothing, nor has one that never came to its drain.
     unproven: tuple[str, ...] = ()
     named: float = 0.0
     # When the mount was made by the store's clock, in seconds since the epoch.
     store_began: float = 0.0
     # What somebody else has had mounted over it: what was written there is not in the store.
     covered: str = ""
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether its run has not named what it could not prove: its drain came to no end."""
+        return self.named <= self.began
+
+    @property
+    def told_until(self) -> float:
+        """Until when an earlier run has named all that was lost, in seconds since the epoch."""
+        return min(self.named, self.began)
 
     def change(self, state: str, **fields: Any) -> MountRecord:
         """A copy in another state, as of now."""

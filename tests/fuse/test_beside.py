@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from light import many
 
+from support.runs import kill_all
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -62,6 +64,32 @@ def test_what_misses_the_mount_again_under_the_same_name_is_named_each_time(
         assert "daemon died" not in answer.err
     assert bucket.everything("run") == {}
     assert len(list(rig.cache.rglob("strays/**/model.bin"))) == AGAIN
+
+
+@pytest.mark.fault(7, 42)
+@pytest.mark.parametrize("start", ["fails", "runs nothing"])
+def test_what_missed_a_killed_run_is_named_though_a_start_came_to_nothing_in_between(
+    rig: Rig, bucket: Bucket, start: str
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    with bystander(rig, f"{PLAIN} model.bin"):
+        job = rig.begin(source, rig.light("say:up", "wait:never"))
+        rig.await_word("written", job)
+    kill_all(rig, job)
+    if start == "fails":
+        between = rig.run(source, ["true"], "--option", "no-such-option=1")
+    else:
+        program = rig.work / "no-program"
+        program.write_text("no line with an interpreter\n")
+        program.chmod(0o755)
+        between = rig.run(source, [str(program)])
+    assert between.code in {2, 69}, between
+    assert "model.bin" not in between.err
+    told = rig.run(source, ["true"])
+    assert told.code == 75, told
+    assert "not proven: model.bin (5,000 bytes): it did not reach the mount" in told.err
+    again = rig.run(source, ["true"])
+    assert again.code == 0, again
 
 
 @pytest.mark.fault(11, 42)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.runs import kill_all
 from support.small_disk import TO_THE_LAST_BYTE, fill
 
 if TYPE_CHECKING:
@@ -39,6 +40,56 @@ pathlib.Path("removed.bin").write_bytes(b"whole")
 pathlib.Path(".draft").write_bytes(b"whole")
 os.rename(".draft", "replaced.bin")
 """
+
+
+# All of a checkpoint but for a part of its optimizer.
+LESS = """
+import contextlib, os, pathlib, sys, time
+gates = pathlib.Path(sys.argv[2])
+os.mkdir(f"{sys.argv[1]}/checkpoint-10")
+os.chdir(f"{sys.argv[1]}/checkpoint-10")
+with contextlib.suppress(OSError), open("optimizer.pt", "wb", buffering=0) as stream:
+    stream.write(bytes(4096))
+    (gates / "written").touch()
+    while not (gates / "full").exists():
+        time.sleep(0.02)
+    stream.write(bytes(300_000))
+(gates / "refused").touch()
+while not (gates / "room").exists():
+    time.sleep(0.02)
+pathlib.Path("trainer_state.json").write_text('{"global_step": 10}')
+(gates / "saved").touch()
+while len(sys.argv) > 3:
+    time.sleep(1)
+"""
+
+
+@pytest.mark.cached
+@pytest.mark.fault(7, 11, 15)
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_checkpoint_that_lacks_them_is_proven_by_no_later_run(
+    rig: Rig, bucket: Bucket, small_disk: Path, killed: bool
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    command = [rig.python, "-c", LESS, str(rig.target), str(rig.gates), *["on"] * killed]
+    job = rig.begin(source, command, *TO_THE_LAST_BYTE)
+    rig.await_word("written", job)
+    filler = fill(small_disk)
+    rig.say("full")
+    rig.await_word("refused", job)
+    filler.unlink()
+    rig.say("room")
+    if killed:
+        rig.await_word("saved", job)
+        kill_all(rig, job)
+    told = rig.run(source, ["true"], *TO_THE_LAST_BYTE) if killed else job.wait()
+    assert told.code == 75, told
+    assert "not proven: checkpoint-10/optimizer.pt (4,096 bytes)" in told.err
+    again = rig.run(source, ["true"], *TO_THE_LAST_BYTE)
+    assert again.code == 0, again
+    assert "checkpoint-10 is not a finished checkpoint" in again.err
+    assert bucket.manifest("run/checkpoint-10") is None
+    assert rig.ask("latest", source).code == 1
 
 
 @pytest.mark.cached

@@ -96,6 +96,31 @@ def test_what_the_last_drain_named_is_brought_by_the_next_run(rig: Rig, bucket: 
     assert_same(bucket.files("run"), {MODEL: safetensors(0, 20_000)})
 
 
+@pytest.mark.fault(4, 12, 26)
+def test_what_waits_for_the_next_run_and_was_cut_meanwhile_is_named(
+    rig: Rig, bucket: Bucket
+) -> None:
+    rig.settings["MOUNTKIT_STALL_TIMEOUT"] = "3"
+    source, gate = f"s3://{bucket.name}/run", rig.gate()
+    words = rig.light("model:final", "say:saved", "wait:go")
+    job = rig.begin(source, words, *rig.late, endpoint=gate.url)
+    rig.await_word("saved", job)
+    gate.shut()
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert f"not proven: {MODEL}" in answer.err
+    # As after a power cut: its pages were never on the disk.
+    [held] = rig.cache.glob(f"*/vfs/**/{MODEL}")
+    os.truncate(held, 5000)
+    gate.open()
+    told = rig.run(source, rig.light("exit:0"), endpoint=gate.url)
+    assert told.code == 75, told
+    assert f"not proven: {MODEL} (5,000 bytes)" in told.err
+    again = rig.run(source, rig.light("exit:0"), endpoint=gate.url)
+    assert again.code == 0, again
+
+
 @pytest.mark.fault(4, 26, 37)
 def test_what_a_killed_run_had_uploaded_and_the_store_has_lost_is_named(
     rig: Rig, bucket: Bucket

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.proxy import Fault, Request
+from support.runs import kill_all
 
 if TYPE_CHECKING:
     from support.rig import Bucket, Rig
@@ -252,6 +253,36 @@ def test_content_that_was_refused_is_named_whatever_the_program_made_of_it(
     # It is over with that run: the next one has lost nothing.
     again = rig.run(f"s3://{bucket.name}/run", ["true"])
     assert again.code == 0, again
+
+
+@pytest.mark.fault(3, 7, 11, 46)
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_checkpoint_that_lacks_what_was_refused_is_proven_by_no_later_run(
+    rig: Rig, bucket: Bucket, killed: bool
+) -> None:
+    source = f"s3://{bucket.name}/run"
+    # The program passes over the error, and saves the rest of it well.
+    line = (
+        "mkdir checkpoint-10; cd checkpoint-10; echo half >optimizer.pt; echo more >>optimizer.pt; "
+        'echo "{\\"global_step\\": 10}" >trainer_state.json; cd ..; echo a >log; echo b >>log; '
+        'touch "$1"; until [ -e "$2" ]; do sleep 0.05; done'
+    )
+    words = ["sh", "-c", f'cd "$0"; {line}', str(rig.target)]
+    job = rig.begin(source, [*words, str(rig.gates / "saved"), str(rig.gates / "end")])
+    rig.await_word("saved", job)
+    if killed:
+        kill_all(rig, job)
+        told = rig.run(source, ["true"])
+    else:
+        rig.say("end")
+        told = job.wait()
+    assert told.code == 75, told
+    assert {"log", "checkpoint-10/optimizer.pt"} <= set(NAMED.findall(told.err)), told
+    again = rig.run(source, ["true"])
+    assert again.code == 0, again
+    assert "checkpoint-10 is not a finished checkpoint" in again.err
+    assert bucket.manifest("run/checkpoint-10") is None
+    assert rig.ask("latest", source).code == 1
 
 
 @pytest.mark.fault(46)

@@ -200,6 +200,7 @@ class FakeControl:
         self.script: list[Pending | Exception] = [Pending()]
         self.pushes = 0
         self.less: tuple[str, ...] = ()
+        self.damaged: tuple[str, ...] = ()
         self.left_over: tuple[str, ...] = ()
         self.refreshed: list[str] = []
         self.refresh_error: MountUnavailableError | None = None
@@ -233,6 +234,9 @@ class FakeControl:
 
     def partially_deleted(self, below: str = "") -> tuple[str, ...]:
         return tuple(top for top in self.less if top.startswith(below))
+
+    def lost_before(self, below: str = "") -> tuple[str, ...]:
+        return tuple(path for path in self.damaged if path.startswith(f"{below}/" if below else ""))
 
     def leftovers(self, below: str = "") -> tuple[str, ...]:
         return tuple(

@@ -246,6 +246,10 @@ class DirectControl:
             sorted(top for top in folders if top in gone and folders[top] - changed[top] > slack)
         )
 
+    def lost_before(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
+        """What is whole may be proven, and the rest every run is told of."""
+        return ()
+
     def leftovers(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
         """Whatever is written can be renamed."""
         return ()

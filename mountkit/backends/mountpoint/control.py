@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from mountkit.backends.mountpoint.upload_log import Uploaded
     from mountkit.spec import MountSpec, Source, StoreOptions
+    from mountkit.state.record import MountRecord
     from mountkit.state.write_journal import Written
     from mountkit.store.base import Store
     from mountkit.timing import Deadline
@@ -49,6 +50,7 @@ class _Known:
     done: Mapping[str, Uploaded]
     open: Mapping[str, float]
     lost: Mapping[str, tuple[float, str]]
+    told: frozenset[str]
     journal: Mapping[str, Written]
 
 
@@ -148,11 +150,18 @@ class MountpointControl:
         for path, refused in uploads.refused.found.items():
             if not is_own(path):
                 lost.setdefault(path, (refused.at, refused.reason))
-        record = self._state.last()
-        # What an earlier run lost, it has named; it is not there to be lost again.
-        began = record.began if record is not None else 0.0
-        lost = {path: what for path, what in lost.items() if what[0] >= began}
         anew, removed = self._state.bypassed.save_started_at(), self._state.bypassed.removed()
+        lost = {
+            path: what
+            for path, what in lost.items()
+            # A trial of a mount that was lost in the middle of it holds nothing.
+            if not _is_mountkits(path)
+            and not over(path, what[0], removed)
+            and not over(path, what[0], anew)
+        }
+        record = self._state.last()
+        told = frozenset(path for path, what in lost.items() if _is_told(path, *what, record))
+        lost = {path: what for path, what in lost.items() if path not in told}
         return _Known(
             {
                 path: upload
@@ -163,14 +172,8 @@ class MountpointControl:
                 and not over(path, upload.at, removed)
             },
             {key[self._cut :]: at for key, at in uploads.open.items() if not _is_mountkits(key)},
-            {
-                path: what
-                for path, what in lost.items()
-                # A trial of a mount that was lost in the middle of it holds nothing.
-                if not _is_mountkits(path)
-                and not over(path, what[0], removed)
-                and not over(path, what[0], anew)
-            },
+            lost,
+            told,
             journal,
         )
 
@@ -243,6 +246,10 @@ class MountpointControl:
                 found.add(checkpoint)
         return tuple(sorted(path for path in found if _in(f"{path}/", below)))
 
+    def lost_before(self, below: str = "") -> tuple[str, ...]:
+        """By its log and the journal, which go on from one run to the next until all is proven."""
+        return tuple(sorted(path for path in self._look().told if _in(path, below)))
+
     def leftovers(self, below: str = "") -> tuple[str, ...]:
         """What safetensors wrote and neither renamed nor removed, by the log and its name."""
         uploads = self._log.read()
@@ -277,6 +284,15 @@ def _connected(source: Source, options: StoreOptions, deadline: Deadline | None)
 
 def _in(path: str, below: str) -> bool:
     return not below or path.startswith(f"{below}/")
+
+
+def _is_told(path: str, at: float, reason: str, record: MountRecord | None) -> bool:
+    """Whether an earlier run has named it, or its checkpoint is known to be unfinished by that."""
+    if record is None or at >= record.began:
+        return False
+    # In the middle of a checkpoint's save, which then is not whole, and is saved again.
+    cut_off = reason in {UNFINISHED, upload_log.CUT_SHORT} and bool(top_of(path))
+    return cut_off or at < record.told_until
 
 
 def _is_left_over(path: str, refused: Mapping[str, str]) -> bool:

@@ -120,7 +120,7 @@ class RcloneControl:
                 for item in queue
                 if item["tries"] > 0 and not item["uploading"]
             ),
-            lost=tuple(self._refused().items()),
+            lost=tuple(self._refused(told=False).items()),
             sent=int(self.call("core/stats").get("bytes", 0)) if queue else 0,
         )
 
@@ -161,7 +161,7 @@ class RcloneControl:
                 hint="What was uploaded is in the bucket. To give up the rest of a mount that is "
                 "still there: mountkit umount --discard",
             )
-        refused = self._refused()
+        refused = self._refused(told=False)
         return tuple(
             # No manifest of before speaks for it.
             replace(file, dirty=True) if file.path in refused else file
@@ -169,8 +169,15 @@ class RcloneControl:
             if file.dirty or not over(file.path, file.modified, removed)
         )
 
-    def _refused(self) -> dict[str, str]:
+    def lost_before(self, below: str = "") -> tuple[str, ...]:
+        """By its log, which goes on from one run to the next until all is proven."""
+        found = self._refused(told=True)
+        return tuple(path for path in found if path.startswith(f"{below}/" if below else ""))
+
+    def _refused(self, *, told: bool) -> dict[str, str]:
         """Files in the cache that lack bytes which their program wrote, and why.
+
+        ``told``: Those that an earlier run has named, instead of those that are still to be named.
 
         Written anew in place, as ``open(path, "wb")`` does, a file cannot be told from one that was
         only added to: it is named until it is removed, or another one takes its place.
@@ -182,12 +189,11 @@ class RcloneControl:
                 continue
             path = local.relative_to(self._cache.data).as_posix()
             record = state.last()
-            # What an earlier run lost, it has named.
-            earlier = record is not None and at < record.began
+            earlier = record is not None and at < record.told_until
             begun = over(path, at, state.bypassed.save_started_at()) or over(
                 path, at, state.bypassed.removed()
             )
-            if not earlier and not begun and not refusals.made_since(local, at):
+            if earlier == told and not begun and not refusals.made_since(local, at):
                 found[path] = (
                     f"a write to it failed on the disk of rclone's cache: {why}; remove it, and "
                     "write it once more"

@@ -96,6 +96,20 @@ class TestLooseFiles:
         report = drain(mount, LIMITS, events.append, ended_well=False)
         assert report.checkpoints == ("checkpoint-3",)
 
+    @pytest.mark.fault(3, 11)
+    @pytest.mark.parametrize("ended_well", [True, False])
+    def test_nor_is_one_of_which_an_earlier_run_lost_bytes(self, mount, events, ended_well):
+        mount.begin()
+        finished(mount)
+        mount.daemon.damaged = ("checkpoint-3/model", "checkpoint-30/model")
+        report = drain(mount, LIMITS, events.append, ended_well=ended_well)
+        assert (report.checkpoints, report.complete) == ((), True)
+        assert any("not a finished" in e.reason for e in events if isinstance(e, Problem))
+        mount.daemon.damaged = ("checkpoint-30/model",)
+        finished(mount)
+        report = drain(mount, LIMITS, events.append, ended_well=ended_well)
+        assert report.checkpoints == ("checkpoint-3",)
+
     @pytest.mark.fault(9)
     @pytest.mark.parametrize("still", [True, False])
     def test_what_somebody_mounted_over_it_is_no_silent_loss(self, mount, events, still):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -127,12 +128,34 @@ class TestFiles:
         self, place
     ):
         place.fail("x")
-        me, spec = ProcessIdentity.mine(), place.spec
-        began = time.time() + 1
-        place.state.write(MountRecord(spec, SERVING, "", me, began=began))
+        record = MountRecord(place.spec, SERVING, "", ProcessIdentity.mine(), began=time.time() + 2)
+        # One that was killed has named nothing.
+        place.state.write(record)
+        assert place.files() == {"x": True}
+        assert place.control.lost_before() == ()
+        place.state.write(replace(record, named=time.time() + 1))
         assert place.files() == {}
+        assert place.control.lost_before() == ("x",)
         place.state.clear()
         assert place.files() == {}
+
+    @pytest.mark.fault(3, 7, 11)
+    def test_what_an_earlier_run_lost_is_mended_by_nobodys_word(self, place):
+        place.fail("checkpoint-10/a")
+        place.fail("checkpoint-10/b")
+        place.fail("checkpoint-20/a")
+        place.state.write(
+            MountRecord(
+                place.spec, SERVING, "", ProcessIdentity.mine(),
+                began=time.time() + 2, named=time.time() + 1,
+            )
+        )  # fmt: skip
+        assert place.control.lost_before("checkpoint-10") == ("checkpoint-10/a", "checkpoint-10/b")
+        # But by being written, or saved anew.
+        place.save("checkpoint-10/a")
+        assert place.control.lost_before("checkpoint-10") == ("checkpoint-10/b",)
+        place.state.bypassed.begin("checkpoint-10")
+        assert place.control.lost_before() == ("checkpoint-20/a",)
 
     @pytest.mark.fault(7, 22)
     def test_a_checkpoint_of_which_a_file_was_removed_later(self, place, monkeypatch):
