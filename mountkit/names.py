@@ -17,6 +17,9 @@ PROBE_NAME = ".mountkit-probe-"
 # And of every directory in which the doctor tries what a save does.
 DOCTOR_NAME = ".mountkit-doctor-"
 
+# Below ``output_dir``: what a training copies its logs into, time and again.
+RUN_LOGS = "logs"
+
 # Where a daemon listens, in the private directory of its mount.
 SOCKET_NAME = "rc.sock"
 

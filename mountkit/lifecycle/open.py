@@ -81,7 +81,8 @@ def mount_anew(
         lost=(*before.lost, began) if before is not None else (),
         unproven_before=found.unproven,
         unproven=before.unproven if before is not None else (),
-        named=before.named if before is not None else 0.0,
+        # By a clock that may have been set back since.
+        named=min(before.named, began) if before is not None else 0.0,
         store_began=found.store_time,
         covered=before.covered if before is not None else "",
     )
@@ -104,6 +105,13 @@ def mount_anew(
         with held_back():
             mounter.kill()
             directory.clear(unproven=takes_over)
+            if before is not None:
+                # Nothing was written meanwhile, and what that one has named is named. What was set
+                # aside for this start is not found again by the next.
+                torn = _known_to_be_torn(mounter.torn, before)
+                strays = (*before.strays_before, *torn)
+                kept = replace(before, adopted=adopted, lost=record.lost, strays_before=strays)
+                directory.write_unproven(kept)
         raise
     return record
 

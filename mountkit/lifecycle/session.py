@@ -210,6 +210,8 @@ class Session:
             if report.whole:
                 record = self.mount.directory.told(record)
             self.mount.directory.write(record)
+            if self.mount.path in paths:
+                self.mount.directory.forget_lost()
         except OSError as error:
             # They are named to whoever runs this; only the next mount does not know of them.
             logger.warning("mountkit: what is not proven cannot be noted: %s", error)

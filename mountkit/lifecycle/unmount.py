@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from mountkit import backends, timing
 from mountkit.config.directories import state_root
 from mountkit.config.timeouts import limits
-from mountkit.errors import MountUnavailableError, NotDurableError, Unproven
+from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError, Unproven
 from mountkit.linux import paths
 from mountkit.mounts import mounting
 from mountkit.mounts.bare_directory import bypassed_files_in
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mountkit.config.settings import Settings
     from mountkit.events import Observer
     from mountkit.state.record import MountRecord
+
+logger = logging.getLogger("mountkit")
 
 STOP_SECONDS = 60.0
 RELEASE_SECONDS = 2.0
@@ -56,22 +59,41 @@ def unmount(
         else:
             if watched:
                 # It ended while the mount was drained.
-                record = _take_over(mount, record, held)
+                record, watched = _take_over(mount, record, held), False
             _take_away(mount, record)
+        # A training process that owns the mount keeps the cache, and has yet to look at it, and
+        # name what it finds.
+        owner = watched and not _free(record, held)
+        if report is None:
+            if not owner:
+                _note_told(mount)
+            return None
         try:
-            if report is None:
-                return None
             report = _looked_again(mount, record, report)
-        finally:
-            mount.directory.note_told()
-        try:
-            if watched:
-                held.callback(cache_lock.acquire(record.spec).release)
-        except MountUnavailableError:
-            # A training process that owns the mount keeps the cache, and has yet to look at it.
-            return report
-        mount.control().purge()
+        except NotDurableError as error:
+            if not owner and all(problem.path != mount.path for problem in error.unproven):
+                _note_told(mount)
+            raise
+        if not owner:
+            mount.control().purge()
     return report
+
+
+def _free(record: MountRecord, held: contextlib.ExitStack) -> bool:
+    """Whether nobody has the cache of a mount any more whose supervisor has ended."""
+    try:
+        held.callback(cache_lock.acquire(record.spec).release)
+    except MountUnavailableError:
+        return False
+    return True
+
+
+def _note_told(mount: Mount) -> None:
+    try:
+        mount.directory.note_told()
+    except (OSError, MountkitError) as error:
+        # It was named, or given up; only the next mount does not know, and names it once more.
+        logger.warning("mountkit: what was named cannot be noted: %s", error)
 
 
 def _take_over(mount: Mount, record: MountRecord, held: contextlib.ExitStack) -> MountRecord:

@@ -104,17 +104,25 @@ def note_lost(directory: Path, reason: str) -> None:
 
 
 def begin_anew(directory: Path) -> None:
-    """That an earlier run could not be sure it has said; what it wrote is still to be proven.
+    """That another run begins; what an earlier one wrote is still to be proven.
 
-    A volume has another device on each machine, and with some file systems at each mount.
+    A volume has another device on each machine, and with some file systems at each mount. That it
+    was lost nobody has said yet who was killed before.
     """
     known = read(directory)
     if known is not None:
-        write(directory, replace(known, lost="", top=(ANY, known.top[1]), run=ANY))
+        write(directory, replace(known, top=(ANY, known.top[1]), run=ANY))
+
+
+def forget_lost(directory: Path) -> None:
+    """That nobody knows all that was written has been said."""
+    known = read(directory)
+    if known is not None and known.lost:
+        write(directory, replace(known, lost=""))
 
 
 def begin_elsewhere(directory: Path) -> None:
-    """That the directory is another one now has been said: all that is there is to be proven."""
+    """That it was lost has been said at the start of a run: all that is there is to be proven."""
     known = read(directory)
     if known is not None:
         write(directory, replace(known, lost="", top=(ANY, ANY), files={}))

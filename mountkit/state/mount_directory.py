@@ -109,12 +109,19 @@ class StateDirectory:
         strays = tuple(each.occurrence for each in self.bypassed.found())
         return replace(record, named=time.time(), strays_before=strays, covered="")
 
+    def write_unproven(self, record: MountRecord) -> None:
+        """The record of a mount that was taken away before all was proven, for the next one."""
+        self.write(record, UNPROVEN_NAME)
+
     def note_told(self) -> None:
-        """That a mount which is taken away has been told of: what is lost with it was named."""
-        for name in (RECORD_NAME, UNPROVEN_NAME):
-            record = self._read(name)
-            if record is not None:
-                self.write(self.told(record), name)
+        """That a mount which was taken away has been told of: what is lost with it was named."""
+        record = self._read(UNPROVEN_NAME)
+        if record is not None:
+            self.write_unproven(self.told(record))
+
+    def forget_lost(self) -> None:
+        """That a directory which was saved into was lost for a while has been said."""
+        baseline.forget_lost(self.path)
 
     def begin_elsewhere(self) -> None:
         """That a directory which was saved into is another one now has been said.

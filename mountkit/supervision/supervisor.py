@@ -242,7 +242,8 @@ class Supervisor:
         earliest = self._clock() - (now - self._turned_at)
         self._turned_at = now
         if earliest < self.record.began:
-            self._keeper.write(replace(self.record, began=earliest))
+            named = min(self.record.named, earliest)
+            self._keeper.write(replace(self.record, began=earliest, named=named))
 
     def _unmount(self) -> None:
         """Somebody drained the mount from outside and asked for its end."""

@@ -23,6 +23,7 @@ from mountkit.errors import MountkitError
 from mountkit.formatting import timestamp
 from mountkit.linux import paths
 from mountkit.mounts.mount import Mount
+from mountkit.names import RUN_LOGS
 from mountkit.training import model_info, tensorboard_events
 from mountkit.training.callback import CheckpointCallback
 from mountkit.training.log_files import LogFiles
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mountkit")
 
-FOLDER = "logs"
 LOG = "training.log"
 METRICS = "metrics.jsonl"
 MODEL = "model_info.txt"
@@ -149,7 +149,7 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
         return self._files is not None
 
     def _open(self, args: Any) -> LogFiles:
-        top = Path(paths.resolve(Path(args.output_dir) / FOLDER))
+        top = Path(paths.resolve(Path(args.output_dir) / RUN_LOGS))
         mount = Mount.containing(args.output_dir)
         if mount is not None and not backends.load(mount.spec.backend).mounts:
             # A disk takes each line as it is written, and there is nothing to copy.

@@ -88,8 +88,25 @@ def test_what_missed_a_killed_run_is_named_though_a_start_came_to_nothing_in_bet
     told = rig.run(source, ["true"])
     assert told.code == 75, told
     assert "not proven: model.bin (5,000 bytes): it did not reach the mount" in told.err
+    # Nor is it forgotten by another such start that it was named.
+    assert rig.run(source, ["true"], "--option", "no-such-option=1").code == 69
     again = rig.run(source, ["true"])
     assert again.code == 0, again
+
+
+@pytest.mark.fault(42)
+def test_what_missed_a_mount_that_somebody_discards_is_named_by_its_run(
+    rig: Rig, bucket: Bucket
+) -> None:
+    with bystander(rig, f"{PLAIN} model.bin"):
+        job = rig.begin(f"s3://{bucket.name}/run", rig.light("say:up", "say:there", "wait:go"))
+        rig.await_word("there", job)
+        rig.await_word("written", job)
+    assert rig.umount("--discard").code == 0
+    rig.say("go")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "not proven: model.bin (5,000 bytes): it did not reach the mount" in answer.err
 
 
 @pytest.mark.fault(11, 42)

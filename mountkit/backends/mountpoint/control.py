@@ -17,7 +17,7 @@ from mountkit.backends.mountpoint import upload_log
 from mountkit.errors import MountUnavailableError
 from mountkit.formatting import printable
 from mountkit.linux import mount_io
-from mountkit.names import PROBE_NAME, SAME_SAVE_SECONDS, TRAINER_STATE, is_own, top_of
+from mountkit.names import PROBE_NAME, RUN_LOGS, SAME_SAVE_SECONDS, TRAINER_STATE, is_own, top_of
 from mountkit.state.bypassed_files import over
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.write_journal import UNFINISHED, Journal
@@ -26,10 +26,10 @@ from mountkit.store.base import ObjectChangedError, ObjectMissingError
 from mountkit.store.checksums import Digester, FileDigest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from mountkit.backends.mountpoint.upload_log import Uploaded
+    from mountkit.backends.mountpoint.upload_log import Uploaded, Uploads
     from mountkit.spec import MountSpec, Source, StoreOptions
     from mountkit.state.record import MountRecord
     from mountkit.state.write_journal import Written
@@ -137,31 +137,19 @@ class MountpointControl:
         uploads = self._log.read()
         journal = self._journal.read()
         done = {key[self._cut :]: upload for key, upload in uploads.done.items()}
-        lost = {
-            key[self._cut :]: (failed.at, f"its upload failed: {failed.reason}")
-            for key, failed in uploads.failed.items()
-        }
-        for path, entry in journal.items():
-            # The daemon never hears of a file that could not be opened, or of a full disk here.
-            later = max(entry.at, done[path].at) if path in done else entry.at
-            # And what a killed writer left open is uploaded when the kernel closes it.
-            if entry.problem and (later == entry.at or entry.problem == UNFINISHED):
-                lost.setdefault(path, (entry.at, entry.problem))
-        for path, refused in uploads.refused.found.items():
-            if not is_own(path):
-                lost.setdefault(path, (refused.at, refused.reason))
         anew, removed = self._state.bypassed.save_started_at(), self._state.bypassed.removed()
-        lost = {
-            path: what
-            for path, what in lost.items()
-            # A trial of a mount that was lost in the middle of it holds nothing.
-            if not _is_mountkits(path)
-            and not over(path, what[0], removed)
-            and not over(path, what[0], anew)
-        }
         record = self._state.last()
-        told = frozenset(path for path, what in lost.items() if _is_told(path, *what, record))
-        lost = {path: what for path, what in lost.items() if path not in told}
+        lost: dict[str, tuple[float, str]] = {}
+        told = set()
+        # Of one file each of them may tell of another loss, at another time.
+        for path, at, reason in self._losses(uploads, journal, done):
+            # A trial of a mount that was lost in the middle of it holds nothing.
+            if _is_mountkits(path) or over(path, at, removed) or over(path, at, anew):
+                continue
+            if _is_told(path, at, reason, record):
+                told.add(path)
+            else:
+                lost.setdefault(path, (at, reason))
         return _Known(
             {
                 path: upload
@@ -173,9 +161,25 @@ class MountpointControl:
             },
             {key[self._cut :]: at for key, at in uploads.open.items() if not _is_mountkits(key)},
             lost,
-            told,
+            frozenset(told - lost.keys()),
             journal,
         )
+
+    def _losses(
+        self, uploads: Uploads, journal: Mapping[str, Written], done: Mapping[str, Uploaded]
+    ) -> Iterator[tuple[str, float, str]]:
+        """What was lost, when, and why, by the log and our own writers; a file may come twice."""
+        for key, failed in uploads.failed.items():
+            yield key[self._cut :], failed.at, f"its upload failed: {failed.reason}"
+        for path, entry in journal.items():
+            # The daemon never hears of a file that could not be opened, or of a full disk here.
+            later = max(entry.at, done[path].at) if path in done else entry.at
+            # And what a killed writer left open is uploaded when the kernel closes it.
+            if entry.problem and (later == entry.at or entry.problem == UNFINISHED):
+                yield path, entry.at, entry.problem
+        for path, refused in uploads.refused.found.items():
+            if not is_own(path):
+                yield path, refused.at, refused.reason
 
     def explain(self, path: str) -> str:
         """Why the last operation on a file failed, by the daemon's log; "" if it does not say."""
@@ -290,9 +294,11 @@ def _is_told(path: str, at: float, reason: str, record: MountRecord | None) -> b
     """Whether an earlier run has named it, or its checkpoint is known to be unfinished by that."""
     if record is None or at >= record.began:
         return False
-    # In the middle of a checkpoint's save, which then is not whole, and is saved again.
-    cut_off = reason in {UNFINISHED, upload_log.CUT_SHORT} and bool(top_of(path))
-    return cut_off or at < record.told_until
+    # In the middle of a checkpoint's save, which then is not whole, and is saved again; or of a
+    # copy of the run's logs, of which the next run makes another.
+    again = bool(top_of(path)) or RUN_LOGS in path.split("/")[:-1]
+    cut_off = reason.endswith((UNFINISHED, upload_log.CUT_SHORT))
+    return (cut_off and again) or at < record.told_until
 
 
 def _is_left_over(path: str, refused: Mapping[str, str]) -> bool:

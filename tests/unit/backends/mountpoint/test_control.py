@@ -16,7 +16,7 @@ from mountkit.linux.process import ProcessIdentity
 from mountkit.spec import MountSpec, Source, StoreOptions
 from mountkit.state.mount_directory import StateDirectory
 from mountkit.state.record import SERVING, MountRecord
-from mountkit.state.write_journal import Journal
+from mountkit.state.write_journal import UNFINISHED, Journal
 from mountkit.store.base import Attestation, ObjectChangedError, ObjectMissingError
 from mountkit.store.checksums import digest_bytes
 from support.fakes import Bucket, FakeStore
@@ -138,6 +138,27 @@ class TestFiles:
         assert place.control.lost_before() == ("x",)
         place.state.clear()
         assert place.files() == {}
+
+    @pytest.mark.fault(3, 46)
+    def test_what_was_lost_once_more_is_told_once_more(self, place):
+        place.fail("log")
+        began = time.time() + 1
+        record = MountRecord(place.spec, SERVING, "", ProcessIdentity.mine(), began=began)
+        place.state.write(replace(record, named=began - 0.5))
+        assert place.files() == {}
+        place.journal._append({"at": began + 1, "path": "log", "problem": "No space left"})
+        assert place.lost() == {"log": "No space left"}
+        assert place.control.lost_before() == ()
+
+    @pytest.mark.fault(7, 11)
+    def test_what_was_cut_off_by_a_kill_is_named_unless_it_is_saved_again(self, place):
+        for path in ("checkpoint-10/a", "logs/tensorboard/events", "final/model"):
+            place.journal.begin(path)
+        place.state.write(
+            MountRecord(place.spec, SERVING, "", ProcessIdentity.mine(), began=time.time() + 1)
+        )
+        assert place.lost() == {"final/model": UNFINISHED}
+        assert place.control.lost_before("checkpoint-10") == ("checkpoint-10/a",)
 
     @pytest.mark.fault(3, 7, 11)
     def test_what_an_earlier_run_lost_is_mended_by_nobodys_word(self, place):
