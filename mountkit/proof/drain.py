@@ -107,7 +107,6 @@ class _Drain:
         self._said: set[str] = set()
         self._removed: set[str] = set()
         self._unseen: set[ObjectInfo] = set()
-        self._whole = True
         record = mount.last_record()
         self._began = record.began if record else 0.0
         self._adopted = frozenset(record.adopted if record else ())
@@ -213,6 +212,7 @@ class _Drain:
 
     def give_up(self, error: MountkitError) -> DrainReport:
         """Name everything that is not settled, and why."""
+        whole = True
         try:
             self._note(
                 Unproven(file.path, file.size, error.message)
@@ -222,11 +222,11 @@ class _Drain:
         except (MountkitError, OSError) as problem:
             # Nobody knows which files those are: the mount stands for them.
             self._note([unknown(self._mount, problem)])
-            self._whole = False
+            whole = False
         self._note(astray(self._mount))
         if not self._unproven:
             self._note([Unproven(self._mount.path, 0, error.message)])
-        return replace(self._report(), whole=self._whole)
+        return replace(self._report(), whole=whole)
 
     def _concerns(self, file: WrittenFile) -> bool:
         """Whether this run wrote it, or has to bring it to the store for one that died."""

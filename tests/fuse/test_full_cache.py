@@ -12,7 +12,7 @@ from support.small_disk import TO_THE_LAST_BYTE, fill
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.rig import Bucket, Rig
+    from support.rig import Bucket, Job, Rig
 
 # Each is written with room, then without, where every error is hidden, and then once more.
 SWALLOWED = """
@@ -64,6 +64,16 @@ while len(sys.argv) > 3:
 """
 
 
+def full_for_a_while(rig: Rig, job: Job, disk: Path) -> None:
+    """The disk of the cache, from when the program has written something to when it was refused."""
+    rig.await_word("written", job)
+    filler = fill(disk)
+    rig.say("full")
+    rig.await_word("refused", job)
+    filler.unlink()
+    rig.say("room")
+
+
 @pytest.mark.cached
 @pytest.mark.fault(7, 11, 15)
 @pytest.mark.parametrize("killed", [False, True])
@@ -73,12 +83,7 @@ def test_a_checkpoint_that_lacks_them_is_proven_by_no_later_run(
     source = f"s3://{bucket.name}/run"
     command = [rig.python, "-c", LESS, str(rig.target), str(rig.gates), *["on"] * killed]
     job = rig.begin(source, command, *TO_THE_LAST_BYTE)
-    rig.await_word("written", job)
-    filler = fill(small_disk)
-    rig.say("full")
-    rig.await_word("refused", job)
-    filler.unlink()
-    rig.say("room")
+    full_for_a_while(rig, job, small_disk)
     if killed:
         rig.await_word("saved", job)
         kill_all(rig, job)
@@ -99,12 +104,7 @@ def test_bytes_that_were_refused_and_hidden_are_named(
 ) -> None:
     command = [rig.python, "-c", SWALLOWED, str(rig.target), str(rig.gates)]
     job = rig.begin(f"s3://{bucket.name}/run", command, *TO_THE_LAST_BYTE)
-    rig.await_word("written", job)
-    filler = fill(small_disk)
-    rig.say("full")
-    rig.await_word("refused", job)
-    filler.unlink()
-    rig.say("room")
+    full_for_a_while(rig, job, small_disk)
     answer = job.wait()
     assert answer.code == 75, answer
     named = [line for line in answer.err.splitlines() if "not proven: " in line]
