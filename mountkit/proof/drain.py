@@ -13,6 +13,7 @@ from mountkit.checkpoints.manifest import Manifest
 from mountkit.checkpoints.verification import listing
 from mountkit.errors import MountkitError, NotDurableError, Unproven, VerificationError
 from mountkit.events import Observer, Problem
+from mountkit.formatting import count, printable
 from mountkit.mounts.shadowed_files import missed
 from mountkit.names import MANIFEST_NAME, TRAINER_STATE, step_of, top_of
 from mountkit.proof import symbolic_links
@@ -21,7 +22,12 @@ from mountkit.proof.bypassed_report import astray
 from mountkit.proof.committer import Prover
 from mountkit.proof.completeness import is_complete
 from mountkit.proof.hidden_objects import hidden, unseen
-from mountkit.proof.lost_files import evicted_unproven, missing_from_cache, removed_since_proven
+from mountkit.proof.lost_files import (
+    evicted_unproven,
+    missing_from_cache,
+    removed_since_proven,
+    told_and_gone,
+)
 from mountkit.proof.report import DrainReport, unknown, unreadable, written
 from mountkit.proof.upload_waiter import UploadWaiter
 
@@ -106,6 +112,7 @@ class _Drain:
         self._unproven: dict[str, Unproven] = {}
         self._said: set[str] = set()
         self._removed: set[str] = set()
+        self._gone: frozenset[str] = frozenset()
         self._unseen: set[ObjectInfo] = set()
         record = mount.last_record()
         self._began = record.began if record else 0.0
@@ -156,6 +163,7 @@ class _Drain:
         files = written(self._mount)
         paths = [file.path for file in files]
         self._note(missing_from_cache(self._mount, paths, self._limits.deadline))
+        self._pass_over(told_and_gone(self._mount, self._store, files))
         # One listing for all who ask what the bucket has, for it may be long. What they find in it
         # they ask about once more.
         caches = backends.load(self._mount.spec.backend).write_back
@@ -182,7 +190,8 @@ class _Drain:
                 self.settled.update(file.path for file in members)
                 continue
             try:
-                whole_save = top not in bypassed and self._is_complete(top, step, members)
+                torn = top in bypassed or any(file.path in self._gone for file in members)
+                whole_save = not torn and self._is_complete(top, step, members)
             except VerificationError as error:
                 # One object of it, which cannot be read, is no reason to give up the others.
                 self._note([Unproven(top, 0, error.message)])
@@ -200,6 +209,14 @@ class _Drain:
         self._note_links(listed, (file.path for file in files if self._concerns(file)))
         self._note(astray(self._mount))
         return self._report()
+
+    def _pass_over(self, gone: Sequence[str]) -> None:
+        """An earlier run has told of these files; a checkpoint that lacks one is torn."""
+        if gone:
+            which = f"{printable(gone[0])}, one of {count(len(gone))}"
+            self._say(f"{which} that an earlier run proved or named, is in the bucket no more")
+        self._gone = frozenset(gone)
+        self._removed.update(gone)
 
     def _still_wanted(self, top: str, members: Sequence[WrittenFile]) -> Sequence[WrittenFile]:
         """Without what was proven to be in the bucket and removed there since."""
@@ -230,6 +247,8 @@ class _Drain:
 
     def _concerns(self, file: WrittenFile) -> bool:
         """Whether this run wrote it, or has to bring it to the store for one that died."""
+        if file.path in self._gone:
+            return False
         new = file.dirty or file.modified >= self._began
         return new or self._all or file.path in self._adopted
 

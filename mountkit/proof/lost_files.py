@@ -138,6 +138,22 @@ def removed_since_proven(
     return {path for path in old if path[len(top) + 1 :] not in there}
 
 
+def told_and_gone(mount: Mount, store: Store, files: Iterable[WrittenFile]) -> tuple[str, ...]:
+    """What was uploaded, was proven or named by an earlier run, and is not in the bucket any more.
+
+    Somebody removed it there. Where no copy waits on this machine nobody can bring it back, and to
+    name it once more in each run that follows would mend nothing.
+
+    Raises MountkitError if the store cannot be asked.
+    """
+    record, backend = mount.last_record(), backends.load(mount.spec.backend)
+    if record is None or backend.write_back or not backend.mounts:
+        return ()
+    told = [each.path for each in files if not each.dirty and each.modified < record.told_until]
+    found = store.stat_many(told) if told else {}
+    return tuple(path for path in told if found[path] is None)
+
+
 def _marked(
     store: Store, objects: Sequence[ObjectInfo], mark: str, value: str
 ) -> tuple[ObjectInfo, ...]:
