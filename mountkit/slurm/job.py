@@ -290,6 +290,8 @@ def render(job: Job) -> str:
 # No secret is in it: the job gets the environment of whoever submits it.
 restarts={job.restarts} nodes={job.nodes} patience={PATIENCE_SECONDS}
 {setup}
+# Whatever the lines above have set: a shell that ends with srun could not submit the job again.
+set +eu
 if [ "$SLURM_NNODES" != "$nodes" ]; then
     echo "mountkit slurm: this file is for $nodes nodes, and the job has $SLURM_NNODES: make" \\
         "another file with --nodes $SLURM_NNODES" >&2
@@ -300,6 +302,8 @@ unset XDG_RUNTIME_DIR
 export MOUNTKIT_RESUME="${{MOUNTKIT_RESUME:-1}}"
 # How long torchrun leaves its ranks to save, from SIGTERM on: a little less than it has itself.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${{TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-{job.rank_seconds}}}"
+# With sbatch --export=NONE, srun would keep all that is set here from the nodes.
+export SLURM_EXPORT_ENV=ALL
 # srun does not take this over from sbatch by itself.
 [ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 {MEETING if job.nodes > 1 else ""}

@@ -129,6 +129,22 @@ def test_sbatch_takes_the_file_and_slurm_is_asked_for_its_limits(
 
 
 @pytest.mark.cached
+def test_a_cautious_file_comes_back_and_resumes(run: SlurmRun) -> None:
+    """sbatch exports nothing, and the first line that is set up ends a shell on each error."""
+    kept = run.rig.work / "environment"
+    values = run.environment().items()
+    kept.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values))
+    kept.chmod(0o600)
+    command = ["sh", "-c", f"echo resume: $MOUNTKIT_RESUME >>{run.log}; exit 75"]
+    more = ["--sbatch", "export=NONE", "--setup", "set -euo pipefail", "--setup", f". {kept}"]
+    number = run.submit(command, *more)
+    run.await_text("the job is submitted again")
+    eventually(lambda: run.slurm.restarts(number) == 1, "submitted again")
+    assert "resume: 1" in run.told()
+    run.slurm.call("scancel", number)
+
+
+@pytest.mark.cached
 @pytest.mark.fault(18, 19)
 def test_what_trying_again_would_not_help_ends_the_job(run: SlurmRun) -> None:
     command = run.rig.light("save:1", "exit:0")

@@ -99,6 +99,8 @@ class Cluster:
         self.program(
             "srun",
             'while [ "$1" != /bin/bash ]; do shift; done\n'
+            '[ "${SLURM_EXPORT_ENV:-ALL}" = ALL ] || '
+            'set -- env -i PATH="$PATH" PLACE="$PLACE" SLURM_NNODES="$SLURM_NNODES" "$@"\n'
             'SLURM_NODEID=0 "$@" & echo $! >"$PLACE/task"\n'
             'wait $!; code=$?; exit "${SRUN_CODE:-$code}"',
         )
@@ -188,6 +190,17 @@ class TestShell:
         assert (env["MOUNTKIT_RESUME"], env["MOUNTKIT_NODE"]) == ("1", "0")
         assert env["SRUN_CPUS_PER_TASK"] == "6"
         assert "XDG_RUNTIME_DIR" not in env
+
+    def test_nodes_get_it_where_sbatch_was_told_to_export_nothing(self, cluster):
+        cluster.run(MANY, SLURM_EXPORT_ENV="NONE")
+        env = cluster.environment
+        assert (env["MOUNTKIT_RESUME"], env["PET_NNODES"]) == ("1", "4")
+
+    def test_a_line_that_ends_the_shell_on_errors_is_for_the_lines_beside_it(self, cluster):
+        strict = replace(JOB, setup=("set -euo pipefail",))
+        assert cluster.run(strict, CODE="75")[0] == 0
+        assert cluster.requeued
+        assert cluster.run(strict, CODE="2")[0] == 2
 
     def test_who_wants_no_resume_is_heard(self, cluster):
         cluster.run(MOUNTKIT_RESUME="0")
