@@ -153,6 +153,14 @@ class Control(Protocol):
         of them is not whole.
         """
 
+    def links_out(self) -> tuple[str, ...]:
+        """Symbolic links that lead out of the mount, and of which the account tells nothing.
+
+        Whatever is written through one of them is written elsewhere.
+
+        Raises MountUnavailableError if it takes the directory to know, and it does not answer.
+        """
+
     def leftovers(self, below: str = "") -> tuple[str, ...]:
         """Temporary files of a save that could not rename them: nobody's data, and no ``files``."""
 

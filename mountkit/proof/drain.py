@@ -21,6 +21,7 @@ from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import astray
 from mountkit.proof.committer import Prover
 from mountkit.proof.completeness import is_complete
+from mountkit.proof.fencing import superseded
 from mountkit.proof.hidden_objects import hidden, unseen
 from mountkit.proof.lost_files import (
     evicted_unproven,
@@ -208,6 +209,7 @@ class _Drain:
         self._note(hidden(self._mount, self._store, self._unseen, paths, self._limits.deadline))
         self._note_links(listed, (file.path for file in files if self._concerns(file)))
         self._note(astray(self._mount))
+        self._note(superseded(self._mount, self._store))
         return self._report()
 
     def _pass_over(self, gone: Sequence[str]) -> None:
@@ -375,7 +377,9 @@ class _Drain:
         """What a later mount would show as something else, or does not lead into the bucket."""
         written, deadline = sorted(paths), self._limits.deadline
         self._note(symbolic_links.doubtful(self._mount, self._store, listed, written, deadline))
-        for said in symbolic_links.leading_out(self._mount, written, deadline):
+        there = (info.path for info in listed)
+        out = symbolic_links.leading_out(self._mount, self._store, there, written, deadline)
+        for said in out:
             self._say(said)
 
     def _name_left_over(self) -> None:

@@ -51,6 +51,23 @@ def current(mount: Mount, limits: Limits) -> WriterEpoch | None:
     return epoch
 
 
+def superseded(mount: Mount, store: Store) -> tuple[Unproven, ...]:
+    """The mount, if another writer has taken the run by now: what was proven since does not count.
+
+    To be asked after the last proof. Whoever renews the lease asks every few seconds, and may not
+    have heard of it: the machine was cut off or stood still, and this process was the first to go
+    on.
+
+    Raises MountkitError if the store cannot be asked.
+    """
+    epoch = writer_epoch.read(mount.directory.path)
+    if epoch is None:
+        return ()
+    error = lease_object.confirm(store, epoch.epoch)
+    reason = epoch.lost or (error.message if error else "")
+    return lost(mount, reason).unproven if reason else ()
+
+
 def lost(mount: Mount, reason: str) -> NotDurableError:
     """The error of a writer whose run is another one's by now."""
     return NotDurableError(

@@ -14,6 +14,7 @@ from mountkit.errors import Unproven
 from mountkit.formatting import printable
 from mountkit.linux.mount_table import lies_in
 from mountkit.mounts.link_names import leaves, shown, twice
+from mountkit.names import top_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -106,14 +107,28 @@ def doubtful(
     return tuple(found)
 
 
-def leading_out(mount: Mount, paths: Iterable[str], deadline: Deadline) -> tuple[str, ...]:
-    """Links that lead out of the mount, in words: what they lead to is not in the bucket."""
+def leading_out(
+    mount: Mount, store: Store, listed: Iterable[str], paths: Iterable[str], deadline: Deadline
+) -> tuple[str, ...]:
+    """Links that lead out of the mount, in words: what they lead to is not in the bucket.
+
+    ``listed`` are all objects, ``paths`` what this run has written. A link that an earlier run has
+    left leads out what this one writes; one in a checkpoint has been refused by its proof.
+
+    Raises MountkitError if the store, or a directory without a mount, cannot be asked.
+    """
     suffix = backends.load(mount.spec.backend).links
     control = mount.control(deadline)
-    said = []
-    for path in paths:
+    old = (path for path in listed if shown(path, suffix) and not top_of(path))
+    said = [
+        f"{printable(path)} is a link that leads out of the directory: what it leads to is not "
+        "proven"
+        for path in control.links_out()
+    ]
+    for path in sorted({*paths, *old}):
         name = shown(path, suffix)
-        target = (control.content(path) or b"").decode(errors="replace") if name else ""
+        data = (control.content(path) or store.get(path) or b"") if name else b""
+        target = data[:LONGEST_TARGET].decode(errors="replace")
         place = posixpath.normpath(posixpath.join(mount.path, posixpath.dirname(path), target))
         if target and not lies_in(place, mount.path):
             said.append(

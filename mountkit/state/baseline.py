@@ -123,9 +123,8 @@ def forget_lost(directory: Path) -> None:
 
 def begin_elsewhere(directory: Path) -> None:
     """That it was lost has been said at the start of a run: all that is there is to be proven."""
-    known = read(directory)
-    if known is not None:
-        write(directory, replace(known, lost="", top=(ANY, ANY), files={}))
+    known = read(directory) or Baseline(time.time(), 0.0, {})
+    write(directory, replace(known, lost="", top=(ANY, ANY), files={}))
 
 
 @lru_cache(maxsize=8)

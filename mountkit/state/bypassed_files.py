@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 BYPASSED_NAME = "strays.json"
 LOCK_SECONDS = 10.0
-REMEMBERED = 1000
+# Of a run that saves each minute, a week.
+REMEMBERED = 10_000
 
 
 class BypassedFiles:

@@ -215,7 +215,16 @@ class TestWhatIsWrong:
         with pytest.raises(ConfigurationError, match="key"):
             nas.store.check()
 
-    def test_a_place_that_is_read_only(self, disk, tmp_path):
+    def test_a_directory_of_this_machine_is_asked_of_its_disk(self, disk, tmp_path):
+        (tmp_path / "data").mkdir()
+        with pytest.raises(ConfigurationError, match="need not be on its disk") as refused:
+            disk.check()
+        assert "file:///" in refused.value.hint
+
+    def test_a_place_that_is_read_only(self, disk, tmp_path, monkeypatch):
+        monkeypatch.setenv("RCLONE_CONFIG_OVER_TYPE", "combine")
+        monkeypatch.setenv("RCLONE_CONFIG_OVER_UPSTREAMS", f"data=disk:{tmp_path}/data")
+        over = open_store(parse("rclone://over/data"), StoreOptions())
         data = tmp_path / "data"
         data.mkdir()
         if subprocess.run(["chattr", "+i", str(data)], capture_output=True, check=False).returncode:
@@ -223,9 +232,9 @@ class TestWhatIsWrong:
             if os.access(data, os.W_OK):
                 pytest.skip("root may write everywhere, and this file system has no flags")
         try:
-            assert disk.check(write=False).url == disk.source.url
+            assert over.check(write=False).url == over.source.url
             with pytest.raises(PermissionDeniedError, match="write"):
-                disk.check()
+                over.check()
         finally:
             subprocess.run(["chattr", "-i", str(data)], capture_output=True, check=False)
             data.chmod(0o700)

@@ -125,6 +125,7 @@ class ControlContract:
         assert control.explain("none/a") == ""
         assert control.emptied("none") == 0.0
         assert control.partially_deleted("none") == control.leftovers("none") == ()
+        assert control.links_out() == ()
 
     def test_a_daemon_that_is_confirmed_holds_no_more_than_before(self, held: Held) -> None:
         before = held.control.files()

@@ -238,6 +238,9 @@ class FakeControl:
     def lost_before(self, below: str = "") -> tuple[str, ...]:
         return tuple(path for path in self.damaged if path.startswith(f"{below}/" if below else ""))
 
+    def links_out(self) -> tuple[str, ...]:
+        return ()
+
     def leftovers(self, below: str = "") -> tuple[str, ...]:
         return tuple(
             path for path in self.left_over if path.startswith(f"{below}/" if below else "")

@@ -30,6 +30,7 @@ from mountkit.names import (
 from mountkit.state import baseline
 from mountkit.state.baseline import Baseline, CutOff
 from mountkit.state.mount_directory import StateDirectory
+from mountkit.state.record import MOUNTING
 from mountkit.state.write_journal import READ_NAME, UNFINISHED, Journal, content_stamp
 from mountkit.store.checksums import REFERENCE, Digester, FileDigest
 from mountkit.timing import Deadline
@@ -123,6 +124,10 @@ class DirectControl:
         """
         before = baseline.read(self._state.path)
         if before is None:
+            record = self._state.read()
+            if record is not None and record.state != MOUNTING:
+                # Something clears old files away, as systemd-tmpfiles does below /tmp.
+                raise self._lost(f"{self._state.path / baseline.BASELINE_NAME} is gone.")
             return ()
         if before.lost:
             raise self._lost(before.lost)
@@ -249,6 +254,13 @@ class DirectControl:
     def lost_before(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
         """What is whole may be proven, and the rest every run is told of."""
         return ()
+
+    def links_out(self) -> tuple[str, ...]:
+        """Those that the run has found: of one that it made nothing is proven, see ``files``."""
+        before = baseline.read(self._state.path)
+        known = before.files if before is not None else {}
+        found = self._walk().files
+        return tuple(each.path for each in found if each.out and known.get(each.path) == each.stamp)
 
     def leftovers(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
         """Whatever is written can be renamed."""

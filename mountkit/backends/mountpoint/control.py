@@ -254,6 +254,10 @@ class MountpointControl:
         """By its log and the journal, which go on from one run to the next until all is proven."""
         return tuple(sorted(path for path in self._look().told if _in(path, below)))
 
+    def links_out(self) -> tuple[str, ...]:
+        """It shows none."""
+        return ()
+
     def leftovers(self, below: str = "") -> tuple[str, ...]:
         """What safetensors wrote and neither renamed nor removed, by the log and its name."""
         uploads = self._log.read()

@@ -254,6 +254,10 @@ class RcloneControl:
         """By the directories of the cache, which change when a file of them is made or removed."""
         return self._cache.partially_deleted(below)
 
+    def links_out(self) -> tuple[str, ...]:
+        """Each is an object of its own, by whose name it is known."""
+        return ()
+
     def leftovers(self, below: str = "") -> tuple[str, ...]:  # noqa: ARG002
         """Whatever is written can be renamed."""
         return ()

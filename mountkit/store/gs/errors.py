@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -104,7 +105,7 @@ def translate(error: Exception, *, doing: str, where: str, endpoint: str = "") -
     if isinstance(error, GoogleAPICallError):
         return _answered(error, doing, where)
     if isinstance(error, auth.DefaultCredentialsError):
-        return no_credentials(where, _line(str(error)))
+        return no_credentials(where, _line(_without_a_key(str(error))))
     if isinstance(error, auth.RefreshError):
         return _refused_token(error, where)
     if isinstance(error, auth.TransportError):
@@ -123,6 +124,14 @@ def no_credentials(where: str, why: str = "") -> ConfigurationError:
         hint=f"Name the key of a service account: export {endpoints.CREDENTIALS}=key.json. Or log "
         "in: gcloud auth application-default login",
     )
+
+
+def _without_a_key(said: str) -> str:
+    """The words of Google's libraries, which quote what the variable holds."""
+    value = os.environ.get(endpoints.CREDENTIALS, "").strip()
+    if value.startswith("{") or "\n" in value:
+        return f"{endpoints.CREDENTIALS} holds a key itself, and not the name of a file"
+    return said
 
 
 def _refused_token(error: Exception, where: str) -> MountkitError:

@@ -40,6 +40,13 @@ class _Trial(Preflight):
 
     def reach(self) -> tuple[str, str, str]:
         remote = self._client.remote
+        if remote.type == "local":
+            # What is read back from it may be in this machine's memory alone.
+            raise ConfigurationError(
+                f"{self._store.source.url} is a directory of this machine: what rclone wrote there "
+                "need not be on its disk.",
+                hint="Name it as a directory, which is asked of its disk: file:///PATH",
+            )
         self._bucket()
         return "", "", f"the remote {remote.name!r} of rclone, of type {remote.type}"
 

@@ -57,3 +57,9 @@ def test_of_several_of_one_name_the_last_is_told_of(tmp_path):
     assert known.unnamed([one.occurrence]) == ()
     known.add([two, three])
     assert known.unnamed([one.occurrence]) == (three,)
+
+
+def test_a_run_may_remove_thousands_of_checkpoints(tmp_path):
+    known = BypassedFiles(tmp_path)
+    known.note_partially_deleted([f"checkpoint-{step}" for step in range(5000)])
+    assert len(known.partially_deleted()) == 5000

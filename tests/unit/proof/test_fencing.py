@@ -164,6 +164,18 @@ def test_a_mount_that_lost_its_lease_names_what_is_not_proven(mount):
     assert report.files == 2
 
 
+def test_a_drain_asks_once_more_whose_the_run_is(mount):
+    mount.begin()
+    mount.save("final.bin")
+    mount.bucket.objects[f"run/{LEASE_NAME}"] = lease_of(ELSEWHERE, 0, 1, 2).to_bytes()
+    # Whoever renews the lease lives, and has not heard of it yet.
+    assert mount.record().supervisor.alive()
+    assert writer_epoch.read(mount.directory.path).lost == ""
+    report = drain(mount, LIMITS, lambda _: None, ended_well=True)
+    assert [each.path for each in report.unproven] == [mount.path]
+    assert "process 4711 on node-b" in report.unproven[0].reason
+
+
 class TestTheLeaseIsNobodysData:
     def test_only_at_the_top(self):
         assert is_own(LEASE_NAME)

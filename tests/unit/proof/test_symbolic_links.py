@@ -154,8 +154,17 @@ def test_only_what_leads_out_of_the_mount_is_told(mount):
     mount.write("in.rclonelink", f"{mount.path}/checkpoint-1".encode())
     mount.write("round.rclonelink", b"a/../checkpoint-1")
     mount.write("file", b"/etc/hostname")
-    said = symbolic_links.leading_out(mount, sorted(mount.daemon.listed), Deadline())
+    written = sorted(mount.daemon.listed)
+    said = symbolic_links.leading_out(mount, mount.store(), (), written, Deadline())
     assert [each.partition(" ")[0] for each in said] == ["out", "up"]
+
+
+def test_so_is_what_an_earlier_run_has_left_but_for_checkpoints(mount):
+    for name in ("logs.rclonelink", "checkpoint-1/model.rclonelink", "logs"):
+        mount.bucket.objects[f"run/{name}"] = b"/scratch/logs"
+    there = [info.path for info in mount.store().list()]
+    said = symbolic_links.leading_out(mount, mount.store(), there, (), Deadline())
+    assert [each.partition(" ")[0] for each in said] == ["logs"]
 
 
 def test_where_a_path_of_the_mount_leads(mount):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from google.auth.exceptions import DefaultCredentialsError
 
 from mountkit.spec import Source, StoreOptions
 from mountkit.store import provider, refusal_in
+from mountkit.store.gs.errors import translate
 
 GS = Source("gs", "bucket", "run 1")
 
@@ -57,3 +59,13 @@ def test_an_emulator_is_asked_without_credentials_unless_some_were_given(monkeyp
 )
 def test_for_how_long_a_refusal_may_pass(text, seconds):
     assert refusal_in(GS, text) == seconds
+
+
+def test_a_key_in_place_of_the_name_of_its_file_is_not_quoted(monkeypatch):
+    secret = "1//refresh-token-of-nobody"
+    value = f'{{"type": "authorized_user", "refresh_token": "{secret}"}}'
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", value)
+    said = DefaultCredentialsError(f"File {value} was not found.")
+    told = translate(said, doing="list", where="gs://bucket/run")
+    assert secret not in f"{told.message} {told.hint}"
+    assert "GOOGLE_APPLICATION_CREDENTIALS holds a key itself" in told.message

@@ -197,6 +197,27 @@ class TestFiles:
         assert set(lost) == {"final/model", "checkpoint-3"}
         assert "leads out" in lost["final/model"]
 
+    def test_one_that_was_there_before_is_told_for_what_is_written_through_it(self, run, tmp_path):
+        (tmp_path / "scratch").mkdir()
+        (run.top / "export").symlink_to(tmp_path / "scratch")
+        (run.top / "inside").symlink_to("a")
+        run.control.self_check()
+        run.write("a")
+        (run.top / "export" / "model").write_bytes(b"data")
+        (run.top / "new").symlink_to(tmp_path / "scratch")
+        assert run.control.links_out() == ("export",)
+
+    def test_where_it_is_gone_nothing_is_known(self, run):
+        run.control.self_check()
+        run.write("a")
+        (run.state.path / baseline.BASELINE_NAME).unlink()
+        with pytest.raises(CacheLostError, match=r"baseline\.json is gone"):
+            run.control.files()
+        # A run that begins after that says so, once, and finds all that is there.
+        run.state.begin_elsewhere()
+        run.next()
+        assert run.paths() == ["a"]
+
 
 class TestReference:
     def test_what_a_writer_of_ours_was_given_counts_and_not_what_the_disk_has(self, run):
