@@ -73,11 +73,20 @@ class Prover:
         self.store = mount.store(below, limits.patience, limits.deadline)
 
     def withdraw(self, name: str) -> None:
-        """Delete the manifest of a checkpoint that is about to be written again, or removed."""
-        fencing.refuse_lost(self._mount)
+        """Delete the manifest of a checkpoint that is about to be written again, or removed.
+
+        Raises NotDurableError if another writer has the run: the checkpoint may be all it has.
+        """
+        self._refuse_superseded()
         if self._copies is not None:
             self._copies.forget(self._path(name))
         self._patiently(lambda: self.store.delete([f"{name}/{MANIFEST_NAME}"]))
+
+    def _refuse_superseded(self) -> None:
+        found: list[NotDurableError | None] = []
+        self._patiently(lambda: found.append(fencing.superseded(self._mount, self.store)))
+        if found[-1] is not None:
+            raise found[-1]
 
     def _patiently(self, request: Callable[[], None]) -> None:
         """Make a request; again while the store is out of reach, within the stall timeout.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from mountkit.names import SAME_SAVE_SECONDS, TRAINER_STATE
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 # Lies in a checkpoint that Trainer saves on a signal, until all of it is saved (transformers 5.24,
 # ``trainer_jit_checkpoint.py``).
 INCOMPLETE = "checkpoint-is-incomplete.txt"
+# A file that one of several ranks writes (transformers 5.24, ``trainer.py``, _save_rng_state;
+# accelerate's FSDP; torch's distributed checkpoints; DeepSpeed).
+_OF_A_RANK = re.compile(
+    r"/rng_state_\d+\.pth$|_rank_?\d+[._]|rank\d+-of-\d+|zero_pp_rank_\d+|__\d+_\d+\.distcp$"
+)
 # What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
 BEFORE_THE_STATE = (
     "model", "pytorch_model", "adapter", "optimizer", "scheduler", "scaler", "training_args",
@@ -60,10 +66,16 @@ def is_complete(
     # A removal that broke off may leave the state, and some of the rest.
     if top in mount.control().partially_deleted(top):
         return False
-    # Of a save of many ranks each has said that its part is over, or it may be torn. What is saved
-    # through other mounts too, is proven where that is known: by the callback alone.
-    shared = mount.directory.ranks.read(top)
-    if shared is not None and not shared.whole:
+    # The callback notes that a save begins, and each rank that its part is over, or it may be torn.
+    # What is saved through other mounts too, is proven where that is known: by the callback alone.
+    marked = mount.directory.ranks.read(top)
+    if marked is not None and ours and record is not None and marked.at < record.began:
+        # Of an earlier run; this one has saved all of it anew without the callback.
+        marked = None
+    if marked is not None and not marked.whole:
+        return False
+    # Nobody knows how many there were, and one that was killed may have been the first to fail.
+    if marked is None and alone and any(_OF_A_RANK.search(file.path) for file in members):
         return False
     sentinel = f"{top}/{INCOMPLETE}"
     if any(file.path == sentinel for file in members) or store.get(sentinel) is not None:

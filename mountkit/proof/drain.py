@@ -209,7 +209,8 @@ class _Drain:
         self._note(hidden(self._mount, self._store, self._unseen, paths, self._limits.deadline))
         self._note_links(listed, (file.path for file in files if self._concerns(file)))
         self._note(astray(self._mount))
-        self._note(superseded(self._mount, self._store))
+        taken = superseded(self._mount, self._store)
+        self._note(taken.unproven if taken else ())
         return self._report()
 
     def _pass_over(self, gone: Sequence[str]) -> None:

@@ -51,21 +51,21 @@ def current(mount: Mount, limits: Limits) -> WriterEpoch | None:
     return epoch
 
 
-def superseded(mount: Mount, store: Store) -> tuple[Unproven, ...]:
-    """The mount, if another writer has taken the run by now: what was proven since does not count.
+def superseded(mount: Mount, store: Store) -> NotDurableError | None:
+    """The error of a writer whose run is another one's by now; the store is asked.
 
-    To be asked after the last proof. Whoever renews the lease asks every few seconds, and may not
-    have heard of it: the machine was cut off or stood still, and this process was the first to go
-    on.
+    To be asked before anything is removed that counts, and after the last proof. Whoever renews the
+    lease asks every few seconds, and may not have heard of it yet: the machine was cut off, or
+    stood still, and this process is the first to go on.
 
     Raises MountkitError if the store cannot be asked.
     """
     epoch = writer_epoch.read(mount.directory.path)
     if epoch is None:
-        return ()
-    error = lease_object.confirm(store, epoch.epoch)
+        return None
+    error = lease_object.confirm(store.at(mount.spec.source), epoch.epoch)
     reason = epoch.lost or (error.message if error else "")
-    return lost(mount, reason).unproven if reason else ()
+    return lost(mount, reason) if reason else None
 
 
 def lost(mount: Mount, reason: str) -> NotDurableError:

@@ -1,13 +1,15 @@
 """Which ranks of a node have said that their save of a checkpoint is over. Outside the bucket.
 
 The ranks of one node share the private directory of their mount. The first of them notes that a
-save begins, each of them when its own part is over.
+save begins, each of them when its own part is over. One process alone is rank 0.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,15 +26,17 @@ SAVE_NAME = "save.json"
 
 @dataclass(frozen=True, slots=True)
 class RankedSave:
-    """A save of many ranks: its own name, the ranks that share this mount, and who is done.
+    """A save: its own name, the ranks that share this mount, and who is done.
 
-    ``alone``: Whether all ranks of the training share this mount.
+    ``alone``: Whether all ranks of the training share this mount. ``at``: When it began, in seconds
+    since the epoch.
     """
 
     save: str
     ranks: tuple[int, ...]
     done: frozenset[int]
     alone: bool
+    at: float = math.inf
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -56,7 +60,8 @@ class RankMarks:
         self.forget(top)
         folder = self._folder(top)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        content = {"top": top, "save": save, "ranks": sorted(ranks), "alone": alone}
+        known = {"top": top, "save": save, "ranks": sorted(ranks), "alone": alone}
+        content = {**known, "at": time.time()}
         json_file.replace(folder / SAVE_NAME, content)
 
     def done(self, top: str, save: str, rank: int) -> None:
@@ -64,7 +69,7 @@ class RankMarks:
         (self._folder(top) / f"{save}.{rank}").touch(mode=0o600)
 
     def read(self, top: str) -> RankedSave | None:
-        """The last save of many ranks of that checkpoint; None if there is none.
+        """The last save of that checkpoint that is not proven; None if none is known.
 
         Raises ConfigurationError if what is noted of it cannot be read.
         """
@@ -78,7 +83,9 @@ class RankMarks:
                 f"{folder / SAVE_NAME} holds no save.", hint=f"Remove it: rm -r {folder}"
             )
         done = frozenset(rank for rank in ranks if (folder / f"{save}.{rank}").exists())
-        return RankedSave(save, tuple(ranks), done, content.get("alone") is True)
+        # An earlier version noted no time.
+        at = float(content.get("at", math.inf))
+        return RankedSave(save, tuple(ranks), done, content.get("alone") is True, at)
 
     def forget(self, top: str) -> None:
         """Its manifest is written, or one process alone saves it anew."""

@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback
 from mountkit import doctor, writers
 from mountkit.config import settings, timeouts
 from mountkit.errors import UsageError
-from mountkit.events import Observer, Problem, silent
+from mountkit.events import Observer, Problem, SaveBlocked, silent
 from mountkit.mounts.mount import Mount
 from mountkit.proof.committer import Prover
 from mountkit.proof.local_copies import LocalCopies
@@ -27,7 +27,7 @@ from mountkit.training import (
     save_total_limit,
     search_runs,
 )
-from mountkit.training.pending_proof import PendingProof
+from mountkit.training.pending_proof import PendingProof, settle_all
 from mountkit.training.ranks import Ranks
 from mountkit.training.save_total_limit import SaveTotalLimit
 from mountkit.training.saves import Saves
@@ -148,6 +148,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         )
         if self._ranks.first:
             doctor.essential(mount)
+        if self.saves is not None:
+            # With auto_find_batch_size Trainer begins anew within one call of train.
+            self.saves.leave()
         self._mount = mount
         copies = LocalCopies(mount, self._limits, self._tell)
         prover = Prover(mount, below, self._limits, self._tell, copies)
@@ -168,6 +171,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc] # transformers 
         save_hooks.watch(Trainer, CheckpointCallback)
         self.limit.take(args)
         if self._ranks.first:
+            settle_all(lambda reason: self._tell(SaveBlocked(reason)))
             self.saves.descend(state.global_step, self.limit.value)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import shutil
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,8 @@ class LogFiles:
         self._folders: list[_Folder] = []
         self._copied: dict[Path, tuple[int, int]] = {}
         self._complete = False
+        # Each of several callbacks asks for copies.
+        self._copying = threading.Lock()
         if mount is None:
             self._private = None
             self.local = top
@@ -150,6 +153,10 @@ class LogFiles:
 
     def copy(self) -> list[str]:
         """Copy each file that has changed; what could not be copied, and why, in words."""
+        with self._copying:
+            return self._copy_changed()
+
+    def _copy_changed(self) -> list[str]:
         # Until it has come to its end: at that of the process, the local files may be all there is.
         self._complete = False
         changed = self._changed()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,10 +11,15 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
+#: All of this process: a training that begins waits for those of the ones before it.
+_ALL: weakref.WeakSet[PendingProof] = weakref.WeakSet()
+
+
 class PendingProof:
     """At most one; ``name`` is that of the last one's checkpoint."""
 
     def __init__(self) -> None:
+        _ALL.add(self)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
         self._proof: Future[None] | None = None
         self.name = ""
@@ -34,6 +40,11 @@ class PendingProof:
         proof = self._proof
         return proof is not None and proof.done() and proof.exception() is not None
 
+    def settle(self) -> None:
+        """Wait until it has ended, if there is one; its error is raised by ``finish``. Bounded."""
+        if self._proof is not None:
+            wait([self._proof])
+
     def finish(self) -> None:
         """Wait for it, if there is one, and raise what it ended with, once.
 
@@ -42,3 +53,14 @@ class PendingProof:
         proof, self._proof = self._proof, None
         if proof is not None:
             proof.result()
+
+
+def settle_all(tell: Callable[[str], object]) -> None:
+    """Wait for what trainings that have ended are still proving.
+
+    What it proves is where the next one goes on from; to save on top of it would put it at risk.
+    """
+    for proof in [*_ALL]:
+        if proof.under_way:
+            tell(f"the training waits until {proof.name} of the one before is proven")
+            proof.settle()

@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
@@ -42,6 +42,19 @@ MODEL = "model_info.txt"
 LAST_COPY_SECONDS = 30.0
 # Those that pass nothing on to the root logger are listened to themselves.
 LOGGERS = ("", "transformers", "mountkit")
+
+
+class _Logs(NamedTuple):
+    """The logs of one place: the local files, of which these two go on where a run left them."""
+
+    files: LogFiles
+    log: Path
+    metrics: Path
+
+
+#: Of this process, by place, mount and when that was made. Two Trainers that write to one place
+#: write the same files: a copy of each one's own would replace what the other has written.
+_OPEN: dict[tuple[str, str, float], _Logs] = {}
 
 
 class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ships no types
@@ -154,18 +167,14 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
         if mount is not None and not backends.load(mount.spec.backend).mounts:
             # A disk takes each line as it is written, and there is nothing to copy.
             mount = None
-        if self._files is not None and (self._files.top, self._files.mount) == (top, mount):
-            return self._files
-        if mount is not None:
-            self._guard(mount.wait_until_serving, timeouts.limits(settings.load()).repair)
-        files = LogFiles(top, mount)
-        self._log, said = files.continued(LOG)
-        self._metrics, more = files.continued(METRICS)
-        for each in filter(None, (said, more)):
-            logger.warning("mountkit: %s", each)
-        self._files, self._mirror = files, LogMirror(files.copy, self._copied)
-        atexit.register(_remove, files, os.getpid())
-        return files
+        record = mount.last_record() if mount is not None else None
+        key = (str(top), mount.spec.id if mount else "", record.began if record else 0.0)
+        logs = _OPEN.get(key) or _begin(top, mount)
+        _OPEN[key] = logs
+        if self._files is not logs.files:
+            self._files, self._mirror = logs.files, LogMirror(logs.files.copy, self._copied)
+        self._log, self._metrics = logs.log, logs.metrics
+        return logs.files
 
     def _append_metrics(self, state: Any, values: dict[str, Any]) -> None:
         when = timestamp(time.time())
@@ -323,6 +332,26 @@ def _plain(value: Any) -> Any:
 
 def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _begin(top: Path, mount: Mount | None) -> _Logs:
+    """Go on where an earlier run left the logs of that place.
+
+    Raises OSError if there is no room for them on the local disk.
+    """
+    if mount is not None:
+        try:
+            mount.wait_until_serving(timeouts.limits(settings.load()).repair)
+        except MountkitError as error:
+            # What cannot be read is not written over.
+            logger.warning("mountkit: a log cannot be written: %s", error)
+    files = LogFiles(top, mount)
+    log, said = files.continued(LOG)
+    metrics, more = files.continued(METRICS)
+    for each in filter(None, (said, more)):
+        logger.warning("mountkit: %s", each)
+    atexit.register(_remove, files, os.getpid())
+    return _Logs(files, log, metrics)
 
 
 def _remove(files: LogFiles, owner: int) -> None:

@@ -84,7 +84,13 @@ def watch_signal(callback: type[SavingCallback]) -> None:
         if any(saves.stays(it.trainer.state.global_step) for saves in found):
             it.is_checkpoint_requested = False
             return None
-        result = call()
+        try:
+            for saves in found:
+                saves.on_signal = True
+            result = call()
+        finally:
+            for saves in found:
+                saves.on_signal = False
         for saves in found:
             saves.saved_on_signal(it.trainer.state)
         return result

@@ -138,10 +138,8 @@ class SaveRetrier:
             return
         self._prover.begin(name)
         layout = self._ranks.layout
-        if layout is not None:
-            alone = len(layout.nodes) == 1
-            marks = self._mount.directory.ranks
-            marks.begin(self._path(name), self.made, layout.here, alone=alone)
+        here, alone = (layout.here, len(layout.nodes) == 1) if layout else ((0,), True)
+        self._mount.directory.ranks.begin(self._path(name), self.made, here, alone=alone)
 
     def _judge(
         self,

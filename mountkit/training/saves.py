@@ -82,7 +82,13 @@ class Saves:
         self._proof = proof
         self._raises = raises
         #: Who repeats a save that a lost mount broke.
-        self.retrier = shared.retrier if shared else SaveRetrier(mount, prover, limits, observer)
+        self.retrier = (
+            shared.retrier
+            if shared
+            else SaveRetrier(mount, prover, limits, observer, path=self._path)
+        )
+        #: Whether Trainer saves on a signal just now.
+        self.on_signal = False
         #: Whether the training has ended, well or with an error.
         self.ended = False
         self._kept = Retention((), 0, None, observer)
@@ -92,6 +98,8 @@ class Saves:
         self._began: float | None = None
         # The step that an event has announced, and the one that is not to be proven.
         self._announced, self._skipped = -1, -1
+        # The one of which nobody has said that the callbacks after it are done, too.
+        self._open = -1
 
     def descend(self, step: int, keep: int | None) -> None:
         """Take over what lies there already, in a training that begins at ``step``.
@@ -110,6 +118,7 @@ class Saves:
     def step_ended(self, step: int, *, expected: bool) -> None:
         """Report a proof that failed; before a save, wait for the last proof and the mount."""
         self.complete()
+        self._close()
         if expected:
             self._began = time.monotonic()
             self._finish_proofs()
@@ -118,18 +127,21 @@ class Saves:
     def begin(self, step: int) -> bool:
         """Until it is proven again, a checkpoint that is written anew is none.
 
-        False if nobody said that it would be written, and this training has proven it, or was
-        resumed from it: on a signal Trainer saves that very state again, and must not put the
+        False on a signal, if nobody said that it would be written, and this training has proven it,
+        or was resumed from it: Trainer saves that very state again then, and must not put the
         proven one at risk. Its proof is waited for, where it is under way.
         """
+        self._close()
         self._skipped = -1
         begin = functools.partial(self._begin, step)
         # World rank 0 decides; what one node cannot have proven, no node tries to.
         told = self._ranks.gather((self._ranks.together(begin), self._skipped))
         self._skipped = max(skipped for _, skipped in told)
-        if self._shared is not None and told[0][0]:
+        begins = told[0][0]
+        if self._shared is not None and begins:
             self._shared.begin(step)
-        return told[0][0]
+        self._open = step if begins else -1
+        return begins
 
     def stays(self, step: int) -> bool:
         """Whether a save on a signal has nothing to do. Many ranks agree on it as they save."""
@@ -163,7 +175,25 @@ class Saves:
         """Begin to prove the checkpoint that was saved, now that it has all of its files."""
         saved, self._saved = self._saved, None
         if saved is not None:
+            self._close()
             self._agree(self._begin_proof, saved)
+
+    def _close(self) -> None:
+        """The save that began last is over, with what other callbacks have added to it.
+
+        Whoever is killed before that leaves a checkpoint that is not whole. What many ranks saved,
+        each of them says of its own part.
+        """
+        step, self._open = self._open, -1
+        if step >= 0 and self._shared is None and self.retrier.made:
+            self._guard(self._mark, step)
+
+    def _mark(self, step: int) -> None:
+        top = self._path(f"checkpoint-{step}")
+        self._mount.directory.ranks.done(top, self.retrier.made, 0)
+
+    def _path(self, name: str) -> str:
+        return self._mount.relative(Path(self._output_dir) / name)
 
     def finish(self, state: Any) -> None:
         """Wait until the last checkpoint is proven. Raises MountkitError if it cannot be."""
@@ -171,6 +201,7 @@ class Saves:
         if step >= 0:
             self._agree(self._note, step, state)
         self.complete()
+        self._close()
         self._finish_proofs()
 
     def leave(self) -> None:
@@ -183,7 +214,8 @@ class Saves:
     def _begin(self, step: int) -> bool:
         if not self._ranks.first:
             return True
-        if self._is_proven(step):
+        # Anybody else who saves a step once more has something new to save.
+        if self._is_proven(step) and self.on_signal:
             self._skipped = step
             return False
         if self._kept.holds(step):
@@ -245,7 +277,9 @@ class Saves:
             name, saved.step, files or (), began=saved.began, saved=saved.at, share=share
         )
         self._kept.proved(saved.step, name)
-        self._kept.enforce(self._prover, saved.step, saved.best)
+        # The one that has begun since may go on from what this one would remove.
+        if not self.ended:
+            self._kept.enforce(self._prover, saved.step, saved.best)
 
     def _before_save(self, step: int, expected: bool) -> None:
         if not self._proof.under_way:

@@ -14,7 +14,7 @@ from mountkit.config import settings, timeouts
 from mountkit.linux import paths
 from mountkit.mounts.mount import Mount
 from mountkit.mounts.newest_checkpoint import newest_checkpoint
-from mountkit.training import ranks, resume_point, start_weights
+from mountkit.training import pending_proof, ranks, resume_point, start_weights
 from mountkit.training.console import say
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def _decide(args: Any, argument: object, terms: TrainerTerms) -> ResumePoint | N
         if terms.path and (found is None or found.path != paths.resolve(terms.path)):
             say(f"{args.output_dir} does not lie in the mount at {terms.path}: not resumed")
             return None
+        pending_proof.settle_all(say)
         newest = newest_checkpoint(
             args.output_dir,
             settings.load(),

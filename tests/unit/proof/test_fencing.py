@@ -176,6 +176,17 @@ def test_a_drain_asks_once_more_whose_the_run_is(mount):
     assert "process 4711 on node-b" in report.unproven[0].reason
 
 
+def test_what_counts_is_not_removed_by_one_that_has_not_heard_of_it(mount):
+    prove(mount)
+    mount.bucket.objects[f"run/{LEASE_NAME}"] = lease_of(ELSEWHERE, 0, 1, 2).to_bytes()
+    before = dict(mount.bucket.objects)
+    prover = Prover(mount, "", LIMITS, lambda _: None)
+    for work in (prover.withdraw, prover.remove):
+        with pytest.raises(NotDurableError, match="process 4711 on node-b"):
+            work(NAME)
+    assert mount.bucket.objects == before
+
+
 class TestTheLeaseIsNobodysData:
     def test_only_at_the_top(self):
         assert is_own(LEASE_NAME)

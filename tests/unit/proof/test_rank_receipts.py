@@ -162,6 +162,40 @@ def test_the_drain_proves_what_all_ranks_have_saved_here_and_nothing_else(nodes,
     assert complete() is alone
 
 
+@pytest.mark.fault(27)
+def test_where_no_save_was_marked_a_killed_rank_may_not_have_begun_its_file(nodes):
+    mount = nodes.mounts[0]
+    mount.save(f"{TOP}/trainer_state.json", b'{"global_step": 4}')
+
+    def complete(*, well: bool) -> bool:
+        members = mount.daemon.files(TOP)
+        return is_complete(mount, TOP, 4, members, ended_well=well, store=mount.store())
+
+    assert complete(well=True)
+    assert not complete(well=False)
+    del mount.daemon.listed[f"{TOP}/rng_state_0.pth"]
+    assert complete(well=False)
+
+
+@pytest.mark.fault(7)
+def test_what_an_earlier_run_had_begun_to_save_is_over_once_all_of_it_is_saved_anew(nodes):
+    mount = nodes.mounts[0]
+    mount.directory.ranks.begin(TOP, "ab-1", [0], alone=True)
+    mount.begin(time.time())
+    for path in [*mount.daemon.listed, f"{TOP}/trainer_state.json"]:
+        mount.save(path, b'{"global_step": 4}')
+
+    def complete() -> bool:
+        members = mount.daemon.files(TOP)
+        return is_complete(mount, TOP, 4, members, ended_well=True, store=mount.store())
+
+    assert complete()
+    mount.directory.ranks.begin(TOP, "ab-2", [0], alone=True)
+    assert not complete()
+    mount.directory.ranks.done(TOP, "ab-2", 0)
+    assert complete()
+
+
 def test_a_receipt_is_no_file_of_a_checkpoint(nodes):
     data = Receipt(4, "ab-0", 7, (1,), 2, nodes.together(0, 1)[0].created).to_bytes()
     nodes.bucket.objects[f"run/{TOP}/{name_of(7)}"] = data

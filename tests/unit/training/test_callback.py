@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from mountkit.checkpoints import catalog, lineage
 from mountkit.config.timeouts import Limits
 from mountkit.errors import NotDurableError, PermissionDeniedError
-from mountkit.events import Problem
+from mountkit.events import Problem, SaveBlocked
 from mountkit.proof.committer import Prover
 from support.fakes import FakeMount
 
@@ -68,7 +69,7 @@ class Place:
         (top / "model").touch()
         path = None if best is None else f"{self.mount.path}/out/checkpoint-{best}"
         callback.on_save(None, SimpleNamespace(global_step=step, best_model_checkpoint=path), None)
-        callback.on_train_end(None, None, None)
+        callback.saves.finish(None)
 
     @property
     def latest(self) -> int | None:
@@ -163,8 +164,15 @@ class TestForeign:
         else:
             place.mount.bucket.objects["run/out/checkpoint-3/model"] = b"1"
         before = place.left()
-        assert place.train(3).saves.begin(3) is not proven
+        saves = place.train(3).saves
+        saves.on_signal = True
+        assert saves.begin(3) is not proven
         assert place.left() == before
+
+    def test_whoever_saves_it_once_more_without_a_signal_has_something_new(self, place):
+        place.prove(3, "model")
+        assert place.train(3).saves.begin(3)
+        assert place.left() == ["checkpoint-3/model"]
 
     def test_what_this_training_saved_stays_when_it_is_saved_once_more(self, place):
         callback = place.train()
@@ -337,6 +345,35 @@ class TestOnASignal:
             callback.on_train_end(None, None, None)
 
 
+class TestTheNextTraining:
+    """One that begins in the same process while a checkpoint of the one before is being proven."""
+
+    def test_it_waits_for_that_and_what_it_goes_on_from_stays(self, place):
+        place.prove(2, "model")
+        held = threading.Event()
+        first = place.train(2, limit=1)
+        place.mount.bucket.before_attest = lambda _: held.wait(10)
+        first.saves.begin(4)
+        place.mount.save("out/checkpoint-4/model")
+        top = Path(place.mount.path) / "out/checkpoint-4"
+        top.mkdir(parents=True)
+        (top / "model").touch()
+        first.on_save(None, SimpleNamespace(global_step=4, best_model_checkpoint=None), None)
+        first.saves.complete()
+        # It ended with an error. What it was resumed from, another one might be, too.
+        first.leave()
+        heard = []
+
+        def hear(event) -> None:
+            heard.append(event)
+            held.set()
+
+        place.events = SimpleNamespace(append=hear)
+        place.train(2, limit=1)
+        assert any(isinstance(event, SaveBlocked) for event in heard)
+        assert place.steps == [2, 4]
+
+
 class TestSearch:
     """Each run of a search is a training of its own."""
 
@@ -352,7 +389,7 @@ class TestSearch:
                 (top / "model").touch()
                 state = SimpleNamespace(global_step=step, best_model_checkpoint=None)
                 callback.on_save(None, state, None)
-                callback.on_train_end(None, None, None)
+                callback.saves.finish(None)
             store = place.mount.store(f"out/{run}")
             assert [(each.step, each.proven) for each in catalog.scan(store)] == [(4, True)]
         assert place.words == ""
