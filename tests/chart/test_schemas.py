@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 import kubernetes_validate
@@ -125,6 +126,45 @@ def test_one_wrong_value(helm: str, values: dict[str, Any], name: str) -> None:
     done = template(merged(FIRST, values), helm)
     assert done.code != 0
     assert name in done.err
+
+
+def numbers_and_words(
+    values: dict[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Every value that cannot be left out: helm takes away what is null before the schema looks."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from numbers_and_words(value, (*path, name))
+        elif value not in (None, "", []) and not isinstance(value, list):
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("helm", HELMS)
+def test_null_is_no_number_no_switch_and_no_name(helm: str) -> None:
+    """Of 'nodes: null' a Job of no pods was made, and of 'fuse.mode: null' a privileged one."""
+    # A request that is null is none, and so is a label; what the cluster chooses has a test below.
+    free = {"requests", "labels", "podSecurityContext"}
+    paths = [path for path in numbers_and_words(VALUES) if not free.intersection(path)]
+    assert len(paths) > 40
+    nulls: dict[str, Any] = FIRST
+    for path in paths:
+        value: Any = None
+        for name in reversed(path):
+            value = {name: value}
+        nulls = merged(nulls, value)
+    done = template(nulls, helm)
+    assert done.code != 0
+    places = [re.split(r"[^\w]+", line) for line in done.err.splitlines()]
+    missed = [path for path in paths if not any({*path} <= {*words} for words in places)]
+    assert not missed, done.err
+
+
+@pytest.mark.parametrize("helm", HELMS)
+def test_a_section_that_is_null_is_refused_by_name(helm: str) -> None:
+    sections = [name for name, value in VALUES.items() if value and isinstance(value, dict)]
+    done = template(merged(FIRST, dict.fromkeys(sections)), helm)
+    assert done.code != 0
+    assert not [name for name in sections if name not in done.err], done.err
 
 
 @pytest.mark.parametrize("helm", HELMS)

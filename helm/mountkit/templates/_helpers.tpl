@@ -165,6 +165,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 
 {{- define "mountkit.checkMount" -}}
+{{- range list "runAsUser" "runAsGroup" -}}
+{{- if kindIs "invalid" (index $.Values.podSecurityContext .) -}}
+{{- fail (printf "podSecurityContext.%s is null, which leaves it to the cluster, and fuse.mode %s mounts: fusermount3 asks for the name of its user, and one that the cluster chooses has none in the image's /etc/passwd. Leave it at 1000. Only with fuse.mode=none, which mounts nothing, may it be null." . $.Values.fuse.mode) -}}
+{{- end -}}
+{{- end -}}
 {{- if or .Values.volume.existingClaim .Values.volume.subPath -}}
 {{- fail (printf "volume is for a run that saves into a volume, without a mount, and fuse.mode %s mounts. Set fuse.mode=none, or leave volume out: extraVolumes has volumes for everything else." .Values.fuse.mode) -}}
 {{- end -}}

@@ -128,9 +128,14 @@
 {{- end -}}
 
 {{- define "mountkit.podSecurityContext" -}}
-runAsNonRoot: {{ gt (int .Values.podSecurityContext.runAsUser) 0 }}
-runAsUser: {{ .Values.podSecurityContext.runAsUser | int64 }}
-runAsGroup: {{ .Values.podSecurityContext.runAsGroup | int64 }}
+{{- $context := .Values.podSecurityContext -}}
+runAsNonRoot: {{ or (kindIs "invalid" $context.runAsUser) (gt (int64 $context.runAsUser) 0) }}
+{{- range $name := list "runAsUser" "runAsGroup" }}
+{{- $id := index $context $name }}
+{{- if not (kindIs "invalid" $id) }}
+{{ $name }}: {{ int64 $id }}
+{{- end }}
+{{- end }}
 {{- with include "mountkit.fsGroup" . }}
 fsGroup: {{ . }}
 fsGroupChangePolicy: OnRootMismatch
