@@ -65,6 +65,16 @@ def test_a_run_that_mounts_nothing_with_every_cache() -> None:
             assert_valid(objects, version)
 
 
+@pytest.mark.parametrize("helm", HELMS)
+def test_the_plugin_alone(helm: str) -> None:
+    """Whatever else is asked for: a release of its own, which no run takes away."""
+    asked = {name: value for name, value in EVERYTHING.items() if name != "fuse"}
+    objects = render(merged(asked, {"fuse": {"plugin": {"only": True}}, "nodes": 2}), helm)
+    assert [each["kind"] for each in objects] == ["DaemonSet"]
+    for version in VERSIONS:
+        assert_valid(objects, version)
+
+
 def test_a_mistake_is_seen() -> None:
     """The checks above would find one: in Kubernetes' own objects and in others'."""
     (job,) = (each for each in render(merged(FIRST, EVERYTHING)) if each["kind"] == "Job")

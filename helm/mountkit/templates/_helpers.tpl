@@ -35,6 +35,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
+{{- /* Whether the release is a run, and not the FUSE device plugin alone. */ -}}
+{{- define "mountkit.run" -}}
+{{- if not .Values.fuse.plugin.only -}}yes{{- end -}}
+{{- end -}}
+
 {{- /* Whether nothing is mounted: the run saves into a volume that is there already. */ -}}
 {{- define "mountkit.direct" -}}
 {{- if eq .Values.fuse.mode "none" -}}yes{{- end -}}
