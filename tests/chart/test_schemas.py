@@ -28,6 +28,10 @@ EVERYTHING: dict[str, Any] = {
     "credentials": {"existingSecret": "s3", "googleKey": "key.json"},
     "job": {"suspend": True, "activeDeadlineSeconds": 9, "ttlSecondsAfterFinished": 0},
     "cache": {"accessMode": "ReadWriteMany", "storageClassName": "fast"},
+    "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "envFrom": [{"configMapRef": {"name": "proxy"}}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}],
 }
 
 

@@ -14,10 +14,26 @@
 {{- end }}
 {{- end -}}
 
-{{- define "mountkit.storeEnvFrom" -}}
+{{- /* A proxy and a private CA are for whatever talks to the store, too, and not for the trainer alone. */ -}}
+{{- define "mountkit.env" -}}
+{{- with .Values.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "mountkit.envFrom" -}}
 {{- with .Values.credentials.existingSecret }}
 - secretRef:
     name: {{ . }}
+{{- end }}
+{{- with .Values.envFrom }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "mountkit.extraVolumeMounts" -}}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -107,9 +123,7 @@
 - name: PET_MASTER_PORT
   value: {{ .Values.launcher.port | int64 | quote }}
 {{- end }}
-{{- with .Values.env }}
-{{ toYaml . }}
-{{- end }}
+{{- include "mountkit.env" . }}
 {{- end -}}
 
 {{- /* The group that Kubernetes gives the volumes to: all of a claim, with what others have there. So a shared
@@ -373,9 +387,10 @@ env:
   - name: MOUNTKIT_STATE_DIR
     value: /run/mountkit/state
   {{- include "mountkit.mountEnv" . | trim | nindent 2 }}
-{{- with include "mountkit.storeEnvFrom" . }}
+  {{- with include "mountkit.env" . | trim }}{{ . | nindent 2 }}{{ end }}
+{{- with include "mountkit.envFrom" . | trim }}
 envFrom:
-  {{- . | trim | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 securityContext:
   {{- include "mountkit.mountSecurityContext" . | nindent 2 }}
@@ -392,6 +407,7 @@ volumeMounts:
     mountPath: /run/mountkit
   {{- include "mountkit.cacheMount" . | nindent 2 }}
   {{- with include "mountkit.googleMount" . | trim }}{{ . | nindent 2 }}{{ end }}
+  {{- with include "mountkit.extraVolumeMounts" . | trim }}{{ . | nindent 2 }}{{ end }}
 {{- end -}}
 
 {{- define "mountkit.trainer" -}}
@@ -427,12 +443,9 @@ volumeMounts:
     {{- include "mountkit.mountEnv" . | trim | nindent 4 }}
     {{- end }}
     {{- include "mountkit.trainerEnv" . | nindent 4 }}
-  {{- if or .Values.envFrom .Values.credentials.existingSecret }}
+  {{- with include "mountkit.envFrom" . | trim }}
   envFrom:
-    {{- with include "mountkit.storeEnvFrom" . | trim }}{{ . | nindent 4 }}{{ end }}
-    {{- with .Values.envFrom }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- . | nindent 4 }}
   {{- end }}
   securityContext:
     {{- include (ternary "mountkit.plainSecurityContext" "mountkit.mountSecurityContext" $sidecar) . | nindent 4 }}
@@ -468,9 +481,7 @@ volumeMounts:
     {{- end }}
     {{- include "mountkit.cacheMount" . | nindent 4 }}
     {{- with include "mountkit.googleMount" . | trim }}{{ . | nindent 4 }}{{ end }}
-    {{- with .Values.extraVolumeMounts }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- with include "mountkit.extraVolumeMounts" . | trim }}{{ . | nindent 4 }}{{ end }}
 {{- end -}}
 
 {{- define "mountkit.podSpec" -}}
