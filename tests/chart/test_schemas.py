@@ -32,6 +32,9 @@ EVERYTHING: dict[str, Any] = {
     "envFrom": [{"configMapRef": {"name": "proxy"}}],
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}],
+    "podSecurityContext": {"supplementalGroups": [3000], "seLinuxOptions": {"type": "spc_t"}},
+    "extraCapabilities": ["IPC_LOCK"],
+    "initContainers": [{"name": "fetch", "image": "data:1"}],
 }
 
 
@@ -56,7 +59,8 @@ def test_examples(values: Path, version: str) -> None:
 def test_every_way_to_mount_with_every_cache(mode: str) -> None:
     for cache, nodes in itertools.product(CACHES, (1, 2)):
         chosen = {"fuse": {"mode": mode}, "cache": {"type": cache}, "nodes": nodes}
-        for values in (merged(FIRST, EVERYTHING, chosen), merged(FIRST, {"fuse": {"mode": mode}})):
+        bare = {"fuse": {"mode": mode}, "hostNetwork": True}
+        for values in (merged(FIRST, EVERYTHING, chosen), merged(FIRST, bare)):
             objects = render(values)
             for version in VERSIONS:
                 assert_valid(objects, version)

@@ -159,6 +159,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if and .Values.credentials.googleKey (not .Values.credentials.existingSecret) -}}
 {{- fail "credentials.googleKey names a key of a Secret, and credentials.existingSecret is empty. Set credentials.existingSecret to the name of that Secret." -}}
 {{- end -}}
+{{- if and .Values.hostNetwork .Values.networkPolicy.enabled -}}
+{{- fail "networkPolicy.enabled does not go with hostNetwork: a pod in the node's network has the node's address, and no policy of pods holds for it. Leave one of them out." -}}
+{{- end -}}
 {{- range .Values.env -}}
 {{- if and (hasKey . "value") (regexMatch "(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|CONNECTION_STRING|SAS_URL|_KEY|_KEY_ID)$" .name) (not (eq .name "GOOGLE_APPLICATION_CREDENTIALS")) -}}
 {{- fail (printf "env %s looks like a secret, and a value here ends up in the release and in the Job for all to read. Put it into a Secret, and use valueFrom.secretKeyRef or credentials.existingSecret." .name) -}}

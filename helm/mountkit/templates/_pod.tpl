@@ -154,6 +154,13 @@ runAsNonRoot: {{ or (kindIs "invalid" $context.runAsUser) (gt (int64 $context.ru
 fsGroup: {{ . }}
 fsGroupChangePolicy: OnRootMismatch
 {{- end }}
+{{- with $context.supplementalGroups }}
+supplementalGroups: {{ toJson . }}
+{{- end }}
+{{- with $context.seLinuxOptions }}
+seLinuxOptions:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
@@ -189,6 +196,16 @@ allowPrivilegeEscalation: false
 capabilities:
   drop: [ALL]
 readOnlyRootFilesystem: {{ .Values.readOnlyRootFilesystem }}
+{{- end -}}
+
+{{- /* Of the container that trains. A privileged one has every capability. */ -}}
+{{- define "mountkit.trainerSecurityContext" -}}
+{{- $kind := ternary "plain" "mount" (eq .Values.fuse.mode "sidecar") -}}
+{{- $context := include (printf "mountkit.%sSecurityContext" $kind) . | fromYaml -}}
+{{- if and .Values.extraCapabilities (not $context.privileged) -}}
+{{- $_ := set $context.capabilities "add" (concat ($context.capabilities.add | default list) .Values.extraCapabilities | uniq) -}}
+{{- end -}}
+{{- toYaml $context -}}
 {{- end -}}
 
 {{- define "mountkit.healthPorts" -}}
@@ -325,6 +342,11 @@ livenessProbe:
 {{- end -}}
 
 {{- define "mountkit.scheduling" -}}
+{{- if .Values.hostNetwork }}
+hostNetwork: true
+# The node's own DNS knows no Service of the cluster.
+dnsPolicy: ClusterFirstWithHostNet
+{{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
@@ -448,7 +470,7 @@ volumeMounts:
     {{- . | nindent 4 }}
   {{- end }}
   securityContext:
-    {{- include (ternary "mountkit.plainSecurityContext" "mountkit.mountSecurityContext" $sidecar) . | nindent 4 }}
+    {{- include "mountkit.trainerSecurityContext" . | nindent 4 }}
   resources:
     {{- include "mountkit.resources" . | nindent 4 }}
   ports:
@@ -499,9 +521,15 @@ shareProcessNamespace: true
 securityContext:
   {{- include "mountkit.podSecurityContext" . | nindent 2 }}
 {{- include "mountkit.scheduling" . }}
-{{- if eq .Values.fuse.mode "sidecar" }}
+{{- $sidecar := eq .Values.fuse.mode "sidecar" }}
+{{- if or .Values.initContainers $sidecar }}
 initContainers:
+  {{- with .Values.initContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if $sidecar }}
   {{- include "mountkit.sidecars" . | nindent 2 }}
+  {{- end }}
 {{- end }}
 containers:
   {{- include "mountkit.trainer" . | nindent 2 }}
