@@ -192,10 +192,10 @@ def kueue() -> list[dict[str, Any]]:
 
 
 def kueue_values() -> list[dict[str, Any]]:
-    """Kueue admits a suspended Job, and starts it. Its quota has no ephemeral storage."""
+    """Kueue suspends a Job that has its label by itself. Its quota has no ephemeral storage."""
     return [
         {
-            "job": {"suspend": True, "labels": {"kueue.x-k8s.io/queue-name": "gpus"}},
+            "job": {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}},
             "cache": {"type": "ephemeral", "size": "500Gi"},
         }
     ]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import shutil
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
 
 from mountkit._version import __version__
@@ -102,6 +105,25 @@ def test_every_value_is_explained() -> None:
     values = [row for row in rows if len(row) == 4 and row[0] not in {"Key", "`fuse.mode`"}]
     assert len(values) > 80
     assert not [row[0] for row in values if not row[3]]
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", CHART / "README.md"])
+def test_the_quick_start_runs_as_it_is(document: Path) -> None:
+    """The plugin as a release of its own, and then a training that the trainer's image has."""
+    blocks = re.findall(r"```sh\n(.*?)```", document.read_text(), flags=re.DOTALL)
+    (block,) = [each for each in blocks if "helm install fuse" in each]
+    lines = block.replace("\\\n", "").splitlines()
+    plugin, training = (
+        run("helm4", "template", *shlex.split(line, comments=True)[2:])
+        for line in lines
+        if line.startswith("helm install")
+    )
+    assert [each["kind"] for each in yaml.safe_load_all(plugin.out)] == ["DaemonSet"]
+    job = of_kind(list(yaml.safe_load_all(training.out)), "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    python, option, module, target = container["args"]
+    assert (python, option, target) == ("python", "-m", "/mnt/output")
+    assert find_spec(module) is not None
 
 
 def test_versions_agree() -> None:

@@ -69,7 +69,8 @@ def test_kueue_takes_the_chart_as_its_values_say() -> None:
     (values,) = objects("kueue-values.yaml")
     found = render(merged(FIRST, values))
     job = of_kind(found, "Job")
-    assert job["spec"]["suspend"] is True
+    # Kueue decides that: an upgrade that said so would stop the pods of a run that it has admitted.
+    assert "suspend" not in job["spec"]
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
     # Everything that the pod asks for is in the queue's quota.
     (container,) = job["spec"]["template"]["spec"]["containers"]
