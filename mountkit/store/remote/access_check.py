@@ -40,8 +40,9 @@ class _Trial(Preflight):
 
     def reach(self) -> tuple[str, str, str]:
         remote = self._client.remote
-        if remote.type == "local":
-            # What is read back from it may be in this machine's memory alone.
+        if remote.type == "local" and self._store.source.bucket:
+            # What is read back may be in this machine's memory alone. file:// names no remote, and
+            # asks the disk.
             raise ConfigurationError(
                 f"{self._store.source.url} is a directory of this machine: what rclone wrote there "
                 "need not be on its disk.",
