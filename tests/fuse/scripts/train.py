@@ -22,6 +22,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_jit_checkpoint import CheckpointManager
 
 import mountkit
 from mountkit.events import CheckpointProven, ProofStarted
@@ -118,7 +119,7 @@ class Again(TrainerCallback):
             time.sleep(0.05)
         # The proof goes on while this save begins.
         threading.Timer(PATIENCE_SECONDS, self.watcher.held.set).start()
-        self.trainer._save_checkpoint(self.trainer.model, trial=None)
+        CheckpointManager(self.trainer).execute_jit_checkpoint()
         self.newest = mountkit.latest_checkpoint(args.output_dir)
 
 
