@@ -84,7 +84,7 @@ def command(
     if len(place) != 2:
         raise UsageError(
             "Give SOURCE and TARGET.",
-            hint="Such as: mountkit slurm s3://bucket/run-1 /mnt/run-1 -- python train.py",
+            hint="Such as: mountkit slurm s3://bucket/run-1 /tmp/run-1 -- python train.py",
         )
     if flags.pop("node") is not None:
         raise UsageError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +28,21 @@ def obstacle() -> Obstacle | None:
     To be asked once a mount has failed: a fusermount3 that hands the mount to a service outside
     needs nothing of this, and works.
     """
-    return judge(_read(_STATUS), next(filter(None, map(_read, _PROFILES)), ""))
+    profile = next(filter(None, map(_read, _PROFILES)), "")
+    return judge(_read(_STATUS), profile, nameless=_nameless())
 
 
-def judge(status: str, profile: str) -> Obstacle | None:
-    """What is in the way, by ``/proc/self/status`` and the name of the AppArmor profile."""
+def judge(status: str, profile: str, *, nameless: int = 0) -> Obstacle | None:
+    """What is in the way, by ``/proc/self/status`` and the name of the AppArmor profile.
+
+    ``nameless``: This user's number, where nothing gives it a name; else 0.
+    """
+    if nameless:
+        return Obstacle(
+            f"fusermount3 mounts for nobody without a name, and here user {nameless} has none.",
+            "Run it as a user that is there, such as root, or add this one to the image: "
+            f"echo 'me:x:{nameless}:{nameless}::/tmp:/bin/sh' >>/etc/passwd",
+        )
     if not _number(status, "CapEff") & _SYS_ADMIN:
         # fusermount3 has to get it, as a program that root owns and that is set-user-ID.
         if not _number(status, "CapBnd", missing=_SYS_ADMIN) & _SYS_ADMIN:
@@ -51,6 +63,15 @@ def judge(status: str, profile: str) -> Obstacle | None:
             "Start the container with: --security-opt apparmor=unconfined",
         )
     return None
+
+
+def _nameless() -> int:
+    user = os.getuid()
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        return user
+    return 0
 
 
 def _number(status: str, field: str, missing: int = 0) -> int:

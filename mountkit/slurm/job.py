@@ -235,13 +235,13 @@ def check(job: Job, environment: Mapping[str, str]) -> None:
     if not job.command:
         raise UsageError(
             "There is no command to run.",
-            hint="Such as: mountkit slurm s3://bucket/run-1 /mnt/run-1 -- python train.py",
+            hint="Such as: mountkit slurm s3://bucket/run-1 /tmp/run-1 -- python train.py",
         )
     if not PurePath(job.target).is_absolute():
         raise UsageError(
             f"{job.target} is not an absolute path.",
             hint="The job runs on another machine, and may begin in another directory: give the "
-            "path from / on, such as /mnt/run-1",
+            "path from / on, such as /tmp/run-1",
         )
     if not _on_one_line(job.name):
         raise UsageError(f"--name {job.name!r} is not one line.", hint="Give another: --name run-1")

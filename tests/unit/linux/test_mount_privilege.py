@@ -62,3 +62,10 @@ def test_apparmor() -> None:
 def test_it_asks_the_kernel() -> None:
     # Whatever the answer is here: it is read without an error.
     mount_privilege.obstacle()
+
+
+def test_a_user_without_a_name() -> None:
+    found = mount_privilege.judge(status(NONE, WITH_ADMIN), "", nameless=23456)
+    assert found is not None
+    assert "user 23456 has none" in found.what
+    assert "/etc/passwd" in found.hint
