@@ -14,6 +14,7 @@ from mountkit.config import settings
 from mountkit.errors import ConfigurationError, UsageError
 from mountkit.mounts.location import Place
 from mountkit.mounts.mount import Mount
+from mountkit.mounts.newest_checkpoint import newest_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -126,10 +127,11 @@ def _found(names: Iterable[str]) -> bool:
 
 
 def _local(top: Path) -> str:
-    name = newest.in_directory(top, weights_only=True)
-    if name is None or not _found(path.name for path in (top / name).iterdir()):
+    # In a mount one that is proven, as in its bucket.
+    newest_there = newest_checkpoint(top, settings.load(), weights_only=True)
+    if newest_there is None or not _found(path.name for path in Path(newest_there).iterdir()):
         raise _nothing(str(top))
-    return name
+    return Path(newest_there).name
 
 
 def _proven(store: Store) -> str:

@@ -222,6 +222,25 @@ def test_weights_to_begin_with(script: Script) -> None:
         assert found["model.safetensors"] == expected
 
 
+@pytest.mark.fault(22, 23)
+def test_weights_to_begin_with_of_a_run_that_is_mounted_are_proven(script: Script) -> None:
+    script.run(["--no-attach"], "--steps", "2", "--weights-only")
+    expected = script.bucket.files("run/checkpoint-2")["model.safetensors"]
+    for name in ("model.safetensors", "trainer_state.json"):
+        key = f"run/checkpoint-9/{name}"
+        script.bucket.client().put_object(Bucket=script.bucket.name, Key=key, Body=b"torn")
+    other = script.rig.work / "other"
+    mounted = script.rig.mount(f"s3://{script.bucket.name}/run", target=other)
+    assert mounted.code == 0, mounted
+    script.source = f"s3://{script.bucket.name}/tuned"
+    options = ["--steps", "1", "--save-steps", "1", "--learning-rate", "0"]
+    said = script.run(["--load-path", str(other)], *options)
+    assert "checkpoint-9 is passed over" in said
+    found = script.bucket.files("tuned/checkpoint-1")
+    assert found["model.safetensors"] == expected
+    assert script.rig.umount(target=other).code == 0
+
+
 @pytest.mark.fault(24)
 def test_where_the_callback_cannot_serve_the_end_proves(script: Script) -> None:
     words = ["env", "MOUNTKIT_STALL_TIMEOUT=soon", *script.words("--steps", "2", "--limit", "1")]
