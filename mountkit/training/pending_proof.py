@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
@@ -23,16 +24,19 @@ class PendingProof:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
         self._proof: Future[None] | None = None
         self.name = ""
+        # A process that was forked meanwhile has not the thread.
+        self._process = os.getpid()
 
     def begin(self, name: str, work: Callable[..., None], *arguments: Any) -> None:
         """Prove a checkpoint, in a thread."""
-        self.name = name
+        self.name, self._process = name, os.getpid()
         self._proof = self._pool.submit(work, *arguments)
 
     @property
     def under_way(self) -> bool:
         """Whether one has begun and not ended."""
-        return self._proof is not None and not self._proof.done()
+        proof = self._proof
+        return proof is not None and self._process == os.getpid() and not proof.done()
 
     @property
     def failed(self) -> bool:
