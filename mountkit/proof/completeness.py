@@ -21,7 +21,8 @@ INCOMPLETE = "checkpoint-is-incomplete.txt"
 # A file that one of several ranks writes (transformers 5.24, ``trainer.py``, _save_rng_state;
 # accelerate's FSDP; torch's distributed checkpoints; DeepSpeed).
 _OF_A_RANK = re.compile(
-    r"/rng_state_\d+\.pth$|_rank_?\d+[._]|rank\d+-of-\d+|zero_pp_rank_\d+|__\d+_\d+\.distcp$"
+    r"/rng_state_\d+\.pth$|(?:model|fsdp|optimizer)\w*_rank_?\d+\.bin$|rank\d+-of-\d+"
+    r"|zero_pp_rank_\d+|__\d+_\d+\.distcp$"
 )
 # What Trainer writes before the state (transformers 5.23, ``trainer.py``, _save_checkpoint).
 BEFORE_THE_STATE = (

@@ -20,23 +20,24 @@ class PendingProof:
     """At most one; ``name`` is that of the last one's checkpoint."""
 
     def __init__(self) -> None:
+        self.name = ""
+        self.forget()
         _ALL.add(self)
+
+    def forget(self) -> None:
+        """Have none under way: a process that was forked meanwhile has not its thread."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mountkit-proof")
         self._proof: Future[None] | None = None
-        self.name = ""
-        # A process that was forked meanwhile has not the thread.
-        self._process = os.getpid()
 
     def begin(self, name: str, work: Callable[..., None], *arguments: Any) -> None:
         """Prove a checkpoint, in a thread."""
-        self.name, self._process = name, os.getpid()
+        self.name = name
         self._proof = self._pool.submit(work, *arguments)
 
     @property
     def under_way(self) -> bool:
         """Whether one has begun and not ended."""
-        proof = self._proof
-        return proof is not None and self._process == os.getpid() and not proof.done()
+        return self._proof is not None and not self._proof.done()
 
     @property
     def failed(self) -> bool:
@@ -68,3 +69,11 @@ def settle_all(tell: Callable[[str], object]) -> None:
         if proof.under_way:
             tell(f"the training waits until {proof.name} of the one before is proven")
             proof.settle()
+
+
+def _forget_all() -> None:
+    for proof in [*_ALL]:
+        proof.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -169,7 +169,10 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
             mount = None
         record = mount.last_record() if mount is not None else None
         key = (str(top), mount.spec.id if mount else "", record.began if record else 0.0)
-        logs = _OPEN.get(key) or _begin(top, mount)
+        known = _OPEN.get(key)
+        # Somebody may have removed the directory between two trainings.
+        logs = known if known is not None and mount is not None and top.is_dir() else None
+        logs = logs or _begin(top, mount)
         _OPEN[key] = logs
         if self._files is not logs.files:
             self._files, self._mirror = logs.files, LogMirror(logs.files.copy, self._copied)

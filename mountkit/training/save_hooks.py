@@ -41,9 +41,13 @@ def watch_save(trainer: type[Any], callback: type[SavingCallback]) -> None:
         if not saves.begin(step):
             return None
         lockstep = _saves_in_lockstep(it)
-        return saves.retrier.save(
+        result = saves.retrier.save(
             f"checkpoint-{step}", call, hidden=lambda: call.hidden, lockstep=lockstep
         )
+        if not saves.tells:
+            # A script saves by itself: no other callback adds anything.
+            saves.close()
+        return result
 
     hook(trainer, "_save_checkpoint", save)
 
@@ -57,8 +61,15 @@ def watch_end(trainer: type[Any], callback: type[SavingCallback]) -> None:
     """
 
     def log_save_evaluate(it: Any, call: Call) -> Any:
-        result = call()
-        for saves in _saves(it, callback):
+        found = _saves(it, callback)
+        try:
+            for saves in found:
+                saves.tells = True
+            result = call()
+        finally:
+            for saves in found:
+                saves.tells = False
+        for saves in found:
             saves.complete()
         return result
 

@@ -87,8 +87,8 @@ class Saves:
             if shared
             else SaveRetrier(mount, prover, limits, observer, path=self._path)
         )
-        #: Whether Trainer saves on a signal just now.
-        self.on_signal = False
+        #: Whether Trainer saves on a signal just now, and whether it tells callbacks of a save.
+        self.on_signal = self.tells = False
         #: Whether the training has ended, well or with an error.
         self.ended = False
         self._kept = Retention((), 0, None, observer)
@@ -98,6 +98,8 @@ class Saves:
         self._began: float | None = None
         # The step that an event has announced, and the one that is not to be proven.
         self._announced, self._skipped = -1, -1
+        # The one that was saved on a signal.
+        self._signalled = -1
         # The one of which nobody has said that the callbacks after it are done, too.
         self._open = -1
 
@@ -118,7 +120,7 @@ class Saves:
     def step_ended(self, step: int, *, expected: bool) -> None:
         """Report a proof that failed; before a save, wait for the last proof and the mount."""
         self.complete()
-        self._close()
+        self.close()
         if expected:
             self._began = time.monotonic()
             self._finish_proofs()
@@ -131,7 +133,7 @@ class Saves:
         or was resumed from it: Trainer saves that very state again then, and must not put the
         proven one at risk. Its proof is waited for, where it is under way.
         """
-        self._close()
+        self.close()
         self._skipped = -1
         begin = functools.partial(self._begin, step)
         # World rank 0 decides; what one node cannot have proven, no node tries to.
@@ -154,7 +156,7 @@ class Saves:
         """
         if not self._ranks.alone or state.global_step == self._skipped:
             return
-        self._announced = -1
+        self._announced, self._signalled = -1, state.global_step
         self._finish_proofs()
         self._agree(self._note, state.global_step, state)
         self.complete()
@@ -175,10 +177,10 @@ class Saves:
         """Begin to prove the checkpoint that was saved, now that it has all of its files."""
         saved, self._saved = self._saved, None
         if saved is not None:
-            self._close()
+            self.close()
             self._agree(self._begin_proof, saved)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """The save that began last is over, with what other callbacks have added to it.
 
         Whoever is killed before that leaves a checkpoint that is not whole. What many ranks saved,
@@ -201,7 +203,7 @@ class Saves:
         if step >= 0:
             self._agree(self._note, step, state)
         self.complete()
-        self._close()
+        self.close()
         self._finish_proofs()
 
     def leave(self) -> None:
@@ -215,7 +217,7 @@ class Saves:
         if not self._ranks.first:
             return True
         # Anybody else who saves a step once more has something new to save.
-        if self._is_proven(step) and self.on_signal:
+        if self._is_proven(step) and (self.on_signal or step == self._signalled):
             self._skipped = step
             return False
         if self._kept.holds(step):

@@ -48,6 +48,16 @@ def test_what_is_saved_once_more_at_an_evaluation_is_what_is_proven(
     assert rig.ask("verify", f"s3://{bucket.name}/run/checkpoint-2").code == 0
 
 
+@pytest.mark.fault(4)
+def test_what_a_callback_saves_by_itself_before_it_leaves_is_proven(
+    rig: Rig, bucket: Bucket
+) -> None:
+    answer = rig.run(f"s3://{bucket.name}/run", script(rig, "left"))
+    assert answer.code == 0, answer
+    assert "checkpoint-2 proven" in answer.err
+    assert bucket.manifest("run/checkpoint-2") is not None
+
+
 @pytest.mark.fault(30)
 def test_two_trainers_of_one_place_write_one_log(rig: Rig, bucket: Bucket) -> None:
     answer = rig.run(f"s3://{bucket.name}/run", script(rig, "two"))

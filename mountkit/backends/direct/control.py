@@ -124,7 +124,7 @@ class DirectControl:
         """
         before = baseline.read(self._state.path)
         if before is None:
-            record = self._state.read()
+            record = self._state.unfinished()
             if record is not None and record.state != MOUNTING:
                 # Something clears old files away, as systemd-tmpfiles does below /tmp.
                 raise self._lost(f"{self._state.path / baseline.BASELINE_NAME} is gone.")

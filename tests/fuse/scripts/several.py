@@ -54,6 +54,17 @@ class Half(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Leaving(TrainerCallback):
+    """Saves by itself, and leaves, as at the end of an allocation."""
+
+    trainer: Trainer | None = None
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == 2:
+            self.trainer._save_checkpoint(self.trainer.model, None)
+            os._exit(0)
+
+
 class Once(TrainerCallback):
     """Lets the first training end with an error while its last checkpoint is being proven."""
 
@@ -94,6 +105,12 @@ def killed(output: str, _: Path) -> None:
     trainer(output, Half(), max_steps=2, save_steps=2).train()
 
 
+def left(output: str, _: Path) -> None:
+    leaving = Leaving()
+    leaving.trainer = trainer(output, leaving, max_steps=4, save_strategy="no")
+    leaving.trainer.train()
+
+
 def two(output: str, _: Path) -> None:
     first = trainer(output, max_steps=1, save_strategy="no")
     first.train()
@@ -103,6 +120,5 @@ def two(output: str, _: Path) -> None:
 
 if __name__ == "__main__":
     kind, output_dir, place = sys.argv[1:]
-    {"retried": retried, "evaluated": evaluated, "killed": killed, "two": two}[kind](
-        output_dir, Path(place)
-    )
+    KINDS = {each.__name__: each for each in (retried, evaluated, killed, left, two)}
+    KINDS[kind](output_dir, Path(place))

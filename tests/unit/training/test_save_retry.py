@@ -220,7 +220,13 @@ def test_what_is_there_is_removed_when_the_mount_is_back(place, times, gone):
 
 class Callback:
     def __init__(self, retrier, ended: bool = False) -> None:
-        self.saves = SimpleNamespace(retrier=retrier, ended=ended, begin=lambda step: step != 8)
+        self.saves = SimpleNamespace(
+            retrier=retrier,
+            ended=ended,
+            begin=lambda step: step != 8,
+            tells=False,
+            close=lambda: None,
+        )
 
 
 class Recorder:
