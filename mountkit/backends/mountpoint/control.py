@@ -42,6 +42,11 @@ TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 # A stack of retries of its own may be behind the answer to the first upload.
 TRIAL_SECONDS = 60.0
 
+HOLES = (
+    "it lacks lines, as where its disk was full or the machine went down: what a program wrote to "
+    "the mount then, and passed over an error of, is not known"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -168,7 +173,12 @@ class MountpointControl:
     def _losses(
         self, uploads: Uploads, journal: Mapping[str, Written], done: Mapping[str, Uploaded]
     ) -> Iterator[tuple[str, float, str]]:
-        """What was lost, when, and why, by the log and our own writers; a file may come twice."""
+        """What was lost, when, and why, by the log and our own writers; a file may come twice.
+
+        The log itself stands for files that nobody can name.
+        """
+        if uploads.holes:
+            yield str(self._state.log), uploads.holes, HOLES
         for key, failed in uploads.failed.items():
             yield key[self._cut :], failed.at, f"its upload failed: {failed.reason}"
         for path, entry in journal.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 import weakref
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +39,12 @@ FILTER = (
 RECORD = re.compile(
     r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z +[A-Z]+ ThreadId\(\d+\) (?=\S)", re.MULTILINE
 )
+# A disk that was full has taken a part of a line, and the next one was written behind it.
+CUT_OFF = re.compile(
+    r"[^\n](\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z +[A-Z]+ ThreadId\(\d+\) (?=\S)"
+)
+# For so long a line may be under way.
+LINE_SECONDS = 1.0
 STARTED = re.compile(rf"put_object\{{id=\d+ bucket=\S+ key={DEBUG}\}}: \S+: new request\s*$")
 SUCCEEDED = re.compile(
     r'put succeeded etag="(?:\\")?(.*?)(?:\\")?" key=(.*) \(bucket: [^)]*\) size=(\d+)\s*$',
@@ -81,7 +88,8 @@ class Uploads:
     ``open`` has uploads that have begun, and when. ``said`` is what the last failed operation on a
     file of that name (not path) was told. ``seen`` has every key that was ever uploaded. A key that
     was removed is only in ``gone``, with the time, until it is uploaded again. ``refused`` is what
-    a program was not allowed to write.
+    a program was not allowed to write. ``holes`` is when lines were last seen to be missing, 0 if
+    none are: what they told of is not known.
     """
 
     done: dict[str, Uploaded] = field(default_factory=dict)
@@ -91,11 +99,12 @@ class Uploads:
     seen: set[str] = field(default_factory=set)
     gone: dict[str, float] = field(default_factory=dict)
     refused: Refusals = field(default_factory=Refusals)
+    holes: float = 0.0
 
     def copy(self) -> Uploads:
         """A copy that does not change."""
         known = dict(self.done), dict(self.open), dict(self.failed), dict(self.said)
-        return Uploads(*known, set(self.seen), dict(self.gone), self.refused.copy())
+        return Uploads(*known, set(self.seen), dict(self.gone), self.refused.copy(), self.holes)
 
     def take(self, at: float, text: str) -> None:
         """Take in one record of the log."""
@@ -206,10 +215,15 @@ class MountpointLog:
             except FileNotFoundError:
                 return Uploads()
             with stream:
-                self._read_on(stream.fileno())
-            return self._uploads.copy()
+                under_way = self._read_on(stream.fileno())
+            uploads = self._uploads.copy()
+            # Where the disk is full still, the last line stays as it is.
+            if under_way and time.time() - under_way > LINE_SECONDS:
+                uploads.holes = max(uploads.holes, under_way)
+            return uploads
 
-    def _read_on(self, descriptor: int) -> None:
+    def _read_on(self, descriptor: int) -> float:
+        """Take in what is new; since when the last line has no end, 0 if it has one."""
         status = os.fstat(descriptor)
         if status.st_ino != self._inode or status.st_size < self._offset:
             self._uploads = Uploads(refused=Refusals(self._top))
@@ -218,11 +232,22 @@ class MountpointLog:
         complete = fresh.rfind(b"\n") + 1
         self._offset += complete
         text = fresh[:complete].decode(errors="surrogateescape")
+        for match in reversed(list(CUT_OFF.finditer(text))):
+            self._uploads.holes = max(self._uploads.holes, _at(match))
+            # What is left of a line would be taken for the end of the one before.
+            begin = text.rfind("\n", 0, match.start() + 1) + 1
+            text = text[:begin] + text[match.start(1) :]
         starts = list(RECORD.finditer(text))
         ends = [match.start() for match in starts[1:]] + [len(text)]
         for match, end in zip(starts, ends, strict=False):
-            moment = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
-            self._uploads.take(moment.timestamp() + float(match[2]), text[match.end() : end])
+            self._uploads.take(_at(match), text[match.end() : end])
+        return status.st_mtime if complete < len(fresh) else 0.0
+
+
+def _at(match: re.Match[str]) -> float:
+    """When a record was written, in seconds since the epoch."""
+    moment = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    return moment.timestamp() + float(match[2])
 
 
 def _begin_again() -> None:

@@ -170,6 +170,27 @@ def test_the_end_of_a_line_may_come_later(log):
     assert list(log.reader.read().done) == [KEY]
 
 
+@pytest.mark.fault(15)
+class TestADiskThatWasFull:
+    def test_took_a_part_of_a_line(self, log):
+        assert not log.tell(STARTED).holes
+        with log.path.open("a") as stream:
+            stream.write(f"2026-11-20T11:00:30.000000Z {SUCCEEDED}"[:90])
+        found = log.tell(BEGAN, STARTED, SUCCEEDED)
+        assert found.holes == AT + 1
+        assert KEY in found.done
+        # It stays known, and what comes whole after it is no other one.
+        assert log.tell(REMOVED).holes == AT + 1
+
+    def test_and_is_full_still(self, log):
+        log.tell(STARTED)
+        with log.path.open("a") as stream:
+            stream.write(f"2026-11-20T11:00:30.000000Z {SUCCEEDED}"[:90])
+        assert not log.reader.read().holes
+        os.utime(log.path, (1e9, 1e9))
+        assert log.reader.read().holes == 1e9
+
+
 def test_a_new_log_at_the_same_place_is_read_from_its_start(log):
     log.tell(STARTED, SUCCEEDED)
     log.path.replace(log.path.with_suffix(".old"))

@@ -1,0 +1,60 @@
+"""The disk of mountkit's own records is full for a while: Mountpoint's log is all that tells."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.small_disk import fill
+
+if TYPE_CHECKING:
+    from support.rig import Bucket, Rig
+
+SWALLOWED = """
+import contextlib, pathlib, sys, time
+gates = pathlib.Path(sys.argv[2])
+logs = [pathlib.Path(sys.argv[1], f"train-{number}.log") for number in range(40)]
+for log in logs:
+    log.write_bytes(b"first")
+(gates / "written").touch()
+while not (gates / "full").exists():
+    time.sleep(0.02)
+for log in logs:
+    with contextlib.suppress(OSError), log.open("ab") as stream:
+        stream.write(b"second")
+(gates / "refused").touch()
+while not (gates / "room").exists():
+    time.sleep(0.02)
+log.with_name("final.bin").write_bytes(b"whole")
+"""
+
+
+@pytest.mark.uncached
+@pytest.mark.fault(15, 46)
+def test_what_it_could_not_tell_of_is_not_passed_over(rig: Rig, bucket: Bucket) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a tmpfs")
+    rig.state.mkdir(mode=0o700)
+    words = ["mount", "-t", "tmpfs", "-o", "size=1M,mode=700", "mountkit-test", str(rig.state)]
+    subprocess.run(words, check=True)
+    try:
+        source = f"s3://{bucket.name}/run"
+        program = [rig.python, "-c", SWALLOWED, str(rig.target), str(rig.gates)]
+        job = rig.begin(source, program)
+        rig.await_word("written", job)
+        filler = fill(rig.state)
+        rig.say("full")
+        rig.await_word("refused", job)
+        filler.unlink()
+        rig.say("room")
+        answer = job.wait()
+        assert answer.code == 75, answer
+        assert "daemon.log" in answer.err
+        assert "it lacks lines" in answer.err
+        again = rig.run(source, rig.light("exit:0"))
+        assert again.code == 0, again
+    finally:
+        subprocess.run(["umount", "--lazy", str(rig.state)], check=True)
