@@ -153,6 +153,14 @@ class Control(Protocol):
         of them is not whole.
         """
 
+    def lacks_lines(self) -> bool:
+        """Whether the daemon's log lacks some, of which no earlier run has told.
+
+        Where its disk was full, or the machine went down, nobody knows what it would have told.
+
+        Raises OSError if it is there and cannot be read.
+        """
+
     def links_out(self) -> tuple[str, ...]:
         """Symbolic links that lead out of the mount, and of which the account tells nothing.
 

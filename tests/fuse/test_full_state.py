@@ -1,4 +1,4 @@
-"""The disk of mountkit's own records is full for a while: Mountpoint's log is all that tells."""
+"""The disk of a daemon's log is full for a while, which is all that tells of what it refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.small_disk import fill
+from support.small_disk import TO_THE_LAST_BYTE, fill
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.rig import Bucket, Rig
 
 SWALLOWED = """
@@ -24,7 +26,7 @@ while not (gates / "full").exists():
     time.sleep(0.02)
 for log in logs:
     with contextlib.suppress(OSError), log.open("ab") as stream:
-        stream.write(b"second")
+        stream.write(b"second" * 2000)
 (gates / "refused").touch()
 while not (gates / "room").exists():
     time.sleep(0.02)
@@ -58,3 +60,22 @@ def test_what_it_could_not_tell_of_is_not_passed_over(rig: Rig, bucket: Bucket) 
         assert again.code == 0, again
     finally:
         subprocess.run(["umount", "--lazy", str(rig.state)], check=True)
+
+
+@pytest.mark.cached
+@pytest.mark.fault(15)
+def test_so_it_is_where_one_disk_holds_all(rig: Rig, bucket: Bucket, small_disk: Path) -> None:
+    source, state = f"s3://{bucket.name}/run", {"MOUNTKIT_STATE_DIR": f"{small_disk}/state"}
+    program = [rig.python, "-c", SWALLOWED, str(rig.target), str(rig.gates)]
+    job = rig.begin(source, program, *TO_THE_LAST_BYTE, **state)
+    rig.await_word("written", job)
+    filler = fill(small_disk)
+    rig.say("full")
+    rig.await_word("refused", job)
+    filler.unlink()
+    rig.say("room")
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "it lacks lines" in answer.err
+    again = rig.run(source, rig.light("exit:0"), *TO_THE_LAST_BYTE, **state)
+    assert again.code == 0, again

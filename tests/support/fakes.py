@@ -238,6 +238,9 @@ class FakeControl:
     def lost_before(self, below: str = "") -> tuple[str, ...]:
         return tuple(path for path in self.damaged if path.startswith(f"{below}/" if below else ""))
 
+    def lacks_lines(self) -> bool:
+        return False
+
     def links_out(self) -> tuple[str, ...]:
         return ()
 

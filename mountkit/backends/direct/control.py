@@ -255,6 +255,10 @@ class DirectControl:
         """What is whole may be proven, and the rest every run is told of."""
         return ()
 
+    def lacks_lines(self) -> bool:
+        """There is no daemon."""
+        return False
+
     def links_out(self) -> tuple[str, ...]:
         """Those that the run has found: of one that it made nothing is proven, see ``files``."""
         before = baseline.read(self._state.path)

@@ -42,11 +42,6 @@ TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 # A stack of retries of its own may be behind the answer to the first upload.
 TRIAL_SECONDS = 60.0
 
-HOLES = (
-    "it lacks lines, as where its disk was full or the machine went down: what a program wrote to "
-    "the mount then, and passed over an error of, is not known"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -173,12 +168,7 @@ class MountpointControl:
     def _losses(
         self, uploads: Uploads, journal: Mapping[str, Written], done: Mapping[str, Uploaded]
     ) -> Iterator[tuple[str, float, str]]:
-        """What was lost, when, and why, by the log and our own writers; a file may come twice.
-
-        The log itself stands for files that nobody can name.
-        """
-        if uploads.holes:
-            yield str(self._state.log), uploads.holes, HOLES
+        """What was lost, when, and why, by the log and our own writers; a file may come twice."""
         for key, failed in uploads.failed.items():
             yield key[self._cut :], failed.at, f"its upload failed: {failed.reason}"
         for path, entry in journal.items():
@@ -263,6 +253,11 @@ class MountpointControl:
     def lost_before(self, below: str = "") -> tuple[str, ...]:
         """By its log and the journal, which go on from one run to the next until all is proven."""
         return tuple(sorted(path for path in self._look().told if _in(path, below)))
+
+    def lacks_lines(self) -> bool:
+        """It tells of what was uploaded, what was not, and what was refused."""
+        at, record = self._log.read().holes, self._state.last()
+        return at > 0 and (record is None or at >= record.told_until)
 
     def links_out(self) -> tuple[str, ...]:
         """It shows none."""

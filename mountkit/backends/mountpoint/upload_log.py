@@ -43,8 +43,9 @@ RECORD = re.compile(
 CUT_OFF = re.compile(
     r"[^\n](\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z +[A-Z]+ ThreadId\(\d+\) (?=\S)"
 )
-# For so long a line may be under way.
-LINE_SECONDS = 1.0
+STAMPS = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z", re.MULTILINE)
+# For so long a line, which is written at once, may be under way.
+LINE_SECONDS = 0.1
 STARTED = re.compile(rf"put_object\{{id=\d+ bucket=\S+ key={DEBUG}\}}: \S+: new request\s*$")
 SUCCEEDED = re.compile(
     r'put succeeded etag="(?:\\")?(.*?)(?:\\")?" key=(.*) \(bucket: [^)]*\) size=(\d+)\s*$',
@@ -203,6 +204,8 @@ class MountpointLog:
         self._uploads = Uploads(refused=Refusals(self._top))
         self._offset = 0
         self._inode = 0
+        # When the last record was written.
+        self._last = 0.0
 
     def read(self) -> Uploads:
         """What is known of each key now. A log that is not there yet says nothing.
@@ -233,14 +236,18 @@ class MountpointLog:
         self._offset += complete
         text = fresh[:complete].decode(errors="surrogateescape")
         for match in reversed(list(CUT_OFF.finditer(text))):
-            self._uploads.holes = max(self._uploads.holes, _at(match))
             # What is left of a line would be taken for the end of the one before.
             begin = text.rfind("\n", 0, match.start() + 1) + 1
+            # When it was begun, or the one before it.
+            before = list(STAMPS.finditer(text[: match.start() + 1]))
+            at = (_at(before[-1]) if before else self._last) or _at(match)
+            self._uploads.holes = max(self._uploads.holes, at)
             text = text[:begin] + text[match.start(1) :]
         starts = list(RECORD.finditer(text))
         ends = [match.start() for match in starts[1:]] + [len(text)]
         for match, end in zip(starts, ends, strict=False):
-            self._uploads.take(_at(match), text[match.end() : end])
+            self._last = _at(match)
+            self._uploads.take(self._last, text[match.end() : end])
         return status.st_mtime if complete < len(fresh) else 0.0
 
 

@@ -174,6 +174,11 @@ class RcloneControl:
         found = self._refused(told=True)
         return tuple(path for path in found if path.startswith(f"{below}/" if below else ""))
 
+    def lacks_lines(self) -> bool:
+        """It tells of what the disk of its cache refused."""
+        at, record = refusals.of(self._state.log).holes(), self._state.last()
+        return at > 0 and (record is None or at >= record.told_until)
+
     def _refused(self, *, told: bool) -> dict[str, str]:
         """Files in the cache that lack bytes which their program wrote, and why.
 

@@ -177,10 +177,10 @@ class TestADiskThatWasFull:
         with log.path.open("a") as stream:
             stream.write(f"2026-11-20T11:00:30.000000Z {SUCCEEDED}"[:90])
         found = log.tell(BEGAN, STARTED, SUCCEEDED)
-        assert found.holes == AT + 1
+        assert found.holes == AT + 24.5
         assert KEY in found.done
         # It stays known, and what comes whole after it is no other one.
-        assert log.tell(REMOVED).holes == AT + 1
+        assert log.tell(REMOVED).holes == AT + 24.5
 
     def test_and_is_full_still(self, log):
         log.tell(STARTED)
