@@ -85,6 +85,14 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class LogGap:
+    """Between when lines are missing, in seconds since the epoch; ``until`` may be inf."""
+
+    since: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """What the daemon says of its uploads. Never a proof: it can read empty too early.
 
@@ -153,10 +161,8 @@ class Control(Protocol):
         of them is not whole.
         """
 
-    def lacks_lines(self) -> bool:
-        """Whether the daemon's log lacks some, of which no earlier run has told.
-
-        Where its disk was full, or the machine went down, nobody knows what it would have told.
+    def log_gaps(self) -> tuple[LogGap, ...]:
+        """When the daemon's log lacks lines: what was lost then, nobody can tell.
 
         Raises OSError if it is there and cannot be read.
         """

@@ -29,7 +29,7 @@ from mountkit.names import MANIFEST_NAME, is_proof
 from mountkit.proof import fencing, symbolic_links
 from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import explained
-from mountkit.proof.completeness import straddles
+from mountkit.proof.completeness import LACKS_LINES, missing_from_log, straddles
 from mountkit.proof.rank_receipts import NodeReceipts
 from mountkit.proof.report import not_proven
 from mountkit.proof.upload_waiter import UploadWaiter
@@ -372,6 +372,15 @@ class Prover:
                 hint="Save it again, or resume from the last proven one: mountkit latest "
                 f"{self._mount.path}",
                 unproven=(Unproven(top, 0, "the mount was lost while it was being saved"),),
+            )
+        if missing_from_log(self._mount, changed):
+            log = str(self._mount.directory.log)
+            raise NotDurableError(
+                f"{log} lacks lines of the time in which {top} was saved, as where its disk was "
+                "full: a part of it may have been refused.",
+                hint="Make room there, or set MOUNTKIT_STATE_DIR to a directory on another disk; "
+                f"then save it again: df -h {self._mount.directory.path}",
+                unproven=(Unproven(log, 0, LACKS_LINES),),
             )
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from mountkit.errors import Unproven
 from mountkit.names import SAME_SAVE_SECONDS, TRAINER_STATE
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 # Lies in a checkpoint that Trainer saves on a signal, until all of it is saved (transformers 5.24,
 # ``trainer_jit_checkpoint.py``).
 INCOMPLETE = "checkpoint-is-incomplete.txt"
+LACKS_LINES = (
+    "it lacks lines, as where its disk was full or the machine went down: what a program wrote to "
+    "the mount then, and passed over an error of, is not known"
+)
 # A file that one of several ranks writes (transformers 5.24, ``trainer.py``, _save_rng_state;
 # accelerate's FSDP; torch's distributed checkpoints; DeepSpeed).
 _OF_A_RANK = re.compile(
@@ -64,6 +69,9 @@ def is_complete(
     # That an earlier run has named it does not make it whole.
     if mount.control().lost_before(top):
         return False
+    # Of what was refused then, nobody knows.
+    if missing_from_log(mount, [file.modified for file in members]):
+        return False
     # A removal that broke off may leave the state, and some of the rest.
     if top in mount.control().partially_deleted(top):
         return False
@@ -82,6 +90,20 @@ def is_complete(
     if any(file.path == sentinel for file in members) or store.get(sentinel) is not None:
         return False
     return _has_trainer_state(mount, store, top, step)
+
+
+def missing_from_log(mount: Mount, changed: Sequence[float]) -> bool:
+    """Whether the daemon's log lacks lines of the time of these changes, from first to last."""
+    gaps = mount.control().log_gaps() if changed else ()
+    return any(min(changed) <= gap.until and gap.since <= max(changed) for gap in gaps)
+
+
+def untold_gaps(mount: Mount) -> tuple[Unproven, ...]:
+    """The daemon's log, if it lacks lines of which no earlier run has told."""
+    record = mount.last_record()
+    told = record.told_until if record is not None else 0.0
+    lacking = any(gap.since >= told for gap in mount.control().log_gaps())
+    return (Unproven(str(mount.directory.log), 0, LACKS_LINES),) if lacking else ()
 
 
 def straddles(lost: Iterable[float], changed: Sequence[float]) -> bool:

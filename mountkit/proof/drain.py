@@ -20,7 +20,7 @@ from mountkit.proof import symbolic_links
 from mountkit.proof.asking_again import Endurance
 from mountkit.proof.bypassed_report import astray
 from mountkit.proof.committer import Prover
-from mountkit.proof.completeness import is_complete
+from mountkit.proof.completeness import is_complete, untold_gaps
 from mountkit.proof.fencing import superseded
 from mountkit.proof.hidden_objects import hidden, unseen
 from mountkit.proof.lost_files import (
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from mountkit.mounts.mount import Mount
     from mountkit.store.base import ObjectInfo
 
-LACKS_LINES = (
-    "it lacks lines, as where its disk was full or the machine went down: what a program wrote to "
-    "the mount then, and passed over an error of, is not known"
-)
 RETRY_SECONDS = 1.0
 ROUNDS = 5
 ROUNDS_UNPROVEN = 2
@@ -213,8 +209,7 @@ class _Drain:
         self._note(hidden(self._mount, self._store, self._unseen, paths, self._limits.deadline))
         self._note_links(listed, (file.path for file in files if self._concerns(file)))
         self._note(astray(self._mount))
-        if self._mount.control().lacks_lines():
-            self._note([Unproven(str(self._mount.directory.log), 0, LACKS_LINES)])
+        self._note(untold_gaps(self._mount))
         taken = superseded(self._mount, self._store)
         self._note(taken.unproven if taken else ())
         return self._report()

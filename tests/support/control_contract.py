@@ -126,7 +126,7 @@ class ControlContract:
         assert control.emptied("none") == 0.0
         assert control.partially_deleted("none") == control.leftovers("none") == ()
         assert control.links_out() == ()
-        assert not control.lacks_lines()
+        assert control.log_gaps() == ()
 
     def test_a_daemon_that_is_confirmed_holds_no_more_than_before(self, held: Held) -> None:
         before = held.control.files()

@@ -9,7 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from mountkit.backends.base import Binary, DaemonCommand, Pending, Reference, WrittenFile
+from mountkit.backends.base import (
+    Binary,
+    DaemonCommand,
+    LogGap,
+    Pending,
+    Reference,
+    WrittenFile,
+)
 from mountkit.errors import VerificationError
 from mountkit.linux import mount_table
 from mountkit.linux.process import ProcessIdentity
@@ -195,6 +202,7 @@ class FakeControl:
     """A daemon whose queue is a script: one answer a look, the last one again and again."""
 
     def __init__(self, cache: Path) -> None:
+        self.gaps: tuple[LogGap, ...] = ()
         self.cache = cache
         self.listed: dict[str, WrittenFile] = {}
         self.script: list[Pending | Exception] = [Pending()]
@@ -238,8 +246,8 @@ class FakeControl:
     def lost_before(self, below: str = "") -> tuple[str, ...]:
         return tuple(path for path in self.damaged if path.startswith(f"{below}/" if below else ""))
 
-    def lacks_lines(self) -> bool:
-        return False
+    def log_gaps(self) -> tuple[LogGap, ...]:
+        return self.gaps
 
     def links_out(self) -> tuple[str, ...]:
         return ()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from mountkit.backends.base import LogGap
     from mountkit.backends.direct.walk import Found, Walked
     from mountkit.spec import MountSpec
     from mountkit.state.record import MountRecord
@@ -255,9 +256,9 @@ class DirectControl:
         """What is whole may be proven, and the rest every run is told of."""
         return ()
 
-    def lacks_lines(self) -> bool:
+    def log_gaps(self) -> tuple[LogGap, ...]:
         """There is no daemon."""
-        return False
+        return ()
 
     def links_out(self) -> tuple[str, ...]:
         """Those that the run has found: of one that it made nothing is proven, see ``files``."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from mountkit.backends import log_gaps
 from mountkit.backends.base import Pending, Reference, WrittenFile
 from mountkit.backends.mountpoint import upload_log
 from mountkit.errors import MountUnavailableError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from mountkit.backends.base import LogGap
     from mountkit.backends.mountpoint.upload_log import Uploaded, Uploads
     from mountkit.spec import MountSpec, Source, StoreOptions
     from mountkit.state.record import MountRecord
@@ -254,10 +256,9 @@ class MountpointControl:
         """By its log and the journal, which go on from one run to the next until all is proven."""
         return tuple(sorted(path for path in self._look().told if _in(path, below)))
 
-    def lacks_lines(self) -> bool:
+    def log_gaps(self) -> tuple[LogGap, ...]:
         """It tells of what was uploaded, what was not, and what was refused."""
-        at, record = self._log.read().holes, self._state.last()
-        return at > 0 and (record is None or at >= record.told_until)
+        return log_gaps.of(self._state.log, upload_log.FORMAT).read()
 
     def links_out(self) -> tuple[str, ...]:
         """It shows none."""

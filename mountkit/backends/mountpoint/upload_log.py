@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 import weakref
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from mountkit.backends.log_gaps import LogFormat
 from mountkit.backends.mountpoint.log_text import DEBUG, plain
 from mountkit.backends.mountpoint.refusals import Refusals
 
@@ -39,13 +39,6 @@ FILTER = (
 RECORD = re.compile(
     r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z +[A-Z]+ ThreadId\(\d+\) (?=\S)", re.MULTILINE
 )
-# A disk that was full has taken a part of a line, and the next one was written behind it.
-CUT_OFF = re.compile(
-    r"[^\n](\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z +[A-Z]+ ThreadId\(\d+\) (?=\S)"
-)
-STAMPS = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z", re.MULTILINE)
-# For so long a line, which is written at once, may be under way.
-LINE_SECONDS = 0.1
 STARTED = re.compile(rf"put_object\{{id=\d+ bucket=\S+ key={DEBUG}\}}: \S+: new request\s*$")
 SUCCEEDED = re.compile(
     r'put succeeded etag="(?:\\")?(.*?)(?:\\")?" key=(.*) \(bucket: [^)]*\) size=(\d+)\s*$',
@@ -89,8 +82,7 @@ class Uploads:
     ``open`` has uploads that have begun, and when. ``said`` is what the last failed operation on a
     file of that name (not path) was told. ``seen`` has every key that was ever uploaded. A key that
     was removed is only in ``gone``, with the time, until it is uploaded again. ``refused`` is what
-    a program was not allowed to write. ``holes`` is when lines were last seen to be missing, 0 if
-    none are: what they told of is not known.
+    a program was not allowed to write.
     """
 
     done: dict[str, Uploaded] = field(default_factory=dict)
@@ -100,12 +92,11 @@ class Uploads:
     seen: set[str] = field(default_factory=set)
     gone: dict[str, float] = field(default_factory=dict)
     refused: Refusals = field(default_factory=Refusals)
-    holes: float = 0.0
 
     def copy(self) -> Uploads:
         """A copy that does not change."""
         known = dict(self.done), dict(self.open), dict(self.failed), dict(self.said)
-        return Uploads(*known, set(self.seen), dict(self.gone), self.refused.copy(), self.holes)
+        return Uploads(*known, set(self.seen), dict(self.gone), self.refused.copy())
 
     def take(self, at: float, text: str) -> None:
         """Take in one record of the log."""
@@ -204,8 +195,6 @@ class MountpointLog:
         self._uploads = Uploads(refused=Refusals(self._top))
         self._offset = 0
         self._inode = 0
-        # When the last record was written.
-        self._last = 0.0
 
     def read(self) -> Uploads:
         """What is known of each key now. A log that is not there yet says nothing.
@@ -218,15 +207,10 @@ class MountpointLog:
             except FileNotFoundError:
                 return Uploads()
             with stream:
-                under_way = self._read_on(stream.fileno())
-            uploads = self._uploads.copy()
-            # Where the disk is full still, the last line stays as it is.
-            if under_way and time.time() - under_way > LINE_SECONDS:
-                uploads.holes = max(uploads.holes, under_way)
-            return uploads
+                self._read_on(stream.fileno())
+            return self._uploads.copy()
 
-    def _read_on(self, descriptor: int) -> float:
-        """Take in what is new; since when the last line has no end, 0 if it has one."""
+    def _read_on(self, descriptor: int) -> None:
         status = os.fstat(descriptor)
         if status.st_ino != self._inode or status.st_size < self._offset:
             self._uploads = Uploads(refused=Refusals(self._top))
@@ -236,25 +220,28 @@ class MountpointLog:
         self._offset += complete
         text = fresh[:complete].decode(errors="surrogateescape")
         for match in reversed(list(CUT_OFF.finditer(text))):
-            # What is left of a line would be taken for the end of the one before.
+            # What is left of a line would be taken for the end of the one before. See ``log_gaps``.
             begin = text.rfind("\n", 0, match.start() + 1) + 1
-            # When it was begun, or the one before it.
-            before = list(STAMPS.finditer(text[: match.start() + 1]))
-            at = (_at(before[-1]) if before else self._last) or _at(match)
-            self._uploads.holes = max(self._uploads.holes, at)
-            text = text[:begin] + text[match.start(1) :]
+            text = text[:begin] + text[match.start() + 1 :]
         starts = list(RECORD.finditer(text))
         ends = [match.start() for match in starts[1:]] + [len(text)]
         for match, end in zip(starts, ends, strict=False):
-            self._last = _at(match)
-            self._uploads.take(self._last, text[match.end() : end])
-        return status.st_mtime if complete < len(fresh) else 0.0
+            self._uploads.take(_at(match[1] + match[2]), text[match.end() : end])
 
 
-def _at(match: re.Match[str]) -> float:
+def _at(stamp: str) -> float:
     """When a record was written, in seconds since the epoch."""
-    moment = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
-    return moment.timestamp() + float(match[2])
+    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()
+
+
+#: See :class:`mountkit.backends.log_gaps.LogGaps`.
+FORMAT = LogFormat(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)",
+    r"Z +[A-Z]+ ThreadId\(\d+\) (?=\S)",
+    _at,
+    lambda text: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}  INFO ThreadId(00) {text}",
+)
+CUT_OFF = re.compile(rf"[^\n]{FORMAT.stamp}{FORMAT.rest}")
 
 
 def _begin_again() -> None:

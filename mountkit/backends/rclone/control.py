@@ -11,10 +11,13 @@ import json
 import re
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mountkit.backends import log_gaps
 from mountkit.backends.base import CacheLostError, Pending, Reference, WrittenFile
+from mountkit.backends.log_gaps import LogFormat
 from mountkit.backends.rclone import eviction, refusals
 from mountkit.backends.rclone.cache_identity import CacheRoots
 from mountkit.backends.rclone.names import stored
@@ -29,6 +32,7 @@ from mountkit.timing import Deadline
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mountkit.backends.base import LogGap
     from mountkit.backends.rclone.cache import RcloneCache
 
 ROOTS_NAME = "cache.json"
@@ -37,6 +41,12 @@ NOW = -1_000_000_000
 QUICK_RETRIES = 3
 PAUSE_SECONDS = 15.0
 LOG_BYTES = 65536
+FORMAT = LogFormat(
+    refusals.STAMP,
+    " (?:DEBUG|INFO|NOTICE|ERROR|CRITICAL) *: ",
+    refusals.seconds,
+    lambda text: f"{datetime.now(UTC):%Y/%m/%d %H:%M:%S.%f} NOTICE: {text}",
+)
 LOGGED = re.compile(rf"^{refusals.STAMP} (?:ERROR|CRITICAL) *: (.*)$", re.MULTILINE)
 
 
@@ -174,10 +184,9 @@ class RcloneControl:
         found = self._refused(told=True)
         return tuple(path for path in found if path.startswith(f"{below}/" if below else ""))
 
-    def lacks_lines(self) -> bool:
+    def log_gaps(self) -> tuple[LogGap, ...]:
         """It tells of what the disk of its cache refused."""
-        at, record = refusals.of(self._state.log).holes(), self._state.last()
-        return at > 0 and (record is None or at >= record.told_until)
+        return log_gaps.of(self._state.log, FORMAT).read()
 
     def _refused(self, *, told: bool) -> dict[str, str]:
         """Files in the cache that lack bytes which their program wrote, and why.

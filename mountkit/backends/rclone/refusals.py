@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import time
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -25,11 +24,6 @@ FAILED = re.compile(
     rf"^{STAMP} ERROR *: IO error: (?:.*: )?(?:write|truncate|open|pwrite) (/.*): ([^:\n]+)$",
     re.MULTILINE,
 )
-# A disk that was full has taken a part of a line, and the next one was written behind it.
-CUT_OFF = re.compile(rf"[^\n]{STAMP} (?:DEBUG|INFO|NOTICE|ERROR|CRITICAL) *: ")
-STAMPS = re.compile(rf"^{STAMP}", re.MULTILINE)
-# For so long a line, which is written at once, may be under way.
-LINE_SECONDS = 0.1
 
 _AT_FDCWD = -100
 _NOT_FOLLOWED = 0x100
@@ -48,8 +42,7 @@ class RcloneRefusals:
 
     def __init__(self, log: Path) -> None:
         self._log = log
-        self._known: tuple[int, int, Mapping[str, tuple[float, str]], float] = (0, 0, {}, 0.0)
-        self._under_way = self._last = 0.0
+        self._known: tuple[int, int, Mapping[str, tuple[float, str]]] = (0, 0, {})
 
     def read(self) -> Mapping[str, tuple[float, str]]:
         """When each file of a cache, by its path on the disk, was refused bytes last, and why.
@@ -61,40 +54,17 @@ class RcloneRefusals:
         except FileNotFoundError:
             return {}
         with stream:
-            inode, offset, found, holes = self._known
+            inode, offset, found = self._known
             status = os.fstat(stream.fileno())
             if status.st_ino != inode or status.st_size < offset:
-                offset, found, holes = 0, {}, 0.0
+                offset, found = 0, {}
             fresh = os.pread(stream.fileno(), status.st_size - offset, offset)
         complete = fresh.rfind(b"\n") + 1
         text = fresh[:complete].decode(errors="surrogateescape")
         new = {place: (seconds(at), why) for at, place, why in FAILED.findall(text)}
         found = {**found, **new}
-        cut_off = [_cut_off_at(text, match, self._last) for match in CUT_OFF.finditer(text)]
-        self._last = max([self._last, *map(seconds, STAMPS.findall(text))])
-        self._known = status.st_ino, offset + complete, found, max([holes, *cut_off])
-        self._under_way = status.st_mtime if complete < len(fresh) else 0.0
+        self._known = status.st_ino, offset + complete, found
         return found
-
-    def holes(self) -> float:
-        """When lines were last seen to be missing, in seconds since the epoch; 0 if none are.
-
-        Raises OSError if the log is there and cannot be read.
-        """
-        self.read()
-        since, known = self._under_way, self._known[3]
-        # Where the disk is full still, the last line stays as it is.
-        stays = since and time.time() - since > LINE_SECONDS
-        return max(known, since) if stays else known
-
-
-def _cut_off_at(text: str, match: re.Match[str], last: float) -> float:
-    """When the line was begun behind which another one was written, or the one before; or now.
-
-    ``last``: The time of the last line that was read before.
-    """
-    stamps = STAMPS.findall(text[: match.start() + 1])
-    return (seconds(stamps[-1]) if stamps else last) or seconds(match[1])
 
 
 @lru_cache(maxsize=32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountkit import timing
-from mountkit.backends.base import Pending, WrittenFile
+from mountkit.backends.base import LogGap, Pending, WrittenFile
 from mountkit.checkpoints import catalog
 from mountkit.checkpoints.manifest import Manifest
 from mountkit.config import timeouts
@@ -24,6 +25,7 @@ from mountkit.errors import (
     ConfigurationError,
     MountkitError,
     MountUnavailableError,
+    NotDurableError,
     PermissionDeniedError,
     Unproven,
     VerificationError,
@@ -32,6 +34,7 @@ from mountkit.events import Problem
 from mountkit.names import MANIFEST_NAME
 from mountkit.proof import committer, upload_waiter
 from mountkit.proof import drain as drains
+from mountkit.proof.committer import Prover
 from mountkit.proof.drain import _group, drain
 from mountkit.proof.report import DrainReport, checked_again
 from mountkit.state import upload_tag
@@ -308,6 +311,40 @@ class TestCheckpoints:
 
 
 @pytest.mark.fault(48)
+@pytest.mark.fault(15)
+class TestAGapInTheLog:
+    def test_a_checkpoint_of_that_time_is_not_proven_and_the_log_is_named(self, mount, events):
+        mount.begin()
+        finished(mount)
+        now = time.time()
+        mount.daemon.gaps = (LogGap(now - 60, math.inf),)
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert [each.path for each in report.unproven] == [str(mount.directory.log)]
+        assert report.checkpoints == ()
+
+    def test_one_of_another_time_is(self, mount, events):
+        mount.begin()
+        finished(mount)
+        now = time.time()
+        mount.daemon.gaps = (LogGap(now - 60, now - 50), LogGap(now + 50, math.inf))
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        assert report.checkpoints == ("checkpoint-3",)
+
+    def test_it_is_named_by_one_run(self, mount, events):
+        now = time.time()
+        mount.begin(now - 10, named=now - 20)
+        mount.daemon.gaps = (LogGap(now - 60, now - 50),)
+        assert drain(mount, LIMITS, events.append, ended_well=True).complete
+
+    def test_the_callback_proves_none_of_that_time(self, mount, events):
+        mount.begin()
+        finished(mount)
+        mount.daemon.gaps = (LogGap(time.time() - 60, math.inf),)
+        prover = Prover(mount, "", LIMITS, events.append)
+        with pytest.raises(NotDurableError, match="lacks lines"):
+            prover.prove("checkpoint-3", 3, ["model", "trainer_state.json"])
+
+
 class TestLineage:
     """Which checkpoint the drain makes the latest, where more than one training saved."""
 

@@ -140,20 +140,6 @@ class TestFiles:
         assert place.files() == {}
 
     @pytest.mark.fault(3, 46)
-    def test_lines_that_the_log_lacks_are_named_once(self, place):
-        place.save("checkpoint-1/a")
-        with place.state.log.open("a") as stream:
-            stream.write("2026-11-20T11:00:30.000000Z DEBUG Thread")
-        place.save("notes.txt")
-        assert place.control.lacks_lines()
-        assert place.files("checkpoint-1") == {"checkpoint-1/a": False}
-        record = MountRecord(
-            place.spec, SERVING, "", ProcessIdentity.mine(),
-            began=time.time() + 2, named=time.time() + 1,
-        )  # fmt: skip
-        place.state.write(record)
-        assert not place.control.lacks_lines()
-
     def test_what_was_lost_once_more_is_told_once_more(self, place):
         place.fail("log")
         began = time.time() + 1

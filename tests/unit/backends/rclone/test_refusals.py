@@ -52,22 +52,6 @@ def test_no_bytes_of_a_program(log, line):
     assert RcloneRefusals(log).read() == {}
 
 
-@pytest.mark.fault(15)
-def test_a_log_whose_disk_was_full_lacks_lines(log):
-    refusals = RcloneRefusals(log)
-    assert refusals.holes() == 0.0
-    whole = f"2024/01/01 00:00:01.250000 ERROR : IO error: write /c/a: {FULL}\n"
-    log.write_text(whole + whole[:50])
-    assert refusals.holes() == 0.0
-    os.utime(log, (1e9, 1e9))
-    assert refusals.holes() == 1e9
-    with log.open("a") as stream:
-        stream.write(whole.replace("01.25", "03.25").replace("/c/a", "/c/b"))
-    # Whoever has told of that line has told of it.
-    assert refusals.holes() == 1704067201.25
-    assert set(refusals.read()) == {"/c/a", "/c/b"}
-
-
 def test_a_log_that_grows_and_one_that_is_begun_anew(log):
     refusals = RcloneRefusals(log)
     assert refusals.read() == {}
