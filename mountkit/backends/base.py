@@ -164,7 +164,7 @@ class Control(Protocol):
     def log_gaps(self) -> tuple[LogGap, ...]:
         """When the daemon's log lacks lines: what was lost then, nobody can tell.
 
-        Raises OSError if it is there and cannot be read.
+        Raises MountUnavailableError if it is there and cannot be read.
         """
 
     def links_out(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mountkit.backends.base import LogGap
+from mountkit.errors import MountUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,12 +62,29 @@ class LogGaps:
     def read(self) -> tuple[LogGap, ...]:
         """All of them; one that has no end yet is given one where there is room again.
 
-        Raises OSError if the log is there and cannot be read.
+        Raises MountUnavailableError if the log is there and cannot be read.
         """
+        try:
+            gaps, size, part = self._read_on()
+            if part:
+                time.sleep(LINE_SECONDS)
+                gaps, again, part = self._read_on()
+                if part and again == size:
+                    # Not by the time of the file, which each write that is refused sets anew.
+                    return (*gaps, LogGap(self._began(part, self._known[2]), self._ended()))
+        except OSError as error:
+            raise MountUnavailableError(
+                f"What the daemon has noted cannot be read: {error}.",
+                hint=f"See what became of it: ls -la {self._log.parent}",
+            ) from error
+        return gaps
+
+    def _read_on(self) -> tuple[tuple[LogGap, ...], int, str]:
+        """The gaps that have an end, the size of the log, and the last line where it has none."""
         try:
             stream = self._log.open("rb")
         except FileNotFoundError:
-            return ()
+            return (), 0, ""
         inode, offset, last, gaps = self._known
         with stream:
             status = os.fstat(stream.fileno())
@@ -75,17 +93,20 @@ class LogGaps:
             fresh = os.pread(stream.fileno(), status.st_size - offset, offset)
         complete = fresh.rfind(b"\n") + 1
         text = fresh[:complete].decode(errors="surrogateescape")
-        seconds = self._form.seconds
         for match in self._cut_off.finditer(text):
-            # Since the part of a line was begun, or the line before it.
-            stamps = self._stamps.findall(text[: match.start() + 1])
-            until = seconds(match[1])
-            gaps = (*gaps, LogGap((seconds(stamps[-1]) if stamps else last) or until, until))
-        last = max([last, *map(seconds, self._stamps.findall(text))])
+            since = self._began(text[: match.start() + 1], last)
+            gaps = (*gaps, LogGap(since, self._form.seconds(match[1])))
+        last = self._began(text, last)
         self._known = status.st_ino, offset + complete, last, gaps
-        if complete < len(fresh) and time.time() - status.st_mtime > LINE_SECONDS:
-            return (*gaps, LogGap(status.st_mtime, self._ended()))
-        return gaps
+        # Of more than one read takes, what is left has its turn.
+        whole = offset + len(fresh) == status.st_size
+        part = fresh[complete:].decode(errors="surrogateescape") if whole else ""
+        return gaps, status.st_size, part
+
+    def _began(self, text: str, last: float) -> float:
+        """When the last line of a text was begun that has its time; ``last`` if none has."""
+        stamps = self._stamps.findall(text)
+        return self._form.seconds(stamps[-1]) if stamps else last
 
     def _ended(self) -> float:
         """Write a line behind the part of one; until when lines are missing."""

@@ -120,8 +120,9 @@ def _take_away(mount: Mount, record: MountRecord) -> None:
 
 def _drained(mount: Mount, settings: Settings, observer: Observer) -> DrainReport:
     report = drain(mount, limits(settings), observer, ended_well=False)
-    # What lies below the mount comes to light when it is gone, and is named then.
-    below = {each.path for each in lying(mount)}
+    # What lies below the mount comes to light when it is gone, and is named then; so is a log that
+    # lacks lines, which nothing mends.
+    below = {str(mount.directory.log), *(each.path for each in lying(mount))}
     if not below.issuperset(problem.path for problem in report.unproven):
         error = not_proven(mount.path, report.unproven)
         raise NotDurableError(

@@ -299,8 +299,11 @@ class Mounter:
             return True
         try:
             files = self.control.files()
+            gaps = self.control.log_gaps()
         except (MountUnavailableError, OSError):
             # What cannot be seen may wait.
+            return True
+        if any(gap.until > record.told_until for gap in gaps):
             return True
         return any(file.dirty and not is_own(file.path) for file in files)
 

@@ -102,7 +102,8 @@ def untold_gaps(mount: Mount) -> tuple[Unproven, ...]:
     """The daemon's log, if it lacks lines of which no earlier run has told."""
     record = mount.last_record()
     told = record.told_until if record is not None else 0.0
-    lacking = any(gap.since >= told for gap in mount.control().log_gaps())
+    # One that an earlier run has told of may have gone on.
+    lacking = any(gap.until > told for gap in mount.control().log_gaps())
     return (Unproven(str(mount.directory.log), 0, LACKS_LINES),) if lacking else ()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mountkit.errors import MountkitError, MountUnavailableError, NotDurableError, Unproven
 from mountkit.names import is_own
 from mountkit.proof.bypassed_report import explained
+from mountkit.proof.completeness import untold_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ def checked_again(mount: Mount, report: DrainReport, record: MountRecord | None)
             if file.dirty or report.seen.get(file.path) != file.stamp:
                 reason = "it was written after the drain had ended"
                 late[file.path] = Unproven(file.path, file.size, reason)
+        late.update({each.path: each for each in untold_gaps(mount)})
     except (MountkitError, OSError) as error:
         missing = (*report.unproven, unknown(mount, error))
         report = replace(report, unproven=missing, whole=False)

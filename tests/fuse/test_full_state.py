@@ -84,3 +84,28 @@ def test_so_it_is_where_one_disk_holds_all(rig: Rig, bucket: Bucket, small_disk:
     again = rig.run(source, rig.light("exit:0"), *TO_THE_LAST_BYTE, **state)
     assert again.code == 0, again
     assert bucket.manifest("run/checkpoint-10") is None
+
+
+@pytest.mark.cached
+@pytest.mark.fault(15, 40)
+def test_a_mount_in_the_background_is_taken_away_all_the_same(
+    rig: Rig, bucket: Bucket, small_disk: Path
+) -> None:
+    rig.settings["MOUNTKIT_STATE_DIR"] = f"{small_disk}/state"
+    mounted = rig.mount(f"s3://{bucket.name}/run", *TO_THE_LAST_BYTE)
+    assert mounted.code == 0, mounted
+    job = rig.start(rig.python, "-c", SWALLOWED, rig.target, rig.gates)
+    rig.await_word("written", job)
+    filler = fill(small_disk)
+    rig.say("full")
+    rig.await_word("refused", job)
+    filler.unlink()
+    rig.say("room")
+    assert job.wait().code == 0
+    for name in range(40):
+        (rig.target / f"train-{name}.log").unlink()
+    told = rig.umount()
+    assert told.code == 75, told
+    assert "it lacks lines" in told.err
+    assert "The mount is gone by now" in told.err
+    assert not os.path.ismount(rig.target)

@@ -83,6 +83,8 @@ OWNED = frozenset(
         "log-file", "dump", "dry-run", "immutable", "write-back-cache",
         "vfs-cache-max-age", "vfs-cache-max-size", "no-unicode-normalization",
         "vfs-links", "links",
+        # The log tells of what was refused.
+        "log-format", "use-json-log", "color", "quiet", "syslog", "log-systemd",
     }
 )  # fmt: skip
 SECRET_WORDS = (

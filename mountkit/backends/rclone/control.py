@@ -43,7 +43,7 @@ PAUSE_SECONDS = 15.0
 LOG_BYTES = 65536
 FORMAT = LogFormat(
     refusals.STAMP,
-    " (?:DEBUG|INFO|NOTICE|ERROR|CRITICAL) *: ",
+    " (?:DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL|ALERT|EMERGENCY) *: ",
     refusals.seconds,
     lambda text: f"{datetime.now(UTC):%Y/%m/%d %H:%M:%S.%f} NOTICE: {text}",
 )

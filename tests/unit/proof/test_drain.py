@@ -335,6 +335,9 @@ class TestAGapInTheLog:
         mount.begin(now - 10, named=now - 20)
         mount.daemon.gaps = (LogGap(now - 60, now - 50),)
         assert drain(mount, LIMITS, events.append, ended_well=True).complete
+        # It goes on in this one.
+        mount.daemon.gaps = (LogGap(now - 60, math.inf),)
+        assert not drain(mount, LIMITS, events.append, ended_well=True).complete
 
     def test_the_callback_proves_none_of_that_time(self, mount, events):
         mount.begin()
