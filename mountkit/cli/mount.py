@@ -81,7 +81,8 @@ def command(
         return
     directory = known.directory(spec.id)
     leave_behind(
-        lambda tell: _supervise(spec, settings, tell),
+        # Only a log hears it there: umount, or the next run, has to name it once more.
+        lambda tell: _supervise(spec, settings, tell, heard=False),
         directory.supervisor_log,
         settings.mount_timeout,
         console.fail,
@@ -89,7 +90,9 @@ def command(
     ready()
 
 
-def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -> None:
+def _supervise(
+    spec: MountSpec, settings: Settings, ready: Callable[[], None], *, heard: bool = True
+) -> None:
     """Mount, and stay until a signal or ``mountkit umount`` ends it."""
     import signal
     import threading
@@ -109,7 +112,7 @@ def _supervise(spec: MountSpec, settings: Settings, ready: Callable[[], None]) -
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
     console = Console()
-    stay(Session.open(spec, settings, console), console, ready, ended, deadline)
+    stay(Session.open(spec, settings, console), console, ready, ended, deadline, heard=heard)
 
 
 def stay(
@@ -118,8 +121,12 @@ def stay(
     ready: Callable[[], None],
     ended: Event,
     deadline: Deadline,
+    *,
+    heard: bool = True,
 ) -> None:
     """Look after a mount until the event, or its supervisor, says that it is over; then drain it.
+
+    ``heard``: Whether somebody hears what is named then.
 
     Raises NotDurableError or MountUnavailableError if something is not proven then, or the mount
     had to be given up.
@@ -142,7 +149,9 @@ def stay(
         return
     say("stopping; making sure that everything is in the store")
     naming = Naming(say)
-    report = session.finish(observer, ended_well=False, deadline=deadline, drained=naming)
+    report = session.finish(
+        observer, ended_well=False, deadline=deadline, drained=naming, heard=heard
+    )
     naming(report)
     if not report.complete:
         left = where_left(spec)

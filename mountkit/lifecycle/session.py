@@ -159,12 +159,14 @@ class Session:
         deadline: Deadline | None = None,
         draining: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
         drained: Callable[[DrainReport], None] = lambda _: None,
+        heard: bool = True,
     ) -> DrainReport:
         """Drain, unmount and let go; what the report names is not proven to be in the store.
 
         ``ended_well`` as for :func:`mountkit.proof.drain.drain`. By ``deadline`` the drain is over.
         ``draining`` is entered for as long as it may be cut short, which the unmount may not.
         ``drained`` is told what the drain found, before the unmount: that may outlast the grace.
+        ``heard``: Whether somebody hears what is named; whoever comes next names the rest again.
         """
         over = Deadline(within=deadline)
         limits = self._limits.until(over)
@@ -189,7 +191,7 @@ class Session:
             report = replace(report, unproven=(*report.unproven, beside[0]), whole=False)
         report = checked_again(self.mount, report, record)
         if record is not None and not report.complete:
-            self._note_unproven(record, report)
+            self._note_unproven(record, report, heard=heard)
         self._release(purge=report.complete, unproven=not report.complete)
         return report
 
@@ -201,16 +203,16 @@ class Session:
             return fenced_report(self.mount, self._lease.lost)
         return report
 
-    def _note_unproven(self, record: MountRecord, report: DrainReport) -> None:
+    def _note_unproven(self, record: MountRecord, report: DrainReport, *, heard: bool) -> None:
         paths = tuple(problem.path for problem in report.unproven)
         # In place of what went elsewhere while it was covered, the mount is named.
         covered = "" if self.mount.path in paths else record.covered
         record = replace(record, unproven=paths, covered=covered)
         try:
-            if report.whole:
+            if report.whole and heard:
                 record = self.mount.directory.told(record)
             self.mount.directory.write(record)
-            if self.mount.path in paths:
+            if self.mount.path in paths and heard:
                 self.mount.directory.forget_lost()
         except OSError as error:
             # They are named to whoever runs this; only the next mount does not know of them.

@@ -126,8 +126,9 @@ def test_what_was_written_through_a_mapping_is_drained_too(rig: Rig, bucket: Buc
 
 
 @pytest.mark.fault(4, 9)
+@pytest.mark.parametrize("ended", [False, True], ids=["at once", "once its supervisor has ended"])
 def test_what_was_written_when_the_mount_was_given_up_is_not_called_proven(
-    rig: Rig, bucket: Bucket
+    rig: Rig, bucket: Bucket, ended: bool
 ) -> None:
     program, path = rig.place_program()
     rig.settings.update(MOUNTKIT_REMOUNT_ATTEMPTS="1", PATH=path)
@@ -136,6 +137,9 @@ def test_what_was_written_when_the_mount_was_given_up_is_not_called_proven(
     rig.kill(rig.daemon())
     eventually(lambda: (record := rig.record()) and record.state == FAILED, "given up")
     rig.script("save:10")
+    if ended:
+        # It may have named them, in its log.
+        eventually(lambda: not (record := rig.record()) or not record.supervisor.alive(), "ended")
     answer = rig.umount()
     assert answer.code == 75, answer
     assert "checkpoint-10/model.safetensors" in answer.err

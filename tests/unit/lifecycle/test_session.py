@@ -13,6 +13,7 @@ from mountkit.lifecycle.session import Session
 from mountkit.linux.process import ProcessIdentity
 from mountkit.proof.report import DrainReport
 from mountkit.state import cache_lock
+from mountkit.state.bypassed_files import BypassedFile
 from support.fakes import FakeMount
 
 
@@ -249,3 +250,13 @@ class TestASupervisorThatDoesNotEnd:
         assert not cache_lock.is_free(ending.mount.spec)
         remounting.end()
         assert ending.let_go()
+
+
+@pytest.mark.fault(4, 9)
+@pytest.mark.parametrize("heard", [True, False])
+def test_what_nobody_hears_is_named_once_more(ending, heard):
+    ending.mount.directory.bypassed.add([BypassedFile("checkpoint-10/model", 5, 1.0, "mark")])
+    ending.report = DrainReport(0, (), (Unproven("checkpoint-10/model", 5, "beside the mount"),))
+    ending.session.finish(ended_well=False, heard=heard)
+    before = ending.mount.last_record().strays_before
+    assert bool(ending.mount.directory.bypassed.unnamed(before)) is not heard
