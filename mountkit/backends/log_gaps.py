@@ -39,6 +39,12 @@ class LogFormat:
     line: Callable[[str], str]
 
 
+def _append(log: Path, line: bytes) -> bool:
+    """Write behind a log; whether there was room for all of it."""
+    with log.open("ab", buffering=0) as stream:
+        return stream.write(line) == len(line)
+
+
 class LogGaps:
     """The gaps of one log, of which only what is new is read each time.
 
@@ -49,10 +55,10 @@ class LogGaps:
         self,
         log: Path,
         form: LogFormat,
-        append: Callable[[Path, bytes], object] | None = None,
+        append: Callable[[Path, bytes], bool] = _append,
     ) -> None:
         self._log = log
-        self._append = append or _append
+        self._append = append
         self._form = form
         self._stamps = re.compile(rf"^{form.stamp}", re.MULTILINE)
         self._cut_off = re.compile(rf"[^\n]{form.stamp}{form.rest}")
@@ -112,15 +118,10 @@ class LogGaps:
         """Write a line behind the part of one; until when lines are missing."""
         line = self._form.line("mountkit: lines are missing before this one")
         try:
-            self._append(self._log, f"{line}\n".encode())
+            whole = self._append(self._log, f"{line}\n".encode())
         except OSError:
-            return math.inf
-        return time.time()
-
-
-def _append(log: Path, line: bytes) -> None:
-    with log.open("ab", buffering=0) as stream:
-        stream.write(line)
+            whole = False
+        return time.time() if whole else math.inf
 
 
 @lru_cache(maxsize=32)

@@ -45,9 +45,9 @@ def current(mount: Mount, limits: Limits) -> WriterEpoch | None:
     if epoch is None or (record is not None and record.supervisor.alive()):
         return epoch
     store = mount.store(patience=limits.patience, deadline=limits.deadline)
-    error = lease_object.confirm(store, epoch.epoch)
+    error = superseded(mount, store)
     if error is not None:
-        raise lost(mount, error.message)
+        raise error
     return epoch
 
 

@@ -169,11 +169,12 @@ class RunLogCallback(TrainerCallback):  # type: ignore[misc] # transformers ship
             mount = None
         record = mount.last_record() if mount is not None else None
         key = (str(top), mount.spec.id if mount else "", record.began if record else 0.0)
-        known = _OPEN.get(key)
         # Somebody may have removed the directory between two trainings.
-        logs = known if known is not None and mount is not None and top.is_dir() else None
-        logs = logs or _begin(top, mount)
-        _OPEN[key] = logs
+        logs = _OPEN.get(key) if mount is not None and top.is_dir() else None
+        if logs is None:
+            if mount is not None:
+                self._guard(mount.wait_until_serving, timeouts.limits(settings.load()).repair)
+            logs = _OPEN[key] = _begin(top, mount)
         if self._files is not logs.files:
             self._files, self._mirror = logs.files, LogMirror(logs.files.copy, self._copied)
         self._log, self._metrics = logs.log, logs.metrics
@@ -342,12 +343,6 @@ def _begin(top: Path, mount: Mount | None) -> _Logs:
 
     Raises OSError if there is no room for them on the local disk.
     """
-    if mount is not None:
-        try:
-            mount.wait_until_serving(timeouts.limits(settings.load()).repair)
-        except MountkitError as error:
-            # What cannot be read is not written over.
-            logger.warning("mountkit: a log cannot be written: %s", error)
     files = LogFiles(top, mount)
     log, said = files.continued(LOG)
     metrics, more = files.continued(METRICS)

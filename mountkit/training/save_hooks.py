@@ -5,11 +5,14 @@ Facts about Trainer are from transformers 5.24, ``trainer.py`` and ``trainer_jit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mountkit.training.trainer_hooks import Call, hook
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from mountkit.training.saves import Saves
 
 
@@ -62,13 +65,8 @@ def watch_end(trainer: type[Any], callback: type[SavingCallback]) -> None:
 
     def log_save_evaluate(it: Any, call: Call) -> Any:
         found = _saves(it, callback)
-        try:
-            for saves in found:
-                saves.tells = True
+        with _while_so(found, "tells"):
             result = call()
-        finally:
-            for saves in found:
-                saves.tells = False
         for saves in found:
             saves.complete()
         return result
@@ -95,18 +93,25 @@ def watch_signal(callback: type[SavingCallback]) -> None:
         if any(saves.stays(it.trainer.state.global_step) for saves in found):
             it.is_checkpoint_requested = False
             return None
-        try:
-            for saves in found:
-                saves.on_signal = True
+        with _while_so(found, "on_signal"):
             result = call()
-        finally:
-            for saves in found:
-                saves.on_signal = False
         for saves in found:
             saves.saved_on_signal(it.trainer.state)
         return result
 
     hook(CheckpointManager, "execute_jit_checkpoint", execute)
+
+
+@contextmanager
+def _while_so(found: Sequence[Saves], what: Literal["tells", "on_signal"]) -> Iterator[None]:
+    """Have them know of it."""
+    for saves in found:
+        setattr(saves, what, True)
+    try:
+        yield
+    finally:
+        for saves in found:
+            setattr(saves, what, False)
 
 
 def _saves(trainer: Any, callback: type[SavingCallback]) -> list[Saves]:

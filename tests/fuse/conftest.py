@@ -14,14 +14,14 @@ from mountkit.demo.s3_server import EmbeddedS3
 from support import versity
 from support.fitting import leave_out_what_does_not_fit
 from support.rig import MOUNTING, Rig
-from support.small_disk import small_disk
+from support.small_disk import small_disk, small_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from support.rig import Bucket, Server
 
-__all__ = ["small_disk"]
+__all__ = ["small_disk", "small_state"]
 
 FAILED = pytest.StashKey[bool]()
 

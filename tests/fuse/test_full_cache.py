@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.runs import kill_all
-from support.small_disk import TO_THE_LAST_BYTE, fill
+from support.small_disk import TO_THE_LAST_BYTE, full_for_a_while
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.rig import Bucket, Job, Rig
+    from support.rig import Bucket, Rig
 
 # Each is written with room, then without, where every error is hidden, and then once more.
 SWALLOWED = """
@@ -62,16 +62,6 @@ pathlib.Path("trainer_state.json").write_text('{"global_step": 10}')
 while len(sys.argv) > 3:
     time.sleep(1)
 """
-
-
-def full_for_a_while(rig: Rig, job: Job, disk: Path) -> None:
-    """The disk of the cache, from when the program has written something to when it was refused."""
-    rig.await_word("written", job)
-    filler = fill(disk)
-    rig.say("full")
-    rig.await_word("refused", job)
-    filler.unlink()
-    rig.say("room")
 
 
 @pytest.mark.cached

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.small_disk import TO_THE_LAST_BYTE, fill
+from support.small_disk import TO_THE_LAST_BYTE, full_for_a_while
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.rig import Bucket, Rig
+    from support.rig import Bucket, Job, Rig
 
 # A checkpoint's optimizer comes last, when the log has no room for what is told of it.
 SWALLOWED = """
@@ -37,53 +36,37 @@ while not (gates / "room").exists():
 """
 
 
+def named_and_proven_by_nobody(rig: Rig, bucket: Bucket, job: Job, *options: str) -> None:
+    answer = job.wait()
+    assert answer.code == 75, answer
+    assert "daemon.log" in answer.err
+    assert "it lacks lines" in answer.err
+    again = rig.run(f"s3://{bucket.name}/run", rig.light("exit:0"), *options)
+    assert again.code == 0, again
+    assert bucket.manifest("run/checkpoint-10") is None
+
+
+def program(rig: Rig) -> list[str]:
+    return [rig.python, "-c", SWALLOWED, str(rig.target), str(rig.gates)]
+
+
 @pytest.mark.uncached
 @pytest.mark.fault(15, 46)
-def test_what_it_could_not_tell_of_is_not_passed_over(rig: Rig, bucket: Bucket) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a tmpfs")
-    rig.state.mkdir(mode=0o700)
-    words = ["mount", "-t", "tmpfs", "-o", "size=1M,mode=700", "mountkit-test", str(rig.state)]
-    subprocess.run(words, check=True)
-    try:
-        source = f"s3://{bucket.name}/run"
-        program = [rig.python, "-c", SWALLOWED, str(rig.target), str(rig.gates)]
-        job = rig.begin(source, program)
-        rig.await_word("written", job)
-        filler = fill(rig.state)
-        rig.say("full")
-        rig.await_word("refused", job)
-        filler.unlink()
-        rig.say("room")
-        answer = job.wait()
-        assert answer.code == 75, answer
-        assert "daemon.log" in answer.err
-        assert "it lacks lines" in answer.err
-        again = rig.run(source, rig.light("exit:0"))
-        assert again.code == 0, again
-        assert bucket.manifest("run/checkpoint-10") is None
-    finally:
-        subprocess.run(["umount", "--lazy", str(rig.state)], check=True)
+def test_what_it_could_not_tell_of_is_not_passed_over(
+    rig: Rig, bucket: Bucket, small_state: Path
+) -> None:
+    job = rig.begin(f"s3://{bucket.name}/run", program(rig))
+    full_for_a_while(rig, job, small_state)
+    named_and_proven_by_nobody(rig, bucket, job)
 
 
 @pytest.mark.cached
 @pytest.mark.fault(15)
 def test_so_it_is_where_one_disk_holds_all(rig: Rig, bucket: Bucket, small_disk: Path) -> None:
-    source, state = f"s3://{bucket.name}/run", {"MOUNTKIT_STATE_DIR": f"{small_disk}/state"}
-    program = [rig.python, "-c", SWALLOWED, str(rig.target), str(rig.gates)]
-    job = rig.begin(source, program, *TO_THE_LAST_BYTE, **state)
-    rig.await_word("written", job)
-    filler = fill(small_disk)
-    rig.say("full")
-    rig.await_word("refused", job)
-    filler.unlink()
-    rig.say("room")
-    answer = job.wait()
-    assert answer.code == 75, answer
-    assert "it lacks lines" in answer.err
-    again = rig.run(source, rig.light("exit:0"), *TO_THE_LAST_BYTE, **state)
-    assert again.code == 0, again
-    assert bucket.manifest("run/checkpoint-10") is None
+    rig.settings["MOUNTKIT_STATE_DIR"] = f"{small_disk}/state"
+    job = rig.begin(f"s3://{bucket.name}/run", program(rig), *TO_THE_LAST_BYTE)
+    full_for_a_while(rig, job, small_disk)
+    named_and_proven_by_nobody(rig, bucket, job, *TO_THE_LAST_BYTE)
 
 
 @pytest.mark.cached
@@ -94,16 +77,11 @@ def test_a_mount_in_the_background_is_taken_away_all_the_same(
     rig.settings["MOUNTKIT_STATE_DIR"] = f"{small_disk}/state"
     mounted = rig.mount(f"s3://{bucket.name}/run", *TO_THE_LAST_BYTE)
     assert mounted.code == 0, mounted
-    job = rig.start(rig.python, "-c", SWALLOWED, rig.target, rig.gates)
-    rig.await_word("written", job)
-    filler = fill(small_disk)
-    rig.say("full")
-    rig.await_word("refused", job)
-    filler.unlink()
-    rig.say("room")
+    job = rig.start(*program(rig))
+    full_for_a_while(rig, job, small_disk)
     assert job.wait().code == 0
-    for name in range(40):
-        (rig.target / f"train-{name}.log").unlink()
+    for number in range(40):
+        (rig.target / f"train-{number}.log").unlink()
     told = rig.umount()
     assert told.code == 75, told
     assert "it lacks lines" in told.err

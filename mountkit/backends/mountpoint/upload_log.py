@@ -35,10 +35,22 @@ FILTER = (
     "mountpoint_s3_client::s3_crt_client::head_object=debug"
 )
 
-# A name may hold a newline, so a record ends where the next one begins.
-RECORD = re.compile(
-    r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z +[A-Z]+ ThreadId\(\d+\) (?=\S)", re.MULTILINE
+
+def _at(stamp: str) -> float:
+    """When a record was written, in seconds since the epoch."""
+    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()
+
+
+#: See :class:`mountkit.backends.log_gaps.LogGaps`.
+FORMAT = LogFormat(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)",
+    r"Z +[A-Z]+ ThreadId\(\d+\) (?=\S)",
+    _at,
+    lambda text: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}  INFO ThreadId(00) {text}",
 )
+# A name may hold a newline, so a record ends where the next one begins.
+RECORD = re.compile(rf"^{FORMAT.stamp}{FORMAT.rest}", re.MULTILINE)
+CUT_OFF = re.compile(rf"[^\n]{FORMAT.stamp}{FORMAT.rest}")
 STARTED = re.compile(rf"put_object\{{id=\d+ bucket=\S+ key={DEBUG}\}}: \S+: new request\s*$")
 SUCCEEDED = re.compile(
     r'put succeeded etag="(?:\\")?(.*?)(?:\\")?" key=(.*) \(bucket: [^)]*\) size=(\d+)\s*$',
@@ -226,22 +238,7 @@ class MountpointLog:
         starts = list(RECORD.finditer(text))
         ends = [match.start() for match in starts[1:]] + [len(text)]
         for match, end in zip(starts, ends, strict=False):
-            self._uploads.take(_at(match[1] + match[2]), text[match.end() : end])
-
-
-def _at(stamp: str) -> float:
-    """When a record was written, in seconds since the epoch."""
-    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()
-
-
-#: See :class:`mountkit.backends.log_gaps.LogGaps`.
-FORMAT = LogFormat(
-    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)",
-    r"Z +[A-Z]+ ThreadId\(\d+\) (?=\S)",
-    _at,
-    lambda text: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}  INFO ThreadId(00) {text}",
-)
-CUT_OFF = re.compile(rf"[^\n]{FORMAT.stamp}{FORMAT.rest}")
+            self._uploads.take(_at(match[1]), text[match.end() : end])
 
 
 def _begin_again() -> None:

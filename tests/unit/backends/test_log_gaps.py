@@ -81,7 +81,7 @@ def test_one_that_no_line_ends_is_ended_where_there_is_room(made, cut, since):
 
 @pytest.mark.parametrize("form", [control.FORMAT, upload_log.FORMAT])
 def test_and_has_no_end_where_there_is_none(tmp_path, form):
-    def full(*_: object) -> None:
+    def full(*_: object) -> bool:
         raise OSError(errno.ENOSPC, "no space left on device")
 
     log = tmp_path / "daemon.log"
