@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mountkit.backends.base import Binary
+from mountkit.backends.base import Binary, LogGap
 from mountkit.errors import MountUnavailableError
 from mountkit.linux import mount_io, mount_table
 from mountkit.linux.daemon import Daemon
@@ -407,3 +407,15 @@ class TestUnmount:
         other.wait(30)
         machine.mounter().unmount(identity)
         assert not identity.alive()
+
+
+@pytest.mark.fault(15)
+def test_a_log_that_lacks_lines_of_which_nobody_has_told_outlasts_the_mount(tmp_path):
+    mounter = Machine(tmp_path).mounter()
+    me = ProcessIdentity.mine()
+    record = MountRecord(mounter.spec, SERVING, now(), me, began=20.0, named=10.0)
+    assert not mounter.leaves(record)
+    mounter.backend.daemon.gaps = (LogGap(5.0, 8.0),)
+    assert not mounter.leaves(record)
+    mounter.backend.daemon.gaps = (LogGap(5.0, 30.0),)
+    assert mounter.leaves(record)

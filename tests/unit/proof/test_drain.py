@@ -436,6 +436,14 @@ class TestLateWriters:
         mount.daemon.listed.clear()
         assert checked_again(mount, report, mount.record()).complete
 
+    @pytest.mark.fault(15)
+    def test_so_is_a_log_whose_disk_was_full_by_then(self, mount, events):
+        mount.begin()
+        report = drain(mount, LIMITS, events.append, ended_well=True)
+        mount.daemon.gaps = (LogGap(time.time(), math.inf),)
+        again = checked_again(mount, report, mount.record())
+        assert unproven(again) == [str(mount.directory.log)]
+
 
 class TestCovered:
     @pytest.fixture

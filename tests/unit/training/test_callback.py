@@ -320,6 +320,12 @@ class TestOnASignal:
         assert place.mount.bucket.objects == before
         assert not self.save(place, place.train(2), 2)
 
+    def test_nor_is_it_saved_once_more_by_whoever_comes_after_the_signal(self, place):
+        callback = place.train()
+        assert self.save(place, callback, 3)
+        callback.saves.finish(None)
+        assert not callback.saves.begin(3)
+
     def test_a_step_that_was_announced_is_saved(self, place):
         callback = place.train()
         place.save(callback, 2)

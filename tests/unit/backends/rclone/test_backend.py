@@ -142,6 +142,9 @@ class TestOptions:
         with pytest.raises(UsageError, match=name):
             BACKEND.check_options([("transfers", "8"), (name, "x")])
 
+    def test_what_would_hide_what_the_log_tells_is_its_own(self):
+        assert {"log-format", "use-json-log", "color", "quiet", "syslog", "log-systemd"} <= OWNED
+
     @pytest.mark.fault(47)
     @pytest.mark.parametrize(
         ("version", "kept"), [((1, 69, 1), "true"), ((1, 69, 0), None), ((1, 68, 2), None)]
